@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# make            the programs, into build/
+# make demo       a Debian guest on a bridge, from nothing to a shell
+# make check      all tests; the last line is "N passed, N failed, N skipped"
+# make help       the rest
+#
+# Sources are found by folder: every vmm/*.c devices/*.c ... belongs to minivmm, tools/NAME/*.c to
+# minivmm-NAME, FOLDER/mod_NAME.c is the shared object build/minivmm-NAME.so, loaded when an option asks for it.
+
+V ?=
+Q := $(if $(V),,@)
+SAN ?=
+BUILD := build$(if $(SAN),/$(SAN))
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PREFIX ?= /usr/local
+VERSION := 0.1.0
+
+CFLAGS ?= -O2 -g
+comma := ,
+SAN_FLAGS := $(if $(filter asan,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)$(if $(filter tsan,$(SAN)),-fsanitize=thread -fno-omit-frame-pointer)
+ALL_CFLAGS := -std=gnu11 -Wall -Wextra -Wshadow -Werror -Wno-unused-parameter -fPIC -pthread -D_GNU_SOURCE -I. \
+	      -DMINIVMM_VERSION='"$(VERSION)"' -DMINIVMM_LIBDIR='"$(PREFIX)/lib/minivmm"' $(SAN_FLAGS) $(CFLAGS)
+ALL_LDFLAGS := -pthread -rdynamic $(SAN_FLAGS) $(LDFLAGS)
+
+LIBS_base := -lfdt -ldl
+LIBS_disk := -lz -ldeflate -lzstd -luring -ljansson
+LIBS_net :=
+LIBS_main := $(LIBS_base) $(LIBS_disk) $(LIBS_net)
+
+# The layers of DESIGN 1. Base: everything below devices that needs no KVM.
+BASE_NAMES := util log loop state host module
+BASE := $(filter $(addprefix vmm/,$(addsuffix .c,$(BASE_NAMES))),$(wildcard vmm/*.c))
+WIRES := $(filter $(addprefix vmm/,mem.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
+MAIN := $(filter-out $(BASE) $(WIRES),$(wildcard vmm/*.c))
+SRC = $(filter-out $(wildcard $(1)/mod_*.c),$(wildcard $(1)/*.c))
+obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
+
+LIBBASE := $(BUILD)/libbase.a
+LIBWIRES := $(BUILD)/libwires.a
+LIBDISK := $(BUILD)/libdisk.a
+LIBNET := $(BUILD)/libnet.a
+LIBDEV := $(BUILD)/libdevices.a
+LIBBIOS := $(BUILD)/libbios.a
+WHOLE = -Wl,--whole-archive $(1) -Wl,--no-whole-archive
+
+TOOLS := $(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c))))
+MODULES := $(patsubst %.c,%,$(notdir $(wildcard */mod_*.c)))
+PROGRAMS := $(if $(wildcard vmm/main.c),$(BUILD)/minivmm) $(TOOLS:%=$(BUILD)/minivmm-%) \
+	    $(MODULES:mod_%=$(BUILD)/minivmm-%.so)
+
+.PHONY: all
+all: $(PROGRAMS)
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$*)) -MMD -MP -c $< -o $@
+
+define archive
+$(1): $$(call obj,$(2))
+	@echo "  AR    $$@"
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(eval $(call archive,$(LIBBASE),$(BASE)))
+$(eval $(call archive,$(LIBWIRES),$(WIRES)))
+$(eval $(call archive,$(LIBDISK),$(call SRC,disk)))
+$(eval $(call archive,$(LIBNET),$(call SRC,net)))
+$(eval $(call archive,$(LIBDEV),$(call SRC,devices)))
+$(eval $(call archive,$(LIBBIOS),$(call SRC,bios)))
+
+$(BUILD)/minivmm: $(call obj,$(MAIN)) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(call obj,$(MAIN)) $(call WHOLE,$(filter %.a,$^)) $(LIBS_main)
+
+# A tool links disk, net and base; LIBS_tool_NAME adds libraries, tools/NAME/local.mk sets it.
+-include $(wildcard tools/*/local.mk)
+define tool
+$(BUILD)/minivmm-$(1): $$(call obj,$$(wildcard tools/$(1)/*.c)) $(LIBDISK) $(LIBNET) $(LIBBASE)
+	@echo "  LD    $$@"
+	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(call WHOLE,$(LIBBASE) $(LIBDISK)) $(LIBNET) $$(LIBS_main) $$(LIBS_tool_$(1))
+endef
+$(foreach t,$(TOOLS),$(eval $(call tool,$(t))))
+
+# Modules: LIBS_mod_NAME, CFLAGS_FOLDER_mod_NAME.
+LIBS_mod_net-user := -lslirp
+LIBS_mod_vnc := -lvncserver
+LIBS_mod_nbd := -lnbd
+LIBS_mod_crypto := -lgcrypt
+LIBS_mod_http := -lcurl
+LIBS_mod_disasm := -lcapstone
+LIBS_mod_monitor := -ledit
+LIBS_mod_curses := -lncursesw
+CFLAGS_net_mod_net-user := $(shell pkg-config --cflags slirp 2>/dev/null)
+define module
+$(BUILD)/minivmm-$(patsubst mod_%,%,$(basename $(notdir $(1)))).so: $(BUILD)/$(basename $(1)).o
+	@echo "  LD    $$@"
+	$$(Q)$$(CC) -shared $(SAN_FLAGS) -o $$@ $$< $$(LIBS_$(basename $(notdir $(1))))
+endef
+$(foreach m,$(wildcard */mod_*.c),$(eval $(call module,$(m))))
+
+# --- tests: each suite is a program that prints TAP ---
+# tests/unit/X.c (criterion) and tests/device/X.c, tests/img/X.c (tests/tap.h) become build/tests/unit/X ...
+TEST_SRC := $(wildcard tests/unit/*.c tests/device/*.c tests/img/*.c)
+TEST_HELPERS := $(wildcard tests/lib/*.c)
+TEST_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
+$(BUILD)/tests/unit/%: LIBS_test = -lcriterion
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(TEST_HELPERS)) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(filter %.a,$^)) $(LIBS_main) $(LIBS_test)
+$(BUILD)/tests/%.o: tests/%.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+.PRECIOUS: $(BUILD)/%.o $(BUILD)/tests/%.o
+.PHONY: tests
+tests: $(TEST_BIN)
+
+-include $(wildcard tests/*/local.mk) tests/local.mk
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+
+.PHONY: clean
+clean:
+	$(Q)rm -rf build

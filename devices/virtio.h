@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtio.h: a virtio device without its transport (virtio 1.2 chapter 2, 5). virtio_pci.c and virtio_mmio.c
+ * carry it: they own status, feature words, queue registers and the doorbell; the device owns meaning.
+ */
+#ifndef DEVICES_VIRTIO_H
+#define DEVICES_VIRTIO_H
+
+#include <linux/virtio_config.h>
+#include <linux/virtio_ids.h>
+#include <linux/virtio_ring.h>
+
+#include "devices/device.h"
+#include "devices/virtq.h"
+
+struct virtio_dev;
+
+struct virtio_ops {
+	const char *name;			/* "virtio-blk" */
+	uint16_t id;				/* VIRTIO_ID_BLOCK ... */
+	uint32_t class_code;			/* PCI class << 8 | prog-if << ... as in pci_id.class_rev without revision */
+	uint32_t version;			/* of the saved registers */
+	/* Device configuration; size 1, 2, 4, 8; off + size checked against cfg_len before the call. */
+	uint64_t (*config_read)(struct virtio_dev *v, uint32_t off, unsigned size);
+	void (*config_write)(struct virtio_dev *v, uint32_t off, unsigned size, uint64_t val);
+	/* FEATURES_OK was written: v->features is what the driver took (a subset of the offer). false refuses. Optional. */
+	bool (*features_ok)(struct virtio_dev *v);
+	void (*start)(struct virtio_dev *v);			/* DRIVER_OK */
+	void (*kick)(struct virtio_dev *v, unsigned q);		/* doorbell, on the queue's loop */
+	/* Stop popping; call done once nothing is in flight. */
+	void (*stop)(struct virtio_dev *v, void (*done)(void *ctx), void *ctx);
+	void (*resume)(struct virtio_dev *v);			/* after stop without a reset */
+	void (*reset)(struct virtio_dev *v);			/* device part; in-flight requests are over */
+	int (*save)(struct virtio_dev *v, struct state_out *o);
+	int (*load)(struct virtio_dev *v, struct state_in *in, uint32_t version);
+	void (*destroy)(struct virtio_dev *v);
+};
+
+/* How the device reaches its transport. Any thread that holds the queue's loop lock. */
+struct virtio_transport_ops {
+	void (*notify_queue)(void *ctx, unsigned q);		/* used-buffer notification */
+	void (*notify_config)(void *ctx);			/* configuration changed */
+	int (*queue_fd)(void *ctx, unsigned q);			/* an eventfd that notifies (vhost), or -errno */
+};
+
+struct virtio_dev {
+	const struct virtio_ops *ops;
+	char *id;				/* owned */
+	struct loop *loop;
+	struct mem *mem;
+	const struct virtio_transport_ops *transport;
+	void *transport_ctx;
+	uint64_t offer;				/* feature bits we have */
+	uint64_t features;			/* bits the driver took */
+	uint8_t status;
+	uint32_t generation;			/* of the configuration */
+	uint32_t cfg_len;
+	unsigned nqueues;
+	struct virtq *queues;
+	struct loop **queue_loops;		/* who touches each queue; default: loop */
+};
+
+static inline bool virtio_has(const struct virtio_dev *v, unsigned bit) { return v->features >> bit & 1; }
+
+/* Common part of every virtio constructor. */
+void virtio_init(struct virtio_dev *v, const struct virtio_ops *ops, const char *id, struct loop *loop, struct mem *mem,
+		 unsigned nqueues, uint16_t queue_size, uint64_t offer, uint32_t cfg_len);
+void virtio_exit(struct virtio_dev *v);
+/* virtq_flush, and the notification when the driver wants it. */
+void virtio_flush(struct virtio_dev *v, unsigned q);
+/* The configuration changed: generation rises, the driver is told. */
+void virtio_config_changed(struct virtio_dev *v);
+/* Something is so wrong that the device stops: DEVICE_NEEDS_RESET, the driver is told, a line in the log. */
+void virtio_needs_reset(struct virtio_dev *v, const char *why);
+
+/* --- transports --- */
+struct pci_bus;
+/* Transitional PCI function at devfn around v (owned from now on). NULL with the reason. */
+struct device *virtio_pci_new(struct pci_bus *bus, unsigned devfn, struct virtio_dev *v, struct err *err);
+struct bus;
+struct irq;
+/* virtio-mmio registers (4.2) at base on mmio, one interrupt wire. */
+struct vm;
+struct device *virtio_mmio_new(struct bus *mmio, uint64_t base, struct irq irq, struct vm *vm, struct virtio_dev *v, struct err *err);
+
+/* --- devices: a constructor each; NULL with the reason --- */
+struct blk;
+struct virtio_blk_config_opts {
+	struct blk *blk;		/* borrowed */
+	unsigned nqueues;		/* 1.. */
+	uint16_t queue_size;		/* 0: 256 */
+	const char *serial;		/* at most 20 bytes; NULL: empty */
+	struct loop **queue_loops;	/* nqueues loops, or NULL: the device's */
+};
+struct virtio_dev *virtio_blk_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_blk_config_opts *o, struct err *err);
+struct net;
+struct virtio_net_opts {
+	struct net *net;		/* borrowed backend */
+	uint8_t mac[6];
+	unsigned pairs;			/* queue pairs, 1.. */
+	uint16_t queue_size;		/* 0: 256 */
+};
+struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_net_opts *o, struct err *err);
+void virtio_net_set_link(struct virtio_dev *v, bool up);
+struct virtio_dev *virtio_rng_new(const char *id, struct loop *loop, struct mem *mem, struct err *err);
+struct chardev;
+struct virtio_dev *virtio_console_new(const char *id, struct loop *loop, struct mem *mem, struct chardev *chr, struct err *err);
+struct virtio_dev *virtio_balloon_new(const char *id, struct loop *loop, struct mem *mem, struct err *err);
+/* Target size of guest RAM in bytes / what the guest has now. */
+void virtio_balloon_set(struct virtio_dev *v, uint64_t ram_bytes);
+uint64_t virtio_balloon_actual(struct virtio_dev *v);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * virtq.h: one virtqueue (virtio 1.2, 2.7 split, 2.8 packed). This module alone owns the ring rules:
+ * index bounds, chain length, indirect tables, event index, barriers, and which heads are popped and not
+ * yet used. A ring the guest broke is virtq_broken() plus a rate-limited line, never an assert or a hang.
+ *
+ * A queue belongs to one loop at a time, whose lock guards it.
+ */
+#ifndef DEVICES_VIRTQ_H
+#define DEVICES_VIRTQ_H
+
+#include "vmm/mem.h"
+#include "vmm/state.h"
+#include "vmm/util.h"
+
+#define VIRTQ_MAX_SIZE 1024
+#define VIRTQ_MAX_IOV 1026		/* entries of one chain after merging, both directions */
+
+struct virtq {
+	struct mem *mem;
+	const char *who;		/* "virtio-blk0 queue 0", for messages */
+	/* Set by the transport while the queue is disabled. */
+	uint16_t size, max_size;
+	uint64_t desc, avail, used;	/* guest physical; driver and device area for packed */
+	bool enabled;
+	bool event_idx, indirect, packed;
+	bool broken;
+	/* The rest is virtq.c's. */
+	uint16_t last_avail, used_idx, signalled_used;
+	bool signalled_valid, avail_wrap, used_wrap;
+	uint16_t inflight;		/* popped, not yet used */
+	uint8_t *popped;		/* one byte a head (or packed buffer id): in flight */
+	uint64_t map_generation;
+	void *desc_host, *avail_host, *used_host;
+};
+
+/* A popped chain: the driver's buffers (out: we read) first, then ours (in: we write). */
+struct virtq_elem {
+	uint16_t head;			/* to give back */
+	uint16_t ndesc;			/* descriptors it took (packed) */
+	int out_n, in_n;
+	uint64_t out_len, in_len;	/* bytes; no wrap-around */
+	struct iovec *iov;		/* out_n entries, then in_n; pinned */
+};
+
+void virtq_init(struct virtq *q, struct mem *mem, const char *who, uint16_t max_size);
+void virtq_exit(struct virtq *q);
+void virtq_reset(struct virtq *q);		/* back to disabled, indices 0 */
+/* Look up the rings. 0, or -EFAULT / -EINVAL when an address or size is impossible (the queue is then broken). */
+int virtq_enable(struct virtq *q);
+
+/*
+ * Take the next chain. Returns 1 with e filled (iov points at caller's array of max entries), 0 when empty, -EPROTO when the ring is broken.
+ * Every popped chain is given back by exactly one virtq_push.
+ */
+int virtq_pop(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max);
+/* Pop the chain `head` again without moving the available index (a request saved in flight). */
+int virtq_pop_head(struct virtq *q, uint16_t head, struct virtq_elem *e, struct iovec *iov, int max);
+/* Undo the last pop (net: no buffer for this packet yet). */
+void virtq_unpop(struct virtq *q, struct virtq_elem *e);
+/* Unpins (marks written bytes dirty), puts it into the used ring. The driver sees it after virtq_flush. */
+void virtq_push(struct virtq *q, struct virtq_elem *e, uint32_t written);
+/* Publish pushed elements with one index update (barriers inside). Returns whether the driver wants an interrupt. */
+bool virtq_flush(struct virtq *q);
+/* Ask the driver not to / to kick. virtq_kicks_on returns true when chains came meanwhile: look again. */
+void virtq_kicks_off(struct virtq *q);
+bool virtq_kicks_on(struct virtq *q);
+bool virtq_empty(struct virtq *q);
+void virtq_set_broken(struct virtq *q, const char *why);
+
+int virtq_save(struct virtq *q, struct state_out *o);
+int virtq_load(struct virtq *q, struct state_in *in);
+
+/* Copy between a chain's iov and a buffer at an offset; returns bytes copied. */
+size_t iov_to_buf(const struct iovec *iov, int n, size_t off, void *buf, size_t len);
+size_t iov_from_buf(const struct iovec *iov, int n, size_t off, const void *buf, size_t len);
+size_t iov_size(const struct iovec *iov, int n);
+
+#endif

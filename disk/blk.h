@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * blk.h: what a device or tool holds of a disk image: the front. Formats and filters are nodes (disk/node.h);
+ * the front stays while the tree behind it changes.
+ *
+ * Threads: a request is submitted on the loop of its blk_queue (lock held) and its done() runs on that loop, exactly
+ * once, never inside blk_submit. FLUSH covers every write that has completed before it was submitted.
+ */
+#ifndef DISK_BLK_H
+#define DISK_BLK_H
+
+#include <sys/uio.h>
+
+#include "vmm/host.h"
+#include "vmm/loop.h"
+#include "vmm/util.h"
+
+struct blk;
+struct blk_queue;
+struct node;
+
+enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_ZEROES };
+enum blk_flags {
+	BLK_FUA = 1 << 0,		/* this write is durable when it completes */
+	BLK_UNMAP = 1 << 1,		/* WRITE ZEROES may deallocate */
+};
+
+struct blk_req {
+	enum blk_op op;
+	unsigned flags;
+	uint64_t off, len;		/* bytes; any alignment (the front handles request_align) */
+	const struct iovec *iov;	/* READ, WRITE: sum of lengths == len; stays valid until done */
+	int niov;
+	void (*done)(struct blk_req *r);
+	void *ctx;
+	int ret;			/* 0 or -errno, set before done */
+	uint64_t id;			/* trace id */
+	/* private to disk/ */
+	struct blk_queue *q;
+	struct blk_req *next;
+	struct node *node;
+	void *priv;
+	uint64_t priv_u64[4];
+};
+
+/* --- opening --- */
+enum blk_open_flags {
+	BLK_RDWR = 1 << 0,
+	BLK_NOCACHE = 1 << 1,		/* O_DIRECT */
+	BLK_WRITETHROUGH = 1 << 2,	/* every write is flushed before it completes */
+	BLK_UNSAFE = 1 << 3,		/* flush does nothing */
+	BLK_SNAPSHOT = 1 << 4,		/* writes go to a temporary unlinked overlay */
+	BLK_SHARE = 1 << 5,		/* allow another writer (force-share): info -U */
+	BLK_CHECK = 1 << 6,		/* open even when marked corrupt / dirty, for repair */
+	BLK_NO_BACKING = 1 << 7,
+	BLK_INACTIVE = 1 << 8,		/* no lock, no cached metadata, no writes, until blk_activate */
+	BLK_DISCARD_UNMAP = 1 << 9,	/* discard=unmap: guest discards reach the file */
+	BLK_DETECT_ZEROES = 1 << 10,
+};
+struct blk_options {
+	const char *format;		/* NULL: probe */
+	unsigned flags;
+	const struct host *host;	/* NULL: host_direct */
+	uint64_t l2_cache_size;		/* 0: default */
+	const char *secret_file;	/* passphrase, for encrypted images; may be "/dev/fd/N" */
+	const char *tmpdir;		/* for BLK_SNAPSHOT */
+};
+/* NULL with the reason (names the holder when locked). May block: not on the main loop once the guest runs. */
+struct blk *blk_open(const char *filename, const struct blk_options *o, struct err *err);
+/* Drains, flushes, releases. Returns the first error a flush gave. */
+int blk_close(struct blk *b);
+
+/* --- properties --- */
+uint64_t blk_size(struct blk *b);
+bool blk_readonly(struct blk *b);
+const char *blk_filename(struct blk *b);
+const char *blk_format(struct blk *b);
+uint32_t blk_request_align(struct blk *b);	/* 1 for buffered files, 512/4096 for O_DIRECT */
+struct node *blk_root(struct blk *b);
+/* Tell the device that size or medium changed (any thread; runs on the loop given). */
+void blk_on_change(struct blk *b, struct loop *l, void (*fn)(void *ctx), void *ctx);
+
+/* --- asynchronous requests --- */
+/* One for each loop that submits. Free only when it has nothing in flight. */
+struct blk_queue *blk_queue_new(struct blk *b, struct loop *l);
+void blk_queue_free(struct blk_queue *q);
+void blk_submit(struct blk_queue *q, struct blk_req *r);
+/* Around a batch: submissions are handed to the kernel at the unplug. Nests. */
+void blk_plug(struct blk_queue *q);
+void blk_unplug(struct blk_queue *q);
+unsigned blk_queue_inflight(struct blk_queue *q);
+
+/* --- synchronous, for tools, loaders, jobs; not on a loop that must not block --- */
+int blk_pread(struct blk *b, void *buf, uint64_t len, uint64_t off);
+int blk_pwrite(struct blk *b, const void *buf, uint64_t len, uint64_t off, unsigned flags);
+int blk_pzero(struct blk *b, uint64_t off, uint64_t len, unsigned flags);
+int blk_pdiscard(struct blk *b, uint64_t off, uint64_t len);
+int blk_flush(struct blk *b);
+int blk_resize(struct blk *b, uint64_t size, bool shrink, struct err *err);
+
+/* --- draining: no new request reaches the nodes, and those in flight have ended. Nests. --- */
+void blk_drain_begin(struct blk *b);		/* blocks until drained; a thread that holds no loop lock, or exclusive owner */
+void blk_drain_end(struct blk *b);
+/* done(ctx) runs once drained; for quiesce. Pair with blk_drain_end. */
+void blk_drain_async(struct blk *b, void (*done)(void *ctx), void *ctx);
+/* Give up lock and caches / take them again and re-read everything (migration, pause for a copy). 0 or -errno. */
+int blk_inactivate(struct blk *b, struct err *err);
+int blk_activate(struct blk *b, struct err *err);
+
+/* --- error policy and throttle --- */
+enum blk_on_error { BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC };
+void blk_set_on_error(struct blk *b, enum blk_on_error rerror, enum blk_on_error werror);
+/* What the device does with a failed request: report it to the guest, or stop the VM and try again at resume. */
+enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r);
+struct blk_throttle { uint64_t bps, bps_rd, bps_wr, iops, iops_rd, iops_wr; };	/* 0: no limit */
+void blk_set_throttle(struct blk *b, const struct blk_throttle *t);
+void blk_get_throttle(struct blk *b, struct blk_throttle *t);
+
+struct blk_stats {
+	uint64_t bytes[2], ops[2], failed[2];		/* BLK_READ, BLK_WRITE */
+	uint64_t flush_ops, discard_ops, zeroes_ops;
+	uint64_t ns[2], flush_ns;
+	uint64_t highest;				/* highest offset written */
+};
+void blk_get_stats(struct blk *b, struct blk_stats *s);
+
+#endif

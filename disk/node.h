@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node.h: one part of a disk's tree: a format (qcow2, vmdk), the file below it, or a filter (throttle, backup).
+ *
+ * Only the front (disk/blk.c) queues. Nodes are called synchronously on a worker thread, several at once, and call their
+ * children synchronously on the same worker; a node keeps its own lock ("image lock") for its metadata: MAP under
+ * it, DATA without it, COMMIT under it. The tree changes only while every front above it is drained.
+ */
+#ifndef DISK_NODE_H
+#define DISK_NODE_H
+
+#include "disk/blk.h"
+
+struct node;
+struct json_t;
+
+enum { EXT_DATA = 1, EXT_ZERO = 2, EXT_ALLOCATED = 4, EXT_OFFSET = 8, EXT_COMPRESSED = 16, EXT_EOF = 32 };
+/* What lies at a range of a node: qemu-img map's words. */
+struct extent {
+	uint64_t len;			/* how far this answer holds, > 0 */
+	unsigned flags;			/* EXT_ */
+	struct node *file;		/* with EXT_OFFSET: the bytes lie in this child ... */
+	uint64_t file_off;		/* ... here */
+};
+
+struct node_create {
+	const char *filename;
+	uint64_t size;
+	const char *backing, *backing_format;
+	const char *const *opts;	/* "cluster_size=64k", ... NULL-terminated */
+	const struct host *host;
+};
+
+struct node_check {
+	uint64_t corruptions, corruptions_fixed, leaks, leaks_fixed, check_errors;
+	uint64_t image_end_offset, total_clusters, allocated_clusters, fragmented_clusters, compressed_clusters;
+	void (*report)(void *ctx, const char *line);	/* each finding, as text */
+	void *ctx;
+};
+enum { CHECK_FIX_LEAKS = 1, CHECK_FIX_ERRORS = 2 };
+struct node_snapshot {
+	char id[128], name[256];
+	uint64_t vm_state_size, date_sec, vm_clock_nsec, icount;
+	uint32_t date_nsec;
+	uint64_t disk_size;
+};
+struct node_info {
+	uint32_t cluster_size;
+	bool encrypted, compressed, dirty, corrupt;
+	uint64_t vm_state_offset;
+	/* Format-specific lines: keys as qemu-img prints them; values JSON (jansson), owned by the caller afterwards. */
+	struct json_t *specific;
+};
+
+struct node_ops {
+	const char *format;		/* "qcow2" */
+	/* How sure a probe is, 0-100, from the first bytes of the file and its name. */
+	int (*probe)(const uint8_t *head, size_t len, uint64_t file_size, const char *filename);
+	/* n->file is open; fills in n->size, backing name. Every offset read from the file is checked. */
+	int (*open)(struct node *n, const struct blk_options *o, struct err *err);
+	void (*close)(struct node *n);
+	int (*create)(const struct node_create *c, struct err *err);
+
+	/* Whole ranges inside [0, size), aligned to n->request_align. 0 or -errno. */
+	int (*read)(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len);
+	int (*write)(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags);
+	int (*write_compressed)(struct node *n, uint64_t off, const void *buf, uint64_t len);
+	int (*zeroes)(struct node *n, uint64_t off, uint64_t len, unsigned flags);	/* -ENOTSUP: the front writes zeros */
+	int (*discard)(struct node *n, uint64_t off, uint64_t len);
+	int (*flush)(struct node *n);
+	int (*extent)(struct node *n, uint64_t off, uint64_t len, struct extent *e);	/* block status of this layer only */
+	/*
+	 * Fast path: the range is plainly these bytes of a host file and needs no metadata change: the front may do it
+	 * by io_uring without a worker. Must not block: -EAGAIN sends the request to a worker. plain_done ends it
+	 * (a freed cluster is not reused before).
+	 */
+	int (*plain)(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off);
+	void (*plain_done)(struct node *n, uint64_t off, uint64_t len, bool write);
+
+	int (*resize)(struct node *n, uint64_t size, struct err *err);
+	int (*inactivate)(struct node *n, struct err *err);
+	int (*activate)(struct node *n, struct err *err);
+	/* The tool's and the control socket's part. Optional: NULL gives "format X does not support ...". */
+	int (*check)(struct node *n, struct node_check *c, unsigned fix);
+	int (*info)(struct node *n, struct node_info *i);
+	int (*set_backing)(struct node *n, const char *backing, const char *format, struct err *err);
+	int (*make_empty)(struct node *n);					/* after commit */
+	int (*snapshot_create)(struct node *n, const struct node_snapshot *s, struct err *err);
+	int (*snapshot_goto)(struct node *n, const char *id_or_name, struct err *err);
+	int (*snapshot_delete)(struct node *n, const char *id_or_name, struct err *err);
+	int (*snapshot_list)(struct node *n, struct node_snapshot **list, int *count);
+	int (*snapshot_load_tmp)(struct node *n, const char *id_or_name, struct err *err);	/* convert -l */
+	/* Bytes beyond the disk for a saved machine (RAM, registers); qcow2 keeps them after the disk's end. */
+	int (*vmstate_read)(struct node *n, void *buf, uint64_t len, uint64_t off);
+	int (*vmstate_write)(struct node *n, const void *buf, uint64_t len, uint64_t off);
+};
+
+struct node {
+	const struct node_ops *ops;
+	void *priv;			/* the format's own */
+	char *filename;
+	unsigned flags;			/* BLK_ flags it was opened with */
+	uint64_t size;			/* of the disk, bytes */
+	uint32_t request_align;
+	struct node *file;		/* protocol child; NULL at the leaf */
+	struct node *backing;		/* or NULL */
+	struct node *data_file;		/* qcow2 external data, or NULL */
+	char *backing_name, *backing_format;	/* as written in the image, or NULL */
+	unsigned refs;
+	int fd;				/* leaf on a host file: its descriptor; -1 otherwise */
+	const struct host *host;
+};
+
+/* Formats known, in the order they are probed; ends with NULL. */
+extern const struct node_ops *const node_formats[];
+const struct node_ops *node_format_find(const char *name);
+/* Opens filename with its backing chain (unless BLK_NO_BACKING). NULL with the reason. */
+struct node *node_open(const char *filename, const struct blk_options *o, struct err *err);
+void node_ref(struct node *n);
+void node_unref(struct node *n);		/* closes at zero */
+
+/* Calls that handle what a format leaves out (zeros past the end, splitting, fallbacks). 0 or -errno. */
+int node_pread(struct node *n, void *buf, uint64_t len, uint64_t off);
+int node_pwrite(struct node *n, const void *buf, uint64_t len, uint64_t off);
+int node_readv(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len);
+int node_writev(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags);
+int node_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags);
+int node_discard(struct node *n, uint64_t off, uint64_t len);
+int node_flush(struct node *n);
+int node_resize(struct node *n, uint64_t size, struct err *err);
+int node_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e);
+/* Block status through the backing chain; *owner is the layer that has it. */
+int node_extent_chain(struct node *n, uint64_t off, uint64_t len, struct extent *e, struct node **owner);
+
+/* --- jobs: commit, stream, backup, mirror: a thread each --- */
+enum job_state { JOB_RUNNING, JOB_PAUSED, JOB_READY, JOB_DONE };
+struct job;
+struct job_ops {
+	const char *type;			/* "backup" */
+	int (*run)(struct job *j);		/* on the job's thread; looks at job_should_stop often */
+	void (*clean)(struct job *j);		/* after run, whatever it returned */
+};
+struct job {
+	const struct job_ops *ops;
+	char *id;
+	struct blk *blk;
+	void *priv;
+	enum job_state state;
+	uint64_t done, total;			/* bytes; atomic */
+	uint64_t speed;				/* bytes a second; 0: no limit */
+	bool cancel, pause;
+	int ret;
+};
+struct job *job_start(const struct job_ops *ops, const char *id, struct blk *b, void *priv, uint64_t speed,
+		      struct loop *l, void (*ended)(void *ctx, struct job *j), void *ctx, struct err *err);
+/* Sleeps for the speed limit and while paused; true when the job was cancelled. On the job's thread. */
+bool job_pace(struct job *j, uint64_t bytes);
+void job_cancel(struct job *j);
+void job_set_paused(struct job *j, bool pause);
+void job_free(struct job *j);			/* after it ended */
+
+#endif

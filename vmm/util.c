@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* util.c: allocation that does not fail, whole reads and writes, numbers from text. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "vmm/util.h"
+
+int err_set(struct err *e, int errnum, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (e && !e->msg[0]) {
+		va_start(ap, fmt);
+		vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+		va_end(ap);
+	}
+	return -errnum;
+}
+
+void err_prefix(struct err *e, const char *fmt, ...)
+{
+	char old[sizeof(e->msg)];
+	va_list ap;
+	int n;
+
+	if (!e)
+		return;
+	memcpy(old, e->msg, sizeof(old));
+	va_start(ap, fmt);
+	n = vsnprintf(e->msg, sizeof(e->msg), fmt, ap);
+	va_end(ap);
+	if (n >= 0 && (size_t)n < sizeof(e->msg))
+		snprintf(e->msg + n, sizeof(e->msg) - n, ": %s", old);
+}
+
+static void *or_die(void *p)
+{
+	if (!p) {
+		static const char msg[] = "out of memory\n";
+
+		if (write(2, msg, sizeof(msg) - 1) < 0)
+			abort();
+		exit(1);
+	}
+	return p;
+}
+
+void *xcalloc(size_t n, size_t size)
+{
+	return or_die(calloc(n ? n : 1, size ? size : 1));
+}
+
+void *xrealloc(void *p, size_t size)
+{
+	return or_die(realloc(p, size ? size : 1));
+}
+
+char *xstrdup(const char *s)
+{
+	return or_die(strdup(s));
+}
+
+char *xasprintf(const char *fmt, ...)
+{
+	va_list ap;
+	char *s;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&s, fmt, ap);
+	va_end(ap);
+	return or_die(n < 0 ? NULL : s);
+}
+
+/* One body for the four whole transfers: off < 0 means the file's own position. */
+static int transfer(int fd, char *p, size_t len, int64_t off, bool is_write)
+{
+	while (len) {
+		ssize_t n;
+
+		if (is_write)
+			n = off < 0 ? write(fd, p, len) : pwrite(fd, p, len, off);
+		else
+			n = off < 0 ? read(fd, p, len) : pread(fd, p, len, off);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return is_write ? -ENOSPC : -ENODATA;
+		p += n;
+		len -= n;
+		if (off >= 0)
+			off += n;
+	}
+	return 0;
+}
+
+int read_full(int fd, void *buf, size_t len)
+{
+	return transfer(fd, buf, len, -1, false);
+}
+
+int write_full(int fd, const void *buf, size_t len)
+{
+	return transfer(fd, (char *)buf, len, -1, true);
+}
+
+int pread_full(int fd, void *buf, size_t len, uint64_t off)
+{
+	return off > INT64_MAX ? -EINVAL : transfer(fd, buf, len, off, false);
+}
+
+int pwrite_full(int fd, const void *buf, size_t len, uint64_t off)
+{
+	return off > INT64_MAX ? -EINVAL : transfer(fd, (char *)buf, len, off, true);
+}
+
+int parse_size(const char *s, uint64_t unit, uint64_t *bytes)
+{
+	static const char suffixes[] = "bkmgtpe";
+	const char *at;
+	char *end;
+	double v;
+	uint64_t whole, mult = unit;
+
+	if (!isdigit((unsigned char)*s))
+		return -EINVAL;
+	errno = 0;
+	whole = strtoull(s, &end, 0);
+	if (errno)
+		return -ERANGE;
+	v = whole;
+	if (*end == '.')
+		v = strtod(s, &end);
+	if (*end) {
+		at = strchr(suffixes, tolower((unsigned char)*end));
+		if (!at)
+			return -EINVAL;
+		mult = 1ull << (10 * (at - suffixes));
+		end++;
+		if (*end == 'i' && mult > 1)
+			end++;
+		if ((*end == 'B' || *end == 'b') && mult > 1)
+			end++;
+		if (*end)
+			return -EINVAL;
+	}
+	if (v * mult >= 18446744073709551616.0)
+		return -ERANGE;
+	*bytes = v == (double)whole ? whole * mult : (uint64_t)(v * mult);
+	return 0;
+}
+
+int parse_u64(const char *s, uint64_t max, uint64_t *value)
+{
+	unsigned long long v;
+	char *end;
+
+	if (!isdigit((unsigned char)*s))
+		return -EINVAL;
+	errno = 0;
+	v = strtoull(s, &end, 0);
+	if (*end)
+		return -EINVAL;
+	if (errno || v > max)
+		return -ERANGE;
+	*value = v;
+	return 0;
+}
+
+int parse_bool(const char *s, bool *value)
+{
+	static const char *const yes[] = { "on", "yes", "true", "1", "y" };
+	static const char *const no[] = { "off", "no", "false", "0", "n" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(yes); i++) {
+		if (!strcmp(s, yes[i]) || !strcmp(s, no[i])) {
+			*value = !strcmp(s, yes[i]);
+			return 0;
+		}
+	}
+	return -EINVAL;
+}
+
+int64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * NS_PER_SEC + ts.tv_nsec;
+}
+
+uint32_t crc32c(uint32_t crc, const void *buf, size_t len)
+{
+	static uint32_t table[256];
+	const uint8_t *p = buf;
+
+	if (!table[1]) {
+		for (uint32_t i = 0; i < 256; i++) {
+			uint32_t c = i;
+
+			for (int k = 0; k < 8; k++)
+				c = c & 1 ? c >> 1 ^ 0x82f63b78u : c >> 1;
+			__atomic_store_n(&table[i], c, __ATOMIC_RELAXED);
+		}
+	}
+	crc = ~crc;
+	while (len--)
+		crc = crc >> 8 ^ table[(crc ^ *p++) & 0xff];
+	return ~crc;
+}
