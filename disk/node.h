@@ -52,6 +52,18 @@ struct node_info {
 	struct json_t *specific;
 };
 
+/* One -o option of a format, for help and for refusing unknown ones. */
+struct node_opt {
+	const char *name;
+	const char *type;		/* "size", "bool (on/off)", "str", "num": as -o help prints it */
+	const char *help;		/* "... (default: off)" included */
+	bool amend;			/* amend may change it */
+};
+/* What a new image of this format would need for the disk given. */
+struct node_measure { uint64_t required, fully_allocated, bitmaps; bool has_bitmaps; };
+enum bitmap_op { BITMAP_ADD, BITMAP_REMOVE, BITMAP_CLEAR, BITMAP_ENABLE, BITMAP_DISABLE, BITMAP_MERGE };
+struct node_bitmap { char name[1024]; uint32_t granularity; bool in_use, autoload; uint64_t count; };
+
 struct node_ops {
 	const char *format;		/* "qcow2" */
 	/* How sure a probe is, 0-100, from the first bytes of the file and its name. */
@@ -90,6 +102,23 @@ struct node_ops {
 	int (*snapshot_delete)(struct node *n, const char *id_or_name, struct err *err);
 	int (*snapshot_list)(struct node *n, struct node_snapshot **list, int *count);
 	int (*snapshot_load_tmp)(struct node *n, const char *id_or_name, struct err *err);	/* convert -l */
+	/* -o options create knows; ends with name NULL. NULL: only size. */
+	const struct node_opt *create_opts;
+	/* src is the disk that would be converted, or NULL: then size alone counts. */
+	int (*measure)(const char *const *opts, uint64_t size, struct node *src, struct node_measure *m, struct err *err);
+	int (*amend)(struct node *n, const char *const *opts, bool force, struct err *err);
+	/* After a resize: mode is "metadata", "falloc" or "full". */
+	int (*preallocate)(struct node *n, uint64_t off, uint64_t len, const char *mode, struct err *err);
+	/* granularity: BITMAP_ADD only, 0: default. src, src_name: BITMAP_MERGE only. */
+	int (*bitmap)(struct node *n, enum bitmap_op op, const char *name, uint32_t granularity,
+		      struct node *src, const char *src_name, struct err *err);
+	int (*bitmap_list)(struct node *n, struct node_bitmap **list, int *count);
+	/*
+	 * Formats whose blocks must be written in ascending order (streamOptimized): pack (several threads at once) makes
+	 * the bytes for [off, off + len), put_packed (one thread at a time, ascending) appends them. *packed is malloc()ed.
+	 */
+	int (*pack)(struct node *n, uint64_t off, const void *buf, uint64_t len, void **packed, size_t *packed_len);
+	int (*put_packed)(struct node *n, uint64_t off, const void *packed, size_t packed_len);
 	/* Bytes beyond the disk for a saved machine (RAM, registers); qcow2 keeps them after the disk's end. */
 	int (*vmstate_read)(struct node *n, void *buf, uint64_t len, uint64_t off);
 	int (*vmstate_write)(struct node *n, const void *buf, uint64_t len, uint64_t off);
