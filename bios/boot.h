@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * boot.h: from reset to the guest's first instruction.
+ *
+ * The machine describes itself in a struct bios_config. bios_new() builds what never changes (ACPI, SMBIOS, the
+ * memory map, fw_cfg's files); bios_reset() puts the chosen boot way into guest memory and says in which
+ * state the first vCPU starts. Both run before the vCPUs or with all of them parked (at a machine reset).
+ *
+ * Nothing here depends on the time of day: the same configuration gives the same bytes, and those bytes belong to
+ * the machine version (tests/golden holds them).
+ */
+#ifndef BIOS_BOOT_H
+#define BIOS_BOOT_H
+
+#include "vmm/mem.h"
+#include "vmm/util.h"
+
+struct fw_cfg;
+struct pci_bus;
+struct bus;
+
+enum bios_machine { BIOS_PC, BIOS_MICRO };
+
+/* --- the fixed places of the machines; machine.c wires its chips there, the tables name them --- */
+#define BIOS_LAPIC_GPA		0xfee00000u
+#define BIOS_IOAPIC_GPA		0xfec00000u
+#define BIOS_HPET_GPA		0xfed00000u
+#define BIOS_KVM_PAGES_GPA	0xfeffc000u	/* 16 KiB: identity map page, then 3 TSS pages (KVM on old VT-x) */
+#define BIOS_VMGENID_GPA	0xfeffb000u	/* 4 KiB block; the GUID is at its start */
+#define BIOS_TOP		0x100000000ull	/* firmware ends here */
+#define BIOS_PM_BASE		0x600		/* PIIX4 power management I/O, 64 ports; GPE0 is apart */
+#define BIOS_SMB_BASE		0x700		/* PIIX4 SMBus I/O, 16 ports */
+#define BIOS_GPE0_BASE		0xafe0		/* general purpose events: 2 status bytes, 2 enable bytes */
+#define BIOS_PCIHP_BASE		0xae00		/* PCI hot-plug: up +0, down +4, eject +8, removable +12, select +16 */
+#define BIOS_SCI_IRQ		9
+#define BIOS_GPE_PCIHP		1		/* GPE bit: a PCI slot changed */
+#define BIOS_GPE_VMGENID	5		/* GPE bit: the generation id changed */
+#define BIOS_PCI_HOLE		0xc0000000u	/* RAM below 4 GiB ends here at the latest (3 GiB) */
+#define BIOS_PCI_HOLE_END	0xfec00000u
+#define BIOS_PCI_IO_BASE	0xc000		/* where bios_setup_pci puts I/O BARs */
+/* micro: an ACPI reduced-hardware machine; sleep and reset are one register each */
+#define BIOS_MICRO_PM		0x600		/* write (SLP_TYP << 2 | SLP_EN 0x20): sleep control; +1 status; +2 reset: write 1 */
+#define BIOS_MICRO_EVENT	0x610		/* 4 bytes, read clears: bit 0 power button, bit 1 generation id */
+
+/* An opened file to load from; the descriptor stays the caller's and is kept open for resets. fd -1: none. */
+struct bios_file {
+	int fd;
+	const char *path;		/* for messages, and the multiboot command line */
+};
+
+struct bios_virtio_mmio {
+	uint64_t base, size;
+	unsigned gsi;
+};
+
+#define BIOS_MAX_ROMS 8
+struct bios_config {
+	enum bios_machine machine;
+	unsigned version;		/* of the machine type: 1 for pc-1, micro-1 */
+	struct mem *mem;
+	struct block *ram;		/* [0, ram_low) at 0, [ram_low, ram_low + ram_high) at 4 GiB */
+	uint64_t ram_low, ram_high;
+	unsigned ncpus;			/* started at power-on */
+	unsigned max_cpus;		/* slots in the MADT; 0: ncpus */
+	const uint32_t *apic_ids;	/* max_cpus of them; NULL: 0, 1, 2 ... */
+	unsigned sockets, cores, threads;	/* for SMBIOS; 0: 1 socket of ncpus cores */
+	unsigned phys_bits;		/* CPUID 0x80000008; 0: 40. Bounds the 64-bit PCI window */
+	uint8_t uuid[16];		/* as printed (big-endian); all zero: none */
+	const char *name;		/* may be NULL */
+
+	/* What is wired, for the tables. */
+	unsigned serial_mask;		/* bit n: COMn+1 at its usual place */
+	bool no_kbd;			/* no i8042 */
+	bool hpet, pvpanic, vmgenid;	/* pvpanic at 0x505, generation id at BIOS_VMGENID_GPA */
+	bool no_rtc, no_acpi;
+	bool no_s3, no_s4;
+	bool graphics;			/* there is a VGA card */
+	const struct bios_virtio_mmio *mmio;	/* micro */
+	unsigned nmmio;
+
+	/* The way to boot. */
+	struct bios_file firmware;	/* -bios: the image itself; ignored with kernel.fd >= 0 */
+	bool pflash;			/* firmware is in flash chips the machine has mapped: nothing to load */
+	struct bios_file kernel, initrd;
+	const char *cmdline;		/* NULL: empty */
+	const char *boot_order;		/* letters of a c d n, as -boot order=; NULL: "cad" */
+	const char *boot_devices;	/* fw_cfg bootorder, one OpenFirmware path a line; NULL: none */
+	bool boot_menu, boot_strict;
+	int boot_splash_ms, boot_reboot_ms;	/* -1: not given */
+	const uint8_t *rng_seed;	/* 32 fresh random bytes for Linux's setup_data, or NULL */
+	struct bios_file vgarom;	/* option ROM of the graphics card is its PCI ROM BAR; this one: for -option-rom */
+	struct bios_file roms[BIOS_MAX_ROMS];	/* -option-rom, shown as genroms/NAME */
+	unsigned nroms;
+};
+
+/* --- how the first vCPU starts; vmm/vcpu.c turns it into KVM_SET_SREGS / SET_REGS / SET_MSRS --- */
+enum boot_mode {
+	BOOT_RESET,		/* as INIT leaves it: real mode at f000:fff0 */
+	BOOT_REAL,		/* real mode: segs as given */
+	BOOT_PROTECTED,		/* CR0.PE, paging off, flat 32-bit segments */
+	BOOT_LONG,		/* CR0.PE|PG, CR4.PAE, EFER.LME|LMA, CR3: identity map of the first 4 GiB */
+};
+struct boot_segment {
+	uint16_t selector;
+	uint64_t base;
+	uint32_t limit;		/* in bytes, granularity applied: 0xffffffff */
+	uint8_t type;		/* descriptor type: 0xb code, 0x3 data, 0xb with s == 0: busy TSS */
+	uint8_t s, present, db, l, g;
+};
+struct boot_msr {
+	uint32_t index;
+	uint64_t value;
+};
+#define BOOT_MAX_MSRS 24
+struct boot_cpu {
+	enum boot_mode mode;
+	uint64_t rip, rsp, rsi, rax, rbx, rflags;
+	uint64_t cr0, cr3, cr4, efer;
+	struct boot_segment cs, ds, ss, tr;	/* es, fs, gs: as ds */
+	uint64_t gdt_base;
+	uint16_t gdt_limit;
+	/* For every vCPU: what firmware would have programmed (MTRRs). Empty with BOOT_RESET. */
+	struct boot_msr msrs[BOOT_MAX_MSRS];
+	unsigned nmsrs;
+	const char *way;	/* "bios", "linux", "linux32", "pvh", "multiboot": for trace and messages */
+};
+
+/* --- the whole --- */
+struct bios;
+/*
+ * Checks the configuration and the files (a kernel that is no kernel fails here), builds the tables, fills fw (NULL
+ * on micro). c and what it points to are copied, except mem, ram and the descriptors. NULL with the reason.
+ */
+struct bios *bios_new(const struct bios_config *c, struct fw_cfg *fw, struct err *err);
+void bios_free(struct bios *b);
+/*
+ * At power-on and at every machine reset, after the devices' own reset: loads kernel or firmware, writes tables where no firmware
+ * will, sets up PCI (pci may be NULL) for -kernel. Fills *cpu. 0 or -errno with the reason.
+ */
+int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot_cpu *cpu, struct err *err);
+/* Where the direct boot ways put the FACS waking vector; 0 when firmware placed it (S3 resumes through firmware). */
+uint64_t bios_facs(const struct bios *b);
+
+/*
+ * What firmware does to the PC's chips when there is none: PIRQ routing and ELCR, BARs and decoding, PM and
+ * SMBus base, PAM to RAM, IDE decode. bios_reset calls it.
+ */
+void bios_setup_pci(const struct bios_config *c, struct pci_bus *pci, struct bus *pio);
+/* The 64-bit PCI window of this machine: above RAM, aligned. */
+void bios_pci64_window(const struct bios_config *c, uint64_t *base, uint64_t *limit);
+
+/* --- the memory map (e820.c) --- */
+enum { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3, E820_NVS = 4 };
+struct e820_entry {
+	uint64_t base, len;
+	uint32_t type;
+};
+#define E820_MAX 32
+/* What a kernel without firmware sees; returns the number of entries. */
+unsigned e820_build(const struct bios_config *c, struct e820_entry *e, unsigned max);
+
+/* --- loaders (load_*.c): read the file, fill guest RAM, fill *cpu. 0 or -errno with the reason --- */
+enum bios_kernel { KERNEL_UNKNOWN, KERNEL_BZIMAGE, KERNEL_PVH, KERNEL_MULTIBOOT };
+/* Looks at the first bytes; KERNEL_UNKNOWN with the reason when it is nothing we boot. */
+enum bios_kernel kernel_identify(const struct bios_file *f, struct err *err);
+/* rsdp: guest address of the ACPI root pointer, 0: none. */
+int load_linux(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu, struct err *err);
+int load_pvh(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu, struct err *err);
+int load_multiboot(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu, struct err *err);
+/*
+ * -bios: makes the ROM block "bios" below 4 GiB and shows its last 128 KiB below 1 MiB (once; its contents are
+ * written again at each reset). NULL with the reason.
+ */
+struct block *firmware_map(const struct bios_config *c, struct err *err);
+int firmware_reload(const struct bios_config *c, struct block *rom, struct err *err);
+
+#endif
