@@ -56,7 +56,8 @@ struct node_info {
 struct node_opt {
 	const char *name;
 	const char *type;		/* "size", "bool (on/off)", "str", "num": as -o help prints it */
-	const char *help;		/* "... (default: off)" included */
+	const char *help;
+	const char *def;		/* shown by create when not given; NULL: not shown */
 	bool amend;			/* amend may change it */
 };
 /* What a new image of this format would need for the disk given. */
@@ -136,6 +137,7 @@ struct node {
 	struct node *data_file;		/* qcow2 external data, or NULL */
 	char *backing_name, *backing_format;	/* as written in the image, or NULL */
 	unsigned refs;
+	bool needs_packed;		/* can only be written through pack and put_packed */
 	int fd;				/* leaf on a host file: its descriptor; -1 otherwise */
 	const struct host *host;
 };
