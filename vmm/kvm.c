@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kvm.c: /dev/kvm and one virtual machine: memory slots, in-kernel interrupt chips, routing, eventfds, kvmclock.
+ * Specification: Linux Documentation/virt/kvm/api.rst. Called from the main loop and in exclusive sections, but
+ * interrupts and eventfds from any thread (the ioctls are thread-safe).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/kvm.h"
+#include "vmm/log.h"
+
+/* Three pages for the TSS and one for the identity map that VT-x without unrestricted guest wants, below the BIOS. */
+#define KVM_IDENTITY_ADDR 0xfeffc000ull
+#define KVM_TSS_ADDR 0xfeffd000ul
+
+/* 16 PIC + 24 IOAPIC pins are routed before the message vectors. */
+#define PIC_PINS 16
+#define IOAPIC_PINS 24
+#define FIXED_ROUTES (PIC_PINS + IOAPIC_PINS)
+
+static int no_device(int errnum, struct err *err)
+{
+	struct stat st;
+	struct group *g;
+
+	if (errnum == ENOENT || errnum == ENODEV || errnum == ENXIO)
+		return err_set(err, errnum, "/dev/kvm: %s: the kvm module is not loaded, or virtualization is off in the "
+			       "firmware setup (try: modprobe kvm-intel, or modprobe kvm-amd; minivmm-doctor says more)",
+			       strerror(errnum));
+	if (errnum == EACCES || errnum == EPERM) {
+		g = stat("/dev/kvm", &st) == 0 ? getgrgid(st.st_gid) : NULL;
+		return err_set(err, errnum, "/dev/kvm: permission denied: it belongs to group %s (try: sudo adduser $USER %s, "
+			       "then log in again)", g ? g->gr_name : "kvm", g ? g->gr_name : "kvm");
+	}
+	if (errnum == EBUSY)
+		return err_set(err, errnum, "/dev/kvm: busy: another hypervisor (VirtualBox, VMware) holds the processor's "
+			       "virtualization; stop its guests first");
+	return err_set(err, errnum, "/dev/kvm: %s", strerror(errnum));
+}
+
+int kvm_has(struct kvm *k, int cap)
+{
+	int n = ioctl(k->vm_fd >= 0 ? k->vm_fd : k->dev_fd, KVM_CHECK_EXTENSION, cap);
+
+	return n < 0 ? 0 : n;
+}
+
+static int check_capabilities(struct kvm *k, struct err *err)
+{
+	static const struct { int cap; const char *name; } needed[] = {
+		{ KVM_CAP_IRQCHIP, "KVM_CAP_IRQCHIP" },
+		{ KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY" },
+		{ KVM_CAP_IRQFD, "KVM_CAP_IRQFD" },
+		{ KVM_CAP_IOEVENTFD, "KVM_CAP_IOEVENTFD" },
+		{ KVM_CAP_IRQ_ROUTING, "KVM_CAP_IRQ_ROUTING" },
+		{ KVM_CAP_SIGNAL_MSI, "KVM_CAP_SIGNAL_MSI" },
+		{ KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT" },
+		{ KVM_CAP_EXT_CPUID, "KVM_CAP_EXT_CPUID" },
+	};
+	int version = ioctl(k->dev_fd, KVM_GET_API_VERSION, 0);
+
+	if (version != KVM_API_VERSION)
+		return err_set(err, ENOTSUP, "/dev/kvm: API version %d, this program speaks %d: the kernel is too old",
+			       version, KVM_API_VERSION);
+	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
+		if (!kvm_has(k, needed[i].cap))
+			return err_set(err, ENOTSUP, "/dev/kvm lacks %s, which minivmm needs: a newer host kernel has it "
+				       "(4.13 or later)", needed[i].name);
+	k->max_vcpus = kvm_has(k, KVM_CAP_MAX_VCPUS);
+	k->readonly_mem = kvm_has(k, KVM_CAP_READONLY_MEM);
+	k->xsave2 = kvm_has(k, KVM_CAP_XSAVE2);
+	k->is_pvm = access("/sys/module/kvm_pvm", F_OK) == 0 && access("/sys/module/kvm_intel", F_OK) != 0 &&
+		    access("/sys/module/kvm_amd", F_OK) != 0;
+	return 0;
+}
+
+struct kvm *kvm_open(struct err *err)
+{
+	struct kvm *k = xcalloc(1, sizeof(*k));
+	int size;
+
+	k->vm_fd = -1;
+	k->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	if (k->dev_fd < 0) {
+		no_device(errno, err);
+		goto fail;
+	}
+	if (check_capabilities(k, err) < 0)
+		goto fail;
+	size = ioctl(k->dev_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	if (size < 0) {
+		err_set(err, errno, "KVM_GET_VCPU_MMAP_SIZE: %s", strerror(errno));
+		goto fail;
+	}
+	k->mmap_size = size;
+	return k;
+fail:
+	kvm_close(k);
+	return NULL;
+}
+
+int kvm_create_vm(struct kvm *k, bool with_pit, struct err *err)
+{
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	uint64_t identity = KVM_IDENTITY_ADDR;
+
+	do
+		k->vm_fd = ioctl(k->dev_fd, KVM_CREATE_VM, 0);
+	while (k->vm_fd < 0 && errno == EINTR);
+	if (k->vm_fd < 0)
+		return errno == EBUSY ? no_device(EBUSY, err) : err_set(err, errno, "KVM_CREATE_VM: %s", strerror(errno));
+	if (kvm_has(k, KVM_CAP_SET_IDENTITY_MAP_ADDR) && ioctl(k->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
+		return err_set(err, errno, "KVM_SET_IDENTITY_MAP_ADDR: %s", strerror(errno));
+	if (kvm_has(k, KVM_CAP_SET_TSS_ADDR) && ioctl(k->vm_fd, KVM_SET_TSS_ADDR, KVM_TSS_ADDR) < 0)
+		return err_set(err, errno, "KVM_SET_TSS_ADDR: %s", strerror(errno));
+	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return err_set(err, errno, "KVM_CREATE_IRQCHIP: %s", strerror(errno));
+	k->irqchip = true;
+	if (with_pit && ioctl(k->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
+		return err_set(err, errno, "KVM_CREATE_PIT2: %s", strerror(errno));
+	k->pit = with_pit;
+	return 0;
+}
+
+void kvm_close(struct kvm *k)
+{
+	if (!k)
+		return;
+	if (k->vm_fd >= 0)
+		close(k->vm_fd);
+	if (k->dev_fd >= 0)
+		close(k->dev_fd);
+	free(k);
+}
+
+struct kvm_cpuid2 *kvm_supported_cpuid(struct kvm *k)
+{
+	for (unsigned n = 128; n <= 4096; n *= 2) {
+		struct kvm_cpuid2 *c = xcalloc(1, sizeof(*c) + n * sizeof(c->entries[0]));
+
+		c->nent = n;
+		if (ioctl(k->dev_fd, KVM_GET_SUPPORTED_CPUID, c) == 0)
+			return c;
+		free(c);
+		if (errno != E2BIG)
+			break;
+	}
+	return NULL;
+}
+
+/* --- memory slots --- */
+
+static int slot_set(void *ctx, unsigned slot, uint64_t gpa, uint64_t size, void *host, bool rom, bool log_dirty)
+{
+	struct kvm *k = ctx;
+	struct kvm_userspace_memory_region r = {
+		.slot = slot,
+		.flags = (rom && k->readonly_mem ? KVM_MEM_READONLY : 0) | (log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0),
+		.guest_phys_addr = gpa,
+		.memory_size = size,
+		.userspace_addr = (uintptr_t)host,
+	};
+
+	return ioctl(k->vm_fd, KVM_SET_USER_MEMORY_REGION, &r) < 0 ? -errno : 0;
+}
+
+static int slot_dirty_log(void *ctx, unsigned slot, uint64_t size, unsigned long *bitmap)
+{
+	struct kvm *k = ctx;
+	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bitmap };
+
+	return ioctl(k->vm_fd, KVM_GET_DIRTY_LOG, &log) < 0 ? -errno : 0;
+}
+
+const struct mem_backend kvm_mem_backend = { .slot = slot_set, .dirty_log = slot_dirty_log };
+
+/* --- interrupts --- */
+
+static void irq_line(void *ctx, unsigned gsi, int level)
+{
+	struct kvm *k = ctx;
+	struct kvm_irq_level l = { .irq = gsi, .level = level };
+
+	if (ioctl(k->vm_fd, KVM_IRQ_LINE, &l) < 0)
+		log_error("KVM_IRQ_LINE %u: %s", gsi, strerror(errno));
+}
+
+static void irq_msi(void *ctx, uint64_t addr, uint32_t data)
+{
+	struct kvm *k = ctx;
+	struct kvm_msi m = { .address_lo = addr, .address_hi = addr >> 32, .data = data };
+
+	/* A message to an APIC that does not exist is the guest's mistake; the bus would drop it as well. */
+	if (ioctl(k->vm_fd, KVM_SIGNAL_MSI, &m) < 0)
+		log_guest("interrupt message 0x%08lx = 0x%x was not delivered: %s", addr, data, strerror(errno));
+}
+
+static void route_pins(struct kvm_irq_routing_entry *e)
+{
+	for (unsigned pin = 0; pin < PIC_PINS; pin++, e++) {
+		e->gsi = pin;
+		e->type = KVM_IRQ_ROUTING_IRQCHIP;
+		e->u.irqchip.irqchip = pin < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
+		e->u.irqchip.pin = pin % 8;
+	}
+	/* ISA interrupt 0 (the timer) is wired to IOAPIC pin 2, as the MADT's override says. */
+	for (unsigned gsi = 0; gsi < IOAPIC_PINS; gsi++, e++) {
+		e->gsi = gsi;
+		e->type = KVM_IRQ_ROUTING_IRQCHIP;
+		e->u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
+		e->u.irqchip.pin = gsi == 0 ? 2 : gsi;
+	}
+}
+
+static int irq_routes(void *ctx, const struct irq_route *msi, size_t n)
+{
+	struct kvm *k = ctx;
+	struct kvm_irq_routing *r = xcalloc(1, sizeof(*r) + (FIXED_ROUTES + n) * sizeof(r->entries[0]));
+	int ret = 0;
+
+	route_pins(r->entries);
+	r->nr = FIXED_ROUTES + n;
+	for (size_t i = 0; i < n; i++) {
+		struct kvm_irq_routing_entry *e = &r->entries[FIXED_ROUTES + i];
+
+		e->gsi = msi[i].gsi;
+		e->type = KVM_IRQ_ROUTING_MSI;
+		e->u.msi.address_lo = msi[i].addr;
+		e->u.msi.address_hi = msi[i].addr >> 32;
+		e->u.msi.data = msi[i].data;
+	}
+	if (ioctl(k->vm_fd, KVM_SET_GSI_ROUTING, r) < 0)
+		ret = -errno;
+	free(r);
+	return ret;
+}
+
+static int irq_fd(void *ctx, int fd, unsigned gsi, bool add)
+{
+	struct kvm *k = ctx;
+	struct kvm_irqfd f = { .fd = fd, .gsi = gsi, .flags = add ? 0 : KVM_IRQFD_FLAG_DEASSIGN };
+
+	return ioctl(k->vm_fd, KVM_IRQFD, &f) < 0 ? -errno : 0;
+}
+
+const struct irq_backend kvm_irq_backend = {
+	.line = irq_line, .msi = irq_msi, .routes = irq_routes, .irqfd = irq_fd,
+};
+
+/* --- doorbells --- */
+
+static int bus_event(void *ctx, struct bus *b, uint64_t addr, unsigned size, bool any_value, uint64_t match,
+		     int fd, bool add)
+{
+	struct kvm *k = ctx;
+	struct kvm_ioeventfd e = {
+		.datamatch = match,
+		.addr = addr,
+		.len = size,
+		.fd = fd,
+		.flags = (b == k->pio ? KVM_IOEVENTFD_FLAG_PIO : 0) |
+			 (any_value ? 0 : KVM_IOEVENTFD_FLAG_DATAMATCH) |
+			 (add ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
+	};
+
+	return ioctl(k->vm_fd, KVM_IOEVENTFD, &e) < 0 ? -errno : 0;
+}
+
+const struct bus_backend kvm_bus_backend = { .eventfd = bus_event };
+
+/* --- in-kernel chips as saved state --- */
+
+static const struct { uint32_t id; const char *name; } chips[] = {
+	{ KVM_IRQCHIP_PIC_MASTER, "pic-master" },
+	{ KVM_IRQCHIP_PIC_SLAVE, "pic-slave" },
+	{ KVM_IRQCHIP_IOAPIC, "ioapic" },
+};
+
+static const struct state_field pic_fields[] = {
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, last_irr),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, irr),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, imr),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, isr),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, priority_add),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, irq_base),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, read_reg_select),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, poll),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, special_mask),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, init_state),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, auto_eoi),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, rotate_on_auto_eoi),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, special_fully_nested_mode),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, init4),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, elcr),
+	STATE_FIELD(struct kvm_pic_state, STATE_U8, elcr_mask),
+};
+
+static const struct state_field ioapic_fields[] = {
+	STATE_FIELD(struct kvm_ioapic_state, STATE_U64, base_address),
+	STATE_FIELD(struct kvm_ioapic_state, STATE_U32, ioregsel),
+	STATE_FIELD(struct kvm_ioapic_state, STATE_U32, id),
+	STATE_FIELD(struct kvm_ioapic_state, STATE_U32, irr),
+};
+
+static const struct state_field pit_fields[] = {
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U32, count),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U16, latched_count),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, count_latched),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, status_latched),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, status),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, read_state),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, write_state),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, write_latch),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, rw_mode),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, mode),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, bcd),
+	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, gate),
+};
+
+/* Names of the IOAPIC's redirection entries and the PIT's channels as properties and nodes. */
+static char *numbered(char buf[24], const char *name, unsigned n)
+{
+	snprintf(buf, 24, "%s%u", name, n);
+	return buf;
+}
+
+int kvm_chips_save(struct kvm *k, struct state_out *o)
+{
+	struct kvm_pit_state2 pit;
+	char name[24];
+
+	for (size_t i = 0; i < ARRAY_SIZE(chips); i++) {
+		struct kvm_irqchip c = { .chip_id = chips[i].id };
+
+		if (ioctl(k->vm_fd, KVM_GET_IRQCHIP, &c) < 0)
+			return -errno;
+		state_begin(o, chips[i].name);
+		if (c.chip_id == KVM_IRQCHIP_IOAPIC) {
+			state_save_fields(o, &c.chip.ioapic, ioapic_fields, ARRAY_SIZE(ioapic_fields));
+			for (unsigned n = 0; n < KVM_IOAPIC_NUM_PINS; n++)
+				state_u64(o, numbered(name, "redirection", n), c.chip.ioapic.redirtbl[n].bits);
+		} else {
+			state_save_fields(o, &c.chip.pic, pic_fields, ARRAY_SIZE(pic_fields));
+		}
+		state_end(o);
+	}
+	if (!k->pit)
+		return 0;
+	if (ioctl(k->vm_fd, KVM_GET_PIT2, &pit) < 0)
+		return -errno;
+	state_begin(o, "pit");
+	state_u32(o, "flags", pit.flags);
+	for (unsigned n = 0; n < ARRAY_SIZE(pit.channels); n++) {
+		state_begin(o, numbered(name, "channel", n));
+		state_save_fields(o, &pit.channels[n], pit_fields, ARRAY_SIZE(pit_fields));
+		state_end(o);
+	}
+	state_end(o);
+	return 0;
+}
+
+static int pit_load(struct kvm *k, struct state_in *in)
+{
+	struct kvm_pit_state2 pit = { 0 };
+	char name[24];
+
+	if (state_enter(in, "pit") < 0)
+		return -EINVAL;
+	state_get_u32(in, "flags", &pit.flags);
+	for (unsigned n = 0; n < ARRAY_SIZE(pit.channels); n++) {
+		if (state_enter(in, numbered(name, "channel", n)) < 0)
+			return -EINVAL;
+		state_load_fields(in, &pit.channels[n], pit_fields, ARRAY_SIZE(pit_fields));
+		/* The counter starts again from here: its load time is a host time of the saving machine. */
+		pit.channels[n].count_load_time = now_ns();
+		state_leave(in);
+	}
+	state_leave(in);
+	if (state_in_error(in))
+		return -EINVAL;
+	return ioctl(k->vm_fd, KVM_SET_PIT2, &pit) < 0 ? state_bad(in, "KVM_SET_PIT2: %s", strerror(errno)) : 0;
+}
+
+int kvm_chips_load(struct kvm *k, struct state_in *in)
+{
+	char name[24];
+
+	for (size_t i = 0; i < ARRAY_SIZE(chips); i++) {
+		struct kvm_irqchip c = { .chip_id = chips[i].id };
+
+		if (state_enter(in, chips[i].name) < 0)
+			return -EINVAL;
+		if (c.chip_id == KVM_IRQCHIP_IOAPIC) {
+			state_load_fields(in, &c.chip.ioapic, ioapic_fields, ARRAY_SIZE(ioapic_fields));
+			for (unsigned n = 0; n < KVM_IOAPIC_NUM_PINS; n++) {
+				uint64_t bits;
+
+				state_get_u64(in, numbered(name, "redirection", n), &bits);
+				c.chip.ioapic.redirtbl[n].bits = bits;
+			}
+		} else {
+			state_load_fields(in, &c.chip.pic, pic_fields, ARRAY_SIZE(pic_fields));
+		}
+		state_leave(in);
+		if (state_in_error(in))
+			return -EINVAL;
+		if (ioctl(k->vm_fd, KVM_SET_IRQCHIP, &c) < 0)
+			return state_bad(in, "KVM_SET_IRQCHIP %s: %s", chips[i].name, strerror(errno));
+	}
+	return k->pit ? pit_load(k, in) : 0;
+}
+
+int kvm_chips_reset(struct kvm *k)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(chips); i++) {
+		struct kvm_irqchip c = { .chip_id = chips[i].id };
+
+		if (c.chip_id == KVM_IRQCHIP_IOAPIC) {
+			c.chip.ioapic.base_address = 0xfec00000;
+			for (unsigned n = 0; n < KVM_IOAPIC_NUM_PINS; n++)
+				c.chip.ioapic.redirtbl[n].fields.mask = 1;
+		} else {
+			/* IRQ 0, 1, 2 and 8, 13 are always edge triggered on a PC. */
+			c.chip.pic.elcr_mask = c.chip_id == KVM_IRQCHIP_PIC_MASTER ? 0xf8 : 0xde;
+		}
+		if (ioctl(k->vm_fd, KVM_SET_IRQCHIP, &c) < 0)
+			return -errno;
+	}
+	if (k->pit) {
+		struct kvm_pit_state2 pit = { 0 };
+
+		for (int n = 0; n < 3; n++) {
+			pit.channels[n].mode = 0xff;
+			pit.channels[n].gate = n != 2;
+			pit.channels[n].count = 0x10000;
+			pit.channels[n].count_load_time = now_ns();
+		}
+		if (ioctl(k->vm_fd, KVM_SET_PIT2, &pit) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+int kvm_clock_get(struct kvm *k, uint64_t *ns)
+{
+	struct kvm_clock_data c = { 0 };
+
+	if (ioctl(k->vm_fd, KVM_GET_CLOCK, &c) < 0)
+		return -errno;
+	*ns = c.clock;
+	return 0;
+}
+
+int kvm_clock_set(struct kvm *k, uint64_t ns)
+{
+	struct kvm_clock_data c = { .clock = ns };
+
+	return ioctl(k->vm_fd, KVM_SET_CLOCK, &c) < 0 ? -errno : 0;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kvm.h: /dev/kvm and one virtual machine. The only file besides vcpu*.c that knows its ioctls.
+ */
+#ifndef VMM_KVM_H
+#define VMM_KVM_H
+
+#include <linux/kvm.h>
+
+#include "vmm/bus.h"
+#include "vmm/irq.h"
+#include "vmm/mem.h"
+#include "vmm/state.h"
+#include "vmm/util.h"
+
+struct kvm {
+	int dev_fd, vm_fd;
+	struct bus *pio;		/* to tell port eventfds from memory ones */
+	unsigned mmap_size;		/* of a vCPU's run page */
+	unsigned max_vcpus;
+	bool pit;			/* in-kernel 8254 present */
+	bool is_pvm;			/* a KVM without VT-x or AMD-V */
+	bool readonly_mem, xsave2, dirty_ring;
+	bool irqchip;
+	uint32_t clock_flags;
+};
+
+/*
+ * Opens /dev/kvm and checks what this program needs. NULL with a reason that says what to do: module missing,
+ * no permission (which group), too old.
+ */
+struct kvm *kvm_open(struct err *err);
+/* Creates the VM; with_pit: also the 8254. 0 or -errno with the reason. */
+int kvm_create_vm(struct kvm *k, bool with_pit, struct err *err);
+void kvm_close(struct kvm *k);
+
+/* KVM_CHECK_EXTENSION on the VM (or the device before there is one). */
+int kvm_has(struct kvm *k, int cap);
+/* CPUID leaves the host's KVM can give, allocated; NULL on failure. */
+struct kvm_cpuid2 *kvm_supported_cpuid(struct kvm *k);
+
+/* What mem.c, irq.c and the buses are given (ctx is the struct kvm). */
+extern const struct mem_backend kvm_mem_backend;
+extern const struct irq_backend kvm_irq_backend;
+extern const struct bus_backend kvm_bus_backend;
+
+/* In-kernel PIC, IOAPIC and PIT registers, and kvmclock. vCPUs parked. */
+int kvm_chips_save(struct kvm *k, struct state_out *o);
+int kvm_chips_load(struct kvm *k, struct state_in *in);
+/* PIC, IOAPIC, PIT to power-on state. */
+int kvm_chips_reset(struct kvm *k);
+/* kvmclock in ns; set restarts it from there. */
+int kvm_clock_get(struct kvm *k, uint64_t *ns);
+int kvm_clock_set(struct kvm *k, uint64_t ns);
+
+#endif

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * vcpu.h: virtual CPUs: a thread each that enters the guest and answers its exits.
+ */
+#ifndef VMM_VCPU_H
+#define VMM_VCPU_H
+
+#include <pthread.h>
+
+#include "vmm/bus.h"
+#include "vmm/kvm.h"
+#include "vmm/mem.h"
+#include "vmm/state.h"
+#include "vmm/vm.h"
+
+struct boot_cpu;
+
+/* What a vCPU needs of the machine around it. */
+struct vcpu_wires {
+	struct kvm *kvm;
+	struct vm *vm;
+	struct mem *mem;
+	struct bus *pio, *mmio;
+};
+
+/* Exits by reason, and how many of them came to user space at all; written by the vCPU's thread only. */
+#define VCPU_EXIT_REASONS 40
+struct vcpu_stats {
+	uint64_t exits[VCPU_EXIT_REASONS];
+	uint64_t kicks;			/* entries ended by a signal or immediate_exit */
+};
+
+struct vcpu {
+	unsigned index;			/* position, 0 is the boot processor */
+	uint32_t apic_id;
+	const struct vcpu_wires *w;
+	int fd;
+	struct kvm_run *run;
+	pthread_t thread;
+	bool thread_started;
+	int tid;
+	struct vm_runner runner;
+	struct vcpu_stats stats;
+	/* A debugger's hook: KVM_EXIT_DEBUG on the vCPU's thread; the VM is paused by it. */
+	void (*on_debug)(void *ctx, struct vcpu *v);
+	void *debug_ctx;
+	/* A tool's hook (step, exits): called on the vCPU's thread after each exit to user space. */
+	void (*on_exit)(void *ctx, struct vcpu *v);
+	void *exit_ctx;
+};
+
+/* Creates the vCPU in KVM and gives it its CPUID leaves. NULL with the reason. */
+struct vcpu *vcpu_new(const struct vcpu_wires *w, unsigned index, uint32_t apic_id, const struct kvm_cpuid2 *cpuid,
+		      struct err *err);
+void vcpu_free(struct vcpu *v);
+/* The thread; it waits in vm_runner_enter until the machine runs. 0 or -errno. */
+int vcpu_start(struct vcpu *v);
+/* After the machine was told to end (vm_request, PAUSE_EXIT): waits for the thread. */
+void vcpu_join(struct vcpu *v);
+
+/*
+ * Power-on state: registers, MSRs and LAPIC as after RESET#; the boot processor runnable, the others waiting for
+ * INIT/SIPI. Parked. With boot non-NULL the boot processor gets a loader's entry state instead of the reset vector.
+ */
+int vcpu_reset(struct vcpu *v, const struct boot_cpu *boot);
+
+/* All of a CPU's state, in the one order that restores right (table in vcpu_state.c). Parked. */
+int vcpu_save(struct vcpu *v, struct state_out *o);
+int vcpu_load(struct vcpu *v, struct state_in *in, uint64_t tsc_offset_ns);
+/* Tell the guest's watchdog that it was stopped (KVM_KVMCLOCK_CTRL). Parked. */
+void vcpu_clock_stopped(struct vcpu *v);
+
+/* Registers, mode and the bytes at rip, as text for messages. On the vCPU's thread or parked. */
+void vcpu_describe(struct vcpu *v, char *buf, size_t len);
+/* Guest virtual to physical in the CPU's current mode; -EFAULT when not mapped. Thread or parked. */
+int vcpu_translate(struct vcpu *v, uint64_t va, uint64_t *gpa);
+/* Reads guest virtual memory across pages. 0 or -EFAULT. */
+int vcpu_read_virtual(struct vcpu *v, uint64_t va, void *buf, size_t len);
+const char *vcpu_exit_name(unsigned reason);
+
+#endif
