@@ -47,6 +47,8 @@ int state_get_u64_opt(struct state_in *in, const char *prop, uint64_t *v, uint64
 int state_get_bytes(struct state_in *in, const char *prop, void *p, size_t len);		/* exactly len */
 /* Points into the blob; any length up to max. */
 int state_get_blob(struct state_in *in, const char *prop, const void **p, size_t *len, size_t max);
+/* Whether the current node has the property (for state that only some machines have). */
+bool state_has(struct state_in *in, const char *prop);
 int state_get_str(struct state_in *in, const char *prop, const char **s);
 /* Record a value a device finds impossible ("index 999 of 128"). Returns -EINVAL. */
 int state_bad(struct state_in *in, const char *fmt, ...) PRINTF(2, 3);

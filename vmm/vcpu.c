@@ -236,6 +236,7 @@ static void exit_msr(struct vcpu *v)
 	trace(TRACE_MSR, 0, "msr", "%s 0x%x: #GP", v->run->exit_reason == KVM_EXIT_X86_RDMSR ? "RDMSR" : "WRMSR",
 	      v->run->msr.index);
 	v->run->msr.error = 1;
+	v->io_pending = true;
 }
 
 static void vcpu_exit(struct vcpu *v)
@@ -244,9 +245,11 @@ static void vcpu_exit(struct vcpu *v)
 
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
+		v->io_pending = true;
 		exit_io(v);
 		break;
 	case KVM_EXIT_MMIO:
+		v->io_pending = true;
 		exit_mmio(v);
 		break;
 	case KVM_EXIT_INTR:
@@ -287,6 +290,21 @@ static void vcpu_exit(struct vcpu *v)
 	}
 }
 
+/*
+ * Have KVM finish an access whose answer lies in the run page, so that the registers are those after the
+ * instruction: nobody may look at a parked vCPU in between. It may ask for the next part of the same access.
+ */
+static void vcpu_settle(struct vcpu *v)
+{
+	while (v->io_pending) {
+		v->io_pending = false;
+		__atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+		if (ioctl(v->fd, KVM_RUN, 0) == 0)
+			vcpu_exit(v);
+	}
+	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
@@ -298,8 +316,13 @@ static void *vcpu_thread(void *arg)
 	v->tid = syscall(SYS_gettid);
 	for (;;) {
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-		if (vm_runner_needed(v->w->vm) && !vm_runner_enter(v->w->vm, &v->runner))
-			break;
+		if (vm_runner_needed(v->w->vm)) {
+			vcpu_settle(v);
+			if (!vm_runner_enter(v->w->vm, &v->runner))
+				break;
+		}
+		v->io_pending = false;
+		v->used = true;
 		ret = ioctl(v->fd, KVM_RUN, 0);
 		if (ret < 0 && (errno == EINTR || errno == EAGAIN)) {
 			v->stats.kicks++;

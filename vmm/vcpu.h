@@ -40,6 +40,8 @@ struct vcpu {
 	bool thread_started;
 	int tid;
 	struct vm_runner runner;
+	bool io_pending;		/* KVM still has to finish the last exit's access */
+	bool used;			/* has left power-on state */
 	struct vcpu_stats stats;
 	/* A debugger's hook: KVM_EXIT_DEBUG on the vCPU's thread; the VM is paused by it. */
 	void (*on_debug)(void *ctx, struct vcpu *v);
@@ -64,9 +66,16 @@ void vcpu_join(struct vcpu *v);
  */
 int vcpu_reset(struct vcpu *v, const struct boot_cpu *boot);
 
-/* All of a CPU's state, in the one order that restores right (table in vcpu_state.c). Parked. */
-int vcpu_save(struct vcpu *v, struct state_out *o);
-int vcpu_load(struct vcpu *v, struct state_in *in, uint64_t tsc_offset_ns);
+/*
+ * All of a CPU's state, in the one order that restores right (table in vcpu_state.c). Parked. tsc: what every vCPU is
+ * saved with (vcpu_tsc of the first), so that a restored machine's counters agree.
+ */
+int vcpu_save(struct vcpu *v, struct state_out *o, uint64_t tsc);
+int vcpu_load(struct vcpu *v, struct state_in *in);
+uint64_t vcpu_tsc(struct vcpu *v);
+/* General and segment registers for a debugger. Parked. 0 or -errno. */
+int vcpu_get_regs(struct vcpu *v, struct kvm_regs *r, struct kvm_sregs *s);
+int vcpu_set_regs(struct vcpu *v, const struct kvm_regs *r, const struct kvm_sregs *s);
 /* Tell the guest's watchdog that it was stopped (KVM_KVMCLOCK_CTRL). Parked. */
 void vcpu_clock_stopped(struct vcpu *v);
 
