@@ -78,7 +78,8 @@ uint64_t mem_generation(const struct mem *m);
 
 /*
  * Scatter list of host addresses for [gpa, gpa + len); appends at most max entries, pins their blocks.
- * Returns the number of entries, -EFAULT, or -E2BIG. Every successful call is paired with one mem_iov_done.
+ * Returns the number of entries, -EFAULT, or -E2BIG. Each entry is pinned by itself, so one mem_iov_done may
+ * cover the entries of several calls; every entry is given to mem_iov_done exactly once.
  */
 int mem_iov(struct mem *m, uint64_t gpa, uint64_t len, bool for_write, struct iovec *iov, int max);
 /*
