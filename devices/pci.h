@@ -22,6 +22,8 @@
 #define PCI_BARS 6
 #define PCI_ROM_SLOT 6			/* index of the expansion ROM in bars[] */
 #define PCI_DEVFN(slot, func) ((slot) << 3 | (func))
+#define PCI_DEVFN_SLOT(devfn) ((devfn) >> 3)
+#define PCI_DEVFN_FUNC(devfn) ((devfn) & 7)
 
 struct pci_bus;
 struct pci_dev;
@@ -39,6 +41,8 @@ const struct pci_wires *pci_bus_wires(struct pci_bus *b);
 /* Who turns INTA#-INTD# of a slot into an interrupt (PIIX3's PIRQ router). pin 0-3. */
 void pci_bus_set_intx(struct pci_bus *b, void (*set)(void *ctx, unsigned slot, unsigned pin, int level), void *ctx);
 struct pci_dev *pci_bus_find(struct pci_bus *b, unsigned devfn);
+/* Interrupt router input (PIRQA-D = 0-3) that INTA#-INTD# (pin 0-3) of a slot is wired to on this board; _PRT says the same. */
+static inline unsigned pci_intx_pirq(unsigned slot, unsigned pin) { return (slot + 3 + pin) & 3; }
 /* A configuration access of 1, 2 or 4 bytes that does not cross a dword; all ones where nobody is. Main loop's lock. */
 uint32_t pci_bus_config_read(struct pci_bus *b, unsigned devfn, unsigned off, unsigned size);
 void pci_bus_config_write(struct pci_bus *b, unsigned devfn, unsigned off, unsigned size, uint32_t val);
@@ -52,6 +56,7 @@ struct pci_bar {
 	void (*moved)(void *ctx, bool mapped, uint64_t addr);	/* optional; inside the exclusive section: ioeventfds follow */
 	uint64_t addr;			/* where it is mapped now; valid while mapped */
 	bool mapped;
+	struct loop *loop;		/* whose lock the callbacks take; the function's own unless changed after pci_bar_regs */
 };
 
 /* What a kind of PCI function is; fixed at construction. */
@@ -74,9 +79,13 @@ struct pci_dev {
 	void (*config_written)(struct pci_dev *p, unsigned off, unsigned size);
 	void (*config_reading)(struct pci_dev *p, unsigned off, unsigned size);
 	struct msix *msix;
-	uint8_t cap_last;		/* private: capability list tail */
+	/* private */
+	uint8_t config_reset[256];	/* what pci_dev_reset brings back: the values before the guest's first write */
+	bool config_sealed;		/* config_reset is taken */
+	uint8_t cap_last;		/* capability list: tail, next free byte */
 	uint8_t cap_free;
-	bool intx_level;
+	bool intx_level;		/* what the function drives; bus->intx_lock */
+	bool intx_out;			/* what reaches the router */
 };
 
 /*
@@ -86,7 +95,10 @@ struct pci_dev {
 int pci_dev_init(struct pci_dev *p, struct pci_bus *bus, unsigned devfn, const struct pci_id *id);
 /* Unmaps BARs, removes from the bus. In an exclusive section or before the guest runs. */
 void pci_dev_exit(struct pci_dev *p);
-/* Default configuration values at reset: command, BARs, interrupt line; MSI-X off. Call from the device's reset. */
+/*
+ * Back to the configuration space as construction left it (BARs unmapped, decode off); INTA# low, MSI-X off. Call from
+ * the device's reset. What the constructor wrote into config[] is the default: the first guest write or reset seals it.
+ */
 void pci_dev_reset(struct pci_dev *p);
 void pci_bar_regs(struct pci_dev *p, int n, uint8_t type, uint64_t size, const struct region_ops *ops, void *ctx);
 void pci_bar_block(struct pci_dev *p, int n, uint8_t type, struct block *b);
@@ -108,7 +120,11 @@ void pci_msix_on_enable(struct pci_dev *p, void (*fn)(struct pci_dev *p, bool on
 int pci_dev_save(struct pci_dev *p, struct state_out *o);
 int pci_dev_load(struct pci_dev *p, struct state_in *in);	/* maps the BARs; exclusive section */
 
-/* What firmware does when there is none (-kernel): assign BARs, INTx lines, enable decode. bios/ calls it. */
+/*
+ * What firmware does when there is none (-kernel): assign BARs, INTx lines, enable decode. bios/ calls it before the
+ * vCPUs run. [mem_base, mem_limit) is the window below 4 GiB; 64-bit BARs that do not fit there go up from mem64_base.
+ * A BAR that fits nowhere stays unassigned with its decode off, and a warning says so.
+ */
 void pci_bus_assign(struct pci_bus *b, uint64_t io_base, uint64_t mem_base, uint64_t mem_limit, uint64_t mem64_base,
 		    const uint8_t irq_of_pirq[4]);
 void pci_bus_for_each(struct pci_bus *b, void (*fn)(void *ctx, struct pci_dev *p), void *ctx);
