@@ -32,7 +32,7 @@ LIBS_net :=
 LIBS_main := $(LIBS_base) $(LIBS_disk) $(LIBS_net)
 
 # The layers of DESIGN 1. Base: everything below devices that needs no KVM.
-BASE_NAMES := util log loop state host module
+BASE_NAMES := util log loop timer state host module
 BASE := $(filter $(addprefix vmm/,$(addsuffix .c,$(BASE_NAMES))),$(wildcard vmm/*.c))
 WIRES := $(filter $(addprefix vmm/,mem.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
 MAIN := $(filter-out $(BASE) $(WIRES),$(wildcard vmm/*.c))
@@ -63,7 +63,7 @@ $(BUILD)/%.o: %.c
 define archive
 $(1): $$(call obj,$(2))
 	@echo "  AR    $$@"
-	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+	$$(Q)mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
 endef
 $(eval $(call archive,$(LIBBASE),$(BASE)))
 $(eval $(call archive,$(LIBWIRES),$(WIRES)))

@@ -24,6 +24,8 @@ struct host {
 };
 /* The in-process implementation. */
 extern const struct host host_direct;
+/* -add-fd set=N,fd=M: "/dev/fdset/N" opens a duplicate of fd from now on (several fds: by access mode). 0 or -errno. */
+int host_fdset_add(unsigned set, int fd);
 
 static inline int host_open(const struct host *h, const char *path, int flags, int mode, struct err *err)
 {

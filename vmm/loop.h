@@ -34,10 +34,12 @@ bool loop_is_current(struct loop *l);
 /* The lock. Only the bus, the loop itself, exclusive sections and control threads take it. Recursive. */
 void loop_lock(struct loop *l);
 void loop_unlock(struct loop *l);
+bool loop_is_locked(struct loop *l);		/* by this thread; for assertions */
 
 /* --- file descriptors: events is EPOLLIN | EPOLLOUT ...; level triggered ---
  * Add, mod and del with the loop's lock held, or before the loop runs. After loop_fd_del returns
- * the callback does not run again. The caller keeps the fd and closes it after the del. */
+ * the callback does not run again. The caller keeps the fd and closes it after the del. A mask of 0 reports nothing,
+ * not even a hang-up. A regular file counts as always ready. add gives NULL with errno when the kernel refuses. */
 struct loop_fd;
 struct loop_fd *loop_fd_add(struct loop *l, int fd, uint32_t events,
 			    void (*cb)(void *ctx, uint32_t events), void *ctx);
@@ -68,7 +70,10 @@ void loop_timer_init(struct loop_timer *t, struct loop *l, struct vm_clock *c,
 void loop_timer_set(struct loop_timer *t, int64_t deadline_ns);
 /* After it returns (lock held, or on the loop) the callback does not run. Idempotent. */
 void loop_timer_cancel(struct loop_timer *t);
-static inline bool loop_timer_armed(const struct loop_timer *t) { return t->heap_pos != 0; }
+static inline bool loop_timer_armed(const struct loop_timer *t) 
+{
+	return __atomic_load_n(&t->heap_pos, __ATOMIC_RELAXED) != 0;
+}
 
 /* Have fn(ctx) run on the loop's thread, in order of posting. Any thread; never blocks. */
 void loop_post(struct loop *l, void (*fn)(void *ctx), void *ctx);
@@ -76,7 +81,8 @@ void loop_post(struct loop *l, void (*fn)(void *ctx), void *ctx);
 /*
  * Waits until done(ctx), which is evaluated with the lock held, is true. Called with the lock held
  * from a callback or a bus access. On another thread than the loop's it drops the lock and sleeps;
- * on the loop's own thread it runs the loop's other events meanwhile. loop_wake makes waiters look again.
+ * on the loop's own thread, or when no thread runs the loop, it runs the loop's other events meanwhile. loop_wake makes
+ * waiters look again (any thread, any lock); so does every pass of the loop.
  */
 void loop_wait(struct loop *l, bool (*done)(void *ctx), void *ctx);
 void loop_wake(struct loop *l);

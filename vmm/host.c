@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * host.c: the in-process door to the host: open, connect, spawn, and who holds a lock.
+ * Any thread that may block (start-up and control threads).
+ */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <pthread.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/host.h"
+
+extern char **environ;
+
+/* --- descriptors passed in: -add-fd set=N,fd=M --- */
+struct fdset_entry {
+	unsigned set;
+	int fd;
+	struct fdset_entry *next;
+};
+static pthread_mutex_t fdset_mutex = PTHREAD_MUTEX_INITIALIZER;
+static struct fdset_entry *fdsets;	/* a process has one table of descriptors; so this is one too */
+
+int host_fdset_add(unsigned set, int fd)
+{
+	struct fdset_entry *e;
+
+	if (fcntl(fd, F_GETFL) < 0)
+		return -errno;
+	e = xcalloc(1, sizeof(*e));
+	e->set = set;
+	e->fd = fd;
+	pthread_mutex_lock(&fdset_mutex);
+	e->next = fdsets;
+	fdsets = e;
+	pthread_mutex_unlock(&fdset_mutex);
+	return 0;
+}
+
+/* The member of the set with the access mode wanted; one open for both will do for either. */
+static int fdset_open(unsigned set, int flags, const char *path, struct err *err)
+{
+	int want = flags & O_ACCMODE, found = -1;
+	bool known = false;
+
+	pthread_mutex_lock(&fdset_mutex);
+	for (struct fdset_entry *e = fdsets; e && found < 0; e = e->next) {
+		int mode;
+
+		if (e->set != set)
+			continue;
+		known = true;
+		mode = fcntl(e->fd, F_GETFL) & O_ACCMODE;
+		if (mode == want || mode == O_RDWR)
+			found = fcntl(e->fd, F_DUPFD_CLOEXEC, 3);
+	}
+	pthread_mutex_unlock(&fdset_mutex);
+	if (found >= 0)
+		return found;
+	if (!known)
+		return err_set(err, ENOENT, "%s: no such set of descriptors; pass one with -add-fd set=%u,fd=N", path, set);
+	return err_set(err, EACCES, "%s: no descriptor of this set is open for %s", path,
+		       want == O_RDONLY ? "reading" : "writing");
+}
+
+static int direct_open(void *ctx, const char *path, int flags, int mode, struct err *err)
+{
+	static const char prefix[] = "/dev/fdset/";
+	uint64_t set;
+	int fd;
+
+	if (!strncmp(path, prefix, sizeof(prefix) - 1)) {
+		if (parse_u64(path + sizeof(prefix) - 1, UINT32_MAX, &set))
+			return err_set(err, EINVAL, "%s: a number must follow /dev/fdset/", path);
+		return fdset_open(set, flags, path, err);
+	}
+	do
+		fd = open(path, flags | O_CLOEXEC, mode);
+	while (fd < 0 && errno == EINTR);
+	if (fd < 0)
+		return err_set(err, errno, "cannot open '%s'%s: %s", path,
+			       (flags & O_ACCMODE) == O_RDONLY ? "" : " for writing", strerror(errno));
+	return fd;
+}
+
+static int connect_unix(const char *path, const char *address, struct err *err)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (strlen(path) >= sizeof(sun.sun_path))
+		return err_set(err, ENAMETOOLONG, "%s: the path of a socket has at most %zu characters", address,
+			       sizeof(sun.sun_path) - 1);
+	memcpy(sun.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return err_set(err, errno, "%s: %s", address, strerror(errno));
+	if (connect(fd, (struct sockaddr *)&sun, sizeof(sun))) {
+		int e = errno;
+
+		close(fd);
+		return err_set(err, e, "cannot connect to %s: %s", address, strerror(e));
+	}
+	return fd;
+}
+
+/* "HOST:PORT" or "[V6]:PORT". */
+static int connect_tcp(const char *spec, const char *address, struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *a;
+	char host[256];
+	const char *colon = strrchr(spec, ':');
+	size_t len;
+	int fd = -1, ret;
+
+	if (!colon || colon == spec || !colon[1])
+		return err_set(err, EINVAL, "%s: expected tcp:HOST:PORT", address);
+	len = colon - spec;
+	if (spec[0] == '[' && colon[-1] == ']') {
+		spec++;
+		len -= 2;
+	}
+	if (len >= sizeof(host))
+		return err_set(err, ENAMETOOLONG, "%s: the host's name is too long", address);
+	memcpy(host, spec, len);
+	host[len] = 0;
+	ret = getaddrinfo(host, colon + 1, &hints, &list);
+	if (ret)
+		return err_set(err, EHOSTUNREACH, "%s: %s", address, gai_strerror(ret));
+	ret = -EHOSTUNREACH;
+	for (a = list; a && fd < 0; a = a->ai_next) {
+		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, a->ai_protocol);
+		if (fd >= 0 && !connect(fd, a->ai_addr, a->ai_addrlen))
+			break;
+		ret = -errno;
+		if (fd >= 0)
+			close(fd);
+		fd = -1;
+	}
+	freeaddrinfo(list);
+	if (fd < 0)
+		return err_set(err, -ret, "cannot connect to %s: %s", address, strerror(-ret));
+	return fd;
+}
+
+static int direct_connect(void *ctx, const char *address, struct err *err)
+{
+	if (!strncmp(address, "unix:", 5))
+		return connect_unix(address + 5, address, err);
+	if (!strncmp(address, "tcp:", 4))
+		return connect_tcp(address + 4, address, err);
+	return err_set(err, EINVAL, "'%s' is no address; expected unix:PATH or tcp:HOST:PORT", address);
+}
+
+static int direct_spawn(void *ctx, char *const argv[], int in, int out, struct err *err)
+{
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t attr;
+	sigset_t none, all;
+	pid_t pid;
+	int ret;
+
+	posix_spawn_file_actions_init(&fa);
+	posix_spawnattr_init(&attr);
+	sigemptyset(&none);
+	sigfillset(&all);
+	/* The child starts with a clean signal state: our threads block some and ignore others. */
+	posix_spawnattr_setsigmask(&attr, &none);
+	posix_spawnattr_setsigdefault(&attr, &all);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+	if (in >= 0)
+		posix_spawn_file_actions_adddup2(&fa, in, 0);
+	else
+		posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+	if (out >= 0)
+		posix_spawn_file_actions_adddup2(&fa, out, 1);
+	else
+		posix_spawn_file_actions_addopen(&fa, 1, "/dev/null", O_WRONLY, 0);
+	ret = posix_spawnp(&pid, argv[0], &fa, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&fa);
+	if (ret)
+		return err_set(err, ret, "cannot run '%s': %s", argv[0], strerror(ret));
+	return pid;
+}
+
+/* True when /proc/PID/fdinfo/FD shows a lock. */
+static bool fdinfo_has_lock(const char *pid, const char *fd)
+{
+	char path[300], line[256];
+	bool found = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/fdinfo/%.20s", pid, fd);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	while (!found && fgets(line, sizeof(line), f))
+		found = !strncmp(line, "lock:", 5);
+	fclose(f);
+	return found;
+}
+
+static bool pid_holds_lock(const char *pid, const struct stat *st, int own_fd)
+{
+	char path[300];
+	struct dirent *d;
+	bool found = false;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%.20s/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return false;
+	while (!found && (d = readdir(dir))) {
+		struct stat s;
+
+		if (!isdigit((unsigned char)d->d_name[0]) || atoi(d->d_name) == own_fd)
+			continue;
+		if (fstatat(dirfd(dir), d->d_name, &s, 0) || s.st_dev != st->st_dev || s.st_ino != st->st_ino)
+			continue;
+		found = fdinfo_has_lock(pid, d->d_name);
+	}
+	closedir(dir);
+	return found;
+}
+
+/* OFD locks report no pid to F_GETLK, but every process's fdinfo lists its locks. */
+static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
+{
+	struct stat st;
+	struct dirent *d;
+	DIR *proc;
+
+	buf[0] = 0;
+	if (fstat(fd, &st))
+		return;
+	proc = opendir("/proc");
+	if (!proc)
+		return;
+	while (!buf[0] && (d = readdir(proc))) {
+		char path[300], comm[64] = "?";
+		bool self = atoi(d->d_name) == getpid();
+		FILE *f;
+
+		if (!isdigit((unsigned char)d->d_name[0]) || !pid_holds_lock(d->d_name, &st, self ? fd : -1))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%.20s/comm", d->d_name);
+		f = fopen(path, "re");
+		if (f) {
+			if (fgets(comm, sizeof(comm), f))
+				comm[strcspn(comm, "\n")] = 0;
+			fclose(f);
+		}
+		snprintf(buf, len, self ? "this process, %s (pid %.20s)" : "%s (pid %.20s)", comm, d->d_name);
+	}
+	closedir(proc);
+}
+
+static const struct host_ops direct_ops = {
+	.open = direct_open,
+	.connect = direct_connect,
+	.spawn = direct_spawn,
+	.lock_owner = direct_lock_owner,
+};
+const struct host host_direct = { &direct_ops, NULL };
