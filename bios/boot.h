@@ -54,6 +54,7 @@ struct bios_virtio_mmio {
 };
 
 #define BIOS_MAX_ROMS 8
+#define BIOS_MAX_MODULES 16
 struct bios_config {
 	enum bios_machine machine;
 	unsigned version;		/* of the machine type: 1 for pc-1, micro-1 */
@@ -82,14 +83,16 @@ struct bios_config {
 	struct bios_file firmware;	/* -bios: the image itself; ignored with kernel.fd >= 0 */
 	bool pflash;			/* firmware is in flash chips the machine has mapped: nothing to load */
 	struct bios_file kernel, initrd;
+	/* Multiboot and PVH: further modules after initrd, each with its command line (NULL: its path). */
+	struct bios_module { struct bios_file file; const char *cmdline; } modules[BIOS_MAX_MODULES];
+	unsigned nmodules;
 	const char *cmdline;		/* NULL: empty */
 	const char *boot_order;		/* letters of a c d n, as -boot order=; NULL: "cad" */
 	const char *boot_devices;	/* fw_cfg bootorder, one OpenFirmware path a line; NULL: none */
 	bool boot_menu, boot_strict;
 	int boot_splash_ms, boot_reboot_ms;	/* -1: not given */
 	const uint8_t *rng_seed;	/* 32 fresh random bytes for Linux's setup_data, or NULL */
-	struct bios_file vgarom;	/* option ROM of the graphics card is its PCI ROM BAR; this one: for -option-rom */
-	struct bios_file roms[BIOS_MAX_ROMS];	/* -option-rom, shown as genroms/NAME */
+	struct bios_file roms[BIOS_MAX_ROMS];	/* -option-rom, shown to SeaBIOS as genroms/NAME */
 	unsigned nroms;
 };
 
