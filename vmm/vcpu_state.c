@@ -379,10 +379,12 @@ static int load_fpu(struct vcpu *v, struct state_in *in)
 	uint8_t *area = xcalloc(1, size);
 	const void *blob = NULL;
 	struct kvm_xcrs xcrs = { .nr_xcrs = 1 };
+	uint64_t xcr0;
 	int ret;
 
 	state_get_blob(in, "xsave", &blob, &len, size);
-	state_get_u64(in, "xcr0", &xcrs.xcrs[0].value);
+	state_get_u64(in, "xcr0", &xcr0);
+	xcrs.xcrs[0].value = xcr0;
 	ret = state_in_error(in);
 	if (ret == 0) {
 		memcpy(area, blob, len);

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * config.h: what machine to build. The command line, a control-socket command and a saved machine all fill in the
+ * same structures; machine_init and device_build read nothing else.
+ */
+#ifndef VMM_CONFIG_H
+#define VMM_CONFIG_H
+
+#include "disk/blk.h"
+#include "vmm/cpuid.h"
+#include "vmm/util.h"
+
+#define CONFIG_MAX_SERIAL 4
+#define CONFIG_MAX_DRIVES 64
+#define CONFIG_MAX_NETS 32
+#define CONFIG_MAX_DEVICES 128
+#define CONFIG_MAX_ROMS 8
+
+enum machine_type { MACHINE_PC, MACHINE_MICRO };
+
+/* A disk image and how to open it; what the guest sees of it is a device entry that names it. */
+enum drive_if { IF_VIRTIO, IF_IDE, IF_NONE, IF_PFLASH };
+struct drive_config {
+	char *id, *file, *serial;		/* file NULL: a drive without a medium */
+	enum drive_if interface;
+	bool cdrom;
+	int index;				/* IDE: channel * 2 + unit; -1: next free */
+	struct blk_options open;
+	enum blk_on_error rerror, werror;
+	struct blk_throttle throttle;
+	int bootindex;				/* -1: none */
+	char *format, *secret_file;		/* open.format and open.secret_file point here */
+};
+
+/* A network backend: spec as net_open takes it. */
+struct net_config {
+	char *id, *spec;
+	int vlan;				/* old -net pairing; -1: -netdev */
+};
+
+enum device_kind {
+	DEV_NONE, DEV_VIRTIO_BLK, DEV_VIRTIO_NET, DEV_VIRTIO_RNG, DEV_VIRTIO_CONSOLE, DEV_VIRTIO_BALLOON, DEV_VIRTIO_INPUT,
+	DEV_VIRTIO_9P, DEV_E1000, DEV_RTL8139, DEV_IDE_HD, DEV_IDE_CD, DEV_VGA, DEV_DEBUG_EXIT, DEV_DEBUGCON, DEV_PVPANIC,
+	DEV_PC_TESTDEV, DEV_PCI_TESTDEV, DEV_VMGENID,
+	DEV_KINDS
+};
+
+/* One device; a union by kind would save bytes nobody misses. */
+struct device_config {
+	enum device_kind kind;
+	char *id;
+	int slot, func;				/* PCI address; slot -1: next free */
+	char *backend;				/* drive, netdev or chardev id (or chardev spec) */
+	int vlan;				/* nic of the old -net; -1: backend names it */
+	bool has_mac;
+	uint8_t mac[6];
+	unsigned queues;			/* 0: one (pair) */
+	unsigned queue_size;			/* 0: the device's default */
+	uint16_t iobase;
+	int bootindex;
+	int ide_index;				/* channel * 2 + unit */
+	char *serial;				/* disk serial number */
+	char *path, *tag;			/* 9p: folder and mount tag */
+	bool readonly;
+	bool iothread;				/* queues on threads of their own */
+};
+
+struct config {
+	/* the machine */
+	enum machine_type machine;
+	unsigned version;			/* pc-1: 1 */
+	char *name;
+	uint8_t uuid[16];
+	bool has_uuid;
+	uint64_t ram;
+	bool huge_pages, mem_prealloc;
+	char *mem_path;
+	unsigned cpus, max_cpus;
+	struct cpu_topology topology;
+	char *cpu;
+	bool no_acpi, no_pit, no_hpet, no_vga;
+	enum { RTC_UTC, RTC_LOCALTIME, RTC_DATE } rtc_base;
+	int64_t rtc_date;			/* seconds since 1970 with RTC_DATE */
+	/* boot */
+	char *kernel, *initrd, *append, *bios;
+	char *boot_order, *boot_once;
+	bool boot_menu, boot_strict;
+	int boot_splash_ms;			/* -1 */
+	char *roms[CONFIG_MAX_ROMS];
+	unsigned nroms;
+	/* parts */
+	struct drive_config drives[CONFIG_MAX_DRIVES];
+	unsigned ndrives;
+	struct net_config nets[CONFIG_MAX_NETS];
+	unsigned nnets;
+	struct device_config devices[CONFIG_MAX_DEVICES];
+	unsigned ndevices;
+	char *serial[CONFIG_MAX_SERIAL];	/* chardev specs */
+	unsigned nserial;
+	bool net_none, nodefaults, snapshot;
+	/* how to run */
+	char *display, *vnc, *keymap;		/* NULL: none */
+	bool nographic;
+	char *monitor, *qmp, *gdb, *incoming, *loadvm;
+	bool paused;				/* -S */
+	bool no_reboot, no_shutdown, daemonize;
+	char *pidfile, *logfile, *trace, *dumpdtb;
+	char *unsupported;			/* -soundhw, -usb: said in one line at start */
+};
+
+void config_init(struct config *c);
+void config_free(struct config *c);
+/* Fills in what the options left open: default serial, NICs for -net, topology. 0 or -errno with the reason. */
+int config_finish(struct config *c, struct err *err);
+
+struct drive_config *config_drive(struct config *c, const char *id);
+struct net_config *config_net(struct config *c, const char *id);
+/* New entries with defaults; NULL with the reason when there are too many or the id is taken. id NULL: made up. */
+struct drive_config *config_add_drive(struct config *c, const char *id, struct err *err);
+struct net_config *config_add_net(struct config *c, const char *id, const char *spec, struct err *err);
+struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id, struct err *err);
+/* "virtio-blk-pci,drive=d0,...": an entry from text, as -device and device_add have it. NULL with the reason. */
+struct device_config *config_parse_device(struct config *c, const char *spec, struct err *err);
+struct drive_config *config_parse_drive(struct config *c, const char *spec, struct err *err);
+const char *device_kind_name(enum device_kind k);
+/* A line a device with its properties, for -device help. */
+void config_device_help(void);
+
+/* --- the command line (options.c) --- */
+/* Fills in c; a positional argument is a disk image. 0, -errno with the reason, or 1: the answer was printed (-h, -version): exit 0. */
+int options_parse(struct config *c, int argc, char **argv, struct err *err);
+
+#endif
