@@ -16,8 +16,8 @@
 #include "vmm/log.h"
 
 #define PCI_CONFIG_SIZE 256
-/* Above every BAR in the ranking of blocks lies RAM (0); a lower function wins against a higher one. */
-#define PCI_BAR_PRIO(p, n) (-1 - (int)((p)->devfn * 8 + (unsigned)(n)))
+/* Below RAM, and a lower function wins against a higher one. */
+#define PCI_BAR_PRIO(p, n) (MEM_PRIO_RAM - 1 - (int)((p)->devfn * 8 + (unsigned)(n)))
 
 struct pci_bus {
 	struct pci_wires wires;
@@ -49,6 +49,14 @@ void pci_bus_free(struct pci_bus *b)
 const struct pci_wires *pci_bus_wires(struct pci_bus *b)
 {
 	return &b->wires;
+}
+
+void pci_exclusive(struct pci_bus *b, void (*fn)(void *ctx), void *ctx)
+{
+	if (!b->wires.vm || (vm_pause_reasons(b->wires.vm) & PAUSE_BOOT))
+		fn(ctx);
+	else
+		vm_exclusive(b->wires.vm, fn, ctx);
 }
 
 void pci_bus_set_intx(struct pci_bus *b, void (*set)(void *ctx, unsigned slot, unsigned pin, int level), void *ctx)
@@ -263,12 +271,8 @@ static void bars_changed(struct pci_dev *p)
 	for (int n = 0; n <= PCI_ROM_SLOT; n++) {
 		if (!bar_stale(p, n))
 			continue;
-		if (!bus->wires.vm) {
-			bus_remap(bus);
-			return;
-		}
 		bus->remap_pending = true;
-		vm_exclusive(bus->wires.vm, bus_remap, bus);
+		pci_exclusive(bus, bus_remap, bus);
 		return;
 	}
 }

@@ -38,6 +38,11 @@ struct pci_wires {
 struct pci_bus *pci_bus_new(const struct pci_wires *w);
 void pci_bus_free(struct pci_bus *b);
 const struct pci_wires *pci_bus_wires(struct pci_bus *b);
+/*
+ * Have fn(ctx) change the map: at once when nothing of the guest can run (no vm, or PAUSE_BOOT stands: start-up, machine reset),
+ * else by vm_exclusive() after the access that asked for it. Main loop's lock.
+ */
+void pci_exclusive(struct pci_bus *b, void (*fn)(void *ctx), void *ctx);
 /* Who turns INTA#-INTD# of a slot into an interrupt (PIIX3's PIRQ router). pin 0-3. */
 void pci_bus_set_intx(struct pci_bus *b, void (*set)(void *ctx, unsigned slot, unsigned pin, int level), void *ctx);
 struct pci_dev *pci_bus_find(struct pci_bus *b, unsigned devfn);

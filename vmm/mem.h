@@ -33,6 +33,13 @@ struct mem_backend {
 	int (*dirty_log)(void *ctx, unsigned slot, uint64_t size, unsigned long *bitmap);
 };
 
+/* Who wins where blocks overlap; a BAR's rank is below RAM's, lower functions first. */
+enum mem_prio {
+	MEM_PRIO_RAM = 0,
+	MEM_PRIO_ROM = 10,	/* firmware and option ROMs over the machine's RAM */
+	MEM_PRIO_CHIPSET = 100,	/* what the host bridge shows in place of everything else (PAM) */
+};
+
 struct mem *mem_new(const struct mem_backend *backend, void *ctx);
 void mem_free(struct mem *m);
 
@@ -52,6 +59,8 @@ void block_free(struct block *b);		/* unmaps first; waits for pins */
  */
 int block_map(struct block *b, uint64_t gpa, uint64_t offset, uint64_t size, int prio);
 void block_unmap(struct block *b);		/* all its pieces */
+/* Hide one piece again, gpa and size as it was mapped (PAM registers). Exclusive section. 0 or -ENOENT. */
+int block_unmap_piece(struct block *b, uint64_t gpa, uint64_t size);
 /* Change ROM-ness of a piece (PAM registers). Exclusive section. */
 int block_protect(struct block *b, uint64_t gpa, uint64_t size, bool rom);
 void *block_host(struct block *b);
