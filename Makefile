@@ -112,6 +112,11 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(TEST_HELPERS)) $(LIBBIOS) $(LI
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(filter %.a,$^)) $(LIBS_main) $(LIBS_test)
+# Images need no machine: their tests link what a tool links.
+$(BUILD)/tests/img/%: $(BUILD)/tests/img/%.o $(call obj,$(TEST_HELPERS)) $(LIBDISK) $(LIBNET) $(LIBBASE)
+	@mkdir -p $(@D)
+	@echo "  LD    $@"
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBDISK) $(LIBBASE)) $(LIBNET) $(LIBS_main) $(LIBS_test)
 $(BUILD)/tests/%.o: tests/%.c
 	@mkdir -p $(@D)
 	@echo "  CC    $<"

@@ -37,10 +37,11 @@ struct blk_req {
 	uint64_t id;			/* trace id */
 	/* private to disk/ */
 	struct blk_queue *q;
-	struct blk_req *next;
-	struct node *node;
-	void *priv;
-	uint64_t priv_u64[4];
+	struct blk_req *next;		/* in one list at a time */
+	struct node *node;		/* plain() said yes: its plain_done ends the request */
+	uintptr_t cookie;
+	int64_t start;			/* ns */
+	struct pool_work { void (*fn)(struct pool_work *w); struct pool_work *next; } work;
 };
 
 /* --- opening --- */
@@ -56,6 +57,7 @@ enum blk_open_flags {
 	BLK_INACTIVE = 1 << 8,		/* no lock, no cached metadata, no writes, until blk_activate */
 	BLK_DISCARD_UNMAP = 1 << 9,	/* discard=unmap: guest discards reach the file */
 	BLK_DETECT_ZEROES = 1 << 10,
+	BLK_NO_IO = 1 << 11,		/* metadata only (info): no data file is opened */
 };
 struct blk_options {
 	const char *format;		/* NULL: probe */
@@ -77,6 +79,12 @@ const char *blk_filename(struct blk *b);
 const char *blk_format(struct blk *b);
 uint32_t blk_request_align(struct blk *b);	/* 1 for buffered files, 512/4096 for O_DIRECT */
 struct node *blk_root(struct blk *b);
+/* A front for a node that is open already (tests, jobs); takes over the reference. */
+struct blk *blk_new(struct node *root, const struct blk_options *o);
+/* Puts another root behind the front, while drained (an overlay, a filter). Takes over the new reference, drops the old. */
+void blk_set_root(struct blk *b, struct node *root);
+/* From now on writes go to the existing image filename (qcow2 with this disk as its backing file), or to a new one. */
+int blk_overlay(struct blk *b, const char *filename, const char *format, bool existing, struct err *err);
 /* Tell the device that size or medium changed (any thread; runs on the loop given). */
 void blk_on_change(struct blk *b, struct loop *l, void (*fn)(void *ctx), void *ctx);
 
@@ -96,12 +104,17 @@ int blk_pwrite(struct blk *b, const void *buf, uint64_t len, uint64_t off, unsig
 int blk_pzero(struct blk *b, uint64_t off, uint64_t len, unsigned flags);
 int blk_pdiscard(struct blk *b, uint64_t off, uint64_t len);
 int blk_flush(struct blk *b);
+/* A whole cluster (or the end of the disk) packed; -ENOTSUP when the format has no compression. */
+int blk_pwrite_compressed(struct blk *b, const void *buf, uint64_t len, uint64_t off);
 int blk_resize(struct blk *b, uint64_t size, bool shrink, struct err *err);
 
 /* --- draining: no new request reaches the nodes, and those in flight have ended. Nests. --- */
 void blk_drain_begin(struct blk *b);		/* blocks until drained; a thread that holds no loop lock, or exclusive owner */
 void blk_drain_end(struct blk *b);
-/* done(ctx) runs once drained; for quiesce. Pair with blk_drain_end. */
+/*
+ * done(ctx) runs once, when nothing is in the nodes and every done() of this front has run: posted to the loop of one of its
+ * queues, or, when it has none, called by whoever left last. For quiesce. Pair with blk_drain_end.
+ */
 void blk_drain_async(struct blk *b, void (*done)(void *ctx), void *ctx);
 /* Give up lock and caches / take them again and re-read everything (migration, pause for a copy). 0 or -errno. */
 int blk_inactivate(struct blk *b, struct err *err);

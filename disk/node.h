@@ -67,6 +67,8 @@ struct node_bitmap { char name[1024]; uint32_t granularity; bool in_use, autoloa
 
 struct node_ops {
 	const char *format;		/* "qcow2" */
+	/* A protocol ("file", "nbd"): true when filename is its kind. It opens n->filename itself; n->file is NULL. */
+	bool (*match)(const char *filename);
 	/* How sure a probe is, 0-100, from the first bytes of the file and its name. */
 	int (*probe)(const uint8_t *head, size_t len, uint64_t file_size, const char *filename);
 	/* n->file is open; fills in n->size, backing name. Every offset read from the file is checked. */
@@ -84,13 +86,16 @@ struct node_ops {
 	int (*extent)(struct node *n, uint64_t off, uint64_t len, struct extent *e);	/* block status of this layer only */
 	/*
 	 * Fast path: the range is plainly these bytes of a host file and needs no metadata change: the front may do it
-	 * by io_uring without a worker. Must not block: -EAGAIN sends the request to a worker. plain_done ends it
-	 * (a freed cluster is not reused before).
+	 * by io_uring without a worker. Must not block: -EAGAIN sends the request to a worker. After 0, plain_done
+	 * ends it with the same cookie (a freed cluster is not reused before). plain_done NULL: nothing to end.
 	 */
-	int (*plain)(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off);
-	void (*plain_done)(struct node *n, uint64_t off, uint64_t len, bool write);
+	int (*plain)(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off,
+		     uintptr_t *cookie);
+	void (*plain_done)(struct node *n, uintptr_t cookie);
 
 	int (*resize)(struct node *n, uint64_t size, struct err *err);
+	/* BLK_RDWR has been added to or taken from n->flags; the children have followed when rdwr, follow after otherwise. */
+	int (*reopen)(struct node *n, bool rdwr, struct err *err);
 	int (*inactivate)(struct node *n, struct err *err);
 	int (*activate)(struct node *n, struct err *err);
 	/* The tool's and the control socket's part. Optional: NULL gives "format X does not support ...". */
@@ -137,16 +142,42 @@ struct node {
 	struct node *data_file;		/* qcow2 external data, or NULL */
 	char *backing_name, *backing_format;	/* as written in the image, or NULL */
 	unsigned refs;
+	bool inactive;			/* no lock, no cached metadata, no I/O until node_activate */
+	bool probed;			/* the format was guessed from the content */
 	bool needs_packed;		/* can only be written through pack and put_packed */
 	int fd;				/* leaf on a host file: its descriptor; -1 otherwise */
 	const struct host *host;
 };
 
+/* Protocols ("file" last: it takes any name); ends with NULL. disk/formats.c has both tables. */
+extern const struct node_ops *const node_protocols[];
 /* Formats known, in the order they are probed; ends with NULL. */
 extern const struct node_ops *const node_formats[];
 const struct node_ops *node_format_find(const char *name);
 /* Opens filename with its backing chain (unless BLK_NO_BACKING). NULL with the reason. */
 struct node *node_open(const char *filename, const struct blk_options *o, struct err *err);
+/* The protocol alone: a file, a block device, nbd://. n->ops is a protocol's. For create and for extra files. */
+struct node *node_open_file(const char *filename, unsigned flags, const struct host *host, struct err *err);
+/* A node around a child: filters, tests, overlays made by hand. Takes over the reference on file (may be NULL). */
+struct node *node_new(const struct node_ops *ops, const char *filename, struct node *file, unsigned flags);
+/* Makes (or empties) the host file of a new image, size bytes of holes. Refuses one in use. NULL with the reason. */
+struct node *node_create_file(const char *filename, uint64_t size, const struct host *host, struct err *err);
+/* A format's create, after looking at the options: unknown ones are refused, sizes of a backing file taken over. */
+int node_create(const char *format, const struct node_create *c, struct err *err);
+/* "cluster_size=64k" among opts, or NULL when not given. */
+const char *node_create_opt(const char *const *opts, const char *name);
+int node_create_opt_size(const char *const *opts, const char *name, uint64_t def, uint64_t *v, struct err *err);
+int node_create_opt_bool(const char *const *opts, const char *name, bool def, bool *v, struct err *err);
+/* The name of the backing file as it is opened: relative names belong to the overlay's folder. Free it. NULL: none. */
+char *node_backing_path(const struct node *n);
+/* Opens what n->backing_name says (nothing to do when there is none). */
+int node_open_backing(struct node *n, const struct blk_options *o, struct err *err);
+/* From read-only to writable or back, with the children below that the format writes to. While drained. */
+int node_set_rdwr(struct node *n, bool rdwr, struct err *err);
+int node_inactivate(struct node *n, struct err *err);
+int node_activate(struct node *n, struct err *err);
+/* n with all below through which it would reach other, or n == other. */
+bool node_reaches(const struct node *n, const struct node *other);
 void node_ref(struct node *n);
 void node_unref(struct node *n);		/* closes at zero */
 
@@ -157,6 +188,7 @@ int node_readv(struct node *n, uint64_t off, const struct iovec *iov, int niov, 
 int node_writev(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags);
 int node_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags);
 int node_discard(struct node *n, uint64_t off, uint64_t len);
+int node_write_compressed(struct node *n, uint64_t off, const void *buf, uint64_t len);
 int node_flush(struct node *n);
 int node_resize(struct node *n, uint64_t size, struct err *err);
 int node_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e);

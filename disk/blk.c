@@ -1,0 +1,509 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * blk.c: the front: what a device or a tool holds while the tree behind it changes. Synchronous calls, draining, error policy,
+ * statistics. The asynchronous side is queue.c. Threads: front.h says how requests and drains see each other.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "disk/front.h"
+#include "disk/iov.h"
+#include "vmm/log.h"
+
+/* --- entering and leaving, draining --- */
+
+bool front_enter(struct blk *b)
+{
+	__atomic_add_fetch(&b->busy, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&b->drain, __ATOMIC_SEQ_CST) == 0)
+		return true;
+	front_leave(b);
+	return false;
+}
+
+/* With the lock held. Takes those who wait for a drain when all is quiet. */
+static struct drain_wait *quiet_waits(struct blk *b)
+{
+	struct drain_wait *w;
+
+	if (__atomic_load_n(&b->busy, __ATOMIC_SEQ_CST) || __atomic_load_n(&b->pending, __ATOMIC_SEQ_CST))
+		return NULL;
+	w = b->waits;
+	b->waits = NULL;
+	return w;
+}
+
+static void waits_run(struct drain_wait *w)
+{
+	while (w) {
+		struct drain_wait *next = w->next;
+
+		if (w->loop)
+			loop_post(w->loop, w->done, w->ctx);
+		else
+			w->done(w->ctx);
+		free(w);
+		w = next;
+	}
+}
+
+/*
+ * The last thing a request does with the front. Without a drain nobody waits and the front is not touched again: it may be gone
+ * when the count has fallen. With one, the drainer keeps it alive until it has had the lock.
+ */
+void front_leave(struct blk *b)
+{
+	struct drain_wait *w;
+
+	if (__atomic_load_n(&b->drain, __ATOMIC_SEQ_CST) == 0 &&
+	    __atomic_load_n(&b->busy, __ATOMIC_RELAXED) > 1) {
+		unsigned busy = __atomic_load_n(&b->busy, __ATOMIC_RELAXED);
+
+		while (busy > 1)
+			if (__atomic_compare_exchange_n(&b->busy, &busy, busy - 1, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+				return;
+	}
+	pthread_mutex_lock(&b->lock);
+	if (__atomic_sub_fetch(&b->busy, 1, __ATOMIC_SEQ_CST) == 0)
+		pthread_cond_broadcast(&b->idle);
+	w = quiet_waits(b);
+	pthread_mutex_unlock(&b->lock);
+	waits_run(w);
+}
+
+void front_done_ran(struct blk *b)
+{
+	struct drain_wait *w;
+
+	if (__atomic_sub_fetch(&b->pending, 1, __ATOMIC_SEQ_CST) || __atomic_load_n(&b->drain, __ATOMIC_SEQ_CST) == 0)
+		return;
+	pthread_mutex_lock(&b->lock);
+	w = quiet_waits(b);
+	pthread_mutex_unlock(&b->lock);
+	waits_run(w);
+}
+
+/* For the synchronous calls: waits until no drain is in the way. */
+static void front_enter_wait(struct blk *b)
+{
+	while (!front_enter(b)) {
+		pthread_mutex_lock(&b->lock);
+		while (__atomic_load_n(&b->drain, __ATOMIC_SEQ_CST))
+			pthread_cond_wait(&b->idle, &b->lock);
+		pthread_mutex_unlock(&b->lock);
+	}
+}
+
+void blk_drain_begin(struct blk *b)
+{
+	__atomic_add_fetch(&b->drain, 1, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&b->lock);
+	while (__atomic_load_n(&b->busy, __ATOMIC_SEQ_CST)) {
+		struct timespec until;
+		bool ring = false;
+
+		/* Their loops may stand still (exclusive section): take what the kernel has finished for them. */
+		for (struct blk_queue *q = b->queues; q; q = q->next)
+			ring |= q->ring != NULL;
+		if (!ring) {
+			pthread_cond_wait(&b->idle, &b->lock);
+			continue;
+		}
+		for (struct blk_queue *q = b->queues; q; q = q->next) {
+			/* The list only changes on the queues' loops while they run; a queue with requests stays. */
+			pthread_mutex_unlock(&b->lock);
+			queue_reap(q);
+			pthread_mutex_lock(&b->lock);
+		}
+		if (!__atomic_load_n(&b->busy, __ATOMIC_SEQ_CST))
+			break;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += NS_PER_MS;
+		if (until.tv_nsec >= NS_PER_SEC) {
+			until.tv_sec++;
+			until.tv_nsec -= NS_PER_SEC;
+		}
+		pthread_cond_timedwait(&b->idle, &b->lock, &until);
+	}
+	pthread_mutex_unlock(&b->lock);
+}
+
+void blk_drain_end(struct blk *b)
+{
+	if (__atomic_sub_fetch(&b->drain, 1, __ATOMIC_SEQ_CST))
+		return;
+	pthread_mutex_lock(&b->lock);
+	pthread_cond_broadcast(&b->idle);
+	for (struct blk_queue *q = b->queues; q; q = q->next)
+		queue_wake(q);
+	pthread_mutex_unlock(&b->lock);
+}
+
+void blk_drain_async(struct blk *b, void (*done)(void *ctx), void *ctx)
+{
+	struct drain_wait *w = xcalloc(1, sizeof(*w));
+
+	w->done = done;
+	w->ctx = ctx;
+	__atomic_add_fetch(&b->drain, 1, __ATOMIC_SEQ_CST);
+	pthread_mutex_lock(&b->lock);
+	w->loop = b->queues ? b->queues->loop : NULL;
+	w->next = b->waits;
+	b->waits = w;
+	w = quiet_waits(b);
+	pthread_mutex_unlock(&b->lock);
+	waits_run(w);
+}
+
+/* --- running one request --- */
+
+int front_check(struct blk *b, enum blk_op op, uint64_t off, uint64_t len)
+{
+	if (op == BLK_FLUSH)
+		return 0;
+	if (!range_ok(off, len, b->root->size))
+		return -EINVAL;
+	if (op != BLK_READ && !(b->root->flags & BLK_RDWR))
+		return -EPERM;
+	return 0;
+}
+
+int front_run(struct blk *b, enum blk_op op, unsigned flags, uint64_t off, const struct iovec *iov, int niov, uint64_t len)
+{
+	struct node *n = b->root;
+	bool unmap = b->flags & BLK_DISCARD_UNMAP;
+	int ret = front_check(b, op, off, len);
+
+	if (ret)
+		return ret;
+	switch (op) {
+	case BLK_READ:
+		return node_readv(n, off, iov, niov, len);
+	case BLK_WRITE:
+		if ((b->flags & BLK_DETECT_ZEROES) && iov_is_zero(iov, niov))
+			ret = node_zeroes(n, off, len, unmap ? BLK_UNMAP : 0);
+		else
+			ret = node_writev(n, off, iov, niov, len, 0);
+		break;
+	case BLK_FLUSH:
+		return b->flags & BLK_UNSAFE ? 0 : node_flush(n);
+	case BLK_DISCARD:
+		return unmap ? node_discard(n, off, len) : 0;
+	case BLK_ZEROES:
+		ret = node_zeroes(n, off, len, unmap ? flags & BLK_UNMAP : 0);
+		break;
+	default:
+		return -ENOTSUP;
+	}
+	if (!ret && ((flags & BLK_FUA) || (b->flags & BLK_WRITETHROUGH)) && !(b->flags & BLK_UNSAFE))
+		ret = node_flush(n);
+	return ret;
+}
+
+void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, int64_t ns, int ret)
+{
+	struct blk_stats *s = &b->stats;
+	int w = op != BLK_READ;
+
+	if (ret) {
+		__atomic_add_fetch(&s->failed[w], 1, __ATOMIC_RELAXED);
+		return;
+	}
+	switch (op) {
+	case BLK_FLUSH:
+		__atomic_add_fetch(&s->flush_ops, 1, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&s->flush_ns, ns, __ATOMIC_RELAXED);
+		return;
+	case BLK_DISCARD:
+		__atomic_add_fetch(&s->discard_ops, 1, __ATOMIC_RELAXED);
+		return;
+	case BLK_ZEROES:
+		__atomic_add_fetch(&s->zeroes_ops, 1, __ATOMIC_RELAXED);
+		break;
+	default:
+		__atomic_add_fetch(&s->ops[w], 1, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&s->bytes[w], len, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&s->ns[w], ns, __ATOMIC_RELAXED);
+	}
+	if (w) {
+		uint64_t high = __atomic_load_n(&s->highest, __ATOMIC_RELAXED);
+
+		while (high < off + len && !__atomic_compare_exchange_n(&s->highest, &high, off + len, true,
+									__ATOMIC_RELAXED, __ATOMIC_RELAXED))
+			;
+	}
+}
+
+static int sync_request(struct blk *b, enum blk_op op, unsigned flags, void *buf, uint64_t off, uint64_t len)
+{
+	struct iovec iov = { buf, len };
+	int64_t start = now_ns();
+	int ret;
+
+	front_enter_wait(b);
+	ret = front_run(b, op, flags, off, &iov, 1, len);
+	front_account(b, op, off, len, now_ns() - start, ret);
+	front_leave(b);
+	return ret;
+}
+
+int blk_pread(struct blk *b, void *buf, uint64_t len, uint64_t off)
+{
+	return sync_request(b, BLK_READ, 0, buf, off, len);
+}
+
+int blk_pwrite(struct blk *b, const void *buf, uint64_t len, uint64_t off, unsigned flags)
+{
+	return sync_request(b, BLK_WRITE, flags, (void *)buf, off, len);
+}
+
+int blk_pzero(struct blk *b, uint64_t off, uint64_t len, unsigned flags)
+{
+	return sync_request(b, BLK_ZEROES, flags, NULL, off, len);
+}
+
+int blk_pdiscard(struct blk *b, uint64_t off, uint64_t len)
+{
+	return sync_request(b, BLK_DISCARD, 0, NULL, off, len);
+}
+
+int blk_flush(struct blk *b)
+{
+	return sync_request(b, BLK_FLUSH, 0, NULL, 0, 0);
+}
+
+int blk_pwrite_compressed(struct blk *b, const void *buf, uint64_t len, uint64_t off)
+{
+	int ret;
+
+	front_enter_wait(b);
+	ret = node_write_compressed(b->root, off, buf, len);
+	front_leave(b);
+	return ret;
+}
+
+/* --- opening and closing --- */
+
+struct blk *blk_new(struct node *root, const struct blk_options *o)
+{
+	struct blk *b = xcalloc(1, sizeof(*b));
+
+	b->root = root;
+	if (o)
+		b->options = *o;
+	b->flags = o ? o->flags : root->flags;
+	b->werror = BLK_ERR_ENOSPC;
+	pthread_mutex_init(&b->lock, NULL);
+	pthread_cond_init(&b->idle, NULL);
+	return b;
+}
+
+/* An unlinked qcow2 file that takes the writes; the image below stays as it is. */
+static struct node *temporary_overlay(struct node *base, const struct blk_options *o, struct err *err)
+{
+	const char *dir = o->tmpdir ? o->tmpdir : getenv("TMPDIR") ? getenv("TMPDIR") : "/var/tmp";
+	char *path = xasprintf("%s/minivmm-snapshot-%d-%llx.qcow2", dir, getpid(), (unsigned long long)now_ns());
+	struct node_create c = { .filename = path, .size = base->size, .host = o->host };
+	struct blk_options oo = { .format = "qcow2", .flags = BLK_RDWR | BLK_NO_BACKING | BLK_UNSAFE | BLK_DISCARD_UNMAP |
+				  (o->flags & BLK_NOCACHE), .host = o->host };
+	struct node *top = NULL;
+
+	if (node_create("qcow2", &c, err) == 0)
+		top = node_open(path, &oo, err);
+	if (top) {
+		top->backing = base;
+	} else {
+		err_prefix(err, "cannot make the temporary file for -snapshot in %s", dir);
+		node_unref(base);
+	}
+	unlink(path);
+	free(path);
+	return top;
+}
+
+struct blk *blk_open(const char *filename, const struct blk_options *o, struct err *err)
+{
+	static const struct blk_options none;
+	struct blk_options oo = o ? *o : none;
+	struct node *root;
+
+	if (oo.flags & BLK_SNAPSHOT)
+		oo.flags &= ~(BLK_RDWR | BLK_SNAPSHOT);
+	root = node_open(filename, &oo, err);
+	if (root && o && (o->flags & BLK_SNAPSHOT)) {
+		oo.flags |= BLK_RDWR | BLK_UNSAFE;
+		root = temporary_overlay(root, &oo, err);
+	}
+	return root ? blk_new(root, &oo) : NULL;
+}
+
+int blk_close(struct blk *b)
+{
+	int ret;
+
+	if (!b)
+		return 0;
+	blk_drain_begin(b);
+	ret = node_flush(b->root);
+	node_unref(b->root);
+	while (b->watches) {
+		struct change_watch *w = b->watches;
+
+		b->watches = w->next;
+		free(w);
+	}
+	pthread_cond_destroy(&b->idle);
+	pthread_mutex_destroy(&b->lock);
+	free(b);
+	return ret;
+}
+
+void blk_set_root(struct blk *b, struct node *root)
+{
+	struct node *old = b->root;
+
+	b->root = root;
+	node_unref(old);
+}
+
+int blk_overlay(struct blk *b, const char *filename, const char *format, bool existing, struct err *err)
+{
+	struct blk_options o = { .format = format ? format : "qcow2", .flags = (b->flags & ~BLK_SNAPSHOT) | BLK_RDWR | BLK_NO_BACKING,
+				 .host = b->options.host, .l2_cache_size = b->options.l2_cache_size };
+	struct node_create c = { .filename = filename, .size = b->root->size, .backing = b->root->filename,
+				 .backing_format = b->root->ops->format, .host = o.host };
+	struct node *top;
+	int ret = existing ? 0 : node_create(o.format, &c, err);
+
+	if (ret)
+		return ret;
+	top = node_open(filename, &o, err);
+	if (!top)
+		return -EIO;
+	if (top->size < b->root->size && !existing) {
+		node_unref(top);
+		return err_set(err, EINVAL, "'%s' is smaller than the disk", filename);
+	}
+	blk_drain_begin(b);
+	ret = node_flush(b->root);
+	if (ret) {
+		err_set(err, -ret, "'%s': cannot write out before the snapshot: %s", b->root->filename, strerror(-ret));
+		node_unref(top);
+	} else {
+		/* The image keeps its write lock until it is closed: a commit may follow. New writes do not reach it. */
+		node_ref(b->root);
+		top->backing = b->root;
+		blk_set_root(b, top);
+	}
+	blk_drain_end(b);
+	return ret;
+}
+
+int blk_inactivate(struct blk *b, struct err *err)
+{
+	int ret;
+
+	blk_drain_begin(b);
+	ret = node_inactivate(b->root, err);
+	blk_drain_end(b);
+	return ret;
+}
+
+int blk_activate(struct blk *b, struct err *err)
+{
+	int ret;
+
+	blk_drain_begin(b);
+	ret = node_activate(b->root, err);
+	blk_drain_end(b);
+	return ret;
+}
+
+/* --- properties --- */
+
+uint64_t blk_size(struct blk *b)
+{
+	return b->root->size;
+}
+
+bool blk_readonly(struct blk *b)
+{
+	return !(b->root->flags & BLK_RDWR);
+}
+
+const char *blk_filename(struct blk *b)
+{
+	return b->root->filename;
+}
+
+const char *blk_format(struct blk *b)
+{
+	return b->root->ops->format;
+}
+
+uint32_t blk_request_align(struct blk *b)
+{
+	return b->root->request_align;
+}
+
+struct node *blk_root(struct blk *b)
+{
+	return b->root;
+}
+
+void blk_on_change(struct blk *b, struct loop *l, void (*fn)(void *ctx), void *ctx)
+{
+	struct change_watch *w = xcalloc(1, sizeof(*w));
+
+	w->loop = l;
+	w->fn = fn;
+	w->ctx = ctx;
+	pthread_mutex_lock(&b->lock);
+	w->next = b->watches;
+	b->watches = w;
+	pthread_mutex_unlock(&b->lock);
+}
+
+int blk_resize(struct blk *b, uint64_t size, bool shrink, struct err *err)
+{
+	int ret;
+
+	if (size < b->root->size && !shrink)
+		return err_set(err, EINVAL, "'%s': making the disk smaller would delete data at its end; ask for it with --shrink",
+			       b->root->filename);
+	blk_drain_begin(b);
+	ret = node_resize(b->root, size, err);
+	blk_drain_end(b);
+	if (!ret) {
+		pthread_mutex_lock(&b->lock);
+		for (struct change_watch *w = b->watches; w; w = w->next)
+			loop_post(w->loop, w->fn, w->ctx);
+		pthread_mutex_unlock(&b->lock);
+	}
+	return ret;
+}
+
+void blk_set_on_error(struct blk *b, enum blk_on_error rerror, enum blk_on_error werror)
+{
+	b->rerror = rerror;
+	b->werror = werror;
+}
+
+enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r)
+{
+	enum blk_on_error e = r->op == BLK_READ ? b->rerror : b->werror;
+
+	/* EINVAL and EPERM are the guest's own mistakes: stopping the VM would not mend them. */
+	if (r->ret == -EINVAL || r->ret == -EPERM)
+		return BLK_ERR_REPORT;
+	if (e == BLK_ERR_ENOSPC)
+		return r->ret == -ENOSPC ? BLK_ERR_STOP : BLK_ERR_REPORT;
+	return e;
+}
+
+void blk_get_stats(struct blk *b, struct blk_stats *s)
+{
+	*s = b->stats;
+}

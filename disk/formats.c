@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* formats.c: the two tables: every format in probing order, and every protocol. */
+#include "disk/formats.h"
+
+const struct node_ops *const node_formats[] = {
+	&raw_ops,		/* last: takes anything */
+	NULL,
+};
+
+const struct node_ops *const node_protocols[] = {
+	&file_ops,		/* last: takes any name */
+	NULL,
+};

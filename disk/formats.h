@@ -1,0 +1,10 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* formats.h: the formats and protocols by name; only disk/ itself looks here. */
+#ifndef DISK_FORMATS_H
+#define DISK_FORMATS_H
+
+#include "disk/node.h"
+
+extern const struct node_ops file_ops, raw_ops;
+
+#endif

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * front.h: what blk.c (front), queue.c (its asynchronous side) and throttle.c share. Nobody else includes it.
+ *
+ * Two counts tell whether a front is drained. `busy` counts requests inside the nodes: only the tree cares.
+ * `pending` counts requests whose done() has not run yet (without those that are held back): devices care.
+ * A request announces itself in busy and then looks at drain; a drainer raises drain and then looks at busy (both
+ * sequentially consistent), so one of the two always sees the other.
+ */
+#ifndef DISK_FRONT_H
+#define DISK_FRONT_H
+
+#include <pthread.h>
+
+#include "disk/node.h"
+
+struct drain_wait {
+	struct loop *loop;		/* where done runs; NULL: wherever it is found out */
+	void (*done)(void *ctx);
+	void *ctx;
+	struct drain_wait *next;
+};
+
+struct change_watch {
+	struct loop *loop;
+	void (*fn)(void *ctx);
+	void *ctx;
+	struct change_watch *next;
+};
+
+enum { LIMIT_BPS, LIMIT_BPS_RD, LIMIT_BPS_WR, LIMIT_IOPS, LIMIT_IOPS_RD, LIMIT_IOPS_WR, LIMITS };
+
+struct blk {
+	struct node *root;
+	unsigned flags;
+	unsigned drain;			/* atomic: nested drains */
+	unsigned busy;			/* atomic */
+	unsigned pending;		/* atomic */
+	pthread_mutex_t lock;		/* all below; a leaf */
+	pthread_cond_t idle;		/* busy or drain has reached zero */
+	struct blk_queue *queues;
+	struct drain_wait *waits;
+	struct change_watch *watches;
+	struct blk_throttle throttle;
+	int64_t due[LIMITS];		/* when each limit's bucket is empty again */
+	bool throttled;			/* atomic: any limit set */
+	enum blk_on_error rerror, werror;
+	struct blk_stats stats;		/* atomic members */
+	struct blk_options options;	/* for blk_activate, overlays; strings owned by the caller of blk_open */
+};
+
+struct uring;
+
+struct blk_queue {
+	struct blk *blk;
+	struct loop *loop;
+	int wake_fd;			/* eventfd: completions, the ring's completions, end of a drain */
+	struct loop_fd *wake;
+	struct blk_req *completed;	/* atomic stack, newest first */
+	struct uring *ring;		/* NULL: refused by the kernel, or not tried yet */
+	bool ring_tried;
+	unsigned plugged, inflight;
+	unsigned finishing;		/* atomic: threads inside queue_complete */
+	struct blk_req *held, **held_tail;	/* in order of arrival: drained or throttled */
+	struct loop_timer throttle_timer;
+	struct blk_queue *next;
+};
+
+/* --- blk.c --- */
+/* Enters the nodes, or says that the front is being drained. */
+bool front_enter(struct blk *b);
+void front_leave(struct blk *b);
+/* One done() has run. */
+void front_done_ran(struct blk *b);
+/* What a request asks, done now, on this thread. Counts nothing. */
+int front_run(struct blk *b, enum blk_op op, unsigned flags, uint64_t off, const struct iovec *iov, int niov, uint64_t len);
+int front_check(struct blk *b, enum blk_op op, uint64_t off, uint64_t len);
+void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, int64_t ns, int ret);
+/* Takes the ring's completions so that busy can fall (queue.c). */
+void queue_reap(struct blk_queue *q);
+void queue_wake(struct blk_queue *q);
+
+/* --- throttle.c --- */
+/* 0: go (and it is paid for); otherwise the time (ns, host clock) to try again. */
+int64_t throttle_take(struct blk *b, enum blk_op op, uint64_t len);
+
+#endif

@@ -1,0 +1,593 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * node.c: the tree of nodes: opening with probing and backing chain, and the calls through which one node uses another.
+ * Reads and writes run on worker threads, several at once; opening and changing the tree is for one thread, while drained.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+#include <sys/stat.h>
+
+#include "disk/formats.h"
+#include "disk/iov.h"
+#include "vmm/log.h"
+
+enum { PROBE_BYTES = 4096, ZERO_PIECE = 1 << 20, CHAIN_MAX = 4096 };
+
+static const uint8_t zero_piece[ZERO_PIECE] __attribute__((aligned(4096)));
+
+const struct node_ops *node_format_find(const char *name)
+{
+	for (int i = 0; node_formats[i]; i++)
+		if (!strcmp(node_formats[i]->format, name))
+			return node_formats[i];
+	/* What QEMU calls the protocols where a format is asked for. */
+	if (!strcmp(name, "file") || !strcmp(name, "host_device") || !strcmp(name, "nbd"))
+		return &raw_ops;
+	if (!strcmp(name, "vhd"))
+		return node_format_find("vpc");
+	return NULL;
+}
+
+/* --- a node's life --- */
+
+struct node *node_new(const struct node_ops *ops, const char *filename, struct node *file, unsigned flags)
+{
+	struct node *n = xcalloc(1, sizeof(*n));
+
+	n->ops = ops;
+	n->filename = xstrdup(filename);
+	n->file = file;
+	n->flags = flags;
+	n->request_align = 1;
+	n->refs = 1;
+	n->fd = -1;
+	n->host = file ? file->host : &host_direct;
+	n->inactive = flags & BLK_INACTIVE;
+	return n;
+}
+
+void node_ref(struct node *n)
+{
+	__atomic_add_fetch(&n->refs, 1, __ATOMIC_RELAXED);
+}
+
+void node_unref(struct node *n)
+{
+	/* Down the chain in a loop: it may be long. */
+	while (n && __atomic_sub_fetch(&n->refs, 1, __ATOMIC_ACQ_REL) == 0) {
+		struct node *backing = n->backing;
+
+		if (n->ops->close && n->priv)
+			n->ops->close(n);
+		node_unref(n->data_file);
+		node_unref(n->file);
+		free(n->filename);
+		free(n->backing_name);
+		free(n->backing_format);
+		free(n);
+		n = backing;
+	}
+}
+
+bool node_reaches(const struct node *n, const struct node *other)
+{
+	for (; n; n = n->backing) {
+		if (n == other || (n->file && node_reaches(n->file, other)))
+			return true;
+		if (n->data_file && node_reaches(n->data_file, other))
+			return true;
+	}
+	return false;
+}
+
+/* --- opening --- */
+
+struct node *node_open_file(const char *filename, unsigned flags, const struct host *host, struct err *err)
+{
+	const struct node_ops *ops = NULL;
+	struct node *n;
+	struct blk_options o = { .flags = flags, .host = host };
+	int ret;
+
+	for (int i = 0; node_protocols[i] && !ops; i++)
+		if (!node_protocols[i]->match || node_protocols[i]->match(filename))
+			ops = node_protocols[i];
+	n = node_new(ops, filename, NULL, flags);
+	n->host = host ? host : &host_direct;
+	ret = ops->open(n, &o, err);
+	if (ret) {
+		err_set(err, -ret, "Could not open '%s': %s", filename, strerror(-ret));
+		node_unref(n);
+		return NULL;
+	}
+	return n;
+}
+
+static const struct node_ops *probe(struct node *file, const char *filename, struct err *err)
+{
+	const struct node_ops *best = NULL;
+	uint8_t *head = xcalloc(1, PROBE_BYTES);
+	size_t len = MIN((uint64_t)PROBE_BYTES, file->size);
+	int best_score = 0, ret;
+
+	ret = node_pread(file, head, len, 0);
+	if (ret)
+		err_set(err, -ret, "'%s': cannot read its first bytes: %s", filename, strerror(-ret));
+	for (int i = 0; node_formats[i] && !ret; i++) {
+		int score = node_formats[i]->probe ? node_formats[i]->probe(head, len, file->size, filename) : 0;
+
+		if (score > best_score) {
+			best_score = score;
+			best = node_formats[i];
+		}
+	}
+	free(head);
+	return best;
+}
+
+static void known_formats(char *buf, size_t len)
+{
+	size_t n = 0;
+
+	buf[0] = 0;
+	for (int i = 0; node_formats[i] && n < len; i++)
+		n += snprintf(buf + n, len - n, "%s%s", i ? ", " : "", node_formats[i]->format);
+}
+
+/* One layer, without its backing file. */
+static struct node *open_layer(const char *filename, const struct blk_options *o, struct err *err)
+{
+	const struct host *host = o->host ? o->host : &host_direct;
+	const struct node_ops *ops = NULL;
+	struct node *file, *n;
+	int ret;
+
+	if (o->format) {
+		char known[512];
+
+		ops = node_format_find(o->format);
+		known_formats(known, sizeof(known));
+		if (!ops) {
+			err_set(err, EINVAL, "Unknown driver '%s': minivmm knows %s", o->format, known);
+			return NULL;
+		}
+	}
+	file = node_open_file(filename, o->flags, host, err);
+	if (!file)
+		return NULL;
+	if (!ops)
+		ops = probe(file, filename, err);
+	if (!ops) {
+		err_set(err, EINVAL, "'%s': its format is not known", filename);
+		node_unref(file);
+		return NULL;
+	}
+	n = node_new(ops, filename, file, o->flags);
+	n->probed = !o->format;
+	ret = ops->open(n, o, err);
+	if (ret) {
+		err_set(err, -ret, "Could not open '%s': %s", filename, strerror(-ret));
+		node_unref(n);
+		return NULL;
+	}
+	return n;
+}
+
+char *node_backing_path(const struct node *n)
+{
+	const char *name = n->backing_name, *base = n->filename, *slash;
+
+	if (!name || !*name)
+		return NULL;
+	if (!strncmp(name, "file:", 5))
+		name += 5;
+	for (int i = 0; node_protocols[i]; i++)
+		if (node_protocols[i]->match && node_protocols[i]->match(name))
+			return xstrdup(name);
+	if (!strncmp(base, "file:", 5))
+		base += 5;
+	slash = strrchr(base, '/');
+	if (name[0] == '/' || !slash)
+		return xstrdup(name);
+	return xasprintf("%.*s%s", (int)(slash - base + 1), base, name);
+}
+
+/* Is this host file already among the layers from n on? */
+static bool in_chain(const struct node *n, const struct node *layer)
+{
+	struct stat a, b;
+
+	if (layer->file->fd < 0 || fstat(layer->file->fd, &a))
+		return false;
+	for (; n; n = n->backing)
+		if (n->file && n->file->fd >= 0 && fstat(n->file->fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+			return true;
+	return false;
+}
+
+/* In a loop, not by recursion: a chain may be long. */
+static int open_chain(struct node *top, const struct blk_options *o, struct err *err)
+{
+	struct blk_options bo = *o;
+	struct node *n = top;
+	unsigned depth = 0;
+
+	bo.flags &= ~(BLK_RDWR | BLK_SNAPSHOT | BLK_CHECK | BLK_DETECT_ZEROES | BLK_DISCARD_UNMAP);
+	while (!n->backing && n->backing_name && n->backing_name[0]) {
+		char *path = node_backing_path(n);
+		struct node *b;
+
+		if (++depth > CHAIN_MAX) {
+			free(path);
+			return err_set(err, ELOOP, "'%s': its chain of backing files has more than %d members", top->filename, CHAIN_MAX);
+		}
+		bo.format = n->backing_format;
+		b = open_layer(path, &bo, err);
+		if (!b) {
+			err_prefix(err, "Could not open backing file of '%s'", n->filename);
+			free(path);
+			return -ENOENT;
+		}
+		if (in_chain(top, b)) {
+			err_set(err, ELOOP, "'%s': its chain of backing files comes back to '%s'", top->filename, path);
+			free(path);
+			node_unref(b);
+			return -ELOOP;
+		}
+		free(path);
+		if (b->probed && b->ops == &raw_ops)
+			log_debug("'%s': backing format not given, taken as raw", b->filename);
+		n->backing = b;
+		n = b;
+	}
+	return 0;
+}
+
+int node_open_backing(struct node *n, const struct blk_options *o, struct err *err)
+{
+	int ret = open_chain(n, o, err);
+
+	if (ret) {
+		node_unref(n->backing);
+		n->backing = NULL;
+	}
+	return ret;
+}
+
+struct node *node_open(const char *filename, const struct blk_options *o, struct err *err)
+{
+	static const struct blk_options none;
+	struct node *n;
+
+	o = o ? o : &none;
+	n = open_layer(filename, o, err);
+	if (n && !(o->flags & (BLK_NO_BACKING | BLK_NO_IO)) && open_chain(n, o, err)) {
+		node_unref(n);
+		return NULL;
+	}
+	return n;
+}
+
+/* --- creating --- */
+
+const char *node_create_opt(const char *const *opts, const char *name)
+{
+	const char *found = NULL;
+	size_t len = strlen(name);
+
+	for (; opts && *opts; opts++)
+		if (!strncmp(*opts, name, len) && ((*opts)[len] == '=' || !(*opts)[len]))
+			found = (*opts)[len] ? *opts + len + 1 : "on";
+	return found;
+}
+
+int node_create_opt_size(const char *const *opts, const char *name, uint64_t def, uint64_t *v, struct err *err)
+{
+	const char *s = node_create_opt(opts, name);
+	int ret;
+
+	*v = def;
+	if (!s)
+		return 0;
+	ret = parse_size(s, 1, v);
+	return ret ? err_set(err, -ret, "Parameter '%s' expects a size, not '%s'", name, s) : 0;
+}
+
+int node_create_opt_bool(const char *const *opts, const char *name, bool def, bool *v, struct err *err)
+{
+	const char *s = node_create_opt(opts, name);
+	int ret;
+
+	*v = def;
+	if (!s)
+		return 0;
+	ret = parse_bool(s, v);
+	return ret ? err_set(err, -ret, "Parameter '%s' expects 'on' or 'off'", name) : 0;
+}
+
+static bool opt_known(const struct node_ops *ops, const char *opt)
+{
+	size_t len = strcspn(opt, "=");
+
+	for (const struct node_opt *k = ops->create_opts; k && k->name; k++)
+		if (strlen(k->name) == len && !strncmp(k->name, opt, len))
+			return true;
+	return len == 4 && !strncmp(opt, "size", 4);
+}
+
+int node_create(const char *format, const struct node_create *c, struct err *err)
+{
+	const struct node_ops *ops = node_format_find(format);
+	int ret;
+
+	if (!ops)
+		return err_set(err, EINVAL, "Unknown file format '%s'", format);
+	if (!ops->create)
+		return err_set(err, ENOTSUP, "Format driver '%s' does not support image creation", format);
+	for (int i = 0; c->opts && c->opts[i]; i++)
+		if (!opt_known(ops, c->opts[i]))
+			return err_set(err, EINVAL, "Invalid parameter '%.*s' for format %s", (int)strcspn(c->opts[i], "="),
+				       c->opts[i], ops->format);
+	if (c->size > INT64_MAX - 511)
+		return err_set(err, EFBIG, "Image size must be less than 8 EiB");
+	ret = ops->create(c, err);
+	if (ret)
+		err_set(err, -ret, "%s: %s", c->filename, strerror(-ret));
+	return ret;
+}
+
+/* --- data --- */
+
+static bool read_only(const struct node *n)
+{
+	return !(n->flags & BLK_RDWR) || n->inactive;
+}
+
+int node_readv(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len)
+{
+	uint64_t size = __atomic_load_n(&n->size, __ATOMIC_RELAXED), inside = off < size ? MIN(len, size - off) : 0;
+	struct iovec few[16], *part = few;
+	int ret;
+
+	if (n->inactive)
+		return -EIO;
+	if (inside == len)
+		return n->ops->read(n, off, iov, niov, len);
+	iov_zero(iov, niov, inside, len - inside);
+	if (!inside)
+		return 0;
+	if (niov > (int)ARRAY_SIZE(few)) {
+		part = calloc(niov, sizeof(*part));
+		if (!part)
+			return -ENOMEM;
+	}
+	ret = n->ops->read(n, off, part, iov_slice(part, iov, niov, 0, inside), inside);
+	if (part != few)
+		free(part);
+	return ret;
+}
+
+int node_writev(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+{
+	int ret;
+
+	if (read_only(n))
+		return n->inactive ? -EIO : -EPERM;
+	/* Only the bottom grows by writing. */
+	if (n->file && !range_ok(off, len, n->size))
+		return -EIO;
+	if (!n->ops->write)
+		return -ENOTSUP;
+	ret = n->ops->write(n, off, iov, niov, len, flags & ~(unsigned)BLK_FUA);
+	if (!ret && (flags & BLK_FUA))
+		ret = node_flush(n);
+	return ret;
+}
+
+int node_pread(struct node *n, void *buf, uint64_t len, uint64_t off)
+{
+	struct iovec iov = { buf, len };
+
+	return len ? node_readv(n, off, &iov, 1, len) : 0;
+}
+
+int node_pwrite(struct node *n, const void *buf, uint64_t len, uint64_t off)
+{
+	struct iovec iov = { (void *)buf, len };
+
+	return len ? node_writev(n, off, &iov, 1, len, 0) : 0;
+}
+
+int node_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags)
+{
+	int ret = -ENOTSUP;
+
+	if (read_only(n))
+		return n->inactive ? -EIO : -EPERM;
+	if (n->file && !range_ok(off, len, n->size))
+		return -EIO;
+	if (!len)
+		return 0;
+	if (n->ops->zeroes)
+		ret = n->ops->zeroes(n, off, len, flags);
+	if (ret == -ENOTSUP) {
+		for (ret = 0; len && !ret;) {
+			struct iovec iov = { (void *)zero_piece, MIN(len, (uint64_t)ZERO_PIECE) };
+
+			ret = node_writev(n, off, &iov, 1, iov.iov_len, 0);
+			off += iov.iov_len;
+			len -= iov.iov_len;
+		}
+	}
+	if (!ret && (flags & BLK_FUA))
+		ret = node_flush(n);
+	return ret;
+}
+
+int node_discard(struct node *n, uint64_t off, uint64_t len)
+{
+	if (read_only(n))
+		return n->inactive ? -EIO : -EPERM;
+	if (n->file && !range_ok(off, len, n->size))
+		return -EIO;
+	return len && n->ops->discard ? n->ops->discard(n, off, len) : 0;
+}
+
+int node_write_compressed(struct node *n, uint64_t off, const void *buf, uint64_t len)
+{
+	if (read_only(n))
+		return n->inactive ? -EIO : -EPERM;
+	if (!range_ok(off, len, n->size))
+		return -EIO;
+	return n->ops->write_compressed ? n->ops->write_compressed(n, off, buf, len) : -ENOTSUP;
+}
+
+int node_flush(struct node *n)
+{
+	if (read_only(n) || (n->flags & BLK_UNSAFE))
+		return 0;
+	if (n->ops->flush)
+		return n->ops->flush(n);
+	return n->file ? node_flush(n->file) : 0;
+}
+
+int node_resize(struct node *n, uint64_t size, struct err *err)
+{
+	if (read_only(n))
+		return err_set(err, EPERM, "'%s' is open read-only: it cannot be resized", n->filename);
+	if (!n->ops->resize)
+		return err_set(err, ENOTSUP, "Image format driver '%s' does not support resize", n->ops->format);
+	return n->ops->resize(n, size, err);
+}
+
+int node_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e)
+{
+	uint64_t size = __atomic_load_n(&n->size, __ATOMIC_RELAXED);
+	int ret = 0;
+
+	if (off >= size) {
+		*e = (struct extent){ .len = len, .flags = EXT_ZERO | EXT_EOF };
+		return 0;
+	}
+	len = MIN(len, size - off);
+	*e = (struct extent){ .len = len, .flags = EXT_DATA | EXT_ALLOCATED };
+	if (n->ops->extent)
+		ret = n->ops->extent(n, off, len, e);
+	if (!ret && (e->len == 0 || e->len > len))
+		e->len = e->len ? len : 1;
+	if (!ret && off + e->len >= size)
+		e->flags |= EXT_EOF;
+	return ret;
+}
+
+int node_extent_chain(struct node *n, uint64_t off, uint64_t len, struct extent *e, struct node **owner)
+{
+	struct node *top = n;
+	int ret;
+
+	for (;; n = n->backing) {
+		ret = node_extent(n, off, len, e);
+		if (ret)
+			return ret;
+		*owner = n;
+		len = MIN(len, e->len);
+		if (off >= n->size)		/* past the end of a shorter backing file: zeros, from nobody */
+			*owner = top;
+		if (off >= n->size || (e->flags & EXT_ALLOCATED) || !n->backing)
+			break;
+	}
+	if (!(e->flags & (EXT_ALLOCATED | EXT_DATA)))
+		e->flags |= EXT_ZERO;
+	e->len = len;
+	if (n != top)
+		e->flags &= ~EXT_EOF;
+	if (off + len >= top->size)
+		e->flags |= EXT_EOF;
+	return 0;
+}
+
+/* --- access mode, activity --- */
+
+int node_set_rdwr(struct node *n, bool rdwr, struct err *err)
+{
+	unsigned was = n->flags;
+	int ret;
+
+	if (!!(n->flags & BLK_RDWR) == rdwr)
+		return 0;
+	if (!n->ops->reopen)
+		return err_set(err, ENOTSUP, "'%s': a %s image in use cannot become %s", n->filename, n->ops->format,
+			       rdwr ? "writable" : "read-only");
+	if (!rdwr) {
+		ret = node_flush(n);
+		if (ret)
+			return err_set(err, -ret, "'%s': %s", n->filename, strerror(-ret));
+	} else if (n->file) {
+		ret = node_set_rdwr(n->file, true, err);
+		if (!ret && n->data_file) {
+			ret = node_set_rdwr(n->data_file, true, err);
+			if (ret)
+				node_set_rdwr(n->file, false, NULL);
+		}
+		if (ret)
+			return ret;
+	}
+	n->flags = rdwr ? n->flags | BLK_RDWR : n->flags & ~BLK_RDWR;
+	ret = n->ops->reopen(n, rdwr, err);
+	if (ret)
+		n->flags = was;
+	if (n->file && (ret || !rdwr)) {
+		node_set_rdwr(n->file, false, NULL);
+		if (n->data_file)
+			node_set_rdwr(n->data_file, false, NULL);
+	}
+	return ret;
+}
+
+int node_inactivate(struct node *n, struct err *err)
+{
+	for (; n; n = n->backing) {
+		int ret;
+
+		if (n->inactive)
+			continue;
+		ret = node_flush(n);
+		if (!ret && n->ops->inactivate)
+			ret = n->ops->inactivate(n, err);
+		if (ret)
+			return err_set(err, -ret, "'%s': %s", n->filename, strerror(-ret));
+		n->inactive = true;
+		if (n->data_file && (ret = node_inactivate(n->data_file, err)))
+			return ret;
+		if (n->file && (ret = node_inactivate(n->file, err)))
+			return ret;
+	}
+	return 0;
+}
+
+int node_activate(struct node *n, struct err *err)
+{
+	for (; n; n = n->backing) {
+		int ret = 0;
+
+		if (!n->inactive)
+			continue;
+		if (n->file)
+			ret = node_activate(n->file, err);
+		if (!ret && n->data_file)
+			ret = node_activate(n->data_file, err);
+		if (ret)
+			return ret;
+		n->inactive = false;
+		if (n->ops->activate)
+			ret = n->ops->activate(n, err);
+		if (ret) {
+			n->inactive = true;
+			return err_set(err, -ret, "'%s': %s", n->filename, strerror(-ret));
+		}
+		n->flags &= ~BLK_INACTIVE;
+	}
+	return 0;
+}

@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * queue.c: the asynchronous side of the front. A request goes to the kernel by io_uring when the tree says that it is plainly
+ * bytes of a host file, to a worker otherwise, and waits in the queue's `held` list while the front is drained or throttled.
+ * Whoever finishes it puts it on `completed` and wakes the loop by one eventfd; done() runs there.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "disk/front.h"
+#include "disk/iov.h"
+#include "disk/pool.h"
+#include "disk/uring.h"
+#include "vmm/log.h"
+
+static void queue_resume(struct blk_queue *q);
+
+void queue_wake(struct blk_queue *q)
+{
+	uint64_t one = 1;
+
+	if (write(q->wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+		log_error("disk queue: eventfd: %s", strerror(errno));
+}
+
+/* The request has left the nodes; its done() is the loop's business. Any thread. */
+static void queue_complete(struct blk_req *r)
+{
+	struct blk_queue *q = r->q;
+	struct blk_req *old = __atomic_load_n(&q->completed, __ATOMIC_RELAXED);
+
+	do {
+		r->next = old;
+	} while (!__atomic_compare_exchange_n(&q->completed, &old, r, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	if (!old)
+		queue_wake(q);
+	__atomic_sub_fetch(&q->finishing, 1, __ATOMIC_RELEASE);		/* q may be freed from here on */
+}
+
+static void request_end(struct blk_req *r, int ret)
+{
+	struct blk *b = r->q->blk;
+	struct node *n = r->node;
+
+	r->ret = ret;
+	if (n) {
+		r->node = NULL;
+		if (n->ops->plain_done)
+			n->ops->plain_done(n, r->cookie);
+	}
+	front_account(b, r->op, r->off, r->len, now_ns() - r->start, ret);
+	trace(TRACE_BLK, r->id, "disk", "end of %s at %llu, %llu bytes: %s", r->op == BLK_READ ? "read" : r->op == BLK_WRITE ?
+	      "write" : "request", (unsigned long long)r->off, (unsigned long long)r->len, ret ? strerror(-ret) : "ok");
+	__atomic_add_fetch(&r->q->finishing, 1, __ATOMIC_RELAXED);
+	front_leave(b);
+	queue_complete(r);
+}
+
+static void request_work(struct pool_work *w)
+{
+	struct blk_req *r = container_of(w, struct blk_req, work);
+	struct blk *b = r->q->blk;
+
+	request_end(r, front_run(b, r->op, r->flags, r->off, r->iov, r->niov, r->len));
+}
+
+static void request_ring_done(struct blk_req *r, int result)
+{
+	if (result >= 0 && (uint64_t)result == r->len) {
+		request_end(r, 0);
+		return;
+	}
+	/* Short (end of file, signal), or an error worth a second try on the slow path, which knows all the cases. */
+	if (r->node->ops->plain_done)
+		r->node->ops->plain_done(r->node, r->cookie);
+	r->node = NULL;
+	pool_submit(&r->work);
+}
+
+void queue_reap(struct blk_queue *q)
+{
+	struct uring *u = __atomic_load_n(&q->ring, __ATOMIC_ACQUIRE);
+
+	if (u)
+		uring_reap(u, request_ring_done);
+}
+
+static bool request_plain(struct blk_queue *q, struct blk_req *r)
+{
+	struct blk *b = q->blk;
+	struct node *n = b->root;
+	uint64_t fd_off;
+	int fd;
+
+	if ((r->op != BLK_READ && r->op != BLK_WRITE) || !n->ops->plain || n->inactive || r->niov > 1024)
+		return false;
+	if (r->op == BLK_WRITE && ((r->flags & BLK_FUA) || (b->flags & (BLK_WRITETHROUGH | BLK_DETECT_ZEROES))))
+		return false;
+	if (n->request_align > 1 && (((r->off | r->len) & (n->request_align - 1)) ||
+				     !iov_aligned(r->iov, r->niov, n->request_align)))
+		return false;
+	if (r->len == 0 || r->len > INT32_MAX)
+		return false;
+	if (!q->ring_tried) {
+		q->ring_tried = true;
+		__atomic_store_n(&q->ring, uring_new(q->wake_fd), __ATOMIC_RELEASE);
+	}
+	if (!q->ring || n->ops->plain(n, r->off, r->len, r->op == BLK_WRITE, &fd, &fd_off, &r->cookie))
+		return false;
+	r->node = n;
+	if (!uring_add(q->ring, r, fd, fd_off)) {
+		if (n->ops->plain_done)
+			n->ops->plain_done(n, r->cookie);
+		r->node = NULL;
+		return false;
+	}
+	if (!q->plugged)
+		uring_submit(q->ring);
+	return true;
+}
+
+/* False: not now (drained, throttled); it stays with the caller. */
+static bool request_start(struct blk_queue *q, struct blk_req *r)
+{
+	struct blk *b = q->blk;
+	int64_t again;
+
+	if (!front_enter(b))
+		return false;
+	again = throttle_take(b, r->op, r->len);
+	if (again) {
+		front_leave(b);
+		loop_timer_set(&q->throttle_timer, again);
+		return false;
+	}
+	__atomic_add_fetch(&b->pending, 1, __ATOMIC_SEQ_CST);
+	r->start = now_ns();
+	if (!request_plain(q, r))
+		pool_submit(&r->work);
+	return true;
+}
+
+void blk_submit(struct blk_queue *q, struct blk_req *r)
+{
+	r->q = q;
+	r->node = NULL;
+	r->work.fn = request_work;
+	q->inflight++;
+	trace(TRACE_BLK, r->id, "disk", "%s at %llu, %llu bytes", r->op == BLK_READ ? "read" : r->op == BLK_WRITE ?
+	      "write" : r->op == BLK_FLUSH ? "flush" : r->op == BLK_DISCARD ? "discard" : "zeroes",
+	      (unsigned long long)r->off, (unsigned long long)r->len);
+	if (!q->held && request_start(q, r))
+		return;
+	r->next = NULL;
+	*q->held_tail = r;
+	q->held_tail = &r->next;
+}
+
+static void queue_resume(struct blk_queue *q)
+{
+	while (q->held) {
+		struct blk_req *r = q->held, *next = r->next;
+
+		if (!request_start(q, r))
+			return;
+		q->held = next;
+		if (!next)
+			q->held_tail = &q->held;
+	}
+}
+
+static void queue_throttle_over(void *ctx)
+{
+	struct blk_queue *q = ctx;
+
+	blk_plug(q);
+	queue_resume(q);
+	blk_unplug(q);
+}
+
+/* On the loop: run done() of everything that has ended, oldest first, then let go what was held. */
+static void queue_run(void *ctx, uint32_t events)
+{
+	struct blk_queue *q = ctx;
+	struct blk *b = q->blk;
+	struct blk_req *r, *list = NULL;
+	uint64_t count;
+
+	if (read(q->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		log_error("disk queue: eventfd: %s", strerror(errno));
+	queue_reap(q);
+	r = __atomic_exchange_n(&q->completed, NULL, __ATOMIC_ACQUIRE);
+	while (r) {
+		struct blk_req *next = r->next;
+
+		r->next = list;
+		list = r;
+		r = next;
+	}
+	blk_plug(q);
+	while (list) {
+		r = list;
+		list = r->next;
+		q->inflight--;
+		r->done(r);
+		front_done_ran(b);
+	}
+	queue_resume(q);
+	blk_unplug(q);
+}
+
+struct blk_queue *blk_queue_new(struct blk *b, struct loop *l)
+{
+	struct blk_queue *q = xcalloc(1, sizeof(*q));
+
+	q->blk = b;
+	q->loop = l;
+	q->held_tail = &q->held;
+	q->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (q->wake_fd < 0) {
+		log_error("disk queue: eventfd: %s", strerror(errno));
+		free(q);
+		return NULL;
+	}
+	q->wake = loop_fd_add(l, q->wake_fd, EPOLLIN, queue_run, q);
+	loop_timer_init(&q->throttle_timer, l, NULL, queue_throttle_over, q);
+	pthread_mutex_lock(&b->lock);
+	q->next = b->queues;
+	b->queues = q;
+	pthread_mutex_unlock(&b->lock);
+	return q;
+}
+
+void blk_queue_free(struct blk_queue *q)
+{
+	struct blk *b;
+
+	if (!q)
+		return;
+	b = q->blk;
+	pthread_mutex_lock(&b->lock);
+	for (struct blk_queue **p = &b->queues; *p; p = &(*p)->next)
+		if (*p == q) {
+			*p = q->next;
+			break;
+		}
+	pthread_mutex_unlock(&b->lock);
+	loop_timer_cancel(&q->throttle_timer);
+	loop_fd_del(q->wake);
+	/* A worker may still be between handing over its last request and the end of that call. */
+	while (__atomic_load_n(&q->finishing, __ATOMIC_ACQUIRE))
+		sched_yield();
+	uring_free(q->ring);
+	close(q->wake_fd);
+	free(q);
+}
+
+void blk_plug(struct blk_queue *q)
+{
+	q->plugged++;
+}
+
+void blk_unplug(struct blk_queue *q)
+{
+	if (--q->plugged == 0 && q->ring)
+		uring_submit(q->ring);
+}
+
+unsigned blk_queue_inflight(struct blk_queue *q)
+{
+	return q->inflight;
+}

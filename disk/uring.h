@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* uring.h: reads and writes of plain extents handed to the kernel without a worker. */
+#ifndef DISK_URING_H
+#define DISK_URING_H
+
+#include "disk/blk.h"
+
+struct uring;
+
+/* wake_fd is signalled when something has completed. NULL where the kernel refuses io_uring. */
+struct uring *uring_new(int wake_fd);
+void uring_free(struct uring *u);
+/* Puts r's transfer in the ring; false when it is full. The loop's thread. */
+bool uring_add(struct uring *u, struct blk_req *r, int fd, uint64_t fd_off);
+/* Hands what was added to the kernel; it never waits. */
+void uring_submit(struct uring *u);
+/* Calls fn for each completed request, with its result. Any thread. */
+void uring_reap(struct uring *u, void (*fn)(struct blk_req *r, int result));
+
+#endif

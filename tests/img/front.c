@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* front.c: the front over raw files: synchronous and asynchronous requests, holding, draining, throttling, locks. */
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "disk/node.h"
+#include "tests/tap.h"
+
+static char path[64];
+
+static const char *temp(uint64_t size)
+{
+	int fd;
+
+	snprintf(path, sizeof(path), "/tmp/minivmm-front-XXXXXX");
+	fd = mkstemp(path);
+	CHECK(fd >= 0 && ftruncate(fd, size) == 0);
+	close(fd);
+	return path;
+}
+
+static struct blk *open_raw(const char *p, unsigned flags)
+{
+	struct blk_options o = { .format = "raw", .flags = flags };
+	struct err err = { "" };
+	struct blk *b = blk_open(p, &o, &err);
+
+	if (!b)
+		tap_fail(__FILE__, __LINE__, "%s", err.msg);
+	return b;
+}
+
+TEST(sync_read_write)
+{
+	struct blk *b = open_raw(temp(1 << 20), BLK_RDWR);
+	char buf[5000], back[5000];
+
+	memset(buf, 0x5a, sizeof(buf));
+	CHECK_EQ(blk_size(b), 1 << 20);
+	CHECK_EQ(blk_pwrite(b, buf, sizeof(buf), 777, 0), 0);
+	CHECK_EQ(blk_pread(b, back, sizeof(back), 777), 0);
+	CHECK(!memcmp(buf, back, sizeof(buf)));
+	CHECK_EQ(blk_pzero(b, 1000, 2000, 0), 0);
+	CHECK_EQ(blk_pread(b, back, sizeof(back), 777), 0);
+	CHECK(back[222] == 0x5a && back[223] == 0 && back[2222] == 0 && back[2223] == 0x5a);
+	CHECK_EQ(blk_pread(b, back, 2, (1 << 20) - 1), -EINVAL);
+	CHECK_EQ(blk_pread(b, back, 2, UINT64_MAX), -EINVAL);
+	CHECK_EQ(blk_close(b), 0);
+	b = open_raw(path, 0);
+	CHECK_EQ(blk_pwrite(b, buf, 1, 0, 0), -EPERM);
+	blk_close(b);
+	unlink(path);
+}
+
+TEST(odd_file_size_reads_zeros)
+{
+	struct blk *b = open_raw(temp(1000), BLK_RDWR);
+	char buf[1024];
+
+	CHECK_EQ(blk_size(b), 1024);
+	memset(buf, 1, sizeof(buf));
+	CHECK_EQ(blk_pread(b, buf, 1024, 0), 0);
+	CHECK(buf[1023] == 0 && buf[0] == 0);
+	blk_close(b);
+	unlink(path);
+}
+
+struct io { struct blk_req r; struct iovec iov; char *buf; int *left; };
+static void io_done(struct blk_req *r)
+{
+	struct io *io = r->ctx;
+
+	CHECK_EQ(r->ret, 0);
+	--*io->left;
+}
+
+static void many_requests(unsigned flags)
+{
+	enum { N = 300, SIZE = 4096 };
+	struct blk *b = open_raw(temp(N * SIZE), BLK_RDWR | flags);
+	struct loop *l = loop_new("test");
+	struct blk_queue *q = blk_queue_new(b, l);
+	struct io *ios = calloc(N, sizeof(*ios));
+	int left = N;
+
+	for (int pass = 0; pass < 2; pass++) {
+		left = N;
+		blk_plug(q);
+		for (int i = 0; i < N; i++) {
+			struct io *io = &ios[i];
+
+			if (!io->buf)
+				CHECK(posix_memalign((void **)&io->buf, 4096, SIZE) == 0);
+			memset(io->buf, pass ? 0 : i, SIZE);
+			io->iov = (struct iovec){ io->buf, SIZE };
+			io->left = &left;
+			io->r = (struct blk_req){ .op = pass ? BLK_READ : BLK_WRITE, .off = (uint64_t)i * SIZE, .len = SIZE,
+				.iov = &io->iov, .niov = 1, .done = io_done, .ctx = io };
+			blk_submit(q, &io->r);
+			CHECK_EQ(left, N);		/* never inside submit */
+		}
+		blk_unplug(q);
+		while (left)
+			loop_once(l, 1000);
+		CHECK_EQ(blk_queue_inflight(q), 0);
+	}
+	for (int i = 0; i < N; i++)
+		CHECK(ios[i].buf[0] == (char)i && ios[i].buf[SIZE - 1] == (char)i);
+	blk_queue_free(q);
+	loop_free(l);
+	CHECK_EQ(blk_close(b), 0);
+	unlink(path);
+}
+TEST(async_buffered) { many_requests(0); }
+TEST(async_direct) { many_requests(BLK_NOCACHE); }
+TEST(async_writethrough) { many_requests(BLK_WRITETHROUGH); }
+
+/* Unaligned writes to one block of an O_DIRECT file by several threads: nothing of a neighbour gets lost. */
+struct piece { struct blk *b; int n; };
+static void *piece_writer(void *arg)
+{
+	struct piece *p = arg;
+	char c[128];
+
+	for (int i = 0; i < 50; i++) {
+		memset(c, p->n * 16 + i % 16, sizeof(c));
+		CHECK_EQ(blk_pwrite(p->b, c, sizeof(c), p->n * 128, 0), 0);
+	}
+	return NULL;
+}
+
+TEST(direct_unaligned_neighbours)
+{
+	struct blk *b = open_raw(temp(64 << 10), BLK_RDWR | BLK_NOCACHE);
+	pthread_t t[4];
+	struct piece p[4];
+	char back[512];
+
+	for (int i = 0; i < 4; i++) {
+		p[i] = (struct piece){ b, i };
+		pthread_create(&t[i], NULL, piece_writer, &p[i]);
+	}
+	for (int i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	CHECK_EQ(blk_pread(b, back, 512, 0), 0);
+	for (int i = 0; i < 512; i++)
+		CHECK_EQ((unsigned char)back[i], i / 128 * 16 + 49 % 16);
+	blk_close(b);
+	unlink(path);
+}
+
+static void flag_set(void *ctx) { *(int *)ctx = 1; }
+
+TEST(drain_holds_and_lets_go)
+{
+	struct blk *b = open_raw(temp(1 << 20), BLK_RDWR);
+	struct loop *l = loop_new("test");
+	struct blk_queue *q = blk_queue_new(b, l);
+	struct io io = { 0 };
+	int left = 1, drained = 0;
+	char buf[512];
+
+	blk_drain_begin(b);
+	blk_drain_begin(b);
+	io = (struct io){ .iov = { buf, 512 }, .left = &left };
+	io.r = (struct blk_req){ .op = BLK_READ, .len = 512, .iov = &io.iov, .niov = 1, .done = io_done, .ctx = &io };
+	blk_submit(q, &io.r);
+	blk_drain_end(b);
+	for (int i = 0; i < 5; i++)
+		loop_once(l, 10);
+	CHECK_EQ(left, 1);
+	blk_drain_end(b);
+	while (left)
+		loop_once(l, 1000);
+	/* Asynchronously: after the done() of what was in flight. */
+	left = 1;
+	blk_submit(q, &io.r);
+	blk_drain_async(b, flag_set, &drained);
+	CHECK_EQ(drained, 0);
+	while (!drained)
+		loop_once(l, 1000);
+	CHECK_EQ(left, 0);
+	blk_drain_end(b);
+	blk_queue_free(q);
+	loop_free(l);
+	blk_close(b);
+	unlink(path);
+}
+
+/* The loop stands still (exclusive section) while requests are in the ring: a drain must not wait for it. */
+TEST(drain_without_the_loop)
+{
+	struct blk *b = open_raw(temp(8 << 20), BLK_RDWR | BLK_NOCACHE);
+	struct loop *l = loop_new("test");
+	struct blk_queue *q = blk_queue_new(b, l);
+	struct io io[8];
+	int left = 8;
+
+	for (int i = 0; i < 8; i++) {
+		io[i] = (struct io){ .left = &left };
+		CHECK(posix_memalign((void **)&io[i].buf, 4096, 1 << 20) == 0);
+		io[i].iov = (struct iovec){ io[i].buf, 1 << 20 };
+		io[i].r = (struct blk_req){ .op = BLK_WRITE, .off = (uint64_t)i << 20, .len = 1 << 20, .iov = &io[i].iov,
+			.niov = 1, .done = io_done, .ctx = &io[i] };
+		blk_submit(q, &io[i].r);
+	}
+	blk_drain_begin(b);
+	CHECK_EQ(left, 8);
+	blk_drain_end(b);
+	while (left)
+		loop_once(l, 1000);
+	blk_queue_free(q);
+	loop_free(l);
+	blk_close(b);
+	unlink(path);
+}
+
+TEST(throttle_limits)
+{
+	struct blk *b = open_raw(temp(1 << 20), BLK_RDWR);
+	struct loop *l = loop_new("test");
+	struct blk_queue *q = blk_queue_new(b, l);
+	struct blk_throttle t = { .iops = 100 };
+	struct io io[40];
+	int left = 40;
+	char buf[512];
+	int64_t start = now_ns();
+
+	blk_set_throttle(b, &t);
+	for (int i = 0; i < 40; i++) {
+		io[i] = (struct io){ .iov = { buf, 512 }, .left = &left };
+		io[i].r = (struct blk_req){ .op = BLK_READ, .len = 512, .iov = &io[i].iov, .niov = 1, .done = io_done, .ctx = &io[i] };
+		blk_submit(q, &io[i].r);
+	}
+	while (left)
+		loop_once(l, 1000);
+	/* 40 at 100 a second, 10 of them at once. */
+	CHECK(now_ns() - start > 250 * NS_PER_MS);
+	CHECK(now_ns() - start < 3000 * NS_PER_MS);
+	blk_queue_free(q);
+	loop_free(l);
+	blk_close(b);
+	unlink(path);
+}
+
+TEST(second_writer_is_refused_and_told_who)
+{
+	struct blk_options o = { .format = "raw", .flags = BLK_RDWR };
+	struct err err = { "" };
+	struct blk *b = open_raw(temp(1 << 20), BLK_RDWR), *r1, *r2;
+	char me[32];
+
+	snprintf(me, sizeof(me), "%d", getpid());
+	CHECK(!blk_open(path, &o, &err));
+	CHECK(strstr(err.msg, me));
+	o.flags = 0;
+	err.msg[0] = 0;
+	CHECK(!blk_open(path, &o, &err));
+	o.flags = BLK_SHARE;
+	r1 = blk_open(path, &o, NULL);
+	CHECK(r1);
+	blk_close(r1);
+	blk_close(b);
+	r1 = open_raw(path, 0);
+	r2 = open_raw(path, 0);		/* readers share */
+	o.flags = BLK_RDWR;
+	CHECK(!blk_open(path, &o, NULL));
+	blk_close(r1);
+	/* From reader to writer and back. */
+	CHECK_EQ(node_set_rdwr(blk_root(r2), true, NULL), 0);
+	CHECK_EQ(blk_pwrite(r2, me, 4, 0, 0), 0);
+	o.flags = 0;
+	CHECK(!blk_open(path, &o, NULL));
+	CHECK_EQ(node_set_rdwr(blk_root(r2), false, NULL), 0);
+	r1 = open_raw(path, 0);
+	CHECK(node_set_rdwr(blk_root(r2), true, NULL) < 0);
+	CHECK_EQ(blk_pread(r2, me, 4, 0), 0);
+	blk_close(r1);
+	blk_close(r2);
+	unlink(path);
+}
+
+TAP_MAIN
