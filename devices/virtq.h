@@ -54,6 +54,7 @@ struct virtq_elem {
 	uint16_t ndesc;			/* descriptors it took (packed) */
 	int out_n, in_n;
 	uint64_t out_len, in_len;	/* bytes; no wrap-around */
+	uint64_t id;			/* for the trace; 0 while it is off */
 	struct iovec *iov;		/* out_n entries, then in_n; pinned */
 };
 
