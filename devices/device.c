@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * device.c: what all devices share: the node a device's registers are saved in, and its end.
+ * device.c: the life of any device: its node in a saved machine, its end.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -9,46 +9,38 @@
 
 int device_save(struct device *d, struct state_out *o)
 {
-	int ret;
+	int ret = 0;
 
 	state_begin(o, d->id);
-	state_str(o, "device", d->ops->name);
+	state_str(o, "name", d->ops->name);
 	state_u32(o, "version", d->ops->version);
-	ret = d->ops->save ? d->ops->save(d, o) : 0;
+	if (d->ops->save)
+		ret = d->ops->save(d, o);
 	state_end(o);
 	return ret;
 }
 
-static int load_registers(struct device *d, struct state_in *in)
+int device_load(struct device *d, struct state_in *in)
 {
 	const char *name;
 	uint32_t version;
+	int ret;
 
-	if (state_get_str(in, "device", &name) < 0 || state_get_u32(in, "version", &version) < 0)
-		return -EINVAL;
-	if (strcmp(name, d->ops->name))
-		return state_bad(in, "%s is a %s in the saved machine and a %s here", d->id, name, d->ops->name);
-	if (version > d->ops->version)
-		return state_bad(in, "%s (%s) was saved as version %u; this program knows up to %u: use a newer minivmm",
-				 d->id, name, version, d->ops->version);
-	if (d->ops->load) {
-		int ret = d->ops->load(d, in, version);
-
-		if (ret < 0)
-			return ret;
-	}
-	return state_in_error(in);
-}
-
-int device_load(struct device *d, struct state_in *in)
-{
-	int ret = state_enter(in, d->id);
-
-	if (ret < 0)
+	ret = state_enter(in, d->id);
+	if (ret)
 		return ret;
-	ret = load_registers(d, in);
+	state_get_str(in, "name", &name);
+	state_get_u32(in, "version", &version);
+	ret = state_in_error(in);
+	if (!ret && strcmp(name, d->ops->name))
+		ret = state_bad(in, "%s: a %s was saved, here is a %s", d->id, name, d->ops->name);
+	if (!ret && version > d->ops->version)
+		ret = state_bad(in, "%s: saved by a newer %s (version %u, this program knows up to %u)", d->id, name,
+				version, d->ops->version);
+	if (!ret && d->ops->load)
+		ret = d->ops->load(d, in, version);
 	state_leave(in);
-	return ret;
+	return ret ? ret : state_in_error(in);
 }
 
 void device_destroy(struct device *d)
@@ -57,7 +49,7 @@ void device_destroy(struct device *d)
 
 	if (!d)
 		return;
-	id = d->id;		/* destroy frees the structure around d, and may still name the device */
+	id = d->id;
 	d->ops->destroy(d);
 	free(id);
 }

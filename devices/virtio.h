@@ -27,10 +27,13 @@ struct virtio_ops {
 	bool (*features_ok)(struct virtio_dev *v);
 	void (*start)(struct virtio_dev *v);			/* DRIVER_OK */
 	void (*kick)(struct virtio_dev *v, unsigned q);		/* doorbell, on the queue's loop */
-	/* Stop popping; call done once nothing is in flight. */
-	void (*stop)(struct virtio_dev *v, void (*done)(void *ctx), void *ctx);
-	void (*resume)(struct virtio_dev *v);			/* after stop without a reset */
-	void (*reset)(struct virtio_dev *v);			/* device part; in-flight requests are over */
+	/*
+	 * No kick comes any more: give back buffers fetched ahead, call virtio_stopped(v) once (maybe at once, on any
+	 * loop of the device) when nothing is in flight but held chains. Optional: nothing is ever in flight.
+	 */
+	void (*stop)(struct virtio_dev *v);
+	void (*resume)(struct virtio_dev *v);			/* after stop or load, without a reset; kicks follow */
+	void (*reset)(struct virtio_dev *v);			/* device part; stopped; held chains are forgotten */
 	int (*save)(struct virtio_dev *v, struct state_out *o);
 	int (*load)(struct virtio_dev *v, struct state_in *in, uint32_t version);
 	void (*destroy)(struct virtio_dev *v);
@@ -52,12 +55,27 @@ struct virtio_dev {
 	void *transport_ctx;
 	uint64_t offer;				/* feature bits we have */
 	uint64_t features;			/* bits the driver took */
-	uint8_t status;
+	uint8_t status;				/* atomic: a queue's loop may set NEEDS_RESET */
 	uint32_t generation;			/* of the configuration */
 	uint32_t cfg_len;
 	unsigned nqueues;
 	struct virtq *queues;
-	struct loop **queue_loops;		/* who touches each queue; default: loop */
+	struct loop **queue_loops;		/* who touches each queue; default: loop; change before the transport */
+	/* virtio.c's */
+	bool started;				/* DRIVER_OK (or a legacy driver's early kick) since the last reset */
+	bool running;				/* started and not stopped: kicks reach the device; atomic */
+	bool stopping, resetting;		/* waiting for requests in flight */
+	void (*quiesced)(void *ctx);
+	void *quiesced_ctx;
+	struct virtio_bell *bells;		/* one a queue */
+};
+
+/* A queue's doorbell: KVM or a register write signals fd, the queue's loop takes it from there. */
+struct virtio_bell {
+	struct virtio_dev *v;
+	unsigned q;
+	int fd;
+	struct loop_fd *watch;
 };
 
 static inline bool virtio_has(const struct virtio_dev *v, unsigned bit) { return v->features >> bit & 1; }
@@ -66,12 +84,42 @@ static inline bool virtio_has(const struct virtio_dev *v, unsigned bit) { return
 void virtio_init(struct virtio_dev *v, const struct virtio_ops *ops, const char *id, struct loop *loop, struct mem *mem,
 		 unsigned nqueues, uint16_t queue_size, uint64_t offer, uint32_t cfg_len);
 void virtio_exit(struct virtio_dev *v);
+/* What stop promised: nothing is in flight. Any loop of the device. */
+void virtio_stopped(struct virtio_dev *v);
 /* virtq_flush, and the notification when the driver wants it. */
 void virtio_flush(struct virtio_dev *v, unsigned q);
 /* The configuration changed: generation rises, the driver is told. */
 void virtio_config_changed(struct virtio_dev *v);
 /* Something is so wrong that the device stops: DEVICE_NEEDS_RESET, the driver is told, a line in the log. */
 void virtio_needs_reset(struct virtio_dev *v, const char *why);
+
+/* A register of a configuration kept as little-endian bytes. */
+uint64_t virtio_bytes_read(const void *cfg, uint32_t off, unsigned size);
+
+/* --- what transports call; device loop's lock --- */
+/* Doorbells; the transport has set transport and transport_ctx. 0 or -errno. */
+int virtio_attach(struct virtio_dev *v);
+/* Bounds are checked here: reads beyond the configuration give 0, writes there are dropped. */
+uint64_t virtio_config_load(struct virtio_dev *v, uint32_t off, unsigned size);
+void virtio_config_store(struct virtio_dev *v, uint32_t off, unsigned size, uint64_t val);
+/* The driver's choice; ignored once it is fixed. legacy: what we do not have is masked, not refused. */
+void virtio_set_features(struct virtio_dev *v, uint64_t features, bool legacy);
+/*
+ * A write to the status register. 0 resets and returns when nothing is in flight. Otherwise bits are only added. Returns
+ * true when the device was reset, so that the transport resets its part.
+ */
+bool virtio_set_status(struct virtio_dev *v, uint8_t status, bool legacy);
+static inline uint8_t virtio_status(struct virtio_dev *v) { return __atomic_load_n(&v->status, __ATOMIC_ACQUIRE); }
+/* Addresses and size are set: use the queue / stop using it (waits for what is in flight) and forget its registers. */
+void virtio_queue_enable(struct virtio_dev *v, unsigned q);
+void virtio_queue_disable(struct virtio_dev *v, unsigned q);
+/* The doorbell register was written without KVM's short cut. legacy: the driver may not have said DRIVER_OK yet. */
+void virtio_ring_bell(struct virtio_dev *v, unsigned q, bool legacy);
+void virtio_reset(struct virtio_dev *v);
+void virtio_quiesce(struct virtio_dev *v, void (*done)(void *ctx), void *ctx);
+void virtio_resume(struct virtio_dev *v);
+void virtio_save(struct virtio_dev *v, struct state_out *o);
+int virtio_load(struct virtio_dev *v, struct state_in *in);
 
 /* --- transports --- */
 struct pci_bus;

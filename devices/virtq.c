@@ -503,18 +503,18 @@ bool virtq_empty(struct virtq *q)
 /* --- saved machines --- */
 
 static const struct state_field virtq_fields[] = {
-	STATE_FIELD(STATE_U16, struct virtq, size),
-	STATE_FIELD(STATE_U64, struct virtq, desc),
-	STATE_FIELD(STATE_U64, struct virtq, avail),
-	STATE_FIELD(STATE_U64, struct virtq, used),
-	STATE_FIELD(STATE_BOOL, struct virtq, enabled),
-	STATE_FIELD(STATE_BOOL, struct virtq, broken),
-	STATE_FIELD(STATE_U16, struct virtq, last_avail),
-	STATE_FIELD(STATE_U16, struct virtq, used_idx),
-	STATE_FIELD(STATE_U16, struct virtq, signalled_used),
-	STATE_FIELD(STATE_BOOL, struct virtq, signalled_valid),
-	STATE_FIELD(STATE_BOOL, struct virtq, avail_wrap),
-	STATE_FIELD(STATE_BOOL, struct virtq, used_wrap),
+	STATE_FIELD(struct virtq, STATE_U16, size),
+	STATE_FIELD(struct virtq, STATE_U64, desc),
+	STATE_FIELD(struct virtq, STATE_U64, avail),
+	STATE_FIELD(struct virtq, STATE_U64, used),
+	STATE_FIELD(struct virtq, STATE_BOOL, enabled),
+	STATE_FIELD(struct virtq, STATE_BOOL, broken),
+	STATE_FIELD(struct virtq, STATE_U16, last_avail),
+	STATE_FIELD(struct virtq, STATE_U16, used_idx),
+	STATE_FIELD(struct virtq, STATE_U16, signalled_used),
+	STATE_FIELD(struct virtq, STATE_BOOL, signalled_valid),
+	STATE_FIELD(struct virtq, STATE_BOOL, avail_wrap),
+	STATE_FIELD(struct virtq, STATE_BOOL, used_wrap),
 };
 
 void virtq_save(struct virtq *q, struct state_out *o)
