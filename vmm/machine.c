@@ -30,7 +30,7 @@ static int init_ram(struct machine *m, struct err *err)
 	int ret;
 
 	if (c->ram > have)
-		return err_set(err, ENOMEM, "-m: %lu MiB of guest memory, and this host has %lu MiB", c->ram / MiB, have / MiB);
+		return err_set(err, ENOMEM, "-m: %llu MiB of guest memory, and this host has %llu MiB", c->ram / MiB, have / MiB);
 	m->ram = block_new(m->mem, "ram", c->ram, BLOCK_RAM | BLOCK_SHARED | (c->huge_pages || c->mem_path ? BLOCK_HUGE : 0), err);
 	if (!m->ram)
 		return -ENOMEM;
@@ -175,7 +175,6 @@ static int init_bios(struct machine *m, struct err *err)
 		.no_acpi = c->no_acpi, .graphics = config_has(c, DEV_VGA), .mmio = m->mmio_windows, .nmmio = m->nmmio,
 		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,
 		.boot_strict = c->boot_strict, .boot_splash_ms = c->boot_splash_ms, .boot_reboot_ms = -1,
-		.vgarom.fd = -1,
 	};
 	const char *firmware = c->bios ? c->bios : c->kernel ? NULL : "/usr/share/seabios/bios-256k.bin";
 	int ret;
@@ -417,6 +416,8 @@ void machine_exit(struct machine *m)
 		net_close(m->nets[i]);
 	for (unsigned i = 0; i < CONFIG_MAX_SERIAL; i++)
 		chardev_free(m->serial[i]);
+	for (unsigned i = 0; i < m->nconsoles; i++)
+		chardev_free(m->consoles[i]);
 	if (m->pci)
 		pci_bus_free(m->pci);
 	for (unsigned i = 0; i < m->nvcpus; i++)

@@ -57,7 +57,7 @@ struct machine {
 
 	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
 	struct pci_bus *pci;
-	struct device *i440fx, *piix3, *pm, *rtc, *i8042;
+	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *micro_pm;
 	struct fw_cfg *fw_cfg;
 	struct bios *bios;
 
@@ -69,6 +69,8 @@ struct machine {
 	struct net *nets[CONFIG_MAX_NETS];
 	unsigned nnets;
 	struct chardev *serial[CONFIG_MAX_SERIAL];
+	struct chardev *consoles[8];		/* of virtio-console and debug ports */
+	unsigned nconsoles;
 	struct chardev *stdio;			/* the one on the terminal, or NULL */
 	unsigned nmmio;				/* virtio-mmio windows in use */
 	struct bios_virtio_mmio mmio_windows[MICRO_MMIO_MAX];
