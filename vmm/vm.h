@@ -46,8 +46,6 @@ void vm_runner_del(struct vm *v, struct vm_runner *r);
  * access asked for, sleeps while parked or paused. Returns false when the machine ends.
  */
 bool vm_runner_enter(struct vm *v, struct vm_runner *r);
-/* The machine ends: every runner leaves the guest and vm_runner_enter returns false from now on. Main thread, no lock held. */
-void vm_finish(struct vm *v);
 /* True when vm_runner_enter would do something: a cheap test between exits. */
 bool vm_runner_needed(struct vm *v);
 
