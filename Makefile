@@ -34,7 +34,7 @@ LIBS_main := $(LIBS_base) $(LIBS_disk) $(LIBS_net)
 # The layers of DESIGN 1. Base: everything below devices that needs no KVM.
 BASE_NAMES := util log loop timer state host module
 BASE := $(filter $(addprefix vmm/,$(addsuffix .c,$(BASE_NAMES))),$(wildcard vmm/*.c))
-WIRES := $(filter $(addprefix vmm/,mem.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
+WIRES := $(filter $(addprefix vmm/,mem.c dirty.c flat.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
 MAIN := $(filter-out $(BASE) $(WIRES),$(wildcard vmm/*.c))
 SRC = $(filter-out $(wildcard $(1)/mod_*.c),$(wildcard $(1)/*.c))
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -111,7 +111,7 @@ $(BUILD)/tests/unit/%: LIBS_test = -lcriterion
 $(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(TEST_HELPERS)) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(filter %.a,$^)) $(LIBS_main) $(LIBS_test)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBBASE)) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_main) $(LIBS_test)
 # Images need no machine: their tests link what a tool links.
 $(BUILD)/tests/img/%: $(BUILD)/tests/img/%.o $(call obj,$(TEST_HELPERS)) $(LIBDISK) $(LIBNET) $(LIBBASE)
 	@mkdir -p $(@D)

@@ -79,8 +79,8 @@ struct config {
 	struct cpu_topology topology;
 	char *cpu;
 	bool no_acpi, no_pit, no_hpet, no_vga;
-	enum { RTC_UTC, RTC_LOCALTIME, RTC_DATE } rtc_base;
-	int64_t rtc_date;			/* seconds since 1970 with RTC_DATE */
+	enum { CONFIG_RTC_UTC, CONFIG_RTC_LOCALTIME, CONFIG_RTC_DATE } rtc_base;
+	int64_t rtc_date;			/* seconds since 1970 with CONFIG_RTC_DATE */
 	/* boot */
 	char *kernel, *initrd, *append, *bios;
 	char *boot_order, *boot_once;

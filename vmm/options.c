@@ -232,14 +232,14 @@ OPT(rtc)
 		ret = err_set(err, EINVAL, "-rtc clock=%s: host, rt or vm expected", s);
 	s = keyval_get(&kv, "base");
 	if (s && !strcmp(s, "localtime")) {
-		c->rtc_base = RTC_LOCALTIME;
+		c->rtc_base = CONFIG_RTC_LOCALTIME;
 	} else if (s && strcmp(s, "utc")) {
 		end = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
 		if (!end)
 			end = strptime(s, "%Y-%m-%d", &tm);
 		if (!end || *end)
 			ret = err_set(err, EINVAL, "-rtc base=%s: utc, localtime or 2006-06-17T16:01:21 expected", s);
-		c->rtc_base = RTC_DATE;
+		c->rtc_base = CONFIG_RTC_DATE;
 		c->rtc_date = timegm(&tm);
 	}
 	if (ret == 0)

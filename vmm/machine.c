@@ -1,0 +1,435 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * machine.c: one virtual machine from its configuration: memory, processors, buses, then the chips of its type, then
+ * the devices asked for. Everything here runs on the main thread, before or between runs of the guest.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "bios/fw_cfg.h"
+#include "devices/pci.h"
+#include "devices/virtio.h"
+#include "vmm/log.h"
+#include "vmm/machine.h"
+
+/* RAM stands in two pieces around the hole for PCI and the chips; where the first ends follows the machine type. */
+static uint64_t ram_low(const struct machine *m)
+{
+	return MIN(m->config->ram, (uint64_t)BIOS_PCI_HOLE);
+}
+
+/* --- parts --- */
+
+static int init_ram(struct machine *m, struct err *err)
+{
+	const struct config *c = m->config;
+	uint64_t low = ram_low(m), pages = sysconf(_SC_PHYS_PAGES), have = pages * sysconf(_SC_PAGESIZE);
+	int ret;
+
+	if (c->ram > have)
+		return err_set(err, ENOMEM, "-m: %llu MiB of guest memory, and this host has %llu MiB", c->ram / MiB, have / MiB);
+	m->ram = block_new(m->mem, "ram", c->ram, BLOCK_RAM | BLOCK_SHARED | (c->huge_pages || c->mem_path ? BLOCK_HUGE : 0), err);
+	if (!m->ram)
+		return -ENOMEM;
+	/* The PC leaves 0xa0000-0xfffff to the graphics card and the host bridge's PAM registers; micro has neither. */
+	if (c->machine == MACHINE_MICRO) {
+		ret = block_map(m->ram, 0, 0, low, 0);
+	} else {
+		ret = block_map(m->ram, 0, 0, MIN(low, 0xa0000ull), 0);
+		if (ret == 0 && low > 1 * MiB)
+			ret = block_map(m->ram, 1 * MiB, 1 * MiB, low - 1 * MiB, 0);
+	}
+	if (ret == 0 && c->ram > low)
+		ret = block_map(m->ram, 4 * GiB, low, c->ram - low, 0);
+	return ret < 0 ? err_set(err, -ret, "guest memory: %s", strerror(-ret)) : 0;
+}
+
+static int init_kvm(struct machine *m, struct err *err)
+{
+	struct config *c = m->config;
+	int ret;
+
+	m->kvm = kvm_open(err);
+	if (!m->kvm)
+		return -EIO;
+	if (c->max_cpus > m->kvm->max_vcpus)
+		return err_set(err, EINVAL, "-smp %u: this host's KVM runs at most %u processors in a guest", c->max_cpus,
+			       m->kvm->max_vcpus);
+	ret = kvm_create_vm(m->kvm, c->machine == MACHINE_PC && !c->no_pit, err);
+	if (ret < 0)
+		return ret;
+	m->clock = vm_clock_new();
+	m->vm = vm_new(m->loop, m->clock);
+	m->mem = mem_new(&kvm_mem_backend, m->kvm);
+	m->pio = bus_new("pio", 0xffff);
+	m->mmio = bus_new("mmio", UINT64_MAX);
+	m->kvm->pio = m->pio;
+	bus_set_backend(m->pio, &kvm_bus_backend, m->kvm);
+	bus_set_backend(m->mmio, &kvm_bus_backend, m->kvm);
+	m->irqs = irq_hub_new(&kvm_irq_backend, m->kvm);
+	m->wires = (struct vcpu_wires){ m->kvm, m->vm, m->mem, m->pio, m->mmio };
+	return 0;
+}
+
+static int init_vcpus(struct machine *m, struct err *err)
+{
+	struct config *c = m->config;
+
+	m->cpuid = cpuid_build(m->kvm, c->cpu, &c->topology, err);
+	if (!m->cpuid)
+		return -EINVAL;
+	m->vcpus = xcalloc(c->cpus, sizeof(m->vcpus[0]));
+	for (unsigned i = 0; i < c->cpus; i++) {
+		uint32_t apic_id = cpu_apic_id(&c->topology, i);
+		struct kvm_cpuid2 *leaves = cpuid_for_vcpu(m->cpuid, &c->topology, apic_id);
+
+		m->vcpus[i] = vcpu_new(&m->wires, i, apic_id, leaves, err);
+		free(leaves);
+		if (!m->vcpus[i])
+			return -EIO;
+		m->nvcpus++;
+	}
+	return 0;
+}
+
+static int open_drives(struct machine *m, struct err *err)
+{
+	struct config *c = m->config;
+
+	for (unsigned i = 0; i < c->ndrives; i++) {
+		struct drive_config *d = &c->drives[i];
+		struct machine_drive *md = &m->drives[m->ndrives++];
+
+		md->config = d;
+		if (!d->file)
+			continue;
+		d->open.host = &m->host;
+		md->blk = blk_open(d->file, &d->open, err);
+		if (!md->blk)
+			return -EIO;
+		blk_set_on_error(md->blk, d->rerror, d->werror);
+		if (d->throttle.bps | d->throttle.bps_rd | d->throttle.bps_wr | d->throttle.iops | d->throttle.iops_rd |
+		    d->throttle.iops_wr)
+			blk_set_throttle(md->blk, &d->throttle);
+	}
+	return 0;
+}
+
+static int open_nets(struct machine *m, struct err *err)
+{
+	struct config *c = m->config;
+
+	for (unsigned i = 0; i < c->nnets && !c->net_none; i++) {
+		m->nets[i] = net_open(c->nets[i].id, c->nets[i].spec, m->loop, &m->host, err);
+		if (!m->nets[i])
+			return -EIO;
+		m->nnets++;
+	}
+	return 0;
+}
+
+/* Opens a file of the boot configuration; the descriptor is kept for resets. */
+static int open_boot_file(struct machine *m, const char *path, struct bios_file *f, const char *what, struct err *err)
+{
+	*f = (struct bios_file){ .fd = -1, .path = path };
+	if (!path)
+		return 0;
+	f->fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
+	if (f->fd < 0)
+		err_prefix(err, "%s", what);
+	return MIN(f->fd, 0);
+}
+
+static unsigned serial_mask(const struct config *c)
+{
+	unsigned mask = 0;
+
+	for (unsigned i = 0; i < c->nserial; i++)
+		mask |= strcmp(c->serial[i], "none") ? 1u << i : 0;
+	return mask;
+}
+
+static bool config_has(const struct config *c, enum device_kind kind)
+{
+	for (unsigned i = 0; i < c->ndevices; i++)
+		if (c->devices[i].kind == kind)
+			return true;
+	return false;
+}
+
+static int init_bios(struct machine *m, struct err *err)
+{
+	struct config *c = m->config;
+	uint32_t *apic_ids = xcalloc(c->max_cpus, sizeof(*apic_ids));
+	uint8_t seed[32];
+	struct bios_config b = {
+		.machine = c->machine == MACHINE_PC ? BIOS_PC : BIOS_MICRO,
+		.version = c->version, .mem = m->mem, .ram = m->ram, .ram_low = ram_low(m), .ram_high = c->ram - ram_low(m),
+		.ncpus = c->cpus, .max_cpus = c->max_cpus, .apic_ids = apic_ids,
+		.sockets = c->topology.sockets, .cores = c->topology.cores, .threads = c->topology.threads,
+		.phys_bits = cpuid_phys_bits(m->cpuid), .name = c->name, .serial_mask = serial_mask(c),
+		.no_kbd = !m->i8042, .pvpanic = config_has(c, DEV_PVPANIC), .vmgenid = m->vmgenid != NULL, .no_rtc = !m->rtc,
+		.no_acpi = c->no_acpi, .graphics = config_has(c, DEV_VGA), .mmio = m->mmio_windows, .nmmio = m->nmmio,
+		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,
+		.boot_strict = c->boot_strict, .boot_splash_ms = c->boot_splash_ms, .boot_reboot_ms = -1,
+	};
+	const char *firmware = c->bios ? c->bios : c->kernel ? NULL : "/usr/share/seabios/bios-256k.bin";
+	int ret;
+
+	for (unsigned i = 0; i < c->max_cpus; i++)
+		apic_ids[i] = cpu_apic_id(&c->topology, i);
+	memcpy(b.uuid, c->uuid, sizeof(b.uuid));
+	if (getentropy(seed, sizeof(seed)) == 0)
+		b.rng_seed = seed;
+	if ((ret = open_boot_file(m, c->kernel, &b.kernel, "-kernel", err)) < 0 ||
+	    (ret = open_boot_file(m, c->initrd, &b.initrd, "-initrd", err)) < 0 ||
+	    (ret = open_boot_file(m, firmware, &b.firmware,
+				  c->bios ? "-bios" : "the firmware (apt-get install seabios)", err)) < 0)
+		goto out;
+	for (unsigned i = 0; i < c->nroms; i++, b.nroms++)
+		if ((ret = open_boot_file(m, c->roms[i], &b.roms[i], "-option-rom", err)) < 0)
+			goto out;
+	m->bios = bios_new(&b, m->fw_cfg, err);
+	ret = m->bios ? 0 : -EINVAL;
+out:
+	free(apic_ids);
+	return ret;
+}
+
+/* --- running --- */
+
+/* The guest's clocks stand while it does: kvmclock is read at the pause and set again at the resume. */
+static void on_running_change(void *ctx, bool running)
+{
+	struct machine *m = ctx;
+
+	if (!running) {
+		if (kvm_clock_get(m->kvm, &m->clock_ns) < 0)
+			m->clock_ns = 0;
+		return;
+	}
+	if (!m->clock_ns)
+		return;		/* the first start: kvmclock begins by itself */
+	kvm_clock_set(m->kvm, m->clock_ns);
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		vcpu_clock_stopped(m->vcpus[i]);
+}
+
+static void machine_end(struct machine *m, int status)
+{
+	m->status = status;
+	m->ended = true;
+	loop_stop(m->loop);
+}
+
+int machine_reset(struct machine *m, struct err *err)
+{
+	struct boot_cpu boot;
+	int ret;
+
+	for (unsigned i = m->ndevices; i-- > 0;)
+		if (m->devices[i].dev->ops->reset)
+			m->devices[i].dev->ops->reset(m->devices[i].dev);
+	if (m->nvcpus && m->vcpus[0]->used) {
+		ret = kvm_chips_reset(m->kvm);
+		if (ret < 0)
+			return err_set(err, -ret, "reset of the interrupt chips: %s", strerror(-ret));
+	}
+	irq_resync(m->irqs);
+	ret = bios_reset(m->bios, m->pci, m->pio, &boot, err);
+	for (unsigned i = 0; ret == 0 && i < m->nvcpus; i++) {
+		ret = vcpu_reset(m->vcpus[i], &boot);
+		if (ret < 0)
+			err_set(err, -ret, "reset of vCPU %u: %s", i, strerror(-ret));
+	}
+	return ret;
+}
+
+static void reset_now(struct machine *m)
+{
+	struct err err = { "" };
+
+	if (machine_reset(m, &err) < 0) {
+		log_error("the machine cannot be reset: %s", err.msg);
+		machine_end(m, STATUS_ERROR);
+	}
+}
+
+/* Main loop, everything parked: what a device, a vCPU or a signal asked for. */
+static void on_request(void *ctx, enum vm_end what, int code)
+{
+	struct machine *m = ctx;
+	bool no_reboot = m->config->no_reboot;
+
+	switch (what) {
+	case VM_END_POWEROFF:
+		if (m->config->no_shutdown)
+			vm_pause_async(m->vm, PAUSE_USER);
+		else
+			machine_end(m, STATUS_OK);
+		break;
+	case VM_END_RESET:
+		if (no_reboot)
+			machine_end(m, STATUS_OK);
+		else
+			reset_now(m);
+		break;
+	case VM_END_TRIPLE_FAULT:
+		if (no_reboot) {
+			log_error("the guest made a triple fault");
+			machine_end(m, STATUS_TRIPLE_FAULT);
+		} else {
+			reset_now(m);
+		}
+		break;
+	case VM_END_PANIC:
+		log_error("the guest says that it panicked");
+		if (no_reboot)
+			machine_end(m, STATUS_PANIC);
+		break;
+	case VM_END_EXIT_CODE:
+		machine_end(m, code);
+		break;
+	case VM_END_KVM_ERROR:
+		machine_end(m, STATUS_KVM_ERROR);
+		break;
+	case VM_END_SIGNAL:
+	case VM_END_QUIT:
+		machine_end(m, STATUS_OK);
+		break;
+	case VM_END_NONE:
+		break;
+	}
+}
+
+int machine_run(struct machine *m, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < m->nvcpus; i++)
+		ret = vcpu_start(m->vcpus[i]);
+	if (ret < 0) {
+		err_set(err, -ret, "starting vCPU threads: %s", strerror(-ret));
+		return STATUS_ERROR;
+	}
+	if (m->config->paused)
+		vm_pause_async(m->vm, PAUSE_USER);
+	vm_resume(m->vm, PAUSE_BOOT);
+	loop_run(m->loop);
+	return m->status;
+}
+
+/* --- from a configuration to a machine --- */
+
+struct machine_device *machine_add_device(struct machine *m, struct device *dev, const struct device_config *config)
+{
+	struct machine_device *d = &m->devices[m->ndevices++];
+
+	*d = (struct machine_device){ .dev = dev, .config = config };
+	return d;
+}
+
+struct machine_device *machine_find_device(struct machine *m, const char *id)
+{
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (m->devices[i].config && !strcmp(m->devices[i].config->id, id))
+			return &m->devices[i];
+	return NULL;
+}
+
+struct machine_drive *machine_find_drive(struct machine *m, const char *id)
+{
+	for (unsigned i = 0; i < m->ndrives; i++)
+		if (!strcmp(m->drives[i].config->id, id))
+			return &m->drives[i];
+	return NULL;
+}
+
+struct net *machine_find_net(struct machine *m, const char *id)
+{
+	for (unsigned i = 0; i < m->nnets; i++)
+		if (!strcmp(m->nets[i]->id, id))
+			return m->nets[i];
+	return NULL;
+}
+
+int machine_init(struct machine *m, struct config *c, struct err *err)
+{
+	int ret;
+
+	memset(m, 0, sizeof(*m));
+	m->config = c;
+	m->host = host_direct;
+	m->loop = loop_new("main");
+	if ((ret = init_kvm(m, err)) < 0 || (ret = init_ram(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)
+		return ret;
+	if ((ret = open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
+		return ret;
+	/* The chips every machine of the type has, at their fixed places ... */
+	ret = c->machine == MACHINE_PC ? machine_init_pc(m, err) : machine_init_micro(m, err);
+	if (ret < 0)
+		return ret;
+	/* ... then what was asked for, in order: PCI slots and interrupts follow from it. */
+	for (unsigned i = 0; i < c->ndevices; i++)
+		if ((ret = device_build(m, &c->devices[i], err)) < 0)
+			return ret;
+	if ((ret = init_bios(m, err)) < 0 || (ret = machine_reset(m, err)) < 0)
+		return ret;
+	vm_on_change(m->vm, on_running_change, m);
+	vm_on_request(m->vm, on_request, m);
+	return 0;
+}
+
+static void stop_vcpus(struct machine *m)
+{
+	if (m->vm)
+		vm_finish(m->vm);
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		vcpu_join(m->vcpus[i]);
+}
+
+void machine_exit(struct machine *m)
+{
+	stop_vcpus(m);
+	bios_free(m->bios);
+	for (unsigned i = m->ndevices; i-- > 0;) {
+		struct machine_device *d = &m->devices[i];
+
+		if (d->iothread)
+			loop_thread_join(d->iothread);
+		device_destroy(d->dev);
+		if (d->iothread) {
+			vm_del_loop(m->vm, d->iothread);
+			loop_free(d->iothread);
+		}
+	}
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		int ret = m->drives[i].blk ? blk_close(m->drives[i].blk) : 0;
+
+		if (ret < 0)
+			log_error("%s: closing: %s: the last writes may be lost", m->drives[i].config->file, strerror(-ret));
+	}
+	for (unsigned i = 0; i < m->nnets; i++)
+		net_close(m->nets[i]);
+	for (unsigned i = 0; i < CONFIG_MAX_SERIAL; i++)
+		chardev_free(m->serial[i]);
+	for (unsigned i = 0; i < m->nconsoles; i++)
+		chardev_free(m->consoles[i]);
+	if (m->pci)
+		pci_bus_free(m->pci);
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		vcpu_free(m->vcpus[i]);
+	free(m->vcpus);
+	free(m->cpuid);
+	irq_hub_free(m->irqs);
+	bus_free(m->pio);
+	bus_free(m->mmio);
+	mem_free(m->mem);
+	kvm_close(m->kvm);
+	vm_free(m->vm);
+	vm_clock_free(m->clock);
+	loop_free(m->loop);
+}

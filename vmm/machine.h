@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * machine.h: one virtual machine, whole. Only vmm/machine*.c, main.c and the control files (snapshot, monitor,
+ * migration) include it; no device reaches in here.
+ */
+#ifndef VMM_MACHINE_H
+#define VMM_MACHINE_H
+
+#include "bios/boot.h"
+#include "devices/chardev.h"
+#include "devices/device.h"
+#include "disk/blk.h"
+#include "net/net.h"
+#include "vmm/config.h"
+#include "vmm/kvm.h"
+#include "vmm/vcpu.h"
+#include "vmm/vm.h"
+
+#define MACHINE_MAX_DEVICES 256
+#define MICRO_MMIO_BASE 0xfeb00000ull		/* virtio-mmio windows of the micro machine, 512 bytes each */
+#define MICRO_MMIO_SIZE 0x200
+#define MICRO_MMIO_FIRST_GSI 5
+#define MICRO_MMIO_MAX 16
+
+/* How the program ends when the guest does not decide (documented in the man page). */
+enum machine_status { STATUS_OK = 0, STATUS_ERROR = 1, STATUS_KVM_ERROR = 3, STATUS_PANIC = 4, STATUS_TRIPLE_FAULT = 5 };
+
+/* A device, and the entry it was built from (NULL: wired in by the machine itself). */
+struct machine_device {
+	struct device *dev;
+	const struct device_config *config;
+	struct virtio_dev *virtio;		/* when it is one: for balloon, resize, link */
+	struct loop *iothread;			/* a loop of its own, or NULL */
+};
+
+struct machine_drive {
+	struct drive_config *config;
+	struct blk *blk;			/* NULL: no medium */
+};
+
+struct machine {
+	struct config *config;
+	struct host host;
+	struct loop *loop;			/* main */
+	struct vm_clock *clock;
+	struct vm *vm;
+	struct kvm *kvm;
+	struct mem *mem;
+	struct block *ram, *vmgenid;
+	struct bus *pio, *mmio;
+	struct irq_hub *irqs;
+	struct vcpu_wires wires;
+	struct vcpu **vcpus;
+	unsigned nvcpus;
+	struct kvm_cpuid2 *cpuid;
+	uint64_t clock_ns;			/* kvmclock while paused */
+
+	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
+	struct pci_bus *pci;
+	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *micro_pm;
+	struct fw_cfg *fw_cfg;
+	struct bios *bios;
+
+	/* Everything that saves, resets and quiesces, in wiring order. */
+	struct machine_device devices[MACHINE_MAX_DEVICES];
+	unsigned ndevices;
+	struct machine_drive drives[CONFIG_MAX_DRIVES];
+	unsigned ndrives;
+	struct net *nets[CONFIG_MAX_NETS];
+	unsigned nnets;
+	struct chardev *serial[CONFIG_MAX_SERIAL];
+	struct chardev *consoles[8];		/* of virtio-console and debug ports */
+	unsigned nconsoles;
+	struct chardev *stdio;			/* the one on the terminal, or NULL */
+	unsigned nmmio;				/* virtio-mmio windows in use */
+	struct bios_virtio_mmio mmio_windows[MICRO_MMIO_MAX];
+
+	int status;				/* exit status once it ended */
+	bool ended;
+	bool powering_down;			/* the power button was pressed for SIGTERM */
+	struct loop_timer powerdown_timer;
+};
+
+/*
+ * machine_init is the one wiring function: which devices exist, where, on which interrupt. Its only input is the
+ * configuration. The machine is paused for PAUSE_BOOT afterwards. 0 or -errno with the reason; machine_exit cleans up
+ * after both.
+ */
+int machine_init(struct machine *m, struct config *c, struct err *err);
+void machine_exit(struct machine *m);
+/* Starts the vCPU threads and runs the main loop on this thread until the machine ends. Returns the exit status. */
+int machine_run(struct machine *m, struct err *err);
+
+/* Builds one device from its entry: at boot, at hot-plug and at restore. 0 or -errno with the reason. */
+int device_build(struct machine *m, const struct device_config *d, struct err *err);
+/* Records a device in wiring order; the machine owns it from now on. */
+struct machine_device *machine_add_device(struct machine *m, struct device *dev, const struct device_config *config);
+struct machine_device *machine_find_device(struct machine *m, const char *id);
+struct machine_drive *machine_find_drive(struct machine *m, const char *id);
+struct net *machine_find_net(struct machine *m, const char *id);
+
+/* The PC's and the micro machine's own chips (machine_pc.c, machine_micro.c). */
+int machine_init_pc(struct machine *m, struct err *err);
+int machine_init_micro(struct machine *m, struct err *err);
+/* Serial ports, shared by both. port 0..3 */
+int machine_init_serial(struct machine *m, struct err *err);
+
+/* Power button: what SIGTERM and system_powerdown do. Main loop. */
+void machine_powerdown(struct machine *m);
+/* Power-on state of every part, then firmware or kernel again. All parked. 0 or -errno with the reason. */
+int machine_reset(struct machine *m, struct err *err);
+
+#endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * machine_device.c: one device from its entry, at boot, hot-plug and restore alike. Main thread, before the guest runs
+ * or in an exclusive section.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "devices/chips.h"
+#include "devices/nic.h"
+#include "devices/pci.h"
+#include "devices/virtio.h"
+#include "vmm/log.h"
+#include "vmm/machine.h"
+
+#define DEBUG_EXIT_IOBASE 0x501
+#define DEBUGCON_IOBASE 0x402
+#define PVPANIC_IOBASE 0x505
+#define PCI_FIRST_FREE_SLOT 3		/* 0 host bridge, 1 ISA bridge and its functions, 2 graphics card */
+
+/* The PCI address asked for, or the lowest free slot. */
+static int pick_devfn(struct machine *m, const struct device_config *d, unsigned *devfn, struct err *err)
+{
+	int first = d->kind == DEV_VGA ? 2 : PCI_FIRST_FREE_SLOT;
+
+	if (!m->pci)
+		return err_set(err, ENOTSUP, "%s %s: -M micro has no PCI; the device needs -M pc", device_kind_name(d->kind), d->id);
+	if (d->slot >= 0) {
+		*devfn = PCI_DEVFN(d->slot, d->func);
+		return 0;
+	}
+	for (int slot = first; slot < PCI_SLOTS; slot++) {
+		if (!pci_bus_find(m->pci, PCI_DEVFN(slot, 0))) {
+			*devfn = PCI_DEVFN(slot, 0);
+			return 0;
+		}
+	}
+	return err_set(err, EBUSY, "%s %s: all PCI slots are taken", device_kind_name(d->kind), d->id);
+}
+
+/* A virtio device behind the transport of this machine. Takes v over, also on failure. */
+static int attach_virtio(struct machine *m, const struct device_config *d, struct virtio_dev *v, struct loop *iothread,
+			 struct err *err)
+{
+	struct machine_device *md;
+	struct device *dev;
+	unsigned devfn;
+
+	if (!v)
+		return -EINVAL;
+	if (m->config->machine == MACHINE_MICRO) {
+		struct bios_virtio_mmio *w = &m->mmio_windows[m->nmmio];
+
+		if (m->nmmio == MICRO_MMIO_MAX)
+			return err_set(err, EBUSY, "%s: more than %d devices in a micro machine", d->id, MICRO_MMIO_MAX);
+		/* Global interrupts 5-7, 10-15, 16-23: what the machine's other chips do not use. */
+		w->gsi = m->nmmio < 3 ? 5 + m->nmmio : m->nmmio - 3 + 10;
+		w->base = MICRO_MMIO_BASE + m->nmmio * MICRO_MMIO_SIZE;
+		w->size = MICRO_MMIO_SIZE;
+		dev = virtio_mmio_new(m->mmio, w->base, irq_source(m->irqs, w->gsi), m->vm, v, err);
+		m->nmmio++;
+	} else {
+		if (pick_devfn(m, d, &devfn, err) < 0)
+			return -EBUSY;
+		dev = virtio_pci_new(m->pci, devfn, v, err);
+	}
+	if (!dev)
+		return -EINVAL;
+	md = machine_add_device(m, dev, d);
+	md->virtio = v;
+	md->iothread = iothread;
+	return 0;
+}
+
+static struct blk *find_blk(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct machine_drive *md = d->backend ? machine_find_drive(m, d->backend) : NULL;
+
+	if (!md || !md->blk) {
+		err_set(err, ENOENT, "%s %s: drive=%s: no -drive has that id (with if=none)", device_kind_name(d->kind), d->id,
+			d->backend ? d->backend : "");
+		return NULL;
+	}
+	return md->blk;
+}
+
+static int build_blk(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct virtio_blk_config_opts o = { .nqueues = d->queues ? d->queues : 1, .queue_size = d->queue_size };
+	struct machine_drive *md = d->backend ? machine_find_drive(m, d->backend) : NULL;
+	struct loop *loop = m->loop;
+
+	o.blk = find_blk(m, d, err);
+	if (!o.blk)
+		return -ENOENT;
+	o.serial = d->serial ? d->serial : md->config->serial;
+	if (d->iothread) {
+		loop = loop_new(d->id);
+		vm_add_loop(m->vm, loop);
+		loop_thread_start(loop);
+	}
+	return attach_virtio(m, d, virtio_blk_new(d->id, loop, m->mem, &o, err), d->iothread ? loop : NULL, err);
+}
+
+static int build_ide(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct machine_drive *md = d->backend ? machine_find_drive(m, d->backend) : NULL;
+	struct ide_drive_opts o = { .cdrom = d->kind == DEV_IDE_CD, .serial = d->serial };
+	int unit = d->ide_index >= 0 ? d->ide_index : 0;
+
+	if (!m->ide)
+		return err_set(err, ENOTSUP, "%s: -M micro has no IDE", d->id);
+	if (d->backend && !md)
+		return find_blk(m, d, err) ? 0 : -ENOENT;
+	o.blk = md ? md->blk : NULL;
+	if (!o.blk && !o.cdrom)
+		return err_set(err, EINVAL, "%s: an IDE disk needs a drive=", d->id);
+	if (!o.serial && md)
+		o.serial = md->config->serial;
+	return piix3_ide_attach(m->ide, unit, &o, err);
+}
+
+static int build_nic(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct net *net = d->backend ? machine_find_net(m, d->backend) : NULL;
+	uint8_t mac[6];
+	unsigned index = 0, devfn;
+	struct device *dev;
+
+	if (d->backend && !net && !m->config->net_none)
+		return err_set(err, ENOENT, "%s %s: netdev=%s: no -netdev has that id", device_kind_name(d->kind), d->id, d->backend);
+	for (const struct device_config *o = m->config->devices; o < d; o++)
+		index += o->kind == DEV_VIRTIO_NET || o->kind == DEV_E1000 || o->kind == DEV_RTL8139;
+	if (d->has_mac)
+		memcpy(mac, d->mac, 6);
+	else
+		net_default_mac(m->config->name, index, mac);
+	if (d->kind == DEV_VIRTIO_NET) {
+		struct virtio_net_opts o = { .net = net, .pairs = d->queues ? d->queues : 1, .queue_size = d->queue_size };
+
+		memcpy(o.mac, mac, 6);
+		return attach_virtio(m, d, virtio_net_new(d->id, m->loop, m->mem, &o, err), NULL, err);
+	}
+	if (pick_devfn(m, d, &devfn, err) < 0)
+		return -EBUSY;
+	dev = d->kind == DEV_E1000 ? e1000_new(m->pci, devfn, d->id, net, mac, m->loop, err) :
+				     rtl8139_new(m->pci, devfn, d->id, net, mac, m->loop, err);
+	if (!dev)
+		return -EINVAL;
+	machine_add_device(m, dev, d);
+	return 0;
+}
+
+static int build_console(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct chardev *chr = NULL;
+
+	if (m->nconsoles == ARRAY_SIZE(m->consoles))
+		return err_set(err, E2BIG, "%s: more than %zu consoles", d->id, ARRAY_SIZE(m->consoles));
+	if (d->backend) {
+		chr = chardev_open(d->id, d->backend, m->loop, &m->host, err);
+		if (!chr && err->msg[0])
+			return -EIO;
+		m->consoles[m->nconsoles++] = chr;
+	}
+	return attach_virtio(m, d, virtio_console_new(d->id, m->loop, m->mem, chr, err), NULL, err);
+}
+
+static int build_port(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct device *dev = NULL;
+	struct chardev *chr = NULL;
+
+	switch (d->kind) {
+	case DEV_DEBUG_EXIT:
+		dev = isa_debug_exit_new(m->pio, d->iobase ? d->iobase : DEBUG_EXIT_IOBASE, 4, m->vm, m->loop, err);
+		break;
+	case DEV_PVPANIC:
+		dev = pvpanic_new(m->pio, PVPANIC_IOBASE, m->vm, m->loop, err);
+		break;
+	default:
+		if (m->nconsoles == ARRAY_SIZE(m->consoles))
+			return err_set(err, E2BIG, "%s: more than %zu consoles", d->id, ARRAY_SIZE(m->consoles));
+		chr = chardev_open(d->id, d->backend ? d->backend : "stdio", m->loop, &m->host, err);
+		if (!chr && err->msg[0])
+			return -EIO;
+		m->consoles[m->nconsoles++] = chr;
+		dev = debugport_new(m->pio, d->iobase ? d->iobase : DEBUGCON_IOBASE, chr, m->loop, err);
+		break;
+	}
+	if (!dev)
+		return -EINVAL;
+	machine_add_device(m, dev, d);
+	return 0;
+}
+
+int device_build(struct machine *m, const struct device_config *d, struct err *err)
+{
+	switch (d->kind) {
+	case DEV_VIRTIO_BLK:
+		return build_blk(m, d, err);
+	case DEV_VIRTIO_NET:
+	case DEV_E1000:
+	case DEV_RTL8139:
+		return build_nic(m, d, err);
+	case DEV_VIRTIO_RNG:
+		return attach_virtio(m, d, virtio_rng_new(d->id, m->loop, m->mem, err), NULL, err);
+	case DEV_VIRTIO_CONSOLE:
+		return build_console(m, d, err);
+	case DEV_VIRTIO_BALLOON:
+		return attach_virtio(m, d, virtio_balloon_new(d->id, m->loop, m->mem, err), NULL, err);
+	case DEV_IDE_HD:
+	case DEV_IDE_CD:
+		return build_ide(m, d, err);
+	case DEV_DEBUG_EXIT:
+	case DEV_DEBUGCON:
+	case DEV_PVPANIC:
+		return build_port(m, d, err);
+	default:
+		return err_set(err, ENOTSUP, "-device %s: this version does not have it", device_kind_name(d->kind));
+	}
+}
