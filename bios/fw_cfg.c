@@ -406,6 +406,7 @@ static void fw_cfg_destroy(struct device *d)
 	bus_del(f->pio, FW_CFG_DMA_PORT, &fw_cfg_dma_ops, f);
 	for (i = 0; i < f->n; i++)
 		free(f->entries[i].data);
+	free(f);
 }
 
 static const struct device_ops fw_cfg_device_ops = {
