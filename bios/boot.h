@@ -144,6 +144,9 @@ int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot
 /* Where the direct boot ways put the FACS waking vector; 0 when firmware placed it (S3 resumes through firmware). */
 uint64_t bios_facs(const struct bios *b);
 
+/* The CMOS bytes SeaBIOS reads: boot order, processors, equipment (not memory: mc146818_set_memory). */
+void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx);
+
 /*
  * What firmware does to the PC's chips when there is none: PIRQ routing and ELCR, BARs and decoding, PM and
  * SMBus base, PAM to RAM, IDE decode. bios_reset calls it.
