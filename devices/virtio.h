@@ -133,12 +133,15 @@ struct device *virtio_mmio_new(struct bus *mmio, uint64_t base, struct irq irq, 
 
 /* --- devices: a constructor each; NULL with the reason --- */
 struct blk;
+struct vm;
 struct virtio_blk_config_opts {
 	struct blk *blk;		/* borrowed */
 	unsigned nqueues;		/* 1.. */
 	uint16_t queue_size;		/* 0: 256 */
 	const char *serial;		/* at most 20 bytes; NULL: empty */
 	struct loop **queue_loops;	/* nqueues loops, or NULL: the device's */
+	struct vm *vm;			/* stopped by an I/O error when the policy says so; NULL: errors are reported */
+	bool packed;			/* offer packed rings */
 };
 struct virtio_dev *virtio_blk_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_blk_config_opts *o, struct err *err);
 struct net;

@@ -466,6 +466,21 @@ void blk_on_change(struct blk *b, struct loop *l, void (*fn)(void *ctx), void *c
 	pthread_mutex_unlock(&b->lock);
 }
 
+void blk_off_change(struct blk *b, void (*fn)(void *ctx), void *ctx)
+{
+	pthread_mutex_lock(&b->lock);
+	for (struct change_watch **p = &b->watches; *p; p = &(*p)->next) {
+		struct change_watch *w = *p;
+
+		if (w->fn != fn || w->ctx != ctx)
+			continue;
+		*p = w->next;
+		free(w);
+		break;
+	}
+	pthread_mutex_unlock(&b->lock);
+}
+
 int blk_resize(struct blk *b, uint64_t size, bool shrink, struct err *err)
 {
 	int ret;

@@ -87,11 +87,14 @@ void blk_set_root(struct blk *b, struct node *root);
 int blk_overlay(struct blk *b, const char *filename, const char *format, bool existing, struct err *err);
 /* Tell the device that size or medium changed (any thread; runs on the loop given). */
 void blk_on_change(struct blk *b, struct loop *l, void (*fn)(void *ctx), void *ctx);
+void blk_off_change(struct blk *b, void (*fn)(void *ctx), void *ctx);
 
 /* --- asynchronous requests --- */
 /* One for each loop that submits. Free only when it has nothing in flight. */
 struct blk_queue *blk_queue_new(struct blk *b, struct loop *l);
 void blk_queue_free(struct blk_queue *q);
+/* fn runs on the loop after each batch of done()s: what they have in common (one interrupt) is done once. */
+void blk_queue_on_batch(struct blk_queue *q, void (*fn)(void *ctx), void *ctx);
 void blk_submit(struct blk_queue *q, struct blk_req *r);
 /* Around a batch: submissions are handed to the kernel at the unplug. Nests. */
 void blk_plug(struct blk_queue *q);

@@ -63,6 +63,8 @@ struct blk_queue {
 	unsigned finishing;		/* atomic: threads inside queue_complete */
 	struct blk_req *held, **held_tail;	/* in order of arrival: drained or throttled */
 	struct loop_timer throttle_timer;
+	void (*batch)(void *ctx);	/* after a round of done()s */
+	void *batch_ctx;
 	struct blk_queue *next;
 };
 

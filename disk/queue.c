@@ -210,6 +210,14 @@ static void queue_run(void *ctx, uint32_t events)
 	}
 	queue_resume(q);
 	blk_unplug(q);
+	if (q->batch)
+		q->batch(q->batch_ctx);
+}
+
+void blk_queue_on_batch(struct blk_queue *q, void (*fn)(void *ctx), void *ctx)
+{
+	q->batch = fn;
+	q->batch_ctx = ctx;
 }
 
 struct blk_queue *blk_queue_new(struct blk *b, struct loop *l)

@@ -2,8 +2,10 @@
 /*
  * net.h: a network backend as a NIC sees it: TAP on a bridge, user NAT, socket. Knows nothing of KVM or virtio.
  *
- * Packets carry a virtio_net_hdr of hdr_len bytes in front (0, 10 or 12) once net_set_offload asked for one, so that
- * checksum and segmentation offload pass through to the host. All calls with the lock of the queue's loop held.
+ * Packets are Ethernet frames without FCS. Once net_set_offload asked for one they carry a virtio_net_hdr of hdr_len
+ * bytes in front (10 or 12), so that checksum and segmentation offload pass through to the host; a backend that cannot
+ * take such packets (user, socket) is served by net/offload.c, so a NIC may always use them. All calls with the lock
+ * of the queue's loop held.
  */
 #ifndef NET_NET_H
 #define NET_NET_H
@@ -15,33 +17,45 @@
 #include "vmm/util.h"
 
 struct net;
+struct net_queue;
 
-/* What the guest can take (TUN_F_*): receive checksum and segmentation offload. */
+/* What a side can take (the values of TUN_F_*): packets without checksum, and of more than one segment. */
 enum { NET_CSUM = 1, NET_TSO4 = 2, NET_TSO6 = 4, NET_TSO_ECN = 8, NET_UFO = 16, NET_USO4 = 32, NET_USO6 = 64 };
 
+/* The longest frame any side may hand over: 64 KiB of IP, Ethernet with two VLAN tags. */
+#define NET_MAX_FRAME (65536 + 22)
+
+/* What a backend implements; NICs call the net_ functions below. */
 struct net_ops {
 	const char *kind;		/* "tap", "user", "socket" */
 	/* Send one packet. Returns its length, -EAGAIN (full: try again on the next writable event), or -errno (dropped). */
 	ssize_t (*send)(struct net *n, unsigned q, const struct iovec *iov, int niov);
 	/* Receive one packet into iov; length, -EAGAIN when none, -EMSGSIZE when it did not fit (dropped). */
 	ssize_t (*recv)(struct net *n, unsigned q, const struct iovec *iov, int niov);
-	/* Bits of NET_ that the guest accepts and the length of the header both sides use. 0, or -ENOTSUP: without. */
+	/* The descriptor whose readiness means packets or room; -1: none now. net_fd_changed() tells of another one. */
+	int (*poll_fd)(struct net *n, unsigned q);
+	/* Only with vnet_hdr: bits of NET_ that the guest accepts, header length of both sides. 0 or -errno. */
 	int (*set_offload)(struct net *n, unsigned bits, unsigned hdr_len);
-	/* Queue pairs in use (multi-queue TAP). 0 or -ENOTSUP. */
+	/* Queue pairs in use (multi-queue TAP). 0 or -errno. Optional. */
 	int (*set_queues)(struct net *n, unsigned pairs);
-	/* The NIC's filter, so that a backend can leave out what nobody wants. Optional. */
-	int (*vhost_fd)(struct net *n, unsigned q);	/* a TAP descriptor for vhost-net, or -1 */
+	void (*set_link)(struct net *n, bool up);		/* tell the host's side too; optional */
+	int (*vhost_fd)(struct net *n, unsigned q);		/* a TAP descriptor for vhost-net, or -1; optional */
 	void (*info)(struct net *n, char *buf, size_t len);	/* "ifname=tap0,br=br0" for the monitor */
 	void (*close)(struct net *n);
+};
+
+struct net_stats {
+	uint64_t rx_packets, rx_bytes, rx_dropped;	/* towards the guest */
+	uint64_t tx_packets, tx_bytes, tx_dropped;	/* from the guest */
 };
 
 struct net {
 	const struct net_ops *ops;
 	char *id;
-	void *priv;
-	unsigned offload;		/* NET_ bits the host side can do */
-	bool vnet_hdr;			/* a header is possible */
-	unsigned max_queues;
+	void *priv;			/* the backend's */
+	unsigned offload;		/* NET_ bits a NIC may use when it sends; offer the guest no more */
+	bool vnet_hdr;			/* the backend takes and gives headers itself: receive offload is possible */
+	unsigned max_queues;		/* queue pairs */
 	bool link_up;
 	/* The NIC: told when packets wait (recv until -EAGAIN) or there is room again. On the queue's loop. */
 	void (*readable)(void *ctx, unsigned q);
@@ -49,6 +63,11 @@ struct net {
 	void (*link)(void *ctx, bool up);
 	void *ctx;
 	struct loop *loop;
+	/* private to net.c */
+	unsigned hdr_len;
+	unsigned pairs;			/* queue pairs in use */
+	struct net_queue *queues;
+	const struct host *host;
 };
 
 /*
@@ -56,14 +75,37 @@ struct net {
  * "user,hostfwd=tcp::2222-:22", "socket,...". NULL with the reason. Runs before the guest, or on a control thread.
  */
 struct net *net_open(const char *id, const char *spec, struct loop *loop, const struct host *host, struct err *err);
-void net_close(struct net *n);
-/* Attach the NIC: callbacks and on which loop. NULL callbacks detach. */
+void net_close(struct net *n);			/* NULL is fine */
+/*
+ * Attach the NIC: callbacks and on which loop; every queue starts without watching (net_poll). NULL callbacks
+ * detach and put offload and header back to none.
+ */
 void net_attach(struct net *n, struct loop *loop, void (*readable)(void *, unsigned), void (*writable)(void *, unsigned),
 		void (*link)(void *, bool), void *ctx);
-/* Start / stop watching for packets on queue q (a NIC without buffers stops). */
+/* Queue q belongs to another loop than the NIC's; after net_attach, before net_poll, both loops' locks held. */
+void net_queue_loop(struct net *n, unsigned q, struct loop *loop);
+
+/* The receive bits (NET_) the guest takes, and the length of the header on every packet, both ways: 0, 10 or 12. */
+int net_set_offload(struct net *n, unsigned bits, unsigned hdr_len);
+int net_set_queues(struct net *n, unsigned pairs);
+/* As the operations above. With the link down packets vanish. No allocation, no blocking. */
+ssize_t net_send(struct net *n, unsigned q, const struct iovec *iov, int niov);
+ssize_t net_recv(struct net *n, unsigned q, const struct iovec *iov, int niov);
+/* Start / stop watching queue q for packets (a NIC without buffers stops) and for room (after -EAGAIN). */
 void net_poll(struct net *n, unsigned q, bool read, bool write);
+/* Unplug or plug the cable: the NIC's link callback runs when it changed. Locks of all the NIC's loops held. */
 void net_set_link(struct net *n, bool up);
-/* A stable default address 52:54:00:xx:xx:xx for (VM name, NIC index) that no other VM on this host uses now. */
+int net_vhost_fd(struct net *n, unsigned q);
+/* "tap,ifname=tap0,br=br0" */
+void net_info(struct net *n, char *buf, size_t len);
+void net_get_stats(struct net *n, struct net_stats *s);		/* any thread */
+
+/*
+ * A stable default address 52:54:00:xx:xx:xx for (VM name, NIC index) that no other VM of this host (network
+ * namespace) uses now. Reserved until the process ends: ask once for a NIC and keep the answer.
+ */
 void net_default_mac(const char *vm_name, unsigned index, uint8_t mac[6]);
+/* "52:54:00:12:34:56" (or with dashes) to bytes; refuses multicast and zero. 0 or -EINVAL with the reason. */
+int net_parse_mac(const char *s, uint8_t mac[6], struct err *err);
 
 #endif
