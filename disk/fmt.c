@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* fmt.c: what the smaller formats share; see fmt.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <libdeflate.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "disk/fmt.h"
+
+const char *opt_get(const char *const *opts, const char *name)
+{
+	size_t len = strlen(name);
+	const char *found = NULL;
+
+	for (; opts && *opts; opts++)
+		if (!strncmp(*opts, name, len) && (*opts)[len] == '=')
+			found = *opts + len + 1;	/* the last one counts */
+	return found;
+}
+
+int opt_get_bool(const char *const *opts, const char *name, bool *v, struct err *err)
+{
+	const char *s = opt_get(opts, name);
+
+	if (s && parse_bool(s, v) < 0)
+		return err_set(err, EINVAL, "Parameter '%s' expects 'on' or 'off'", name);
+	return 0;
+}
+
+int opt_get_size(const char *const *opts, const char *name, uint64_t *v, struct err *err)
+{
+	const char *s = opt_get(opts, name);
+
+	if (s && parse_size(s, 1, v) < 0)
+		return err_set(err, EINVAL, "Parameter '%s' expects a size", name);
+	return 0;
+}
+
+int opt_get_prealloc(const char *const *opts, bool metadata, enum prealloc *v, struct err *err)
+{
+	static const char *const names[] = { "off", "metadata", "falloc", "full" };
+	const char *s = opt_get(opts, "preallocation");
+
+	*v = PREALLOC_OFF;
+	for (unsigned i = 0; s && i < ARRAY_SIZE(names); i++) {
+		if (strcmp(s, names[i]))
+			continue;
+		if (i == PREALLOC_METADATA && !metadata)
+			return err_set(err, EINVAL, "Unsupported preallocation mode '%s'", s);
+		*v = i;
+		return 0;
+	}
+	return s ? err_set(err, EINVAL, "Invalid parameter '%s'", s) : 0;
+}
+
+static struct node *open_file(const char *path, unsigned flags, const struct host *host, struct err *err)
+{
+	struct blk_options o = { .format = "file", .flags = flags, .host = host };
+
+	return node_open(path, &o, err);
+}
+
+struct node *fmt_file_new(const struct node_create *c, const char *path, struct err *err)
+{
+	const struct host *host = c->host ? c->host : &host_direct;
+	struct node *f;
+	int fd = host_open(host, path, O_RDWR | O_CREAT | O_CLOEXEC, 0644, err), ret;
+
+	if (fd < 0)
+		return NULL;
+	close(fd);
+	f = open_file(path, BLK_RDWR, host, err);
+	if (!f)
+		return NULL;
+	ret = node_resize(f, 0, err);
+	if (ret < 0) {
+		err_set(err, -ret, "Could not empty '%s': %s", path, strerror(-ret));
+		node_unref(f);
+		return NULL;
+	}
+	return f;
+}
+
+struct node *fmt_file_open(struct node *n, const char *path, struct err *err)
+{
+	return open_file(path, n->flags & (BLK_RDWR | BLK_NOCACHE | BLK_WRITETHROUGH | BLK_UNSAFE | BLK_SHARE | BLK_INACTIVE),
+			 n->host, err);
+}
+
+int fmt_file_preallocate(struct node *file, uint64_t off, uint64_t len, enum prealloc mode, struct err *err)
+{
+	static const uint8_t zeros[64 * 1024];
+	int ret = 0;
+
+	if (mode == PREALLOC_FALLOC && file->fd >= 0) {
+		ret = -posix_fallocate(file->fd, off, len);
+	} else if (mode == PREALLOC_FULL) {
+		for (uint64_t at = 0; at < len && ret == 0; at += sizeof(zeros))
+			ret = node_pwrite(file, zeros, MIN(sizeof(zeros), len - at), off + at);
+	}
+	if (ret < 0)
+		err_set(err, -ret, "Could not preallocate '%s': %s", file->filename, strerror(-ret));
+	return ret;
+}
+
+char *fmt_folder(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? xasprintf("%.*s", (int)(slash - path + 1), path) : xstrdup("./");
+}
+
+int fmt_inflate(int kind, const void *in, size_t in_len, void *out, size_t out_len)
+{
+	/* Allocation is cheap beside a block's worth of inflating; a thread_local would outlive its thread. */
+	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
+	enum libdeflate_result r;
+	size_t used, made = 0;
+
+	if (!d)
+		return -ENOMEM;
+	if (kind == FMT_ZLIB)
+		r = libdeflate_zlib_decompress_ex(d, in, in_len, out, out_len, &used, &made);
+	else
+		r = libdeflate_deflate_decompress_ex(d, in, in_len, out, out_len, &used, &made);
+	libdeflate_free_decompressor(d);
+	if (r != LIBDEFLATE_SUCCESS || made != out_len)
+		return -EIO;
+	return 0;
+}
+
+uint64_t fmt_vhd_geometry(uint64_t sectors, uint16_t *cyls, uint8_t *heads, uint8_t *secs)
+{
+	uint64_t total = MIN(sectors, 65535ull * 16 * 255), cth;
+	unsigned s, h;
+
+	if (total >= 65535ull * 16 * 63) {
+		s = 255;
+		h = 16;
+		cth = total / s;
+	} else {
+		s = 17;
+		cth = total / s;
+		h = (cth + 1023) / 1024;
+		if (h < 4)
+			h = 4;
+		if (cth >= h * 1024 || h > 16) {
+			s = 31;
+			h = 16;
+			cth = total / s;
+		}
+		if (cth >= h * 1024) {
+			s = 63;
+			h = 16;
+			cth = total / s;
+		}
+	}
+	*cyls = cth / h;
+	*heads = h;
+	*secs = s;
+	return (uint64_t)*cyls * h * s;
+}
