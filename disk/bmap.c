@@ -5,73 +5,13 @@
 #include <stdlib.h>
 
 #include "disk/bmap.h"
+#include "disk/iov.h"
 
 /* Blocks a worker has taken from the end of the file and not yet entered into the table. */
 struct bmap_alloc {
 	uint64_t first, n;
 	struct bmap_alloc *next;
 };
-
-int iov_slice(const struct iovec *iov, int niov, uint64_t skip, uint64_t len, struct iovec *out)
-{
-	int n = 0;
-
-	for (int i = 0; i < niov && len; i++) {
-		uint64_t take;
-
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		take = MIN(iov[i].iov_len - skip, len);
-		out[n++] = (struct iovec){ (char *)iov[i].iov_base + skip, take };
-		len -= take;
-		skip = 0;
-	}
-	return n;
-}
-
-enum iov_dir { IOV_ZERO, IOV_FROM, IOV_TO };
-
-static void iov_move(const struct iovec *iov, int niov, uint64_t skip, char *buf, uint64_t len, enum iov_dir dir)
-{
-	for (int i = 0; i < niov && len; i++) {
-		uint64_t take;
-		char *p;
-
-		if (skip >= iov[i].iov_len) {
-			skip -= iov[i].iov_len;
-			continue;
-		}
-		take = MIN(iov[i].iov_len - skip, len);
-		p = (char *)iov[i].iov_base + skip;
-		if (dir == IOV_ZERO)
-			memset(p, 0, take);
-		else if (dir == IOV_FROM)
-			memcpy(p, buf, take);
-		else
-			memcpy(buf, p, take);
-		if (dir != IOV_ZERO)
-			buf += take;
-		len -= take;
-		skip = 0;
-	}
-}
-
-void iov_slice_zero(const struct iovec *iov, int niov, uint64_t skip, uint64_t len)
-{
-	iov_move(iov, niov, skip, NULL, len, IOV_ZERO);
-}
-
-void iov_slice_from(const struct iovec *iov, int niov, uint64_t skip, const void *buf, uint64_t len)
-{
-	iov_move(iov, niov, skip, (char *)buf, len, IOV_FROM);
-}
-
-void iov_slice_to(const struct iovec *iov, int niov, uint64_t skip, void *buf, uint64_t len)
-{
-	iov_move(iov, niov, skip, buf, len, IOV_TO);
-}
 
 void bmap_init(struct bmap *m)
 {
@@ -144,12 +84,12 @@ static int read_below(struct bmap *m, uint64_t off, const struct iovec *iov, int
 		part = malloc(niov * sizeof(*part));
 		if (!part)
 			return -ENOMEM;
-		n = iov_slice(iov, niov, skip, have, part);
+		n = iov_slice(part, iov, niov, skip, have);
 		ret = node_readv(m->owner->backing, at, part, n, have);
 		free(part);
 	}
 	if (ret == 0 && have < len)
-		iov_slice_zero(iov, niov, skip + have, len - have);
+		iov_zero(iov, niov, skip + have, len - have);
 	return ret;
 }
 
@@ -163,7 +103,7 @@ static int read_file(struct bmap *m, uint64_t at, const struct iovec *iov, int n
 		if (!part)
 			return -ENOMEM;
 	}
-	n = iov_slice(iov, niov, skip, len, part);
+	n = iov_slice(part, iov, niov, skip, len);
 	ret = node_readv(m->file, at, part, n, len);
 	if (part != small)
 		free(part);
@@ -178,7 +118,7 @@ static int read_packed(struct bmap *m, uint64_t b, const struct bmap_entry *e, u
 
 	pthread_mutex_lock(&m->lock);
 	if (m->unpacked_block == b) {
-		iov_slice_from(iov, niov, skip, m->unpacked + in_block, len);
+		iov_from_buf(iov, niov, skip, m->unpacked + in_block, len);
 		pthread_mutex_unlock(&m->lock);
 		return 0;
 	}
@@ -189,7 +129,7 @@ static int read_packed(struct bmap *m, uint64_t b, const struct bmap_entry *e, u
 	if (ret == 0)
 		ret = m->ops->unpack(m, b, packed, e->packed_len, out);
 	if (ret == 0) {
-		iov_slice_from(iov, niov, skip, out + in_block, len);
+		iov_from_buf(iov, niov, skip, out + in_block, len);
 		if (len < m->block) {
 			pthread_mutex_lock(&m->lock);
 			free(m->unpacked);
@@ -224,7 +164,7 @@ int bmap_read(struct bmap *m, uint64_t off, const struct iovec *iov, int niov, u
 			ret = read_below(m, off, iov, niov, skip, run);
 			break;
 		case BMAP_ZERO:
-			iov_slice_zero(iov, niov, skip, run);
+			iov_zero(iov, niov, skip, run);
 			break;
 		case BMAP_DATA:
 			ret = read_file(m, e.off + in_block, iov, niov, skip, run);
@@ -278,7 +218,7 @@ static int write_fresh(struct bmap *m, const struct bmap_alloc *a, uint64_t at, 
 		return ret;
 	if (was == BMAP_NONE && !m->owner->backing && m->file->fd >= 0) {
 		/* Zeros all around: the end of the last block is made by growing the file, the rest is a hole. */
-		n = iov_slice(iov, niov, skip, len, list);
+		n = iov_slice(list, iov, niov, skip, len);
 		ret = node_writev(m->file, at + m->head + head, list, n, len, 0);
 		if (ret == 0 && tail) {
 			/* Never by a resize: another worker may be past us already. */
@@ -312,7 +252,7 @@ static int write_fresh(struct bmap *m, const struct bmap_alloc *a, uint64_t at, 
 		goto out;
 	if (head)
 		list[n++] = h;
-	n += iov_slice(iov, niov, skip, len, list + n);
+	n += iov_slice(list + n, iov, niov, skip, len);
 	if (tail)
 		list[n++] = t;
 	ret = node_writev(m->file, at + m->head, list, n, total, 0);
@@ -383,7 +323,7 @@ int bmap_write(struct bmap *m, uint64_t off, const struct iovec *iov, int niov, 
 			if (ret == 0 && m->ops->prepare)
 				ret = m->ops->prepare(m, b, e.off - m->head, false, in_block, run);
 			if (ret == 0) {
-				n = iov_slice(iov, niov, skip, run, part);
+				n = iov_slice(part, iov, niov, skip, run);
 				ret = node_writev(m->file, e.off + in_block, part, n, run, 0);
 			}
 		}

@@ -82,10 +82,4 @@ int bmap_extent(struct bmap *m, uint64_t off, uint64_t len, struct extent *e);
 /* Counts blocks that lie in the file and reports entries that two blocks share or that leave the file. */
 int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data);
 
-/* Pieces of an iovec list: [skip, skip + len) of iov as a list of its own (out has room for niov entries). */
-int iov_slice(const struct iovec *iov, int niov, uint64_t skip, uint64_t len, struct iovec *out);
-void iov_slice_zero(const struct iovec *iov, int niov, uint64_t skip, uint64_t len);
-void iov_slice_from(const struct iovec *iov, int niov, uint64_t skip, const void *buf, uint64_t len);
-void iov_slice_to(const struct iovec *iov, int niov, uint64_t skip, void *buf, uint64_t len);
-
 #endif

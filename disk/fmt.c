@@ -4,43 +4,13 @@
 #include <fcntl.h>
 #include <libdeflate.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "disk/fmt.h"
-
-const char *opt_get(const char *const *opts, const char *name)
-{
-	size_t len = strlen(name);
-	const char *found = NULL;
-
-	for (; opts && *opts; opts++)
-		if (!strncmp(*opts, name, len) && (*opts)[len] == '=')
-			found = *opts + len + 1;	/* the last one counts */
-	return found;
-}
-
-int opt_get_bool(const char *const *opts, const char *name, bool *v, struct err *err)
-{
-	const char *s = opt_get(opts, name);
-
-	if (s && parse_bool(s, v) < 0)
-		return err_set(err, EINVAL, "Parameter '%s' expects 'on' or 'off'", name);
-	return 0;
-}
-
-int opt_get_size(const char *const *opts, const char *name, uint64_t *v, struct err *err)
-{
-	const char *s = opt_get(opts, name);
-
-	if (s && parse_size(s, 1, v) < 0)
-		return err_set(err, EINVAL, "Parameter '%s' expects a size", name);
-	return 0;
-}
 
 int opt_get_prealloc(const char *const *opts, bool metadata, enum prealloc *v, struct err *err)
 {
 	static const char *const names[] = { "off", "metadata", "falloc", "full" };
-	const char *s = opt_get(opts, "preallocation");
+	const char *s = node_create_opt(opts, "preallocation");
 
 	*v = PREALLOC_OFF;
 	for (unsigned i = 0; s && i < ARRAY_SIZE(names); i++) {
@@ -54,37 +24,9 @@ int opt_get_prealloc(const char *const *opts, bool metadata, enum prealloc *v, s
 	return s ? err_set(err, EINVAL, "Invalid parameter '%s'", s) : 0;
 }
 
-static struct node *open_file(const char *path, unsigned flags, const struct host *host, struct err *err)
-{
-	struct blk_options o = { .format = "file", .flags = flags, .host = host };
-
-	return node_open(path, &o, err);
-}
-
-struct node *fmt_file_new(const struct node_create *c, const char *path, struct err *err)
-{
-	const struct host *host = c->host ? c->host : &host_direct;
-	struct node *f;
-	int fd = host_open(host, path, O_RDWR | O_CREAT | O_CLOEXEC, 0644, err), ret;
-
-	if (fd < 0)
-		return NULL;
-	close(fd);
-	f = open_file(path, BLK_RDWR, host, err);
-	if (!f)
-		return NULL;
-	ret = node_resize(f, 0, err);
-	if (ret < 0) {
-		err_set(err, -ret, "Could not empty '%s': %s", path, strerror(-ret));
-		node_unref(f);
-		return NULL;
-	}
-	return f;
-}
-
 struct node *fmt_file_open(struct node *n, const char *path, struct err *err)
 {
-	return open_file(path, n->flags & (BLK_RDWR | BLK_NOCACHE | BLK_WRITETHROUGH | BLK_UNSAFE | BLK_SHARE | BLK_INACTIVE),
+	return node_open_file(path, n->flags & (BLK_RDWR | BLK_NOCACHE | BLK_WRITETHROUGH | BLK_UNSAFE | BLK_SHARE | BLK_INACTIVE),
 			 n->host, err);
 }
 
@@ -102,13 +44,6 @@ int fmt_file_preallocate(struct node *file, uint64_t off, uint64_t len, enum pre
 	if (ret < 0)
 		err_set(err, -ret, "Could not preallocate '%s': %s", file->filename, strerror(-ret));
 	return ret;
-}
-
-char *fmt_folder(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? xasprintf("%.*s", (int)(slash - path + 1), path) : xstrdup("./");
 }
 
 int fmt_inflate(int kind, const void *in, size_t in_len, void *out, size_t out_len)

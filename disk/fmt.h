@@ -1,30 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fmt.h: what the smaller formats share: -o options of create, new files, names relative to the image.
+ * fmt.h: what the smaller formats share: preallocation, files an image names, inflating.
  */
 #ifndef DISK_FMT_H
 #define DISK_FMT_H
 
 #include "disk/node.h"
 
-/* The value of an option in a "name=value" list, or NULL. */
-const char *opt_get(const char *const *opts, const char *name);
-/* The same as a bool or size; *v keeps its value when the option is not given. 0 or -EINVAL with the reason. */
-int opt_get_bool(const char *const *opts, const char *name, bool *v, struct err *err);
-int opt_get_size(const char *const *opts, const char *name, uint64_t *v, struct err *err);
 enum prealloc { PREALLOC_OFF, PREALLOC_METADATA, PREALLOC_FALLOC, PREALLOC_FULL };
 /* metadata: whether this format knows that mode. */
 int opt_get_prealloc(const char *const *opts, bool metadata, enum prealloc *v, struct err *err);
 
-/* An empty, locked file for a new image; an existing one is emptied once it is ours. NULL with the reason. */
-struct node *fmt_file_new(const struct node_create *c, const char *path, struct err *err);
 /* A host file named by an image, opened with the image's own rights. */
 struct node *fmt_file_open(struct node *n, const char *path, struct err *err);
 /* Gives [off, off + len) of a new file its blocks as the mode says. */
 int fmt_file_preallocate(struct node *file, uint64_t off, uint64_t len, enum prealloc mode, struct err *err);
-/* The folder of path with its slash, or "./": malloc()ed. */
-char *fmt_folder(const char *path);
-
 /* zlib streams and raw deflate through libdeflate; whole buffers. -EIO when the data is not what it should be. */
 enum { FMT_ZLIB = 0, FMT_RAW_DEFLATE = 1 };
 int fmt_inflate(int kind, const void *in, size_t in_len, void *out, size_t out_len);

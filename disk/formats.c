@@ -3,6 +3,7 @@
 #include "disk/formats.h"
 
 const struct node_ops *const node_formats[] = {
+	&vmdk_ops,
 	&raw_ops,		/* last: takes anything */
 	NULL,
 };

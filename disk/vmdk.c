@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "disk/iov.h"
 #include "disk/vmdk.h"
 #include "vmm/log.h"
 
@@ -374,7 +375,7 @@ static int flat_io(struct vmdk_extent *x, enum vmdk_do what, uint64_t off, const
 	part = malloc(niov * sizeof(*part));
 	if (!part)
 		return -ENOMEM;
-	n = iov_slice(iov, niov, skip, len, part);
+	n = iov_slice(part, iov, niov, skip, len);
 	ret = what == DO_READ ? node_readv(x->file, x->file_off + off, part, n, len) :
 				node_writev(x->file, x->file_off + off, part, n, len, flags);
 	free(part);
@@ -391,7 +392,7 @@ static int extent_io(struct vmdk_extent *x, enum vmdk_do what, uint64_t off, con
 		return flat_io(x, what, off, iov, niov, skip, len, flags);
 	case VMDK_ZERO:
 		if (what == DO_READ)
-			iov_slice_zero(iov, niov, skip, len);
+			iov_zero(iov, niov, skip, len);
 		return what == DO_WRITE ? -EACCES : 0;
 	default:
 		break;

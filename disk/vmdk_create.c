@@ -57,7 +57,7 @@ static int parse_options(struct vmdk_new *v, struct err *err)
 	bool compat6 = false, known = false;
 	int ret;
 
-	v->subformat = opt_get(opts, "subformat");
+	v->subformat = node_create_opt(opts, "subformat");
 	if (!v->subformat)
 		v->subformat = subformats[0];
 	for (unsigned i = 0; i < ARRAY_SIZE(subformats); i++)
@@ -67,7 +67,7 @@ static int parse_options(struct vmdk_new *v, struct err *err)
 	v->flat = strstr(v->subformat, "Flat") != NULL;
 	v->split = !strncmp(v->subformat, "twoGb", 5);
 	v->stream = !strcmp(v->subformat, "streamOptimized");
-	v->adapter = opt_get(opts, "adapter_type");
+	v->adapter = node_create_opt(opts, "adapter_type");
 	if (!v->adapter)
 		v->adapter = adapters[0];
 	known = false;
@@ -75,21 +75,21 @@ static int parse_options(struct vmdk_new *v, struct err *err)
 		known |= !strcmp(v->adapter, adapters[i]);
 	if (!known)
 		return err_set(err, EINVAL, "Unknown adapter type: %s", v->adapter);
-	ret = opt_get_bool(opts, "compat6", &compat6, err);
+	ret = node_create_opt_bool(opts, "compat6", false, &compat6, err);
 	if (ret == 0)
-		ret = opt_get_bool(opts, "zeroed_grain", &v->zeroed, err);
+		ret = node_create_opt_bool(opts, "zeroed_grain", false, &v->zeroed, err);
 	if (ret == 0)
 		ret = opt_get_prealloc(opts, false, &v->prealloc, err);
 	if (ret < 0)
 		return ret;
-	v->hwversion = opt_get(opts, "hwversion");
+	v->hwversion = node_create_opt(opts, "hwversion");
 	if (v->hwversion && !strcmp(v->hwversion, "undefined"))
 		v->hwversion = NULL;
 	if (v->hwversion && compat6)
 		return err_set(err, EINVAL, "compat6 cannot be enabled with hwversion set");
 	if (!v->hwversion)
 		v->hwversion = compat6 ? "6" : "4";
-	v->toolsversion = opt_get(opts, "toolsversion");
+	v->toolsversion = node_create_opt(opts, "toolsversion");
 	if (!v->toolsversion)
 		v->toolsversion = "2147483647";
 	if (strpbrk(v->hwversion, "\"\n") || strpbrk(v->toolsversion, "\"\n"))
@@ -212,7 +212,7 @@ static int create_extent(struct vmdk_new *v, unsigned index, uint64_t size, stru
 	v->extents_len += n;
 	free(name);
 	ret = v->extents_len >= sizeof(v->extents) - 1024 ? err_set(err, EFBIG, "too many extents") : 0;
-	f = ret < 0 ? NULL : fmt_file_new(v->c, path, err);
+	f = ret < 0 ? NULL : node_create_file(path, 0, v->c->host, err);
 	free(path);
 	if (!f)
 		return -EINVAL;
@@ -265,7 +265,7 @@ static int create_files(struct vmdk_new *v, struct err *err)
 	}
 	if (ret < 0)
 		return ret;
-	f = fmt_file_new(v->c, v->c->filename, err);
+	f = node_create_file(v->c->filename, 0, v->c->host, err);
 	if (!f)
 		return -EINVAL;
 	desc = descriptor(v, own_file);

@@ -8,6 +8,7 @@
 #include <libdeflate.h>
 #include <stdlib.h>
 
+#include "disk/iov.h"
 #include "disk/vmdk.h"
 
 #define STREAM_LEVEL 5			/* of libdeflate: smaller than zlib's 6, several times faster */
@@ -38,11 +39,6 @@ int vmdk_stream_footer(struct node *file, uint8_t header[512], struct err *err)
 int vmdk_stream_unpack(struct bmap *m, uint64_t b, const void *packed, uint64_t len, void *out)
 {
 	return fmt_inflate(FMT_ZLIB, packed, len, out, m->block);
-}
-
-static bool all_zero(const uint8_t *p, size_t len)
-{
-	return !len || (!p[0] && !memcmp(p, p + 1, len - 1));
 }
 
 /* Grains of [off, off + len), each with marker and padding; those of zeros are left out. */
@@ -76,7 +72,7 @@ int vmdk_pack(struct node *n, uint64_t off, const void *buf, uint64_t len, void 
 			memcpy(whole, in, len - at);
 			in = whole;
 		}
-		if (all_zero(in, grain))
+		if (buf_is_zero(in, grain))
 			continue;
 		made = libdeflate_zlib_compress(c, in, grain, p + MARKER_HEADER, bound - MARKER_HEADER);
 		st_le64(p, (off + at) / VMDK_SECTOR);

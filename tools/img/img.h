@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * img.h: what the commands of minivmm-img share: the option tables, opening images, output, progress.
+ * One thread, except for the copy engine's workers.
+ */
+#ifndef TOOLS_IMG_H
+#define TOOLS_IMG_H
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "disk/node.h"
+#include "vmm/log.h"
+
+/* --- commands and their options: one table for parsing, --help and the manual page --- */
+struct img_opt {
+	const char *name;		/* "-f", "--output", or both: "-h|--help" */
+	const char *arg;		/* NULL: none */
+	const char *help;
+};
+struct args;
+struct img_cmd {
+	const char *name;
+	const char *operands;		/* for usage */
+	const char *summary;
+	int (*run)(struct args *a);
+	const struct img_opt *opts;	/* ends with name NULL; the common ones are added */
+};
+extern const struct img_cmd img_cmds[];
+extern const struct img_opt img_common_opts[];
+
+struct args {
+	const struct img_cmd *cmd;
+	struct { const char *name, *value; } *set;	/* in the order given; name as in the table */
+	int nset;
+	char **operand;
+	int n;
+};
+bool arg_has(const struct args *a, const char *name);
+const char *arg_get(const struct args *a, const char *name);		/* the last one given, or NULL */
+int args_parse(struct args *a, const struct img_cmd *cmd, int argc, char **argv);
+void args_free(struct args *a);
+/* "PREFIX: message", and the hint to --help. Returns 1. */
+int usage_error(const char *fmt, ...) PRINTF(1, 2);
+/* "PREFIX: message". Returns 1. */
+int fail(const char *fmt, ...) PRINTF(1, 2);
+/* -q */
+bool args_quiet(const struct args *a);
+/* --output: 0 human, 1 json, -1 after a message */
+int args_output(const struct args *a);
+
+/* --- -o lists --- */
+struct optlist { char **v; int n; };				/* v ends with NULL */
+int optlist_add(struct optlist *l, const char *text);		/* "a=b,c=d"; ",," is a comma */
+void optlist_set(struct optlist *l, const char *name, const char *value);
+const char *optlist_get(const struct optlist *l, const char *name);
+char *optlist_take(struct optlist *l, const char *name);	/* removes it; free the value */
+void optlist_free(struct optlist *l);
+bool optlist_help(const char *text);				/* asks for help */
+/* Every -o of the command line. 0, or 1 after a message. */
+int args_optlist(const struct args *a, struct optlist *l);
+int print_format_help(const char *format, bool with_protocol, bool amend);
+
+/* --- opening --- */
+/* Cache mode ("none", "writeback" ...) as BLK_ flags; -1 after a message. NULL: def. */
+int cache_flags(const char *mode, const char *def, bool *ok);
+/* Opens with --image-opts, -U and secrets of the command line honoured. NULL after a message. */
+struct node *img_open(const struct args *a, const char *filename, const char *format, unsigned flags);
+struct node *img_open_err(const struct args *a, const char *filename, const char *format, unsigned flags, struct err *err);
+/* --object secret,id=ID,file=FILE: the file of the secret, or NULL. */
+const char *secret_file(const struct args *a, const char *id);
+int args_objects(const struct args *a);			/* checks them all. 0 or 1 after a message */
+/* Makes an image; -o encrypt.key-secret is turned into the secret's file. 0 or -errno. */
+int img_create(const struct args *a, const char *format, const char *filename, uint64_t size, const char *backing,
+	       const char *backing_format, const struct optlist *opts, struct err *err);
+bool img_warn_raw_guess(struct node *n);		/* a writable disk that was only guessed to be raw */
+/* Size from the command line; -errno after a message in qemu-img's words. */
+int size_arg(const char *s, uint64_t *size);
+/* Files made by this run: removed when it ends early, so that no half output looks whole. */
+extern const struct host img_host;
+void outputs_keep(void);
+void outputs_remove(void);
+
+/* --- output --- */
+char *size_human(uint64_t bytes);			/* "1.5 GiB"; free it */
+void json_print(const json_t *v);			/* pretty, keys in QEMU's order, newline */
+void json_print_text(const json_t *v, int indent);	/* as info prints format specific information */
+void snapshot_print_head(void);
+void snapshot_print(const struct node_snapshot *s);
+json_t *snapshot_json(const struct node_snapshot *s);
+
+/* --- progress and signals --- */
+/* From here on SIGINT, SIGTERM and SIGHUP only set a flag; SIGUSR1 prints how far we are. show: -p. */
+void progress_start(bool show, uint64_t total);
+void progress_add(uint64_t bytes);			/* any thread */
+void progress_end(void);
+bool stop_requested(void);
+int stop_signal(void);
+
+/* --- the copy engine (copy.c) --- */
+struct copy {
+	struct node **src;
+	uint64_t *start;			/* of each source in the output, and the end: nsrc + 1 */
+	int nsrc;
+	struct node *dst;
+	uint64_t total;				/* bytes of output written */
+	bool compressed, salvage, dst_backing, dst_zero, copy_range;
+	uint64_t min_sparse;			/* 0: write zeros, too */
+	unsigned threads;
+	uint64_t rate;				/* bytes a second; 0: no limit */
+};
+/* 0, or -errno with the reason. Progress is reported in source bytes. */
+int copy_run(struct copy *c, struct err *err);
+
+int cmd_amend(struct args *a);
+int cmd_bench(struct args *a);
+int cmd_bitmap(struct args *a);
+int cmd_check(struct args *a);
+int cmd_commit(struct args *a);
+int cmd_compare(struct args *a);
+int cmd_convert(struct args *a);
+int cmd_create(struct args *a);
+int cmd_dd(struct args *a);
+int cmd_info(struct args *a);
+int cmd_map(struct args *a);
+int cmd_measure(struct args *a);
+int cmd_rebase(struct args *a);
+int cmd_resize(struct args *a);
+int cmd_snapshot(struct args *a);
+
+#endif
