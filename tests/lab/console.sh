@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# console.sh (sourced by bash scripts): drives a guest through its serial console.
+#   vm_start COMMAND...    starts a VMM whose stdin and stdout are the console
+#   vm_wait TEXT [SECS]    waits until TEXT has appeared; 1 when it did not, or the VMM ended
+#   vm_sh 'COMMAND' [SECS] runs it in the guest's shell; output in $vm_output, its status returned (255: no answer)
+#   vm_send TEXT           types TEXT
+#   vm_end [SECS]          waits for the VMM to end; its exit status in $vm_status (124: killed after SECS)
+# $vm_log is everything the console said; with VM_ECHO=1 it is also shown as it comes.
+
+vm_start() {
+	vm_log=$(mktemp) vm_seen="" vm_status=""
+	coproc VM { exec "$@" 2>&1; }
+	vm_pid=$VM_PID
+	exec {vm_in}>&"${VM[1]}" {vm_out}<&"${VM[0]}"
+	exec {VM[0]}<&- {VM[1]}>&-
+}
+
+# Takes what there is, at most until $1 (in microseconds of the clock) and one piece; 1 when the VMM has closed the console.
+vm_take() {
+	local piece left=$((($1 - ${EPOCHREALTIME/./}) / 1000)) rc=0
+	((left > 0)) || return 2
+	((left < 200)) || left=200
+	IFS= LC_ALL=C read -r -d '' -n 4096 -t "$((left / 1000)).$(printf %03d $((left % 1000)))" -u "$vm_out" piece || rc=$?
+	[[ $piece ]] || { ((rc > 128)) && return 0; ((rc == 0)) && return 0; return 1; }
+	vm_seen+=$piece
+	printf %s "$piece" >>"$vm_log"
+	[[ ! ${VM_ECHO-} ]] || printf %s "$piece"
+	return 0
+}
+
+vm_wait() {
+	local until=$((${EPOCHREALTIME/./} + ${2:-120} * 1000000))
+	until [[ $vm_seen == *"$1"* ]]; do
+		vm_take "$until" || return 1
+	done
+	vm_before=${vm_seen%%"$1"*} vm_seen=${vm_seen#*"$1"}
+}
+
+vm_send() { printf '%s' "$1" >&"$vm_in"; }
+
+vm_sh() {
+	vm_seen="" vm_output=""
+	vm_send "echo '@''@'; $1; echo \"@\"\"=\$?=\""$'\n'
+	vm_wait $'@@\r\n' "${2:-60}" && vm_wait "@=" "${2:-60}" || return 255
+	vm_output=${vm_before//$'\r'/}
+	vm_wait "=" 10 || return 255
+	return "$vm_before"
+}
+
+vm_end() {
+	local until=$((${EPOCHREALTIME/./} + ${1:-60} * 1000000)) rc=0
+	while vm_take "$until"; do :; done || rc=$?
+	if kill -0 "$vm_pid" 2>/dev/null && ((${EPOCHREALTIME/./} >= until)); then
+		kill "$vm_pid"; sleep 1; kill -9 "$vm_pid" 2>/dev/null
+		vm_status=124
+		wait "$vm_pid" 2>/dev/null
+	else
+		wait "$vm_pid" 2>/dev/null
+		vm_status=$?
+	fi
+	exec {vm_in}>&- {vm_out}<&-
+}
