@@ -146,10 +146,11 @@ struct virtio_blk_config_opts {
 struct virtio_dev *virtio_blk_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_blk_config_opts *o, struct err *err);
 struct net;
 struct virtio_net_opts {
-	struct net *net;		/* borrowed backend */
+	struct net *net;		/* borrowed backend; NULL: no cable */
 	uint8_t mac[6];
 	unsigned pairs;			/* queue pairs, 1.. */
 	uint16_t queue_size;		/* 0: 256 */
+	bool packed;			/* offer packed rings */
 };
 struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_net_opts *o, struct err *err);
 void virtio_net_set_link(struct virtio_dev *v, bool up);
