@@ -162,6 +162,95 @@ static int direct_connect(void *ctx, const char *address, struct err *err)
 	return err_set(err, EINVAL, "'%s' is no address; expected unix:PATH or tcp:HOST:PORT", address);
 }
 
+/* A socket file nobody listens on any more may go; anything else at the path stays. */
+static int remove_stale_socket(const struct sockaddr_un *sun)
+{
+	struct stat st;
+	int fd, ret;
+
+	if (lstat(sun->sun_path, &st))
+		return errno == ENOENT ? 0 : -errno;
+	if (!S_ISSOCK(st.st_mode))
+		return -EEXIST;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	ret = connect(fd, (const struct sockaddr *)sun, sizeof(*sun)) ? -errno : -EADDRINUSE;
+	close(fd);
+	if (ret != -ECONNREFUSED)
+		return ret;
+	return unlink(sun->sun_path) ? -errno : 0;
+}
+
+static int listen_unix(const char *path, const char *address, struct err *err)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd, ret;
+
+	if (!*path || strlen(path) >= sizeof(sun.sun_path))
+		return err_set(err, ENAMETOOLONG, "%s: the path of a socket has 1 to %zu characters", address,
+			       sizeof(sun.sun_path) - 1);
+	memcpy(sun.sun_path, path, strlen(path));
+	ret = remove_stale_socket(&sun);
+	if (ret == -EADDRINUSE)
+		return err_set(err, EADDRINUSE, "%s: another program listens there", address);
+	if (ret)
+		return err_set(err, -ret, "%s: %s", address, ret == -EEXIST ? "a file that is no socket is in the way"
+									    : strerror(-ret));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return err_set(err, errno, "%s: %s", address, strerror(errno));
+	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)) || listen(fd, 8)) {
+		ret = errno;
+		close(fd);
+		return err_set(err, ret, "cannot listen on %s: %s", address, strerror(ret));
+	}
+	return fd;
+}
+
+/* No host means the loopback: who wants to be reached from outside says so. */
+static int listen_tcp(const char *spec, const char *address, struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list, *a;
+	const char *colon = strrchr(spec, ':');
+	char host[256] = "127.0.0.1";
+	int fd = -1, ret, one = 1;
+
+	if (!colon || !colon[1] || (size_t)(colon - spec) >= sizeof(host))
+		return err_set(err, EINVAL, "%s: expected tcp:[HOST]:PORT", address);
+	if (colon > spec && spec[0] == '[' && colon[-1] == ']')
+		snprintf(host, sizeof(host), "%.*s", (int)(colon - spec - 2), spec + 1);
+	else if (colon > spec)
+		snprintf(host, sizeof(host), "%.*s", (int)(colon - spec), spec);
+	ret = getaddrinfo(host, colon + 1, &hints, &list);
+	if (ret)
+		return err_set(err, EADDRNOTAVAIL, "%s: %s", address, gai_strerror(ret));
+	ret = EADDRNOTAVAIL;
+	for (a = list; a && fd < 0; a = a->ai_next) {
+		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+		if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) &&
+		    !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, 8))
+			break;
+		ret = errno;
+		if (fd >= 0)
+			close(fd);
+		fd = -1;
+	}
+	freeaddrinfo(list);
+	if (fd < 0)
+		return err_set(err, ret, "cannot listen on %s: %s", address, strerror(ret));
+	return fd;
+}
+
+static int direct_listen(void *ctx, const char *address, struct err *err)
+{
+	if (!strncmp(address, "unix:", 5))
+		return listen_unix(address + 5, address, err);
+	if (!strncmp(address, "tcp:", 4))
+		return listen_tcp(address + 4, address, err);
+	return err_set(err, EINVAL, "'%s' is no address; expected unix:PATH or tcp:[HOST]:PORT", address);
+}
+
 static int direct_spawn(void *ctx, char *const argv[], int in, int out, struct err *err)
 {
 	posix_spawn_file_actions_t fa;
@@ -270,6 +359,7 @@ static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
 static const struct host_ops direct_ops = {
 	.open = direct_open,
 	.connect = direct_connect,
+	.listen = direct_listen,
 	.spawn = direct_spawn,
 	.lock_owner = direct_lock_owner,
 };

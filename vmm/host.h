@@ -13,6 +13,11 @@ struct host_ops {
 	int (*open)(void *ctx, const char *path, int flags, int mode, struct err *err);
 	/* "unix:PATH", "tcp:HOST:PORT": a connected stream socket. fd or -errno. */
 	int (*connect)(void *ctx, const char *address, struct err *err);
+	/*
+	 * "unix:PATH" (a socket left over there is replaced; one somebody listens on is -EADDRINUSE), "tcp:[HOST]:PORT": a listening,
+	 * non-blocking stream socket. fd or -errno.
+	 */
+	int (*listen)(void *ctx, const char *address, struct err *err);
 	/* Runs argv with the given stdin/stdout (-1: /dev/null); returns the pid or -errno. */
 	int (*spawn)(void *ctx, char *const argv[], int in, int out, struct err *err);
 	/* Who holds a lock on the open file fd: "qemu-img (pid 123)" in buf, or 0-length when it cannot be seen. */

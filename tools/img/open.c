@@ -39,7 +39,9 @@ static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
 	host_direct.ops->lock_owner(host_direct.ctx, fd, buf, len);
 }
 
-static const struct host_ops record_ops = { record_open, direct_connect, direct_spawn, direct_lock_owner };
+static const struct host_ops record_ops = {
+	.open = record_open, .connect = direct_connect, .spawn = direct_spawn, .lock_owner = direct_lock_owner,
+};
 const struct host img_host = { &record_ops, NULL };
 
 void outputs_keep(void)

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * chardev_impl.h: between chardev.c (the stream) and chardev_open.c (the kinds of it) only.
+ */
+#ifndef DEVICES_CHARDEV_IMPL_H
+#define DEVICES_CHARDEV_IMPL_H
+
+#include "devices/chardev.h"
+
+#define CHARDEV_BUFFER (64 * 1024u)
+
+enum chardev_kind { CHARDEV_NULL, CHARDEV_STDIO, CHARDEV_FILE, CHARDEV_PTY, CHARDEV_SOCKET, CHARDEV_TTY };
+
+struct chardev {
+	char *label, *filename;
+	struct loop *loop;
+	enum chardev_kind kind;
+	int in_fd, out_fd;		/* -1: not (or no longer) connected */
+	int owned[4];			/* descriptors to close at the end */
+	int nowned;
+	int listen_fd;			/* a server's */
+	int keep_fd;			/* pty: our own hold on the slave, so that the master never hangs up */
+	char *unlink_path;		/* a server's socket file */
+	struct loop_fd *in, *out, *listener;
+	struct loop_timer flush;
+	bool lossy;			/* a full buffer loses the newest instead of stopping the guest */
+	bool restore_tty;		/* stdin's terminal was changed */
+	bool escapes, escape_seen;	/* Ctrl-A keys */
+	bool was_full;			/* a write was short: writable() is owed */
+	bool (*escape)(void *ctx, char key);
+	void *escape_ctx;
+	const struct chardev_user *user;
+	void *user_ctx;
+	uint8_t held[4096];		/* read ahead of the escape keys, not yet taken */
+	size_t held_len;
+	size_t out_len;
+	uint8_t out_buf[CHARDEV_BUFFER];
+};
+
+struct chardev *chardev_alloc(const char *id, struct loop *loop);
+void chardev_connected(struct chardev *c, int fd);
+/* Starts accepting; wait: not before a first client is there. 0 or -errno. */
+int chardev_listen(struct chardev *c, bool wait);
+/* Gives back terminal and descriptors. */
+void chardev_close_host(struct chardev *c);
+
+#endif
