@@ -23,6 +23,7 @@ struct state_out {
 	void *buf;
 	size_t size;
 	int error;		/* first -errno */
+	bool after_node;	/* the format has a node's properties before its nodes */
 };
 
 /* Runs one fdt_sw call, with a larger buffer as often as it asks for one. */
@@ -66,16 +67,19 @@ struct state_out *state_out_new(void)
 
 void state_begin(struct state_out *o, const char *node)
 {
+	o->after_node = false;
 	SW(o, fdt_begin_node(o->buf, node));
 }
 
 void state_end(struct state_out *o)
 {
+	o->after_node = true;
 	SW(o, fdt_end_node(o->buf));
 }
 
 void state_bytes(struct state_out *o, const char *prop, const void *p, size_t len)
 {
+	assert(!o->after_node);
 	if (len > INT32_MAX) {
 		o->error = -E2BIG;
 		return;
@@ -227,6 +231,24 @@ static int index_node(struct node *n, const void *fdt, int at, unsigned depth, s
 	return 0;
 }
 
+/* Properties behind a node of their node: against the format, and libfdt would not see them. */
+static bool has_late_props(const void *fdt)
+{
+	bool after_node = false;
+	int next;
+	uint32_t tag;
+
+	for (int at = 0;; at = next) {
+		tag = fdt_next_tag(fdt, at, &next);
+		if (tag == FDT_END || next < 0)
+			return false;
+		if (tag == FDT_PROP && after_node)
+			return true;
+		if (tag != FDT_NOP)
+			after_node = tag == FDT_END_NODE;
+	}
+}
+
 struct state_in *state_in_new(const void *blob, size_t len, struct err *err)
 {
 	struct state_in *in;
@@ -234,6 +256,10 @@ struct state_in *state_in_new(const void *blob, size_t len, struct err *err)
 
 	if (ret) {
 		err_set(err, EINVAL, "the machine's state is no valid tree: %s", fdt_strerror(ret));
+		return NULL;
+	}
+	if (has_late_props(blob)) {
+		err_set(err, EINVAL, "the machine's state is no valid tree: a property comes after a node");
 		return NULL;
 	}
 	in = xcalloc(1, sizeof(*in));
@@ -257,14 +283,13 @@ void state_in_free(struct state_in *in)
 /* --- reading: finding things --- */
 
 /* "pci@3.0/queue@0", for messages. */
-static const char *path_name(struct state_in *in, char *buf, size_t len)
+static void path_name(struct state_in *in, char *buf, size_t len)
 {
 	size_t n = 0;
 
 	buf[0] = 0;
 	for (unsigned i = 1; i <= in->depth && n < len; i++)
-		n += snprintf(buf + n, len - n, "%s/", in->path[i]->name);
-	return buf;
+		n += snprintf(buf + n, len - n, "%s%s", i > 1 ? "/" : "", in->path[i]->name);
 }
 
 static int refuse(struct state_in *in, const char *name, const char *fmt, ...) PRINTF(3, 4);
@@ -277,7 +302,9 @@ static int refuse(struct state_in *in, const char *name, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	return err_set(&in->err, EINVAL, "%.600s%.*s: %s", path_name(in, path, sizeof(path)), STATE_NAME_MAX, name, why);
+	path_name(in, path, sizeof(path));
+	return err_set(&in->err, EINVAL, "%.600s%s%.*s%s%s", path, path[0] && name[0] ? "/" : "", STATE_NAME_MAX, name,
+		       path[0] || name[0] ? ": " : "", why);
 }
 
 int state_try_enter(struct state_in *in, const char *node)

@@ -150,9 +150,11 @@ int parse_size(const char *s, uint64_t unit, uint64_t *bytes)
 		if (*end)
 			return -EINVAL;
 	}
+	if (v == (double)whole)
+		return __builtin_mul_overflow(whole, mult, bytes) ? -ERANGE : 0;
 	if (v * mult >= 18446744073709551616.0)
 		return -ERANGE;
-	*bytes = v == (double)whole ? whole * mult : (uint64_t)(v * mult);
+	*bytes = v * mult;
 	return 0;
 }
 
@@ -195,22 +197,42 @@ int64_t now_ns(void)
 	return ts.tv_sec * NS_PER_SEC + ts.tv_nsec;
 }
 
-uint32_t crc32c(uint32_t crc, const void *buf, size_t len)
+static uint32_t crc32c_table(uint32_t crc, const uint8_t *p, size_t len)
 {
 	static uint32_t table[256];
-	const uint8_t *p = buf;
 
-	if (!table[1]) {
-		for (uint32_t i = 0; i < 256; i++) {
+	if (!__atomic_load_n(&table[1], __ATOMIC_ACQUIRE)) {
+		for (uint32_t i = 256; i-- > 0;) {	/* downwards: the last store, table[0], is 0 anyway */
 			uint32_t c = i;
 
 			for (int k = 0; k < 8; k++)
 				c = c & 1 ? c >> 1 ^ 0x82f63b78u : c >> 1;
-			__atomic_store_n(&table[i], c, __ATOMIC_RELAXED);
+			__atomic_store_n(&table[i], c, __ATOMIC_RELEASE);
 		}
 	}
-	crc = ~crc;
 	while (len--)
 		crc = crc >> 8 ^ table[(crc ^ *p++) & 0xff];
-	return ~crc;
+	return crc;
+}
+
+#ifdef __x86_64__
+__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const uint8_t *p, size_t len)
+{
+	uint64_t c = crc;
+
+	for (; len >= 8; len -= 8, p += 8)
+		c = __builtin_ia32_crc32di(c, ld_le64(p));
+	while (len--)
+		c = __builtin_ia32_crc32qi(c, *p++);
+	return c;
+}
+#endif
+
+uint32_t crc32c(uint32_t crc, const void *buf, size_t len)
+{
+#ifdef __x86_64__
+	if (__builtin_cpu_supports("sse4.2"))
+		return ~crc32c_sse42(~crc, buf, len);
+#endif
+	return ~crc32c_table(~crc, buf, len);
 }
