@@ -35,7 +35,7 @@ LIBS_main := $(LIBS_base) $(LIBS_disk) $(LIBS_net)
 BASE_NAMES := util log loop timer state host module
 BASE := $(filter $(addprefix vmm/,$(addsuffix .c,$(BASE_NAMES))),$(wildcard vmm/*.c))
 WIRES := $(filter $(addprefix vmm/,mem.c dirty.c flat.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
-MAIN := $(filter-out $(BASE) $(WIRES),$(wildcard vmm/*.c))
+MAIN := $(filter-out $(BASE) $(WIRES) $(wildcard vmm/mod_*.c),$(wildcard vmm/*.c))
 SRC = $(filter-out $(wildcard $(1)/mod_*.c),$(wildcard $(1)/*.c))
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 
