@@ -78,7 +78,7 @@ static int set_data(struct vblk_req *r, struct iovec *iov, int n, size_t skip, s
 		rest -= MIN(rest, iov[count].iov_len - (count ? 0 : skip));
 	r->ndata = count;
 	/* As drivers build it, header and status have pieces of their own and the data lies between, whole. */
-	if (!skip && iov_size(iov, count) == len) {
+	if (!skip && iov_bytes(iov, count) == len) {
 		r->data = iov;
 		return 0;
 	}
@@ -88,7 +88,7 @@ static int set_data(struct vblk_req *r, struct iovec *iov, int n, size_t skip, s
 	memcpy(r->cut, iov, count * sizeof(*iov));
 	r->data[0].iov_base = (char *)r->data[0].iov_base + skip;
 	r->data[0].iov_len -= skip;
-	r->data[count - 1].iov_len -= iov_size(r->data, count) - len;
+	r->data[count - 1].iov_len -= iov_bytes(r->data, count) - len;
 	return 0;
 }
 

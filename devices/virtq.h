@@ -9,6 +9,7 @@
 #ifndef DEVICES_VIRTQ_H
 #define DEVICES_VIRTQ_H
 
+#include "vmm/iov.h"
 #include "vmm/mem.h"
 #include "vmm/state.h"
 #include "vmm/util.h"
@@ -92,12 +93,5 @@ void virtq_set_broken(struct virtq *q, const char *fmt, ...) PRINTF(2, 3);
 /* Quiesced: nothing in flight but held chains. Size, addresses, indices, held heads. */
 void virtq_save(struct virtq *q, struct state_out *o);
 int virtq_load(struct virtq *q, struct state_in *in);
-
-/* Copy between a chain's iov and a buffer at an offset; returns bytes copied. */
-size_t iov_to_buf(const struct iovec *iov, int n, size_t off, void *buf, size_t len);
-size_t iov_from_buf(const struct iovec *iov, int n, size_t off, const void *buf, size_t len);
-size_t iov_size(const struct iovec *iov, int n);
-/* Drops the first `skip` bytes of a list in place; returns the entries left, *iov moved on. */
-int iov_skip(struct iovec **iov, int n, size_t skip);
 
 #endif

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "disk/front.h"
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "vmm/log.h"
 
 /* --- entering and leaving, draining --- */

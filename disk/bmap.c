@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "disk/bmap.h"
-#include "disk/iov.h"
+#include "vmm/iov.h"
 
 /* Blocks a worker has taken from the end of the file and not yet entered into the table. */
 struct bmap_alloc {

@@ -19,7 +19,7 @@
 #include <unistd.h>
 
 #include "disk/formats.h"
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "disk/lock.h"
 #include "vmm/log.h"
 

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 
 #include "disk/formats.h"
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "vmm/log.h"
 
 enum { PROBE_BYTES = 4096, ZERO_PIECE = 1 << 20, CHAIN_MAX = 4096 };

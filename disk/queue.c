@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "disk/front.h"
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "disk/pool.h"
 #include "disk/uring.h"
 #include "vmm/log.h"

@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "disk/formats.h"
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "vmm/log.h"
 
 enum { HEAD = 4096 };		/* what probing looks at */

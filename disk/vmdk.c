@@ -9,7 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "disk/vmdk.h"
 #include "vmm/log.h"
 

@@ -8,7 +8,7 @@
 #include <libdeflate.h>
 #include <stdlib.h>
 
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "disk/vmdk.h"
 
 #define STREAM_LEVEL 5			/* of libdeflate: smaller than zlib's 6, several times faster */

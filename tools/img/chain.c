@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "tools/img/img.h"
 
 #define STEP (1 * MiB)

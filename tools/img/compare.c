@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "tools/img/img.h"
 
 #define STEP (2 * MiB)

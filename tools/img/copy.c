@@ -12,7 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "disk/iov.h"
+#include "vmm/iov.h"
 #include "tools/img/img.h"
 
 #define PIECE (512 * KiB)		/* small enough to stay in a processor's cache between read and write */

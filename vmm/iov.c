@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* iov.c: pieces of scatter lists. Any thread. */
-#include "disk/iov.h"
+#include "vmm/iov.h"
 
 uint64_t iov_bytes(const struct iovec *iov, int niov)
 {
@@ -32,8 +32,10 @@ int iov_slice(struct iovec *dst, const struct iovec *src, int niov, uint64_t off
 }
 
 enum iov_move { TO_BUF, FROM_BUF, ZERO };
-static void iov_move(const struct iovec *iov, int niov, uint64_t off, char *buf, uint64_t len, enum iov_move how)
+static size_t iov_move(const struct iovec *iov, int niov, uint64_t off, char *buf, uint64_t len, enum iov_move how)
 {
+	size_t done = 0;
+
 	for (int i = 0; i < niov && len; i++) {
 		uint64_t n;
 		char *p;
@@ -50,18 +52,20 @@ static void iov_move(const struct iovec *iov, int niov, uint64_t off, char *buf,
 			memcpy(how == TO_BUF ? buf : p, how == TO_BUF ? p : buf, n);
 		buf += how == ZERO ? 0 : n;
 		len -= n;
+		done += n;
 		off = 0;
 	}
+	return done;
 }
 
-void iov_to_buf(const struct iovec *iov, int niov, uint64_t off, void *buf, uint64_t len)
+size_t iov_to_buf(const struct iovec *iov, int niov, uint64_t off, void *buf, uint64_t len)
 {
-	iov_move(iov, niov, off, buf, len, TO_BUF);
+	return iov_move(iov, niov, off, buf, len, TO_BUF);
 }
 
-void iov_from_buf(const struct iovec *iov, int niov, uint64_t off, const void *buf, uint64_t len)
+size_t iov_from_buf(const struct iovec *iov, int niov, uint64_t off, const void *buf, uint64_t len)
 {
-	iov_move(iov, niov, off, (char *)buf, len, FROM_BUF);
+	return iov_move(iov, niov, off, (char *)buf, len, FROM_BUF);
 }
 
 void iov_zero(const struct iovec *iov, int niov, uint64_t off, uint64_t len)
