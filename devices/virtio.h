@@ -161,5 +161,11 @@ struct virtio_dev *virtio_balloon_new(const char *id, struct loop *loop, struct 
 /* Target size of guest RAM in bytes / what the guest has now. */
 void virtio_balloon_set(struct virtio_dev *v, uint64_t ram_bytes);
 uint64_t virtio_balloon_actual(struct virtio_dev *v);
+/* The guest followed (BALLOON_CHANGE). */
+void virtio_balloon_on_change(struct virtio_dev *v, void (*fn)(void *ctx, uint64_t actual), void *ctx);
+/* The guest's statistics every so many seconds (0: no more); the last ones by VIRTIO_BALLOON_S_ tag and when (0: never). */
+#define VIRTIO_BALLOON_STATS 10
+void virtio_balloon_set_stats(struct virtio_dev *v, unsigned seconds);
+int64_t virtio_balloon_stats(struct virtio_dev *v, uint64_t stats[VIRTIO_BALLOON_STATS]);
 
 #endif

@@ -98,6 +98,8 @@ int mem_iov(struct mem *m, uint64_t gpa, uint64_t len, bool for_write, struct io
  * data is there and BEFORE the used index or interrupt tells the guest.
  */
 void mem_iov_done(struct mem *m, const struct iovec *iov, int niov, uint64_t written);
+/* Whole pages of a pinned list hold nothing the guest needs (free page reporting): the host gets them back. */
+void mem_iov_discard(struct mem *m, const struct iovec *iov, int niov);
 
 /* --- dirty pages: one collector, one bitmap for each consumer --- */
 struct dirty_client;
