@@ -46,8 +46,16 @@ typedef int net_user_open_fn(struct net *n, struct net_spec *s, struct err *err)
 
 /* The backend's descriptor of queue q is another one now. On the queue's loop. */
 void net_fd_changed(struct net *n, unsigned q);
+/* Watch for room on queue q and call ops->flush then. */
+void net_want_room(struct net *n, unsigned q);
 /* The host's side is gone for good: says so once, takes the link down. */
 void net_broken(struct net *n, unsigned q, const char *why);
+
+/* --- dgram.c: sockets that keep packets apart. ops->send and recv on fd; to NULL: connected --- */
+struct sockaddr_in;
+ssize_t dgram_send(int fd, const struct sockaddr_in *to, const struct iovec *iov, int niov);
+/* from: filled in when not NULL. -EPIPE when the other side closed. */
+ssize_t dgram_recv(int fd, struct sockaddr_in *from, const struct iovec *iov, int niov);
 
 /* --- offload.c: what the host's TAP does, for backends that take plain frames --- */
 struct net_gso {
@@ -56,7 +64,7 @@ struct net_gso {
 	struct virtio_net_hdr hdr;
 	uint32_t net_off, l4_off, payload_off, next;	/* offsets; next payload byte to send */
 	uint32_t segment;		/* number of the next one */
-	bool v6, tcp;
+	bool v6, tcp, jumbo;
 	uint8_t head[256];		/* headers of the segment being sent */
 };
 /* The frame g->frame/len with g->hdr: 0 when it makes sense; -EINVAL when the guest's header does not. */

@@ -21,7 +21,9 @@ struct net_queue {
 	struct loop *loop;
 	struct loop_fd *watch;
 	int fd;				/* what watch is on */
-	bool want_read, want_write, broken;
+	bool want_read, want_write;	/* the NIC */
+	bool want_flush;		/* the backend, or segments of ours, wait for room */
+	bool broken;
 	unsigned errors;
 	struct net_gso *gso;		/* segments of a packet not all sent yet; made at the first need */
 	bool gso_pending;
@@ -39,21 +41,36 @@ static void count(uint64_t *counter, uint64_t by)
 
 static int gso_flush(struct net_queue *q);
 
+static void queue_watch(struct net_queue *q);
+
+static void queue_room(struct net_queue *q)
+{
+	struct net *n = q->net;
+	bool tell = q->want_write;
+
+	if (q->want_flush) {
+		if (n->ops->flush && n->ops->flush(n, q->index) == -EAGAIN)
+			return;
+		if (q->gso_pending && gso_flush(q) == -EAGAIN)
+			return;
+	}
+	q->want_flush = q->want_write = false;
+	queue_watch(q);
+	if (tell && n->writable)
+		n->writable(n->ctx, q->index);
+}
+
 static void queue_event(void *ctx, uint32_t events)
 {
 	struct net_queue *q = ctx;
 	struct net *n = q->net;
 
-	if (events & EPOLLOUT && q->want_write) {
-		if (!q->gso_pending || gso_flush(q) != -EAGAIN) {
-			q->want_write = false;
-			net_poll(n, q->index, q->want_read, false);
-			if (n->writable)
-				n->writable(n->ctx, q->index);
-		}
-	}
+	if (events & EPOLLOUT && (q->want_write || q->want_flush))
+		queue_room(q);
 	if (events & EPOLLIN && q->want_read && n->readable)
 		n->readable(n->ctx, q->index);
+	else if (events & (EPOLLERR | EPOLLHUP) && !(events & EPOLLIN) && n->ops->hangup)
+		n->ops->hangup(n, q->index);
 	else if (events & (EPOLLERR | EPOLLHUP) && !(events & EPOLLIN))
 		net_broken(n, q->index, "its host side was removed");
 }
@@ -66,7 +83,7 @@ static void queue_watch(struct net_queue *q)
 
 	if (q->want_read && n->link_up)
 		events |= EPOLLIN;
-	if (q->want_write)
+	if (q->want_write || q->want_flush)
 		events |= EPOLLOUT;
 	if (q->watch && (fd != q->fd || !events)) {
 		/* Nothing wanted: no watch at all, for epoll would go on reporting a hang-up. */
@@ -86,12 +103,17 @@ void net_poll(struct net *n, unsigned q, bool read, bool write)
 {
 	struct net_queue *nq = &n->queues[q];
 
-	write |= nq->gso_pending;
 	if (nq->want_read == read && nq->want_write == write && nq->watch)
 		return;
 	nq->want_read = read;
 	nq->want_write = write;
 	queue_watch(nq);
+}
+
+void net_want_room(struct net *n, unsigned q)
+{
+	n->queues[q].want_flush = true;
+	queue_watch(&n->queues[q]);
 }
 
 void net_fd_changed(struct net *n, unsigned q)
@@ -158,7 +180,7 @@ void net_attach(struct net *n, struct loop *loop, void (*readable)(void *, unsig
 	for (unsigned q = 0; q < n->max_queues; q++) {
 		struct net_queue *nq = &n->queues[q];
 
-		nq->want_read = nq->want_write = nq->gso_pending = false;
+		nq->want_read = nq->want_write = nq->want_flush = nq->gso_pending = false;
 		queue_watch(nq);
 		nq->loop = loop;
 	}
@@ -289,13 +311,14 @@ static ssize_t send_software(struct net_queue *q, const struct virtio_net_hdr *h
 	int ret;
 
 	g->hdr = *hdr;
+	g->jumbo = q->net->jumbo;
 	g->len = iov_gather(g->frame, len, iov, niov);
 	ret = gso_begin(g);
 	if (ret < 0)
 		return ret;
 	/* The packet is ours now: segments that find no room go out at the next writable event. */
 	if (gso_flush(q) == -EAGAIN)
-		net_poll(q->net, q->index, q->want_read, true);
+		net_want_room(q->net, q->index);
 	return len;
 }
 
@@ -409,6 +432,8 @@ static int backend_open(struct net *n, struct net_spec *s, struct err *err)
 
 	if (!strcmp(s->kind, "tap") || !strcmp(s->kind, "bridge"))
 		return tap_open(n, s, err);
+	if (!strcmp(s->kind, "socket"))
+		return socket_open(n, s, err);
 	if (!strcmp(s->kind, "user")) {
 		user = (net_user_open_fn *)module_symbol("net-user", "net_user_open", err);
 		return user ? user(n, s, err) : -ENOENT;

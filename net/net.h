@@ -34,6 +34,10 @@ struct net_ops {
 	ssize_t (*recv)(struct net *n, unsigned q, const struct iovec *iov, int niov);
 	/* The descriptor whose readiness means packets or room; -1: none now. net_fd_changed() tells of another one. */
 	int (*poll_fd)(struct net *n, unsigned q);
+	/* Room again: send what was kept of an accepted packet. 0 or -EAGAIN. Optional, with net_want_room(). */
+	int (*flush)(struct net *n, unsigned q);
+	/* The descriptor hung up. Optional: without it that is the backend's end. */
+	void (*hangup)(struct net *n, unsigned q);
 	/* Only with vnet_hdr: bits of NET_ that the guest accepts, header length of both sides. 0 or -errno. */
 	int (*set_offload)(struct net *n, unsigned bits, unsigned hdr_len);
 	/* Queue pairs in use (multi-queue TAP). 0 or -errno. Optional. */
@@ -55,6 +59,7 @@ struct net {
 	void *priv;			/* the backend's */
 	unsigned offload;		/* NET_ bits a NIC may use when it sends; offer the guest no more */
 	bool vnet_hdr;			/* the backend takes and gives headers itself: receive offload is possible */
+	bool jumbo;			/* takes plain frames of up to 64 KiB: TCP need not be cut, only summed */
 	unsigned max_queues;		/* queue pairs */
 	bool link_up;
 	/* The NIC: told when packets wait (recv until -EAGAIN) or there is room again. On the queue's loop. */

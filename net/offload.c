@@ -119,7 +119,7 @@ int gso_begin(struct net_gso *g)
 
 static uint32_t segment_len(const struct net_gso *g)
 {
-	return MIN(g->len - g->next, (uint32_t)g->hdr.gso_size);
+	return g->jumbo ? g->len - g->next : MIN(g->len - g->next, (uint32_t)g->hdr.gso_size);
 }
 
 bool gso_segment(struct net_gso *g, struct iovec iov[2])

@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * socket.c: frames to another VM's socket. Stream sockets (listen=, connect=) put a 32-bit big-endian length before each
+ * frame; udp= and mcast= carry one frame a datagram. Both are what QEMU's -net socket speaks, so the two can talk.
+ * One queue; everything here runs on its loop.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "net/backend.h"
+#include "vmm/log.h"
+
+#define SOCKET_KNOWN "listen=[HOST]:PORT or unix:PATH, connect=HOST:PORT or unix:PATH, mcast=ADDR:PORT, udp=HOST:PORT, localaddr=, fd="
+
+struct sock {
+	int fd;				/* the connection, or the datagram socket; -1: none yet */
+	int listen_fd;			/* -1: this side connected */
+	char *what;			/* "listen=:1234" */
+	/* stream: the frame being received, and what the peer has not taken of the last one sent */
+	uint8_t rx_head[4], *rx, *tx;
+	uint32_t rx_have, rx_len;	/* of header and frame together */
+	uint32_t tx_at, tx_len;
+	/* datagram */
+	bool filter;			/* multicast: leave out what we sent */
+	int send_fd;
+	struct sockaddr_in to, self;
+};
+
+/* --- stream --- */
+
+static void stream_hangup(struct net *n, unsigned q)
+{
+	struct sock *s = n->priv;
+
+	if (s->fd < 0)
+		return;
+	if (s->listen_fd < 0) {
+		net_broken(n, 0, "the peer closed the connection");
+		return;
+	}
+	log_info("%s: the peer closed the connection; waiting for another on %s", n->id, s->what);
+	close(s->fd);
+	s->fd = -1;
+	s->rx_have = s->tx_len = 0;
+	net_fd_changed(n, 0);
+}
+
+static void stream_accept(struct net *n)
+{
+	struct sock *s = n->priv;
+	int on = 1;
+
+	s->fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (s->fd < 0)
+		return;
+	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));	/* fails on a unix socket, which needs none */
+	log_info("%s: a peer connected to %s", n->id, s->what);
+	net_fd_changed(n, 0);
+}
+
+static int stream_flush(struct net *n, unsigned q)
+{
+	struct sock *s = n->priv;
+
+	while (s->tx_len && s->fd >= 0) {
+		ssize_t len = send(s->fd, s->tx + s->tx_at, s->tx_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (len < 0 && errno == EINTR)
+			continue;
+		if (len < 0 && errno == EAGAIN)
+			return -EAGAIN;
+		if (len < 0) {
+			s->tx_len = 0;
+			stream_hangup(n, 0);
+			return 0;
+		}
+		s->tx_at += len;
+		s->tx_len -= len;
+	}
+	return 0;
+}
+
+static ssize_t stream_send(struct net *n, unsigned q, const struct iovec *iov, int niov)
+{
+	struct sock *s = n->priv;
+	struct iovec with[niov + 1];
+	struct msghdr msg = { .msg_iov = with, .msg_iovlen = niov + 1 };
+	uint8_t head[4];
+	size_t total = 0;
+	ssize_t len;
+
+	if (s->fd < 0)
+		return -ENOTCONN;
+	if (s->tx_len && stream_flush(n, q) == -EAGAIN)
+		return -EAGAIN;
+	for (int i = 0; i < niov; i++)
+		total += iov[i].iov_len;
+	if (total > NET_MAX_FRAME)
+		return -EMSGSIZE;
+	st_be32(head, total);
+	with[0] = (struct iovec){ head, sizeof(head) };
+	memcpy(with + 1, iov, niov * sizeof(*iov));
+	do
+		len = sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+	while (len < 0 && errno == EINTR);
+	if (len < 0 && errno == EAGAIN)
+		return -EAGAIN;
+	if (len < 0) {
+		int e = errno;
+
+		stream_hangup(n, q);
+		return -e;
+	}
+	if ((size_t)len < total + sizeof(head)) {
+		/* The stream must not lose its frame boundaries: the rest waits for room. */
+		s->tx_at = s->tx_len = 0;
+		for (int i = 0; i <= niov; i++) {
+			size_t cut = MIN((size_t)len, with[i].iov_len);
+
+			memcpy(s->tx + s->tx_len, (char *)with[i].iov_base + cut, with[i].iov_len - cut);
+			s->tx_len += with[i].iov_len - cut;
+			len -= cut;
+		}
+		net_want_room(n, q);
+	}
+	return total;
+}
+
+/* Reads up to `want` bytes of header and frame together: 1 when they are there, else -errno. */
+static int stream_fill(struct net *n, uint8_t *buf, uint32_t base, uint32_t want)
+{
+	struct sock *s = n->priv;
+
+	while (s->rx_have < base + want) {
+		ssize_t len = recv(s->fd, buf + (s->rx_have - base), base + want - s->rx_have, MSG_DONTWAIT);
+
+		if (len < 0 && errno == EINTR)
+			continue;
+		if (len < 0 && errno == EAGAIN)
+			return -EAGAIN;
+		if (len <= 0) {
+			stream_hangup(n, 0);
+			return -EAGAIN;
+		}
+		s->rx_have += len;
+	}
+	return 1;
+}
+
+/* Never holds a whole frame back, so that the socket's readiness always tells the truth. */
+static ssize_t stream_recv(struct net *n, unsigned q, const struct iovec *iov, int niov)
+{
+	struct sock *s = n->priv;
+	uint32_t done = 0;
+	int ret;
+
+	if (s->fd < 0) {
+		if (s->listen_fd >= 0)
+			stream_accept(n);
+		return -EAGAIN;
+	}
+	ret = stream_fill(n, s->rx_head, 0, sizeof(s->rx_head));
+	if (ret < 0)
+		return ret;
+	s->rx_len = ld_be32(s->rx_head);
+	if (!s->rx_len || s->rx_len > NET_MAX_FRAME) {
+		log_guest("%s: the peer sent a frame of %u bytes; this is no network socket, closing it", n->id, s->rx_len);
+		stream_hangup(n, q);
+		return -EAGAIN;
+	}
+	ret = stream_fill(n, s->rx, sizeof(s->rx_head), s->rx_len);
+	if (ret < 0)
+		return ret;
+	s->rx_have = 0;
+	for (int i = 0; i < niov && done < s->rx_len; i++) {
+		size_t k = MIN(s->rx_len - done, iov[i].iov_len);
+
+		memcpy(iov[i].iov_base, s->rx + done, k);
+		done += k;
+	}
+	return done < s->rx_len ? -EMSGSIZE : (ssize_t)done;
+}
+
+/* --- datagrams --- */
+
+static ssize_t packet_send(struct net *n, unsigned q, const struct iovec *iov, int niov)
+{
+	struct sock *s = n->priv;
+
+	return dgram_send(s->send_fd >= 0 ? s->send_fd : s->fd, s->to.sin_port ? &s->to : NULL, iov, niov);
+}
+
+static ssize_t packet_recv(struct net *n, unsigned q, const struct iovec *iov, int niov)
+{
+	struct sock *s = n->priv;
+	struct sockaddr_in from = { 0 };
+	ssize_t len;
+
+	/* Multicast comes back to its sender; the guest must not hear itself. */
+	do
+		len = dgram_recv(s->fd, s->filter ? &from : NULL, iov, niov);
+	while (s->filter && (len >= 0 || len == -EMSGSIZE) && from.sin_port == s->self.sin_port &&
+	       from.sin_addr.s_addr == s->self.sin_addr.s_addr);
+	return len;
+}
+
+/* --- both --- */
+
+static int sock_poll_fd(struct net *n, unsigned q)
+{
+	struct sock *s = n->priv;
+
+	return s->fd >= 0 ? s->fd : s->listen_fd;
+}
+
+static void sock_info(struct net *n, char *buf, size_t len)
+{
+	struct sock *s = n->priv;
+
+	snprintf(buf, len, "%s%s", s->what, s->fd < 0 ? ",waiting" : "");
+}
+
+static void sock_close(struct net *n)
+{
+	struct sock *s = n->priv;
+
+	if (s->fd >= 0)
+		close(s->fd);
+	if (s->listen_fd >= 0) {
+		if (!strncmp(s->what, "listen=unix:", 12))
+			unlink(s->what + 12);
+		close(s->listen_fd);
+	}
+	if (s->send_fd >= 0)
+		close(s->send_fd);
+	free(s->what);
+	free(s->rx);
+	free(s->tx);
+	free(s);
+}
+
+static const struct net_ops stream_ops = {
+	.kind = "socket",
+	.send = stream_send,
+	.recv = stream_recv,
+	.poll_fd = sock_poll_fd,
+	.flush = stream_flush,
+	.hangup = stream_hangup,
+	.info = sock_info,
+	.close = sock_close,
+};
+static const struct net_ops packet_ops = {
+	.kind = "socket",
+	.send = packet_send,
+	.recv = packet_recv,
+	.poll_fd = sock_poll_fd,
+	.info = sock_info,
+	.close = sock_close,
+};
+
+/* "HOST:PORT" to an IPv4 address. Runs before the guest: a name may be looked up. */
+static int lookup(const char *text, const char *option, struct sockaddr_in *sa, struct err *err)
+{
+	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_DGRAM }, *list;
+	char *host = xstrdup(text), *colon = strrchr(host, ':');
+	uint64_t port = 0;
+	int ret = 0;
+
+	memset(sa, 0, sizeof(*sa));
+	sa->sin_family = AF_INET;
+	if (colon)
+		*colon = 0;
+	if (colon && parse_u64(colon + 1, 65535, &port) < 0)
+		ret = err_set(err, EINVAL, "%s=%s: no port number after the colon", option, text);
+	sa->sin_port = htons(port);
+	if (ret == 0 && *host) {
+		int gai = getaddrinfo(host, NULL, &hints, &list);
+
+		if (gai) {
+			ret = err_set(err, EHOSTUNREACH, "%s=%s: %s", option, text, gai_strerror(gai));
+		} else {
+			sa->sin_addr = ((struct sockaddr_in *)list->ai_addr)->sin_addr;
+			freeaddrinfo(list);
+		}
+	}
+	free(host);
+	return ret;
+}
+
+static int udp_open(struct sock *s, const char *udp, const char *local, struct err *err)
+{
+	struct sockaddr_in sa;
+	int ret;
+
+	ret = lookup(udp, "udp", &s->to, err);
+	if (ret == 0 && !s->to.sin_port)
+		ret = err_set(err, EINVAL, "udp=%s: expected HOST:PORT", udp);
+	if (ret == 0 && !local)
+		ret = err_set(err, EINVAL, "udp= needs localaddr=[HOST]:PORT, where this side receives");
+	if (ret == 0)
+		ret = lookup(local, "localaddr", &sa, err);
+	if (ret < 0)
+		return ret;
+	s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		return err_set(err, errno, "localaddr=%s: %s", local, strerror(errno));
+	return 0;
+}
+
+static int mcast_open(struct sock *s, const char *mcast, const char *local, struct err *err)
+{
+	struct sockaddr_in from = { .sin_family = AF_INET };
+	struct ip_mreqn group = { 0 };
+	socklen_t len = sizeof(s->self);
+	int ret, on = 1;
+
+	ret = lookup(mcast, "mcast", &s->to, err);
+	if (ret == 0 && (!s->to.sin_port || !IN_MULTICAST(ntohl(s->to.sin_addr.s_addr))))
+		ret = err_set(err, EINVAL, "mcast=%s: expected a multicast address and a port, as 230.0.0.1:1234", mcast);
+	if (ret == 0 && local)
+		ret = lookup(local, "localaddr", &from, err);
+	if (ret < 0)
+		return ret;
+	group.imr_multiaddr = s->to.sin_addr;
+	group.imr_address = from.sin_addr;
+	s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	s->send_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (s->fd < 0 || s->send_fd < 0)
+		return err_set(err, errno, "socket: %s", strerror(errno));
+	if (setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+	    bind(s->fd, (struct sockaddr *)&s->to, sizeof(s->to)) < 0 ||
+	    setsockopt(s->fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
+		return err_set(err, errno, "mcast=%s: cannot join the group: %s (is there a route to it? localaddr= names the "
+			       "interface's address)", mcast, strerror(errno));
+	/* A socket of its own for sending, connected: its address tells our frames from the others'. */
+	from.sin_port = 0;
+	if ((from.sin_addr.s_addr &&
+	     setsockopt(s->send_fd, IPPROTO_IP, IP_MULTICAST_IF, &group, sizeof(group)) < 0) ||
+	    setsockopt(s->send_fd, IPPROTO_IP, IP_MULTICAST_LOOP, &on, sizeof(on)) < 0 ||
+	    (from.sin_addr.s_addr && bind(s->send_fd, (struct sockaddr *)&from, sizeof(from)) < 0) ||
+	    connect(s->send_fd, (struct sockaddr *)&s->to, sizeof(s->to)) < 0 ||
+	    getsockname(s->send_fd, (struct sockaddr *)&s->self, &len) < 0)
+		return err_set(err, errno, "mcast=%s: %s", mcast, strerror(errno));
+	s->to.sin_port = 0;		/* connected */
+	s->filter = true;
+	return 0;
+}
+
+static int fd_open(struct net *n, struct sock *s, const char *text, struct err *err)
+{
+	socklen_t len = sizeof(int);
+	uint64_t fd;
+	int type;
+
+	if (parse_u64(text, INT32_MAX, &fd) < 0)
+		return err_set(err, EINVAL, "fd=%s: no descriptor number", text);
+	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
+		return err_set(err, errno, "descriptor %s is no socket: %s", text, strerror(errno));
+	s->fd = fd;
+	n->ops = type == SOCK_STREAM ? &stream_ops : &packet_ops;
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
+		return err_set(err, errno, "descriptor %s: %s", text, strerror(errno));
+	return 0;
+}
+
+/* A bare "HOST:PORT" means TCP. */
+static char *with_scheme(const char *address)
+{
+	return xasprintf("%s%s", strncmp(address, "unix:", 5) && strncmp(address, "tcp:", 4) ? "tcp:" : "", address);
+}
+
+static int stream_open(struct net *n, struct sock *s, const char *listen_on, const char *peer, struct err *err)
+{
+	char *address = with_scheme(listen_on ? listen_on : peer);
+	const struct host *h = n->host;
+	int on = 1, fd;
+
+	fd = listen_on ? h->ops->listen(h->ctx, address, err) : h->ops->connect(h->ctx, address, err);
+	if (fd >= 0 && listen_on) {
+		s->listen_fd = fd;
+	} else if (fd >= 0) {
+		s->fd = fd;
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+		fd = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_set(err, errno, "%s: %s", address, strerror(errno)) : 0;
+	}
+	free(address);
+	return MIN(fd, 0);
+}
+
+int socket_open(struct net *n, struct net_spec *spec, struct err *err)
+{
+	static const char *const keys[] = { "listen", "connect", "mcast", "udp", "fd" };
+	struct sock *s = xcalloc(1, sizeof(*s));
+	const char *v[ARRAY_SIZE(keys)], *local = net_spec_get(spec, "localaddr");
+	unsigned given = 0, which = 0;
+	int ret;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(keys); i++) {
+		v[i] = net_spec_get(spec, keys[i]);
+		if (v[i]) {
+			given++;
+			which = i;
+		}
+	}
+	s->fd = s->listen_fd = s->send_fd = -1;
+	n->priv = s;
+	n->ops = which < 2 ? &stream_ops : &packet_ops;
+	ret = net_spec_check(spec, SOCKET_KNOWN, err);
+	if (ret == 0 && given != 1)
+		ret = err_set(err, EINVAL, "give exactly one of listen=, connect=, mcast=, udp= and fd=");
+	if (ret == 0 && local && which < 2)
+		ret = err_set(err, EINVAL, "localaddr= goes with udp= and mcast=");
+	s->what = given ? xasprintf("%s=%s", keys[which], v[which]) : xstrdup("");
+	if (ret == 0 && which < 2)
+		ret = stream_open(n, s, v[0], v[1], err);
+	else if (ret == 0 && which == 2)
+		ret = mcast_open(s, v[2], local, err);
+	else if (ret == 0 && which == 3)
+		ret = udp_open(s, v[3], local, err);
+	else if (ret == 0)
+		ret = fd_open(n, s, v[4], err);
+	if (ret < 0) {
+		sock_close(n);
+		return ret;
+	}
+	n->jumbo = n->ops == &stream_ops;
+	if (n->jumbo) {
+		s->rx = xcalloc(1, NET_MAX_FRAME);
+		s->tx = xcalloc(1, NET_MAX_FRAME + 4);
+	}
+	return 0;
+}
