@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* main.c: the program: options, signals, daemon, one machine, exit status. Main thread. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "vmm/log.h"
+#include "vmm/machine.h"
+
+#define POWERDOWN_SECONDS 10
+
+/* --- signals: one descriptor in the main loop --- */
+
+static void force_end(void *ctx)
+{
+	struct machine *m = ctx;
+
+	log_warn("the guest did not power off within %d s: ending it", POWERDOWN_SECONDS);
+	vm_request(m->vm, VM_END_SIGNAL, 0);
+}
+
+static void on_signal(void *ctx, uint32_t events)
+{
+	struct { struct machine *m; int fd; } *s = ctx;
+	struct signalfd_siginfo info;
+
+	if (read(s->fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	if (info.ssi_signo == SIGHUP) {
+		log_reopen();
+	} else if (s->m->powering_down || vm_pause_reasons(s->m->vm)) {
+		vm_request(s->m->vm, VM_END_SIGNAL, 0);
+	} else {
+		s->m->powering_down = true;
+		machine_powerdown(s->m);
+		loop_timer_set(&s->m->powerdown_timer, now_ns() + POWERDOWN_SECONDS * NS_PER_SEC);
+	}
+}
+
+static void block_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
+	pthread_sigmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* --- Ctrl-A keys of the terminal --- */
+
+static bool on_escape(void *ctx, char key)
+{
+	struct machine *m = ctx;
+
+	if (key != 'x')
+		return false;
+	vm_request(m->vm, VM_END_QUIT, 0);
+	return true;
+}
+
+/* --- daemon: the parent waits until the machine runs or says why it does not --- */
+
+static int daemon_pipe = -1;
+
+static int daemonize(void)
+{
+	int fds[2], status = 0;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+		log_error("-daemonize: %s", strerror(errno));
+		return -1;
+	}
+	if (pid > 0) {
+		char ready;
+
+		close(fds[1]);
+		/* The child writes one byte when the machine runs; end of file means that it ended and said why. */
+		status = read(fds[0], &ready, 1) == 1 ? 0 : STATUS_ERROR;
+		_exit(status);
+	}
+	close(fds[0]);
+	daemon_pipe = fds[1];
+	setsid();
+	return 0;
+}
+
+static void daemon_ready(const char *logfile)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	if (daemon_pipe < 0)
+		return;
+	if (null >= 0) {
+		dup2(null, 0);
+		dup2(null, 1);
+		if (!logfile)
+			dup2(null, 2);
+		close(null);
+	}
+	if (chdir("/") < 0)
+		log_warn("chdir /: %s", strerror(errno));
+	if (write(daemon_pipe, "r", 1) != 1)
+		log_warn("-daemonize: the parent is gone");
+	close(daemon_pipe);
+}
+
+static int write_pidfile(const char *path, struct err *err)
+{
+	char text[32];
+	int fd, ret, n = snprintf(text, sizeof(text), "%d\n", getpid());
+
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_set(err, errno, "-pidfile %s: %s", path, strerror(errno));
+	ret = write_full(fd, text, n);
+	close(fd);
+	return ret < 0 ? err_set(err, -ret, "-pidfile %s: %s", path, strerror(-ret)) : 0;
+}
+
+/* --- one machine --- */
+
+static int run(struct machine *m, struct config *c, struct err *err)
+{
+	struct { struct machine *m; int fd; } signals = { m, -1 };
+	struct loop_fd *watch;
+	sigset_t set;
+	int status;
+
+	block_signals(&set);
+	if (machine_init(m, c, err) < 0)
+		return STATUS_ERROR;
+	if (c->pidfile && write_pidfile(c->pidfile, err) < 0)
+		return STATUS_ERROR;
+	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	watch = loop_fd_add(m->loop, signals.fd, EPOLLIN, on_signal, &signals);
+	loop_timer_init(&m->powerdown_timer, m->loop, NULL, force_end, m);
+	if (m->stdio)
+		chardev_on_escape(m->stdio, on_escape, m);
+	if (c->daemonize)
+		daemon_ready(c->logfile);
+	status = machine_run(m, err);
+	loop_timer_cancel(&m->powerdown_timer);
+	loop_fd_del(watch);
+	close(signals.fd);
+	if (c->pidfile)
+		unlink(c->pidfile);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	static struct config config;
+	static struct machine machine;
+	struct err err = { "" };
+	int status;
+
+	log_set_name(argv[0]);
+	config_init(&config);
+	status = options_parse(&config, argc, argv, &err);
+	if (status > 0)
+		return 0;
+	if (status == 0)
+		status = config_finish(&config, &err);
+	if (status == 0 && config.trace)
+		status = trace_setup(config.trace, &err);
+	if (status == 0 && config.logfile && (status = log_set_file(config.logfile)) < 0)
+		err_set(&err, -status, "-D %s: %s", config.logfile, strerror(-status));
+	if (status < 0) {
+		log_error("%s", err.msg);
+		return STATUS_ERROR;
+	}
+	if (config.unsupported)
+		log_warn("%s: not emulated; the machine starts without", config.unsupported);
+	if (config.name)
+		prctl(PR_SET_NAME, config.name);
+	if (config.daemonize && daemonize() < 0)
+		return STATUS_ERROR;
+	status = run(&machine, &config, &err);
+	machine_exit(&machine);
+	if (err.msg[0])
+		log_error("%s", err.msg);
+	config_free(&config);
+	return status;
+}
