@@ -4,8 +4,11 @@
 #include <fcntl.h>
 #include <libdeflate.h>
 #include <stdlib.h>
+#include <sys/random.h>
 
+#include "disk/bmap.h"
 #include "disk/fmt.h"
+#include "vmm/log.h"
 
 int opt_get_prealloc(const char *const *opts, bool metadata, enum prealloc *v, struct err *err)
 {
@@ -44,6 +47,40 @@ int fmt_file_preallocate(struct node *file, uint64_t off, uint64_t len, enum pre
 	if (ret < 0)
 		err_set(err, -ret, "Could not preallocate '%s': %s", file->filename, strerror(-ret));
 	return ret;
+}
+
+void fmt_extent_flat(struct extent *e, bool flat)
+{
+	struct extent below;
+
+	if (!(e->flags & EXT_ALLOCATED))
+		e->flags |= EXT_ZERO | EXT_ALLOCATED;
+	if (flat && e->flags & EXT_OFFSET && node_extent(e->file, e->file_off, e->len, &below) == 0) {
+		e->len = MIN(e->len, below.len);
+		e->flags |= below.flags & EXT_ZERO;
+	}
+}
+
+void fmt_close_map(struct node *n, struct bmap *m)
+{
+	if (n->flags & BLK_RDWR && !n->inactive) {
+		int ret = bmap_flush(m);
+
+		if (ret < 0)
+			log_error("%s: could not write its tables: %s", n->filename, strerror(-ret));
+	}
+	bmap_destroy(m);
+}
+
+void fmt_uuid(uint8_t uuid[16])
+{
+	if (getrandom(uuid, 16, 0) != 16) {
+		int64_t t = now_ns();
+
+		memcpy(uuid, &t, sizeof(t));
+	}
+	uuid[6] = (uuid[6] & 0x0f) | 0x40;
+	uuid[8] = (uuid[8] & 0x3f) | 0x80;
 }
 
 int fmt_inflate(int kind, const void *in, size_t in_len, void *out, size_t out_len)

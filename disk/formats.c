@@ -4,6 +4,8 @@
 
 const struct node_ops *const node_formats[] = {
 	&vmdk_ops,
+	&vdi_ops,
+	&vpc_ops,
 	&raw_ops,		/* last: takes anything */
 	NULL,
 };

@@ -474,6 +474,7 @@ static int vmdk_extent(struct node *n, uint64_t off, uint64_t len, struct extent
 	switch (x->kind) {
 	case VMDK_FLAT:
 		*e = (struct extent){ len, EXT_DATA | EXT_ALLOCATED | EXT_OFFSET, x->file, x->file_off + off - x->start };
+		fmt_extent_flat(e, true);
 		return 0;
 	case VMDK_ZERO:
 		*e = (struct extent){ len, EXT_ZERO | EXT_ALLOCATED, NULL, 0 };
@@ -502,7 +503,6 @@ static int vmdk_info(struct node *n, struct node_info *i)
 	struct vmdk *v = n->priv;
 	json_t *list = json_array();
 
-	i->compressed = v->ext[0].compressed;
 	if (v->ext[0].map.ops)
 		i->cluster_size = v->ext[0].map.block;
 	i->specific = json_pack("{s:s, s:I, s:I}", "create-type", v->create_type, "cid", (json_int_t)v->cid, "parent-cid",

@@ -145,7 +145,7 @@ static bool map_joins(const struct map_entry *a, const struct map_entry *b)
 static int map_look(struct node *top, uint64_t off, uint64_t len, struct map_entry *m)
 {
 	struct node *n = top, *owner;
-	struct extent x, below;
+	struct extent x;
 	int ret = node_extent_chain(top, off, len, &x, &owner);
 
 	if (ret < 0)
@@ -160,15 +160,6 @@ static int map_look(struct node *top, uint64_t off, uint64_t len, struct map_ent
 	m->has_off = x.flags & EXT_OFFSET;
 	m->off = x.file_off;
 	m->file = m->has_off ? x.file : NULL;
-	/* Data in a hole of the file below reads as zeros. */
-	if (m->data && m->has_off && x.file && x.file != top->file->file &&
-	    strcmp(owner->ops->format, "raw") && node_extent(x.file, x.file_off, m->len, &below) == 0) {
-		m->len = MIN(m->len, below.len);
-		if (below.flags & EXT_ZERO && !(below.flags & EXT_EOF && x.file_off + m->len > x.file->size))
-			m->zero = true;
-		else if (below.flags & EXT_ZERO)
-			m->zero = true;
-	}
 	return 0;
 }
 
