@@ -438,6 +438,7 @@ TEST(modern_not_before_driver_ok)
 	CHECK(!vring_get(b->r, NULL));
 	vdrv_start(&b->d);
 	CHECK(vring_wait(b->r, NULL) == q);
+	free(q);
 	bench_free(b);
 }
 
@@ -524,6 +525,7 @@ TEST(multi_queue)
 		CHECK(vring_wait(&b->d.rings[i], NULL) == q[i]);
 		CHECK_EQ(*(uint8_t *)guest_ptr(b->g, q[i]->data, 1), 0x40 + i);
 		CHECK_EQ(b->g->msi[i], 1);
+		free(q[i]);
 	}
 	bench_free(b);
 }
