@@ -117,7 +117,7 @@ $(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBTEST) $(LIBBIOS) $(LIBDEV) $(LIBDISK) 
 $(BUILD)/tests/img/%: $(BUILD)/tests/img/%.o $(LIBTEST) $(LIBDISK) $(LIBNET) $(LIBBASE)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBDISK) $(LIBBASE)) $(LIBNET) $(LIBS_main) $(LIBS_test)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBTEST) $(call WHOLE,$(LIBDISK) $(LIBBASE)) $(LIBNET) $(LIBS_main) $(LIBS_test)
 $(BUILD)/tests/%.o: tests/%.c
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
