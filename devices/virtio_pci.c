@@ -307,7 +307,8 @@ static void legacy_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		vp->qsel = val;
 		break;
 	case VIRTIO_PCI_QUEUE_NOTIFY:
-		virtio_ring_bell(vp->v, val);
+		virtio_ring_bell(vp->v, val, true);
+		bells_want(vp);
 		break;
 	case VIRTIO_PCI_STATUS:
 		status_write(vp, val, true);
@@ -479,7 +480,7 @@ static void modern_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		virtio_config_store(vp->v, off - AT_DEVICE, size, val);
 		break;
 	case AT_NOTIFY:
-		virtio_ring_bell(vp->v, (off - AT_NOTIFY) / NOTIFY_MULT);
+		virtio_ring_bell(vp->v, (off - AT_NOTIFY) / NOTIFY_MULT, false);
 		break;
 	}
 }

@@ -3,21 +3,15 @@
 #include "disk/formats.h"
 
 const struct node_ops *const node_formats[] = {
+	&qcow2_ops,
 	&vmdk_ops,
 	&vdi_ops,
 	&vpc_ops,
-	&vhdx_ops,
-	&qcow1_ops,
-	&parallels_ops,
-	&cow_ops,
-	&cloop_ops,
 	&raw_ops,		/* last: takes anything */
 	NULL,
 };
 
 const struct node_ops *const node_protocols[] = {
-	&nbd_protocol,
-	&http_protocol,
 	&file_ops,		/* last: takes any name */
 	NULL,
 };

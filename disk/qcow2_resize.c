@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qcow2_resize.c: what changes the shape of an image: its size, preallocation, its backing file, emptying after a commit. The
+ * front is drained; each switch is one sector of the header (old state or new, never between).
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "disk/qcow2.h"
+#include "disk/qcow2_bitmap.h"
+#include "vmm/log.h"
+
+/* The active L1 table at a new place with room for `entries`. Drained; with the lock, which it drops for a moment. */
+int qcow2_l1_grow(struct qcow2 *q, uint64_t entries, struct err *err)
+{
+	struct qcow2_header was = q->h;
+	uint64_t host = 0, clusters = q_clusters(q, entries * 8), old_size = q->l1_size, *l1, *dirty;
+	struct table **map;
+	uint8_t *raw;
+	int ret;
+
+	if (entries <= q->l1_size)
+		return 0;
+	if (entries * 8 > QCOW2_MAX_L1_BYTES)
+		return err_set(err, EFBIG, "Image is too big for its cluster size: its L1 table would exceed %d bytes", QCOW2_MAX_L1_BYTES);
+	raw = calloc(1, clusters << q->cluster_bits);
+	l1 = calloc(entries + 1, sizeof(*l1));
+	map = calloc(entries + 1, sizeof(*map));
+	dirty = calloc(entries * 8 / 512 / 64 + 1, 8);
+	ret = raw && l1 && map && dirty ? clusters_alloc_all(q, clusters, &host) : -ENOMEM;
+	if (ret)
+		goto fail;
+	for (uint64_t i = 0; i < q->l1_size; i++)
+		st_be64(raw + i * 8, q->l1[i]);
+	ret = node_pwrite(q->n->file, raw, clusters << q->cluster_bits, host);
+	/* R1: the new table's refcounts before the header points to it. */
+	pthread_mutex_unlock(&q->lock);
+	if (!ret)
+		ret = qcow2_flush(q->n);
+	pthread_mutex_lock(&q->lock);
+	if (ret) {
+		clusters_unalloc(q, host, clusters);
+		goto fail;
+	}
+	q->h.l1_offset = host;
+	q->h.l1_size = entries;
+	ret = qcow2_header_update(q);
+	if (!ret)
+		ret = node_flush(q->n->file);
+	if (ret) {
+		q->h = was;
+		if (qcow2_header_update(q) || node_flush(q->n->file))
+			q->corrupt = true;
+		goto fail;		/* the clusters leak: the header may point to them */
+	}
+	memcpy(l1, q->l1, q->l1_size * sizeof(*l1));
+	memcpy(map, q->map, q->l1_size * sizeof(*map));
+	free(q->l1);
+	free(q->map);
+	free(q->l1_dirty);
+	q->l1 = l1;
+	q->map = map;
+	q->l1_dirty = dirty;
+	q->l1_size = entries;
+	free(raw);
+	if (old_size)
+		free_later(q, &q->frees, was.l1_offset, q_clusters(q, old_size * 8));
+	return 0;
+fail:
+	free(raw);
+	free(l1);
+	free(map);
+	free(dirty);
+	return err_set(err, -ret, "'%s': cannot enlarge its L1 table: %s", q->n->filename, strerror(-ret));
+}
+
+/* Cuts off what no cluster uses at the file's end. */
+static void trim_file(struct qcow2 *q)
+{
+	uint64_t end = q_clusters(q, q->n->file->size), v;
+
+	while (end > 1 && refcount_get(q, end - 1, &v) == 0 && v == 0)
+		end--;
+	if (q->sparse_file && end << q->cluster_bits < q->n->file->size && node_resize(q->n->file, end << q->cluster_bits, NULL) == 0)
+		q->end = end;
+}
+
+static int shrink(struct qcow2 *q, uint64_t size, struct err *err)
+{
+	struct node *n = q->n;
+	uint64_t from = ALIGN_UP(size, q->cluster_size), span = 1ull << (q->cluster_bits + q->l2_bits);
+	int ret = 0;
+
+	if (from < n->size)
+		ret = qcow2_discard(n, from, n->size - from);
+	for (uint64_t i = (size + span - 1) / span; i < q->l1_size && !ret; i++) {
+		uint64_t host = q->l1[i] & L1E_OFFSET;
+
+		if (!host)
+			continue;
+		if (q->map[i])
+			table_drop(q, q->map[i]);
+		l1_set(q, i, 0);
+		ret = free_later(q, &q->frees, host, 1);
+	}
+	if (!ret)
+		ret = qcow2_flush_locked_out(q);
+	if (ret)
+		return err_set(err, -ret, "'%s': cannot give up what lies beyond the new end: %s", n->filename, strerror(-ret));
+	return 0;
+}
+
+int qcow2_resize(struct node *n, uint64_t size, struct err *err)
+{
+	struct qcow2 *q = n->priv;
+	struct qcow2_header was = q->h;
+	uint64_t span = 1ull << (q->cluster_bits + q->l2_bits), old = n->size;
+	int ret;
+
+	if (size & 511)
+		return err_set(err, EINVAL, "The new size must be a multiple of 512");
+	if (q->h.nb_snapshots && q->h.version < 3)
+		return err_set(err, ENOTSUP, "Can't resize a v2 image which has snapshots");
+	if (size == n->size)
+		return 0;
+	ret = qcow2_bitmaps_store(q, err);
+	if (ret)
+		return ret;
+	if (q->bitmaps || qcow2_ext_find(q, QCOW2_EXT_BITMAPS)) {
+		ret = qcow2_bitmaps_resize(q, size, err);
+		if (ret)
+			return ret;
+	}
+	ret = qcow2_flush(n);
+	if (ret)
+		return err_set(err, -ret, "'%s': %s", n->filename, strerror(-ret));
+	if (size < n->size) {
+		ret = shrink(q, size, err);
+	} else {
+		/* The end of the last cluster has never been the guest's: it may hold anything. */
+		uint64_t tail = MIN(ALIGN_UP(n->size, q->cluster_size), size);
+
+		pthread_mutex_lock(&q->lock);
+		ret = qcow2_l1_grow(q, (size + span - 1) / span, err);
+		pthread_mutex_unlock(&q->lock);
+		if (!ret && n->backing && n->backing->size > n->size) {
+			/* What the longer backing file has there must not appear. */
+			n->size = size;
+			ret = qcow2_zeroes(n, old, MIN(size, n->backing->size) - old, 0);
+		} else if (!ret && tail > n->size && q->h.version >= 3) {
+			struct mapping m;
+
+			pthread_mutex_lock(&q->lock);
+			ret = qcow2_map(q, n->size, 1, &m);
+			pthread_mutex_unlock(&q->lock);
+			n->size = size;
+			if (!ret && m.type != MAP_UNALLOCATED)
+				ret = qcow2_zeroes(n, old, tail - old, 0);
+		}
+		if (!ret)
+			ret = qcow2_flush(n);
+	}
+	if (!ret && n->data_file)
+		ret = node_resize(n->data_file, size, err);
+	if (!ret) {
+		q->h.size = size;
+		ret = qcow2_header_update(q);
+		if (!ret)
+			ret = node_flush(n->file);
+		if (ret)
+			q->h.size = was.size;
+	}
+	n->size = ret ? old : size;
+	if (!ret) {
+		uint64_t max = MAX(MIN((32ull << 20) >> q->cluster_bits, span ? size / span + 2 : 2), 4ull);
+
+		q->l2s.max = MAX(q->l2s.max, max);
+		if (size < old)
+			trim_file(q);
+	}
+	return ret ? err_set(err, -ret, "'%s': cannot resize: %s", n->filename, strerror(-ret)) : 0;
+}
+
+/*
+ * Host clusters for a range that has none: never used ones, which read as zeros. The entries say "allocated", not "zero", so
+ * that the guest's writes change no metadata.
+ */
+static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *done, uint64_t *where, uint64_t *bytes)
+{
+	uint64_t i0 = q_l2_index(q, off), count = MIN(q_clusters(q, len), (1ull << q->l2_bits) - i0), host, got = 0, entry, bitmap, n;
+	struct table *t;
+	int ret = l2_get_writable(q, q_l1_index(q, off), &t);
+
+	if (ret)
+		return ret;
+	for (n = 0; n < count; n++) {
+		entry_load(q, t, i0 + n, &entry, &bitmap);
+		if (entry || bitmap)
+			break;
+	}
+	if (!n) {
+		*done = q->cluster_size;
+		return 0;
+	}
+	if (q->n->data_file) {
+		host = ALIGN_DOWN(off, q->cluster_size);
+		got = n;
+	} else {
+		t->pins++;
+		q->free_hint = MAX(q->free_hint, q->end);
+		ret = clusters_alloc(q, n, &host, &got);
+		t->pins--;
+		if (ret)
+			return ret;
+	}
+	for (uint64_t i = 0; i < got; i++)
+		entry_store(q, t, i0 + i, (host + (i << q->cluster_bits)) | L2E_COPIED, q_ext_l2(q) && !q->n->backing ? SC_ALL_ALLOC : 0);
+	*done = *bytes = got << q->cluster_bits;
+	*where = host;
+	return 0;
+}
+
+int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode, struct err *err)
+{
+	struct qcow2 *q = n->priv;
+	uint64_t hint = q->free_hint, end;
+	struct node *d = q_data(q);
+	bool fill = strcmp(mode, "metadata");
+	int ret = 0;
+
+	if (!strcmp(mode, "off") || !len)
+		return 0;
+	if (strcmp(mode, "metadata") && strcmp(mode, "falloc") && strcmp(mode, "full"))
+		return err_set(err, EINVAL, "Unsupported preallocation mode '%s': off, metadata, falloc or full", mode);
+	if (n->backing_name && !q_ext_l2(q))
+		return err_set(err, EINVAL, "Backing file and preallocation can only be used at the same time if extended_l2 is enabled");
+	if (fill && !d->ops->preallocate)
+		return err_set(err, ENOTSUP, "'%s': a %s cannot preallocate", d->filename, d->ops->format);
+	for (uint64_t at = ALIGN_DOWN(off, q->cluster_size); at < off + len && !ret;) {
+		uint64_t done = 0, host, bytes = 0;
+
+		pthread_mutex_lock(&q->lock);
+		ret = preallocate_step(q, at, off + len - at, &done, &host, &bytes);
+		pthread_mutex_unlock(&q->lock);
+		if (!ret && bytes && fill)
+			ret = d->ops->preallocate(d, host, bytes, mode, err);
+		at += done;
+		if (!ret && q->need_flush)
+			ret = qcow2_flush(n);
+	}
+	q->free_hint = MIN(hint, q->free_hint);
+	end = q->end << q->cluster_bits;
+	if (!ret && !n->data_file && end > n->file->size)
+		ret = node_resize(n->file, end, err);
+	if (!ret)
+		ret = qcow2_flush(n);
+	return ret ? err_set(err, -ret, "'%s': cannot preallocate: %s", n->filename, strerror(-ret)) : 0;
+}
+
+int qcow2_set_backing(struct node *n, const char *backing, const char *format, struct err *err)
+{
+	struct qcow2 *q = n->priv;
+	char *was = n->backing_name, *was_format = n->backing_format;
+	int ret;
+
+	if (backing && strlen(backing) > QCOW2_MAX_BACKING_NAME)
+		return err_set(err, EINVAL, "Backing file name too long");
+	if (backing && *backing && (q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW))
+		return err_set(err, EINVAL, "Cannot set a backing file for images with data-file-raw");
+	ret = qcow2_flush(n);
+	if (ret)
+		return err_set(err, -ret, "'%s': %s", n->filename, strerror(-ret));
+	n->backing_name = backing && *backing ? xstrdup(backing) : NULL;
+	n->backing_format = backing && *backing && format ? xstrdup(format) : NULL;
+	ret = qcow2_header_rewrite(q, err);
+	if (ret) {
+		free(n->backing_name);
+		free(n->backing_format);
+		n->backing_name = was;
+		n->backing_format = was_format;
+		return ret;
+	}
+	free(was);
+	free(was_format);
+	return 0;
+}
+
+int qcow2_make_empty(struct node *n)
+{
+	struct qcow2 *q = n->priv;
+	uint64_t span = 1ull << (q->cluster_bits + q->l2_bits);
+	int ret = qcow2_flush(n);
+
+	/* Table by table: unallocated entries, then the tables themselves. */
+	for (uint64_t i = 0; i < q->l1_size && !ret; i++) {
+		struct table *t;
+
+		pthread_mutex_lock(&q->lock);
+		if (!(q->l1[i] & L1E_OFFSET)) {
+			pthread_mutex_unlock(&q->lock);
+			continue;
+		}
+		ret = l2_get_writable(q, i, &t);
+		for (uint64_t e = 0; e < 1ull << q->l2_bits && !ret; e++) {
+			uint64_t entry, bitmap;
+
+			entry_load(q, t, e, &entry, &bitmap);
+			if (!entry && !bitmap)
+				continue;
+			if (t->suspect && !entry_ok(q, entry, bitmap, (i * span >> q->cluster_bits) + e)) {
+				ret = qcow2_corrupt(q, "the entry %#llx is impossible", (unsigned long long)entry);
+				break;
+			}
+			ret = entry_free(q, entry);
+			if (!ret)
+				entry_store(q, t, e, 0, 0);
+		}
+		pthread_mutex_unlock(&q->lock);
+		if (!ret && q->need_flush)
+			ret = qcow2_flush(n);
+	}
+	if (!ret)
+		ret = qcow2_flush_locked_out(q);
+	if (!ret)
+		trim_file(q);
+	return ret;
+}

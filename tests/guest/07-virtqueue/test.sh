@@ -1,4 +1,0 @@
-trace=virtio,pio
-args=(-kernel "$guest" -device virtio-rng-pci)
-expect=("07: the virtqueue works")
-status=45
