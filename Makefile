@@ -105,18 +105,19 @@ $(foreach m,$(wildcard */mod_*.c),$(eval $(call module,$(m))))
 # --- tests: each suite is a program that prints TAP ---
 # tests/unit/X.c (criterion) and tests/device/X.c, tests/img/X.c (tests/tap.h) become build/tests/unit/X ...
 TEST_SRC := $(wildcard tests/unit/*.c tests/device/*.c tests/img/*.c)
-TEST_HELPERS := $(wildcard tests/lib/*.c)
+LIBTEST := $(BUILD)/libtest.a
+$(eval $(call archive,$(LIBTEST),$(wildcard tests/lib/*.c)))
 TEST_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 $(BUILD)/tests/unit/%: LIBS_test = -lcriterion
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(call obj,$(TEST_HELPERS)) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBTEST) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBBASE)) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_main) $(LIBS_test)
 # Images need no machine: their tests link what a tool links.
-$(BUILD)/tests/img/%: $(BUILD)/tests/img/%.o $(call obj,$(TEST_HELPERS)) $(LIBDISK) $(LIBNET) $(LIBBASE)
+$(BUILD)/tests/img/%: $(BUILD)/tests/img/%.o $(LIBTEST) $(LIBDISK) $(LIBNET) $(LIBBASE)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
-	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBDISK) $(LIBBASE)) $(LIBNET) $(LIBS_main) $(LIBS_test)
+	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBTEST) $(call WHOLE,$(LIBDISK) $(LIBBASE)) $(LIBNET) $(LIBS_main) $(LIBS_test)
 $(BUILD)/tests/%.o: tests/%.c
 	@mkdir -p $(@D)
 	@echo "  CC    $<"

@@ -66,9 +66,33 @@ void virtio_exit(struct virtio_dev *v)
 
 /* --- doorbells --- */
 
+static void start(struct virtio_dev *v);
+
 static bool is_running(struct virtio_dev *v)
 {
 	return __atomic_load_n(&v->running, __ATOMIC_ACQUIRE);
+}
+
+static void start_legacy(void *ctx)
+{
+	struct virtio_dev *v = ctx;
+
+	if (v->started || v->stopping || v->resetting)
+		return;
+	if (v->ops->features_ok)
+		v->ops->features_ok(v);
+	start(v);
+}
+
+/* 3.1.2: legacy drivers used the device before they set DRIVER_OK. */
+static void early_kick(struct virtio_dev *v)
+{
+	if (v->started || virtio_has(v, VIRTIO_F_VERSION_1))
+		return;
+	if (loop_is_locked(v->loop))
+		start_legacy(v);
+	else
+		loop_post(v->loop, start_legacy, v);
 }
 
 /* On the queue's loop. The watch is edge triggered: every ring is an event, nobody needs to read the counter. */
@@ -76,8 +100,12 @@ static void bell_rung(void *ctx, uint32_t events)
 {
 	struct virtio_bell *b = ctx;
 
-	if (!is_running(b->v) || !b->v->queues[b->q].enabled)
+	if (!b->v->queues[b->q].enabled)
 		return;
+	if (!is_running(b->v)) {
+		early_kick(b->v);
+		return;
+	}
 	trace(TRACE_VIRTIO, 0, b->v->queues[b->q].who, "kick");
 	b->v->ops->kick(b->v, b->q);
 }
@@ -258,13 +286,6 @@ static bool features_acceptable(struct virtio_dev *v)
 	return !v->ops->features_ok || v->ops->features_ok(v);
 }
 
-static void start_legacy(struct virtio_dev *v)
-{
-	if (v->ops->features_ok && !virtio_has(v, VIRTIO_F_VERSION_1))
-		v->ops->features_ok(v);
-	start(v);
-}
-
 bool virtio_set_status(struct virtio_dev *v, uint8_t status, bool legacy)
 {
 	uint8_t old = virtio_status(v), now;
@@ -331,14 +352,10 @@ void virtio_queue_disable(struct virtio_dev *v, unsigned q)
 		virtio_resume(v);
 }
 
-void virtio_ring_bell(struct virtio_dev *v, unsigned q, bool legacy)
+void virtio_ring_bell(struct virtio_dev *v, unsigned q)
 {
-	if (q >= v->nqueues || v->resetting)
-		return;
-	/* 3.1.2: legacy drivers used the device before they set DRIVER_OK. */
-	if (legacy && !v->started && v->queues[q].enabled)
-		start_legacy(v);
-	ring(&v->bells[q]);
+	if (q < v->nqueues)
+		ring(&v->bells[q]);
 }
 
 uint64_t virtio_bytes_read(const void *cfg, uint32_t off, unsigned size)

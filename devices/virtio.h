@@ -113,8 +113,8 @@ static inline uint8_t virtio_status(struct virtio_dev *v) { return __atomic_load
 /* Addresses and size are set: use the queue / stop using it (waits for what is in flight) and forget its registers. */
 void virtio_queue_enable(struct virtio_dev *v, unsigned q);
 void virtio_queue_disable(struct virtio_dev *v, unsigned q);
-/* The doorbell register was written without KVM's short cut. legacy: the driver may not have said DRIVER_OK yet. */
-void virtio_ring_bell(struct virtio_dev *v, unsigned q, bool legacy);
+/* The doorbell register was written without KVM's short cut; or the device wants its own attention again. */
+void virtio_ring_bell(struct virtio_dev *v, unsigned q);
 void virtio_reset(struct virtio_dev *v);
 void virtio_quiesce(struct virtio_dev *v, void (*done)(void *ctx), void *ctx);
 void virtio_resume(struct virtio_dev *v);

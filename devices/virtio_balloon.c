@@ -112,7 +112,7 @@ static void pages_kick(struct balloon *b, unsigned q)
 			n++;
 		}
 		if (n == CHAINS_PER_TURN) {
-			virtio_ring_bell(&b->v, q, false);
+			virtio_ring_bell(&b->v, q);
 			break;
 		}
 	} while (virtq_kicks_on(vq));
@@ -151,7 +151,7 @@ static void stats_kick(struct balloon *b)
 		b->stats_popped = true;
 	}
 	if (virtq_kicks_on(vq))
-		virtio_ring_bell(&b->v, stats_queue(&b->v), false);
+		virtio_ring_bell(&b->v, stats_queue(&b->v));
 	virtio_flush(&b->v, stats_queue(&b->v));
 }
 

@@ -176,8 +176,9 @@ static int parse(struct vblk_req *r)
 	struct virtq_elem *e = &r->elem;
 	struct vblk *d = r->queue->d;
 
-	if (iov_to_buf(e->iov, e->out_n, 0, &hdr, sizeof(hdr)) < sizeof(hdr)) {
-		log_guest("%s: a request with a header of %llu bytes", d->v.id, (unsigned long long)e->out_len);
+	if (iov_to_buf(e->iov, e->out_n, 0, &hdr, sizeof(hdr)) < sizeof(hdr) || !e->in_len) {
+		log_guest("%s: a request with a header of %llu bytes and %llu bytes to answer", d->v.id,
+			  (unsigned long long)e->out_len, (unsigned long long)e->in_len);
 		return VIRTIO_BLK_S_IOERR;
 	}
 	r->type = ld_le32(&hdr.type) & ~VIRTIO_BLK_T_BARRIER;
@@ -255,8 +256,6 @@ static void finish(struct vblk_req *r, uint8_t status)
 
 	if (e->in_len)
 		iov_from_buf(e->iov + e->out_n, e->in_n, e->in_len - 1, &status, 1);
-	else
-		log_guest("%s: a request without a status byte", v->id);
 	trace(TRACE_BLK, e->id, v->id, "status %u", status);
 	virtq_push(&v->queues[q->index], e, MIN(e->in_len, UINT32_MAX));
 	req_put(r);

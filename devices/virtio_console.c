@@ -125,7 +125,7 @@ static void tx_kick(struct vcon *c)
 			n++;
 		}
 		if (n == QUEUE_SIZE) {
-			virtio_ring_bell(&c->v, TX, false);
+			virtio_ring_bell(&c->v, TX);
 			break;
 		}
 	} while (virtq_kicks_on(vq));

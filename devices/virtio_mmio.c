@@ -190,7 +190,7 @@ static void mmio_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		m->qsel = val;
 		break;
 	case VIRTIO_MMIO_QUEUE_NOTIFY:
-		virtio_ring_bell(m->v, val & 0xffff, false);
+		virtio_ring_bell(m->v, val & 0xffff);
 		break;
 	case VIRTIO_MMIO_INTERRUPT_ACK:
 		irq_change(m, 0, val);

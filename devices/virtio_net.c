@@ -222,7 +222,7 @@ static void tx_kick(struct vnet *d, unsigned pair)
 		}
 		if (n == BATCH) {
 			/* Others first; kicks stay off, we come back by ourselves. */
-			virtio_ring_bell(&d->v, 2 * pair + 1, false);
+			virtio_ring_bell(&d->v, 2 * pair + 1);
 			break;
 		}
 	} while (virtq_kicks_on(vq));

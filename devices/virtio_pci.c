@@ -307,8 +307,7 @@ static void legacy_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		vp->qsel = val;
 		break;
 	case VIRTIO_PCI_QUEUE_NOTIFY:
-		virtio_ring_bell(vp->v, val, true);
-		bells_want(vp);
+		virtio_ring_bell(vp->v, val);
 		break;
 	case VIRTIO_PCI_STATUS:
 		status_write(vp, val, true);
@@ -480,7 +479,7 @@ static void modern_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		virtio_config_store(vp->v, off - AT_DEVICE, size, val);
 		break;
 	case AT_NOTIFY:
-		virtio_ring_bell(vp->v, (off - AT_NOTIFY) / NOTIFY_MULT, false);
+		virtio_ring_bell(vp->v, (off - AT_NOTIFY) / NOTIFY_MULT);
 		break;
 	}
 }

@@ -31,7 +31,7 @@ static void kick(struct virtio_dev *v, unsigned q)
 		}
 		if (n == QUEUE_SIZE) {
 			/* A guest that asks without end gets its turn after the others. */
-			virtio_ring_bell(v, q, false);
+			virtio_ring_bell(v, q);
 			break;
 		}
 	} while (virtq_kicks_on(vq));

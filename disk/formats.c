@@ -7,11 +7,18 @@ const struct node_ops *const node_formats[] = {
 	&vmdk_ops,
 	&vdi_ops,
 	&vpc_ops,
+	&vhdx_ops,
+	&qcow1_ops,
+	&parallels_ops,
+	&cow_ops,
+	&cloop_ops,
 	&raw_ops,		/* last: takes anything */
 	NULL,
 };
 
 const struct node_ops *const node_protocols[] = {
+	&nbd_protocol,
+	&http_protocol,
 	&file_ops,		/* last: takes any name */
 	NULL,
 };

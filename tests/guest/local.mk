@@ -10,7 +10,7 @@ GUEST_ROMS := $(BUILD)/tests/guest/01-real-mode.bin $(BUILD)/tests/guest/02-prot
 GUEST_CFLAGS := -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pic -no-pie -mno-red-zone \
 		-mgeneral-regs-only -fno-asynchronous-unwind-tables -fcf-protection=none -nostdlib -static -Itests/guest/lib
 GUEST_ROM_LD := -Wl,-Ttext=0,--oformat=binary,--build-id=none
-GUEST_LD := -Wl,-T,tests/guest/lib/guest.ld -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments
+GUEST_LD := -Wl,-T,tests/guest/lib/guest.ld -Wl,--build-id=none -Wl,-z,max-page-size=4096 -Wl,--no-warn-rwx-segments,-z,noexecstack
 
 tests: $(GUEST_BIN)
 
@@ -19,7 +19,7 @@ define guest_recipe
 	@echo "  GUEST $@"
 	$(Q)$(if $(filter $@,$(GUEST_ROMS)),\
 		$(CC) $(GUEST_CFLAGS) $(GUEST_ROM_LD) $< -o $@,\
-		$(CC) $(GUEST_CFLAGS) $(GUEST_LD) $(if $(filter %.c,$<),tests/guest/lib/start.S tests/guest/lib/guest.c) $< -o $@.elf && \
+		$(CC) $(GUEST_CFLAGS) $(GUEST_LD) $(if $(filter %.c,$<),-m32 tests/guest/lib/start.S tests/guest/lib/lib.c) $< -o $@.elf && \
 		objcopy -O elf32-i386 $@.elf $@)
 endef
 $(BUILD)/tests/guest/%.bin: tests/guest/%/guest.S $(GUEST_LIB)
