@@ -270,6 +270,12 @@ void chardev_set_user(struct chardev *c, const struct chardev_user *ops, void *c
 	in_watch(c, c->escapes || (ops && ops->can_read));
 }
 
+const struct chardev_user *chardev_get_user(struct chardev *c, void **ctx)
+{
+	*ctx = c->user_ctx;
+	return c->user;
+}
+
 void chardev_on_escape(struct chardev *c, bool (*fn)(void *ctx, char key), void *ctx)
 {
 	c->escape = fn;

@@ -26,6 +26,8 @@ struct chardev_user {
 struct chardev *chardev_open(const char *id, const char *spec, struct loop *loop, const struct host *host, struct err *err);
 void chardev_free(struct chardev *c);			/* restores the terminal */
 /* The device side. A chardev has one user at a time (the multiplexer in front of stdio switches). */
+/* Who it is now, to be put back later. */
+const struct chardev_user *chardev_get_user(struct chardev *c, void **ctx);
 void chardev_set_user(struct chardev *c, const struct chardev_user *ops, void *ctx);
 /* Returns how many bytes were taken, 0 when full. Any thread that holds the loop's lock. */
 size_t chardev_write(struct chardev *c, const void *buf, size_t len);

@@ -12,6 +12,7 @@
 #include "bios/fw_cfg.h"
 #include "devices/pci.h"
 #include "devices/virtio.h"
+#include "vmm/command.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 
@@ -206,6 +207,7 @@ static void on_running_change(void *ctx, bool running)
 {
 	struct machine *m = ctx;
 
+	event_emit(running ? "RESUME" : "STOP", NULL);
 	if (!running) {
 		if (kvm_clock_get(m->kvm, &m->clock_ns) < 0)
 			m->clock_ns = 0;
@@ -264,6 +266,13 @@ static void on_request(void *ctx, enum vm_end what, int code)
 	struct machine *m = ctx;
 	bool no_reboot = m->config->no_reboot;
 
+	if (what == VM_END_RESET || what == VM_END_TRIPLE_FAULT)
+		event_emit("RESET", json_pack("{s:b,s:s}", "guest", code == 0, "reason", code ? "host-qmp-system-reset" : "guest-reset"));
+	else if (what == VM_END_PANIC)
+		event_emit("GUEST_PANICKED", json_pack("{s:s}", "action", no_reboot ? "poweroff" : "run"));
+	else
+		event_emit("SHUTDOWN", json_pack("{s:b,s:s}", "guest", what == VM_END_POWEROFF, "reason",
+			   what == VM_END_POWEROFF ? "guest-shutdown" : what == VM_END_SIGNAL ? "host-signal" : "host-qmp-quit"));
 	switch (what) {
 	case VM_END_POWEROFF:
 		if (m->config->no_shutdown)

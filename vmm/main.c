@@ -9,6 +9,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "vmm/command.h"
+#include "vmm/control.h"
+#include "vmm/gdb.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 
@@ -58,9 +61,12 @@ static bool on_escape(void *ctx, char key)
 {
 	struct machine *m = ctx;
 
-	if (key != 'x')
+	if (key == 'x')
+		vm_request(m->vm, VM_END_QUIT, 0);
+	else if (key == 'c')
+		monitor_toggle(m);
+	else
 		return false;
-	vm_request(m->vm, VM_END_QUIT, 0);
 	return true;
 }
 
@@ -141,6 +147,9 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	watch = loop_fd_add(m->loop, signals.fd, EPOLLIN, on_signal, &signals);
 	loop_timer_init(&m->powerdown_timer, m->loop, NULL, force_end, m);
+	if ((c->qmp && qmp_start(m, c->qmp, err) < 0) || (c->monitor && monitor_start(m, c->monitor, err) < 0) ||
+	    (c->gdb && gdb_start(m, c->gdb, err) < 0))
+		return STATUS_ERROR;
 	if (m->stdio)
 		chardev_on_escape(m->stdio, on_escape, m);
 	if (c->daemonize)
@@ -183,6 +192,7 @@ int main(int argc, char **argv)
 	if (config.daemonize && daemonize() < 0)
 		return STATUS_ERROR;
 	status = run(&machine, &config, &err);
+	control_close_all(&machine);
 	machine_exit(&machine);
 	if (err.msg[0])
 		log_error("%s", err.msg);

@@ -61,3 +61,4 @@ W struct virtio_dev *virtio_balloon_new(const char *id, struct loop *loop, struc
 	return NULL;
 }
 
+W int piix3_ide_change_medium(struct device *d, unsigned unit, struct blk *blk, bool force, struct blk **old){return -95;}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* command.c: finds commands, checks their arguments, runs them; the monitor's line syntax; events. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "vmm/command.h"
+#include "vmm/log.h"
+#include "vmm/nearest.h"
+
+#define MAX_COMMANDS 256
+#define MAX_WORDS 32
+
+static const struct command *const tables[] = {
+	commands_run, commands_query, commands_block, commands_device, commands_memory,
+};
+
+const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx)
+{
+	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
+		for (const struct command *c = tables[t]; c->run; c++)
+			if (fn(c, ctx))
+				return c;
+	return NULL;
+}
+
+static bool has_name(const struct command *c, const void *name)
+{
+	return c->name && !strcmp(c->name, name);
+}
+
+static bool has_monitor_name(const struct command *c, const void *name)
+{
+	return c->monitor && !strcmp(c->monitor, name);
+}
+
+const struct command *command_by_name(const char *qmp_name)
+{
+	return command_find(has_name, qmp_name);
+}
+
+const struct command *command_by_monitor_name(const char *name)
+{
+	return command_find(has_monitor_name, name);
+}
+
+static bool type_fits(enum arg_type type, const json_t *v)
+{
+	switch (type) {
+	case ARG_STR:
+		return json_is_string(v);
+	case ARG_INT:
+	case ARG_SIZE:
+		return json_is_integer(v);
+	case ARG_BOOL:
+		return json_is_boolean(v);
+	case ARG_OBJECT:
+		return json_is_object(v);
+	case ARG_ARRAY:
+		return json_is_array(v);
+	case ARG_ANY:
+		return true;
+	}
+	return false;
+}
+
+int command_check_args(const struct command *c, json_t *args, struct err *err)
+{
+	static const char *const types[] = { "string", "integer", "boolean", "integer", "object", "array", "value" };
+	const char *key;
+	json_t *v;
+	int i;
+
+	json_object_foreach(args, key, v) {
+		for (i = 0; i < COMMAND_MAX_ARGS && c->args[i].name; i++)
+			if (!strcmp(key, c->args[i].name))
+				break;
+		if (i == COMMAND_MAX_ARGS || !c->args[i].name)
+			return err_set(err, EINVAL, "Parameter '%s' is unexpected", key);
+		if (!type_fits(c->args[i].type, v))
+			return err_set(err, EINVAL, "Invalid parameter type for '%s', expected: %s", key, types[c->args[i].type]);
+	}
+	for (i = 0; i < COMMAND_MAX_ARGS && c->args[i].name; i++)
+		if (!c->args[i].optional && !json_object_get(args, c->args[i].name))
+			return err_set(err, EINVAL, "Parameter '%s' is missing", c->args[i].name);
+	return 0;
+}
+
+int command_run(struct machine *m, const struct command *c, json_t *args, struct command_result *r)
+{
+	int ret = command_check_args(c, args, &r->err);
+
+	return ret < 0 ? ret : c->run(m, args, r);
+}
+
+/* --- a person's line: words, "quoted words", /flags as booleans --- */
+
+static unsigned split_words(char *line, char *words[MAX_WORDS])
+{
+	unsigned n = 0;
+	char *p = line, *out;
+
+	while (n < MAX_WORDS) {
+		p += strspn(p, " \t\r\n");
+		if (!*p)
+			break;
+		words[n++] = out = p;
+		if (*p == '"') {
+			for (p++; *p && *p != '"'; p++) {
+				if (*p == '\\' && p[1])
+					p++;
+				*out++ = *p;
+			}
+			p += *p == '"';
+		} else {
+			for (; *p && !strchr(" \t\r\n", *p); p++)
+				*out++ = *p;
+		}
+		p += *p != 0;
+		*out = 0;
+	}
+	return n;
+}
+
+static json_t *word_to_json(const struct command_arg *a, const char *word)
+{
+	uint64_t n;
+	bool b;
+
+	switch (a->type) {
+	case ARG_INT:
+		return parse_u64(word, INT64_MAX, &n) == 0 ? json_integer(n) : NULL;
+	case ARG_SIZE:
+		return parse_size(word, MiB, &n) == 0 && n <= INT64_MAX ? json_integer(n) : NULL;
+	case ARG_BOOL:
+		return parse_bool(word, &b) == 0 ? json_boolean(b) : NULL;
+	default:
+		return json_string(word);
+	}
+}
+
+static json_t *words_to_args(const struct command *c, char **words, unsigned n, FILE *out)
+{
+	json_t *args = json_object(), *v;
+	unsigned given = 0;
+
+	for (unsigned i = 0; i < COMMAND_MAX_ARGS && c->args[i].name && given < n; i++) {
+		/* -f sets the first optional boolean whose name begins so. */
+		if (words[given][0] == '-' && words[given][1] && !words[given][2] && c->args[i].type == ARG_BOOL) {
+			if (words[given][1] == c->args[i].name[0]) {
+				json_object_set_new(args, c->args[i].name, json_true());
+				given++;
+			}
+			continue;
+		}
+		v = word_to_json(&c->args[i], words[given]);
+		if (!v) {
+			fprintf(out, "%s: \"%s\" does not fit argument %s\n", c->monitor, words[given], c->args[i].name);
+			json_decref(args);
+			return NULL;
+		}
+		json_object_set_new(args, c->args[i].name, v);
+		given++;
+	}
+	if (given < n) {
+		fprintf(out, "%s: too many arguments (help %s)\n", c->monitor, c->monitor);
+		json_decref(args);
+		return NULL;
+	}
+	return args;
+}
+
+static void print_value(json_t *v, int indent, FILE *out)
+{
+	const char *key;
+	json_t *item;
+	size_t i;
+	char *text;
+
+	if (json_is_object(v)) {
+		json_object_foreach(v, key, item) {
+			bool deep = json_is_object(item) || json_is_array(item);
+
+			fprintf(out, "%*s%s:%s", indent, "", key, deep ? "\n" : " ");
+			print_value(item, deep ? indent + 2 : 0, out);
+		}
+		return;
+	}
+	if (json_is_array(v)) {
+		json_array_foreach(v, i, item) {
+			print_value(item, indent, out);
+			if (json_is_object(item))
+				fprintf(out, "\n");
+		}
+		return;
+	}
+	text = json_is_string(v) ? xstrdup(json_string_value(v)) : json_dumps(v, JSON_ENCODE_ANY);
+	fprintf(out, "%*s%s\n", indent, "", text ? text : "");
+	free(text);
+}
+
+static bool print_help(const struct command *c, const void *ctx)
+{
+	FILE *out = (FILE *)ctx;
+	char left[128];
+	size_t n;
+
+	if (!c->monitor)
+		return false;
+	n = snprintf(left, sizeof(left), "%s", c->monitor);
+	for (int i = 0; i < COMMAND_MAX_ARGS && c->args[i].name && n < sizeof(left); i++)
+		n += snprintf(left + n, sizeof(left) - n, c->args[i].optional ? " [%s]" : " %s", c->args[i].name);
+	fprintf(out, "%-36s %s\n", left, c->help);
+	return false;
+}
+
+static bool collect_name(const struct command *c, const void *ctx)
+{
+	struct { const char *names[MAX_COMMANDS + 1]; unsigned n; } *all = (void *)ctx;
+
+	if (c->monitor && all->n < MAX_COMMANDS)
+		all->names[all->n++] = c->monitor;
+	return false;
+}
+
+static void unknown_command(const char *name, FILE *out)
+{
+	struct { const char *names[MAX_COMMANDS + 1]; unsigned n; } all = { .n = 0 };
+	const char *near;
+
+	command_find(collect_name, &all);
+	all.names[all.n] = NULL;
+	near = nearest_name(name, all.names);
+	fprintf(out, "unknown command: '%s'%s%s%s (help lists them)\n", name, near ? "; did you mean '" : "", near ? near : "",
+		near ? "'?" : "");
+}
+
+void monitor_line(struct machine *m, const char *line, FILE *out)
+{
+	struct command_result r = { NULL, { "" } };
+	char *copy = xstrdup(line), *words[MAX_WORDS], two[128];
+	unsigned n = split_words(copy, words), used = 1;
+	const struct command *c = NULL;
+	json_t *args;
+
+	if (!n)
+		goto out;
+	if (!strcmp(words[0], "help") || !strcmp(words[0], "?")) {
+		c = n > 1 ? command_by_monitor_name(words[1]) : NULL;
+		if (c)
+			print_help(c, out);
+		else
+			command_find(print_help, out);
+		goto out;
+	}
+	/* "info status" is one name of two words. */
+	if (n > 1) {
+		snprintf(two, sizeof(two), "%s %s", words[0], words[1]);
+		c = command_by_monitor_name(two);
+		used = c ? 2 : 1;
+	}
+	if (!c)
+		c = command_by_monitor_name(words[0]);
+	if (!c) {
+		unknown_command(n > 1 && !strcmp(words[0], "info") ? two : words[0], out);
+		goto out;
+	}
+	args = words_to_args(c, words + used, n - used, out);
+	if (!args)
+		goto out;
+	if (command_run(m, c, args, &r) < 0)
+		fprintf(out, "Error: %s\n", r.err.msg);
+	else if (r.value && c->print)
+		c->print(r.value, out);
+	else if (r.value)
+		print_value(r.value, 0, out);
+	json_decref(r.value);
+	json_decref(args);
+out:
+	free(copy);
+}
+
+/* --- events --- */
+
+static struct {
+	pthread_mutex_t lock;
+	void (*sink)(void *ctx, json_t *event);
+	void *ctx;
+} events = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx)
+{
+	pthread_mutex_lock(&events.lock);
+	events.sink = sink;
+	events.ctx = ctx;
+	pthread_mutex_unlock(&events.lock);
+}
+
+void event_emit(const char *name, json_t *data)
+{
+	struct timespec ts;
+	json_t *e;
+
+	pthread_mutex_lock(&events.lock);
+	if (events.sink) {
+		clock_gettime(CLOCK_REALTIME, &ts);
+		e = json_pack("{s:{s:I,s:I},s:s}", "timestamp", "seconds", (json_int_t)ts.tv_sec, "microseconds",
+			      (json_int_t)ts.tv_nsec / 1000, "event", name);
+		if (data)
+			json_object_set(e, "data", data);
+		events.sink(events.ctx, e);
+	}
+	pthread_mutex_unlock(&events.lock);
+	json_decref(data);
+}

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * command.h: one table of control commands serves programs (QMP, qmp.c) and people (monitor.c). A command takes a JSON
+ * object that was checked against its arguments and gives a JSON value or an error.
+ *
+ * Handlers run on the main loop; one marked slow runs on a thread of its own connection's making, holds no lock,
+ * and may block.
+ */
+#ifndef VMM_COMMAND_H
+#define VMM_COMMAND_H
+
+#include <jansson.h>
+
+#include "vmm/machine.h"
+
+enum arg_type { ARG_STR, ARG_INT, ARG_BOOL, ARG_SIZE, ARG_OBJECT, ARG_ARRAY, ARG_ANY };
+struct command_arg {
+	const char *name;
+	enum arg_type type;
+	bool optional;
+};
+
+/* QMP's error classes; -errno decides: -ENODEV DeviceNotFound, -ENOSYS CommandNotFound, everything else GenericError. */
+struct command_result {
+	json_t *value;			/* NULL: {} */
+	struct err err;
+};
+
+#define COMMAND_MAX_ARGS 12
+struct command {
+	const char *name;		/* as QMP has it; NULL: monitor only */
+	const char *monitor;		/* as the monitor has it; NULL: QMP only */
+	const char *help;
+	int (*run)(struct machine *m, json_t *args, struct command_result *r);
+	/* How a person sees the value; NULL: one "key: value" line each. Writes to out. */
+	void (*print)(json_t *value, FILE *out);
+	bool slow;
+	struct command_arg args[COMMAND_MAX_ARGS];
+};
+
+/* The tables, each ending with an empty entry; command_*.c. */
+extern const struct command commands_run[], commands_query[], commands_block[], commands_device[], commands_memory[];
+/* Calls fn for each command of all tables; stops when it returns true and gives that command. */
+const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx);
+const struct command *command_by_name(const char *qmp_name);
+const struct command *command_by_monitor_name(const char *name);
+
+/* Checks types, missing and unknown arguments. 0 or -EINVAL with the reason. */
+int command_check_args(const struct command *c, json_t *args, struct err *err);
+/* Checks and runs; on the main loop, or any thread that holds no lock when slow. */
+int command_run(struct machine *m, const struct command *c, json_t *args, struct command_result *r);
+/* A line of the monitor: finds the command, turns words into arguments, runs it, prints. */
+void monitor_line(struct machine *m, const char *line, FILE *out);
+
+/* --- events, to every QMP connection --- */
+void event_emit(const char *name, json_t *data);	/* steals data; any thread */
+void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx);
+
+/* "-qmp SPEC": a server of QMP connections. 0 or -errno with the reason. */
+int qmp_start(struct machine *m, const char *spec, struct err *err);
+int monitor_start(struct machine *m, const char *spec, struct err *err);
+/* Ctrl-A C: the terminal goes to the monitor, or back to the serial port. */
+void monitor_toggle(struct machine *m);
+
+#endif

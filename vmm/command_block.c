@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* command_block.c: disks while they run: size, speed limits, media. Main loop. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "devices/chips.h"
+#include "vmm/command.h"
+#include "vmm/log.h"
+
+static const char *str(json_t *args, const char *name)
+{
+	return json_string_value(json_object_get(args, name));
+}
+
+/* A drive by its own id ("device") or that of the device that shows it ("id"). */
+static struct machine_drive *drive_arg(struct machine *m, json_t *args, struct err *err)
+{
+	const char *name = str(args, "device") ? str(args, "device") : str(args, "id") ? str(args, "id") : str(args, "node-name");
+	struct machine_drive *d = name ? machine_find_drive(m, name) : NULL;
+	struct machine_device *dev = name && !d ? machine_find_device(m, name) : NULL;
+
+	if (dev && dev->config->backend)
+		d = machine_find_drive(m, dev->config->backend);
+	if (!d)
+		err_set(err, ENODEV, "Device '%s' not found", name ? name : "");
+	return d;
+}
+
+static int run_resize(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct machine_drive *d = drive_arg(m, args, &r->err);
+	json_int_t size = json_integer_value(json_object_get(args, "size"));
+
+	if (!d)
+		return -ENODEV;
+	if (!d->blk)
+		return err_set(&r->err, ENOTCONN, "Device '%s' has no medium", d->config->id);
+	if (size < 0)
+		return err_set(&r->err, EINVAL, "Parameter 'size' expects a >0 size");
+	return blk_resize(d->blk, size, true, &r->err);
+}
+
+static int run_throttle(struct machine *m, json_t *args, struct command_result *r)
+{
+	static const struct { const char *name; size_t offset; } limits[] = {
+		{ "bps", offsetof(struct blk_throttle, bps) }, { "bps_rd", offsetof(struct blk_throttle, bps_rd) },
+		{ "bps_wr", offsetof(struct blk_throttle, bps_wr) }, { "iops", offsetof(struct blk_throttle, iops) },
+		{ "iops_rd", offsetof(struct blk_throttle, iops_rd) }, { "iops_wr", offsetof(struct blk_throttle, iops_wr) },
+	};
+	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct blk_throttle t = { 0 };
+
+	if (!d)
+		return -ENODEV;
+	if (!d->blk)
+		return err_set(&r->err, ENOTCONN, "Device '%s' has no medium", d->config->id);
+	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
+		json_int_t v = json_integer_value(json_object_get(args, limits[i].name));
+
+		if (v < 0)
+			return err_set(&r->err, EINVAL, "%s must not be negative", limits[i].name);
+		*(uint64_t *)((char *)&t + limits[i].offset) = v;
+	}
+	if ((t.bps && (t.bps_rd || t.bps_wr)) || (t.iops && (t.iops_rd || t.iops_wr)))
+		return err_set(&r->err, EINVAL, "bps/iops cannot be used together with their _rd and _wr parts");
+	blk_set_throttle(d->blk, &t);
+	return 0;
+}
+
+/* Puts blk (NULL: nothing) into a CD drive. On failure blk stays the caller's. */
+static int change_medium(struct machine *m, struct machine_drive *d, struct blk *blk, bool force, struct err *err)
+{
+	struct blk *old = NULL;
+	int ret;
+
+	if (!d->config->cdrom || !m->ide)
+		return err_set(err, EINVAL, "Device '%s' is not removable", d->config->id);
+	ret = piix3_ide_change_medium(m->ide, d->config->index, blk, force, &old);
+	if (ret == -EBUSY)
+		return err_set(err, EBUSY, "Device '%s' is locked and force was not specified, wait for tray to open and try again",
+			       d->config->id);
+	if (ret < 0)
+		return err_set(err, -ret, "Device '%s': %s", d->config->id, strerror(-ret));
+	d->blk = blk;
+	if (old && blk_close(old) < 0)
+		log_warn("%s: closing the old medium failed", d->config->id);
+	return 0;
+}
+
+static int run_eject(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct machine_drive *d = drive_arg(m, args, &r->err);
+
+	if (!d)
+		return -ENODEV;
+	return change_medium(m, d, NULL, json_is_true(json_object_get(args, "force")), &r->err);
+}
+
+static int run_change(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct blk_options o = { .format = str(args, "format"), .host = &m->host };
+	struct blk *blk;
+	int ret;
+
+	if (!d)
+		return -ENODEV;
+	blk = blk_open(str(args, "filename"), &o, &r->err);
+	if (!blk)
+		return -EIO;
+	ret = change_medium(m, d, blk, json_is_true(json_object_get(args, "force")), &r->err);
+	if (ret < 0)
+		blk_close(blk);
+	return ret;
+}
+
+const struct command commands_block[] = {
+	{ "block_resize", "block_resize", "change a disk's size", run_resize, NULL, false,
+	  { { "device", ARG_STR, true }, { "size", ARG_SIZE, false }, { "node-name", ARG_STR, true } } },
+	{ "block_set_io_throttle", "block_set_io_throttle", "limit a disk's speed", run_throttle, NULL, false,
+	  { { "device", ARG_STR, true }, { "bps", ARG_INT, false }, { "bps_rd", ARG_INT, false }, { "bps_wr", ARG_INT, false },
+	    { "iops", ARG_INT, false }, { "iops_rd", ARG_INT, false }, { "iops_wr", ARG_INT, false }, { "id", ARG_STR, true } } },
+	{ "eject", "eject", "take the medium out of a CD drive", run_eject, NULL, false,
+	  { { "force", ARG_BOOL, true }, { "device", ARG_STR, true }, { "id", ARG_STR, true } } },
+	{ "blockdev-change-medium", "change", "put another medium into a CD drive", run_change, NULL, false,
+	  { { "device", ARG_STR, true }, { "filename", ARG_STR, false }, { "format", ARG_STR, true }, { "id", ARG_STR, true },
+	    { "force", ARG_BOOL, true } } },
+	{ 0 },
+};

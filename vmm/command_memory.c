@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* command_memory.c: guest memory to a file or to the screen. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "vmm/command.h"
+
+#define CHUNK (1 * MiB)
+
+/* Copies memory by physical or virtual address into a new file. */
+static int save_memory(struct machine *m, json_t *args, struct vcpu *v, struct err *err)
+{
+	uint64_t addr = json_integer_value(json_object_get(args, "val"));
+	uint64_t size = json_integer_value(json_object_get(args, "size"));
+	const char *path = json_string_value(json_object_get(args, "filename"));
+	uint8_t *buf = xcalloc(1, CHUNK);
+	int fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600, err), ret = MIN(fd, 0);
+
+	while (ret == 0 && size) {
+		uint64_t n = MIN(size, CHUNK);
+
+		ret = v ? vcpu_read_virtual(v, addr, buf, n) : mem_read(m->mem, addr, buf, n);
+		if (ret < 0) {
+			err_set(err, EFAULT, "Invalid addr 0x%016" PRIx64 "/size %" PRIu64 " specified", addr, n);
+			break;
+		}
+		ret = write_full(fd, buf, n);
+		if (ret < 0)
+			err_set(err, -ret, "%s: %s", path, strerror(-ret));
+		addr += n;
+		size -= n;
+	}
+	if (fd >= 0 && close(fd) < 0 && ret == 0)
+		ret = err_set(err, errno, "%s: %s", path, strerror(errno));
+	free(buf);
+	return ret;
+}
+
+static int run_pmemsave(struct machine *m, json_t *args, struct command_result *r)
+{
+	return save_memory(m, args, NULL, &r->err);
+}
+
+static int run_memsave(struct machine *m, json_t *args, struct command_result *r)
+{
+	json_int_t cpu = json_integer_value(json_object_get(args, "cpu-index"));
+	int ret;
+
+	if (cpu < 0 || cpu >= m->nvcpus)
+		return err_set(&r->err, EINVAL, "Parameter 'cpu-index' expects a CPU number");
+	vm_pause(m->vm, PAUSE_DEBUG);
+	ret = save_memory(m, args, m->vcpus[cpu], &r->err);
+	vm_resume(m->vm, PAUSE_DEBUG);
+	return ret;
+}
+
+/* xp ADDR [COUNT]: words of physical memory. */
+static int run_xp(struct machine *m, json_t *args, struct command_result *r)
+{
+	uint64_t addr = json_integer_value(json_object_get(args, "addr"));
+	json_t *count = json_object_get(args, "count");
+	unsigned n = count ? (unsigned)json_integer_value(count) & 0xfff : 4;
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	for (unsigned i = 0; i < n; i++, addr += 4) {
+		uint8_t b[4];
+
+		if (i % 4 == 0)
+			fprintf(out, "%s%016" PRIx64 ":", i ? "\n" : "", addr);
+		if (mem_read(m->mem, addr, b, 4) < 0)
+			fprintf(out, " (nothing)");
+		else
+			fprintf(out, " 0x%08x", ld_le32(b));
+	}
+	fclose(out);
+	r->value = json_string(text);
+	free(text);
+	return 0;
+}
+
+const struct command commands_memory[] = {
+	{ "pmemsave", "pmemsave", "physical memory to a file", run_pmemsave, NULL, true,
+	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false } } },
+	{ "memsave", "memsave", "virtual memory of a processor to a file", run_memsave, NULL, true,
+	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
+	{ NULL, "xp", "physical memory as words", run_xp, NULL, false, { { "addr", ARG_INT, false }, { "count", ARG_INT, true } } },
+	{ 0 },
+};

@@ -1,0 +1,355 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* command_query.c: what clients ask: status, version, processors, disks, networks, PCI. Replies have QEMU's members. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "devices/pci.h"
+#include "devices/virtio.h"
+#include "disk/node.h"
+#include "vmm/command.h"
+
+static const char *status_name(unsigned reasons)
+{
+	static const struct { unsigned reason; const char *name; } names[] = {
+		{ PAUSE_PANIC, "guest-panicked" }, { PAUSE_IO_ERROR, "io-error" }, { PAUSE_SAVE, "save-vm" },
+		{ PAUSE_MIGRATE, "finish-migrate" }, { PAUSE_DEBUG, "debug" }, { PAUSE_SUSPEND, "suspended" },
+		{ PAUSE_BOOT, "prelaunch" }, { PAUSE_USER, "paused" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (reasons & names[i].reason)
+			return names[i].name;
+	return "running";
+}
+
+static int query_status(struct machine *m, json_t *args, struct command_result *r)
+{
+	unsigned reasons = vm_pause_reasons(m->vm);
+
+	r->value = json_pack("{s:s,s:b,s:b}", "status", status_name(reasons), "singlestep", 0, "running", reasons == 0);
+	return 0;
+}
+
+static void print_status(json_t *v, FILE *out)
+{
+	fprintf(out, "VM status: %s\n", json_string_value(json_object_get(v, "status")));
+}
+
+static int query_version(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "micro", 0, "minor", 2, "major", 7, "package",
+			     "minivmm-" MINIVMM_VERSION);
+	return 0;
+}
+
+static void print_version(json_t *v, FILE *out)
+{
+	fprintf(out, "minivmm %s\n", MINIVMM_VERSION);
+}
+
+static bool add_command(const struct command *c, const void *ctx)
+{
+	if (c->name)
+		json_array_append_new((json_t *)ctx, json_pack("{s:s}", "name", c->name));
+	return false;
+}
+
+static int query_commands(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	command_find(add_command, r->value);
+	return 0;
+}
+
+static int query_name(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = m->config->name ? json_pack("{s:s}", "name", m->config->name) : json_object();
+	return 0;
+}
+
+static int query_uuid(struct machine *m, json_t *args, struct command_result *r)
+{
+	const uint8_t *u = m->config->uuid;
+	char text[40];
+
+	snprintf(text, sizeof(text), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
+		 u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	r->value = json_pack("{s:s}", "UUID", text);
+	return 0;
+}
+
+static int query_kvm(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_pack("{s:b,s:b}", "enabled", 1, "present", 1);
+	return 0;
+}
+
+static int query_cpus(struct machine *m, json_t *args, struct command_result *r)
+{
+	const struct cpu_topology *t = &m->config->topology;
+
+	r->value = json_array();
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		json_array_append_new(r->value, json_pack("{s:i,s:s,s:i,s:s,s:{s:i,s:i,s:i}}", "cpu-index", i,
+			"qom-path", "/machine/unattached/device[0]", "thread-id", m->vcpus[i]->tid, "target", "x86_64", "props",
+			"thread-id", i % t->threads, "core-id", i / t->threads % t->cores,
+			"socket-id", i / (t->threads * t->cores)));
+	return 0;
+}
+
+static void print_cpus(json_t *v, FILE *out)
+{
+	json_t *c;
+	size_t i;
+
+	json_array_foreach(v, i, c)
+		fprintf(out, "%s CPU #%zu: thread_id=%" JSON_INTEGER_FORMAT "\n", i ? " " : "*", i,
+			json_integer_value(json_object_get(c, "thread-id")));
+}
+
+static int query_machines(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_pack("[{s:s,s:s,s:b,s:i,s:b},{s:s,s:s,s:i,s:b}]",
+			     "name", "pc-1", "alias", "pc", "is-default", 1, "cpu-max", m->kvm->max_vcpus, "hotpluggable-cpus", 0,
+			     "name", "micro-1", "alias", "micro", "cpu-max", m->kvm->max_vcpus, "hotpluggable-cpus", 0);
+	return 0;
+}
+
+/* --- disks --- */
+
+static json_t *drive_inserted(struct machine_drive *d)
+{
+	struct blk_throttle t = { 0 };
+	struct node *root = blk_root(d->blk);
+	json_t *j;
+
+	blk_get_throttle(d->blk, &t);
+	j = json_pack("{s:s,s:s,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:i,s:{s:s,s:s,s:I}}",
+		      "file", blk_filename(d->blk), "drv", blk_format(d->blk), "ro", blk_readonly(d->blk), "encrypted", 0,
+		      "bps", (json_int_t)t.bps, "bps_rd", (json_int_t)t.bps_rd, "bps_wr", (json_int_t)t.bps_wr,
+		      "iops", (json_int_t)t.iops, "iops_rd", (json_int_t)t.iops_rd, "iops_wr", (json_int_t)t.iops_wr,
+		      "backing_file_depth", root && root->backing ? 1 : 0,
+		      "image", "filename", blk_filename(d->blk), "format", blk_format(d->blk),
+		      "virtual-size", (json_int_t)blk_size(d->blk));
+	if (root && root->backing_name)
+		json_object_set_new(j, "backing_file", json_string(root->backing_name));
+	return j;
+}
+
+static int query_block(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		struct machine_drive *d = &m->drives[i];
+		json_t *j = json_pack("{s:s,s:s,s:b,s:b}", "device", d->config->id, "type", "unknown", "locked", 0,
+				      "removable", d->config->cdrom);
+
+		if (d->blk)
+			json_object_set_new(j, "inserted", drive_inserted(d));
+		json_array_append_new(r->value, j);
+	}
+	return 0;
+}
+
+static void print_block(json_t *v, FILE *out)
+{
+	json_t *d, *in;
+	size_t i;
+
+	json_array_foreach(v, i, d) {
+		in = json_object_get(d, "inserted");
+		fprintf(out, "%s: ", json_string_value(json_object_get(d, "device")));
+		if (in)
+			fprintf(out, "%s (%s%s)\n", json_string_value(json_object_get(in, "file")),
+				json_string_value(json_object_get(in, "drv")),
+				json_is_true(json_object_get(in, "ro")) ? ", read-only" : "");
+		else
+			fprintf(out, "[not inserted]\n");
+	}
+}
+
+static int query_blockstats(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		struct blk_stats s = { 0 };
+
+		if (m->drives[i].blk)
+			blk_get_stats(m->drives[i].blk, &s);
+		json_array_append_new(r->value, json_pack("{s:s,s:{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}}",
+			"device", m->drives[i].config->id, "stats",
+			"rd_bytes", (json_int_t)s.bytes[0], "wr_bytes", (json_int_t)s.bytes[1],
+			"rd_operations", (json_int_t)s.ops[0], "wr_operations", (json_int_t)s.ops[1],
+			"flush_operations", (json_int_t)s.flush_ops, "rd_total_time_ns", (json_int_t)s.ns[0],
+			"wr_total_time_ns", (json_int_t)s.ns[1], "flush_total_time_ns", (json_int_t)s.flush_ns,
+			"failed_rd_operations", (json_int_t)s.failed[0], "failed_wr_operations", (json_int_t)s.failed[1],
+			"wr_highest_offset", (json_int_t)s.highest));
+	}
+	return 0;
+}
+
+/* --- the rest --- */
+
+static int query_chardev(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < CONFIG_MAX_SERIAL; i++)
+		if (m->serial[i])
+			json_array_append_new(r->value, json_pack("{s:s,s:s,s:b}", "label", chardev_label(m->serial[i]),
+				"filename", chardev_filename(m->serial[i]), "frontend-open", 1));
+	return 0;
+}
+
+static void add_pci(void *ctx, struct pci_dev *p)
+{
+	json_t *j = json_pack("{s:i,s:i,s:i,s:s,s:{s:i,s:i},s:{s:i}}", "bus", 0, "slot", p->devfn >> 3, "function", p->devfn & 7,
+			      "qdev_id", p->dev.id ? p->dev.id : "", "id", "device", ld_le16(p->config + PCI_DEVICE_ID),
+			      "vendor", ld_le16(p->config + PCI_VENDOR_ID), "class_info",
+			      "class", ld_le16(p->config + PCI_CLASS_DEVICE));
+	json_t *regions = json_array();
+
+	for (int i = 0; i < PCI_BARS; i++)
+		if (p->bars[i].size)
+			json_array_append_new(regions, json_pack("{s:i,s:s,s:I,s:I}", "bar", i, "type",
+				p->bars[i].type & PCI_BASE_ADDRESS_SPACE_IO ? "io" : "memory",
+				"address", (json_int_t)(p->bars[i].mapped ? (json_int_t)p->bars[i].addr : -1),
+				"size", (json_int_t)p->bars[i].size));
+	json_object_set_new(j, "regions", regions);
+	json_array_append_new(ctx, j);
+}
+
+static int query_pci(struct machine *m, json_t *args, struct command_result *r)
+{
+	json_t *devices = json_array();
+
+	if (m->pci)
+		pci_bus_for_each(m->pci, add_pci, devices);
+	r->value = json_pack("[{s:i,s:o}]", "bus", 0, "devices", devices);
+	return 0;
+}
+
+static void print_pci(json_t *v, FILE *out)
+{
+	json_t *d, *reg, *id;
+	size_t i, k;
+
+	json_array_foreach(json_object_get(json_array_get(v, 0), "devices"), i, d) {
+		id = json_object_get(d, "id");
+		fprintf(out, "00:%02llx.%lld  %04llx:%04llx  class %04llx  %s\n",
+			json_integer_value(json_object_get(d, "slot")), json_integer_value(json_object_get(d, "function")),
+			json_integer_value(json_object_get(id, "vendor")), json_integer_value(json_object_get(id, "device")),
+			json_integer_value(json_object_get(json_object_get(d, "class_info"), "class")),
+			json_string_value(json_object_get(d, "qdev_id")));
+		json_array_foreach(json_object_get(d, "regions"), k, reg)
+			fprintf(out, "  BAR%lld: %s at 0x%llx, 0x%llx bytes\n", json_integer_value(json_object_get(reg, "bar")),
+				json_string_value(json_object_get(reg, "type")),
+				json_integer_value(json_object_get(reg, "address")),
+				json_integer_value(json_object_get(reg, "size")));
+	}
+}
+
+static struct virtio_dev *balloon(struct machine *m)
+{
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (m->devices[i].config && m->devices[i].config->kind == DEV_VIRTIO_BALLOON)
+			return m->devices[i].virtio;
+	return NULL;
+}
+
+static int query_balloon(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct virtio_dev *v = balloon(m);
+
+	if (!v)
+		return err_set(&r->err, ENODEV, "No balloon device has been activated");
+	r->value = json_pack("{s:I}", "actual", (json_int_t)virtio_balloon_actual(v));
+	return 0;
+}
+
+static int run_balloon(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct virtio_dev *v = balloon(m);
+	json_int_t value = json_integer_value(json_object_get(args, "value"));
+
+	if (!v)
+		return err_set(&r->err, ENODEV, "No balloon device has been activated");
+	if (value <= 0)
+		return err_set(&r->err, EINVAL, "Parameter 'target' expects a size");
+	virtio_balloon_set(v, value);
+	return 0;
+}
+
+static void mtree_line(void *ctx, uint64_t base, uint64_t len, const char *who, const char *chip)
+{
+	fprintf(ctx, "  %016" PRIx64 "-%016" PRIx64 " %-20s %s\n", base, base + len - 1, who, chip);
+}
+
+static int query_mtree(struct machine *m, json_t *args, struct command_result *r)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	fprintf(out, "ports\n");
+	bus_for_each(m->pio, mtree_line, out);
+	fprintf(out, "memory\n");
+	bus_for_each(m->mmio, mtree_line, out);
+	fclose(out);
+	r->value = json_string(text);
+	free(text);
+	return 0;
+}
+
+static int query_registers(struct machine *m, json_t *args, struct command_result *r)
+{
+	char text[4096];
+	json_t *all = json_array();
+
+	vm_pause(m->vm, PAUSE_DEBUG);
+	for (unsigned i = 0; i < m->nvcpus; i++) {
+		size_t n = snprintf(text, sizeof(text), "CPU#%u\n", i);
+
+		vcpu_describe(m->vcpus[i], text + n, sizeof(text) - n);
+		json_array_append_new(all, json_string(text));
+	}
+	vm_resume(m->vm, PAUSE_DEBUG);
+	r->value = all;
+	return 0;
+}
+
+static int query_exits(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < m->nvcpus; i++) {
+		json_t *j = json_pack("{s:i,s:I}", "cpu-index", i, "kicks", (json_int_t)m->vcpus[i]->stats.kicks);
+
+		for (unsigned n = 0; n < VCPU_EXIT_REASONS; n++)
+			if (m->vcpus[i]->stats.exits[n])
+				json_object_set_new(j, vcpu_exit_name(n), json_integer(m->vcpus[i]->stats.exits[n]));
+		json_array_append_new(r->value, j);
+	}
+	return 0;
+}
+
+#define NO_ARGS { { 0 } }
+const struct command commands_query[] = {
+	{ "query-status", "info status", "is it running", query_status, print_status, false, NO_ARGS },
+	{ "query-version", "info version", "this program's version", query_version, print_version, false, NO_ARGS },
+	{ "query-commands", NULL, "the commands", query_commands, NULL, false, NO_ARGS },
+	{ "query-name", "info name", "the machine's name", query_name, NULL, false, NO_ARGS },
+	{ "query-uuid", "info uuid", "the machine's UUID", query_uuid, NULL, false, NO_ARGS },
+	{ "query-kvm", "info kvm", "KVM is used", query_kvm, NULL, false, NO_ARGS },
+	{ "query-cpus-fast", "info cpus", "the processors and their threads", query_cpus, print_cpus, false, NO_ARGS },
+	{ "query-machines", NULL, "machine types", query_machines, NULL, false, NO_ARGS },
+	{ "query-block", "info block", "the drives", query_block, print_block, false, NO_ARGS },
+	{ "query-blockstats", "info blockstats", "what the drives did", query_blockstats, NULL, false, NO_ARGS },
+	{ "query-chardev", "info chardev", "the serial ports", query_chardev, NULL, false, NO_ARGS },
+	{ "query-pci", "info pci", "the PCI functions", query_pci, print_pci, false, NO_ARGS },
+	{ "query-balloon", "info balloon", "memory the guest has", query_balloon, NULL, false, NO_ARGS },
+	{ "balloon", "balloon", "give the guest this much memory", run_balloon, NULL, false, { { "value", ARG_SIZE, false } } },
+	{ NULL, "info mtree", "the address map", query_mtree, NULL, false, NO_ARGS },
+	{ NULL, "info registers", "the processors' registers", query_registers, NULL, false, NO_ARGS },
+	{ NULL, "info exits", "exits of each processor by reason", query_exits, NULL, false, NO_ARGS },
+	{ 0 },
+};

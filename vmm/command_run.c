@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* command_run.c: commands that start, stop and end the machine, and what asks how it is. Main loop. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "vmm/command.h"
+
+/* --- running --- */
+
+static void resume_later(void *ctx)
+{
+	struct machine *m = ctx;
+
+	vm_resume(m->vm, PAUSE_USER);
+	vm_resume(m->vm, PAUSE_IO_ERROR);
+}
+
+static int run_stop(struct machine *m, json_t *args, struct command_result *r)
+{
+	vm_pause(m->vm, PAUSE_USER);
+	return 0;
+}
+
+static int run_cont(struct machine *m, json_t *args, struct command_result *r)
+{
+	resume_later(m);
+	return 0;
+}
+
+static int run_powerdown(struct machine *m, json_t *args, struct command_result *r)
+{
+	machine_powerdown(m);
+	event_emit("POWERDOWN", NULL);
+	return 0;
+}
+
+static int run_reset(struct machine *m, json_t *args, struct command_result *r)
+{
+	vm_request(m->vm, VM_END_RESET, 1);
+	return 0;
+}
+
+static int run_quit(struct machine *m, json_t *args, struct command_result *r)
+{
+	vm_request(m->vm, VM_END_QUIT, 0);
+	return 0;
+}
+
+static int run_nmi(struct machine *m, json_t *args, struct command_result *r)
+{
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		if (ioctl(m->vcpus[i]->fd, KVM_NMI, 0) < 0)
+			return err_set(&r->err, errno, "KVM_NMI: %s", strerror(errno));
+	return 0;
+}
+
+static int run_capabilities(struct machine *m, json_t *args, struct command_result *r)
+{
+	return err_set(&r->err, ENOSYS, "Capabilities negotiation is already complete, command ignored");
+}
+
+static int run_human(struct machine *m, json_t *args, struct command_result *r)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return -ENOMEM;
+	monitor_line(m, json_string_value(json_object_get(args, "command-line")), out);
+	fclose(out);
+	/* As existing clients expect them, lines end with CR LF. */
+	r->value = json_string(text);
+	free(text);
+	return 0;
+}
+
+const struct command commands_run[] = {
+	{ "qmp_capabilities", NULL, "begin", run_capabilities, NULL, false, { { "enable", ARG_ARRAY, true } } },
+	{ "stop", "stop", "pause the machine", run_stop, NULL, false, { { 0 } } },
+	{ "cont", "cont", "let it run on", run_cont, NULL, false, { { 0 } } },
+	{ NULL, "c", "let it run on", run_cont, NULL, false, { { 0 } } },
+	{ "system_powerdown", "system_powerdown", "press the power button", run_powerdown, NULL, false, { { 0 } } },
+	{ "system_reset", "system_reset", "press the reset button", run_reset, NULL, false, { { 0 } } },
+	{ "quit", "quit", "end the machine at once", run_quit, NULL, false, { { 0 } } },
+	{ NULL, "q", "end the machine at once", run_quit, NULL, false, { { 0 } } },
+	{ "inject-nmi", "nmi", "a non-maskable interrupt on every processor", run_nmi, NULL, false, { { 0 } } },
+	{ "human-monitor-command", NULL, "a line of the monitor", run_human, NULL, false,
+	  { { "command-line", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
+	{ 0 },
+};

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* control.c: sockets of control clients. Main loop, lock held. */
+#include <errno.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/control.h"
+#include "vmm/log.h"
+
+#define MAX_REQUEST (1 * MiB)		/* longer ones end the connection */
+#define MAX_UNREAD (4 * MiB)		/* so does leaving this much unread */
+#define MAX_LISTENERS 8
+
+struct control_conn {
+	struct machine *m;
+	const struct control_protocol *p;
+	void *data;
+	int fd;
+	struct loop_fd *watch;
+	char *in, *out;
+	size_t in_len, out_len;
+	bool held, closing;
+	struct control_conn *next;
+};
+
+struct listener {
+	struct machine *m;
+	const struct control_protocol *p;
+	int fd;
+	struct loop_fd *watch;
+	char *path;			/* of a unix socket, removed at the end */
+};
+
+/* Connections belong to the process as its sockets do; the main loop's lock guards them. */
+static struct control_conn *conns;
+static struct listener listeners[MAX_LISTENERS];
+static unsigned nlisteners;
+
+struct machine *control_machine(struct control_conn *c) { return c->m; }
+void control_set_data(struct control_conn *c, void *data) { c->data = data; }
+void *control_data(struct control_conn *c) { return c->data; }
+void control_hold(struct control_conn *c) { c->held = true; }
+
+static void conn_close(struct control_conn *c)
+{
+	struct control_conn **p = &conns;
+
+	while (*p != c)
+		p = &(*p)->next;
+	*p = c->next;
+	loop_fd_del(c->watch);
+	close(c->fd);
+	if (c->p->closed)
+		c->p->closed(c);
+	free(c->in);
+	free(c->out);
+	free(c);
+}
+
+/* A held connection's thread still refers to it: close it once the answer came. */
+static void conn_fail(struct control_conn *c)
+{
+	if (c->held) {
+		c->closing = true;
+		loop_fd_mod(c->watch, 0);
+	} else {
+		conn_close(c);
+	}
+}
+
+static void conn_watch(struct control_conn *c)
+{
+	loop_fd_mod(c->watch, c->closing ? 0 : (c->held ? 0 : EPOLLIN) | (c->out_len ? EPOLLOUT : 0));
+}
+
+static void conn_parse(struct control_conn *c)
+{
+	while (c->in_len && !c->held && !c->closing) {
+		size_t n = c->p->input(c, c->in, c->in_len);
+
+		if (!n)
+			break;
+		c->in_len -= n;
+		memmove(c->in, c->in + n, c->in_len);
+	}
+	if (c->in_len >= MAX_REQUEST && !c->held) {
+		log_warn("control socket: a request of more than %llu bytes: connection closed", MAX_REQUEST);
+		c->closing = true;
+	}
+}
+
+static int conn_flush(struct control_conn *c)
+{
+	while (c->out_len) {
+		ssize_t n = send(c->fd, c->out, c->out_len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? 0 : -errno;
+		c->out_len -= n;
+		memmove(c->out, c->out + n, c->out_len);
+	}
+	return 0;
+}
+
+void control_send(struct control_conn *c, const char *text, size_t len)
+{
+	if (c->closing)
+		return;
+	if (c->out_len + len > MAX_UNREAD) {
+		log_warn("control socket: the client leaves %llu bytes unread: connection closed", MAX_UNREAD);
+		c->closing = true;
+		loop_fd_mod(c->watch, EPOLLOUT | EPOLLIN);	/* conn_event closes it */
+		shutdown(c->fd, SHUT_RDWR);
+		return;
+	}
+	c->out = xrealloc(c->out, c->out_len + len);
+	memcpy(c->out + c->out_len, text, len);
+	c->out_len += len;
+	if (conn_flush(c) < 0)
+		shutdown(c->fd, SHUT_RDWR);
+	conn_watch(c);
+}
+
+void control_resume(struct control_conn *c)
+{
+	c->held = false;
+	if (!c->closing)
+		conn_parse(c);
+	if (c->closing && !c->held)
+		conn_close(c);
+	else
+		conn_watch(c);
+}
+
+static void conn_event(void *ctx, uint32_t ev)
+{
+	struct control_conn *c = ctx;
+
+	if (c->closing || ((ev & EPOLLOUT) && conn_flush(c) < 0)) {
+		conn_fail(c);
+		return;
+	}
+	if (ev & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
+		char buf[16384];
+		ssize_t n = c->held ? 0 : recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
+
+		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (n <= 0) {
+			conn_fail(c);
+			return;
+		}
+		c->in = xrealloc(c->in, c->in_len + n);
+		memcpy(c->in + c->in_len, buf, n);
+		c->in_len += n;
+		conn_parse(c);
+		if (c->closing) {
+			conn_fail(c);
+			return;
+		}
+	}
+	conn_watch(c);
+}
+
+static void listener_event(void *ctx, uint32_t ev)
+{
+	struct listener *l = ctx;
+	struct control_conn *c;
+	int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0)
+		return;
+	c = xcalloc(1, sizeof(*c));
+	c->m = l->m;
+	c->p = l->p;
+	c->fd = fd;
+	c->next = conns;
+	conns = c;
+	c->watch = loop_fd_add(l->m->loop, fd, EPOLLIN, conn_event, c);
+	if (c->p->opened)
+		c->p->opened(c);
+}
+
+void control_for_each(const struct control_protocol *p, void (*fn)(struct control_conn *c, void *ctx), void *ctx)
+{
+	for (struct control_conn *c = conns, *next; c; c = next) {
+		next = c->next;
+		if (c->p == p)
+			fn(c, ctx);
+	}
+}
+
+/* --- listening --- */
+
+/* A socket file nobody listens on is a leftover of a program that was killed. */
+static void remove_stale(const struct sockaddr_un *un)
+{
+	struct stat st;
+	int fd;
+
+	if (stat(un->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
+		return;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (connect(fd, (const struct sockaddr *)un, sizeof(*un)) < 0 && errno == ECONNREFUSED)
+		unlink(un->sun_path);
+	close(fd);
+}
+
+static int listen_unix(const char *path, struct err *err)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (strlen(path) >= sizeof(un.sun_path))
+		return err_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path, sizeof(un.sun_path) - 1);
+	strcpy(un.sun_path, path);
+	remove_stale(&un);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || listen(fd, 4) < 0) {
+		err_set(err, errno, "%s: %s%s", path, strerror(errno),
+			errno == EADDRINUSE ? " (another program listens there)" : "");
+		if (fd >= 0)
+			close(fd);
+		return -EIO;
+	}
+	return fd;
+}
+
+static int listen_tcp(char *address, struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list = NULL;
+	char *port = strrchr(address, ':');
+	int fd = -1, ret, one = 1;
+
+	if (!port)
+		return err_set(err, EINVAL, "tcp:%s: HOST:PORT expected", address);
+	*port++ = 0;
+	/* Whoever reaches a control socket owns the machine: only this host unless told otherwise. */
+	ret = getaddrinfo(*address ? address : "127.0.0.1", port, &hints, &list);
+	if (ret)
+		return err_set(err, EINVAL, "tcp:%s:%s: %s", address, port, gai_strerror(ret));
+	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) < 0 || listen(fd, 4) < 0) {
+		err_set(err, errno, "tcp:%s:%s: %s", address, port, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		fd = -EIO;
+	}
+	freeaddrinfo(list);
+	return fd;
+}
+
+int control_listen(struct machine *m, const char *spec, const struct control_protocol *p, struct err *err)
+{
+	struct listener *l = &listeners[nlisteners];
+	char *copy = xstrdup(spec);
+	int fd;
+
+	copy[strcspn(copy, ",")] = 0;		/* ",server,nowait": that is what this is */
+	if (nlisteners == MAX_LISTENERS)
+		fd = err_set(err, E2BIG, "more than %d control sockets", MAX_LISTENERS);
+	else if (!strncmp(copy, "unix:", 5))
+		fd = listen_unix(copy + 5, err);
+	else if (!strncmp(copy, "tcp:", 4))
+		fd = listen_tcp(copy + 4, err);
+	else
+		fd = err_set(err, EINVAL, "%s: unix:PATH or tcp:HOST:PORT expected", spec);
+	if (fd >= 0) {
+		*l = (struct listener){ .m = m, .p = p, .fd = fd };
+		l->path = !strncmp(copy, "unix:", 5) ? xstrdup(copy + 5) : NULL;
+		l->watch = loop_fd_add(m->loop, fd, EPOLLIN, listener_event, l);
+		nlisteners++;
+	}
+	free(copy);
+	return MIN(fd, 0);
+}
+
+void control_close_all(struct machine *m)
+{
+	while (conns) {
+		conns->held = false;
+		conn_flush(conns);
+		conn_close(conns);
+	}
+	for (unsigned i = 0; i < nlisteners; i++) {
+		loop_fd_del(listeners[i].watch);
+		close(listeners[i].fd);
+		if (listeners[i].path)
+			unlink(listeners[i].path);
+		free(listeners[i].path);
+	}
+	nlisteners = 0;
+}
