@@ -466,7 +466,7 @@ bool vring_kick(struct dring *r)
 {
 	bool want;
 
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__asm__ volatile("lock; addl $0, (%%rsp)" ::: "memory", "cc");
 	if (r->packed) {
 		uint16_t *ev = guest_ptr(r->drv->g, r->used, 4);
 
@@ -576,5 +576,5 @@ void vring_want_irq(struct dring *r, bool on)
 	} else {
 		SHARED_STORE(uint16_t, &avail[0], on ? 0 : VRING_AVAIL_F_NO_INTERRUPT);
 	}
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	__asm__ volatile("lock; addl $0, (%%rsp)" ::: "memory", "cc");
 }
