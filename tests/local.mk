@@ -19,15 +19,19 @@ setup:
 	@tests/setup test
 
 # The suites: programs that print TAP. Scripts first learn what this build made.
-SUITES = $(wildcard tests/layers) $(TEST_BIN) $(wildcard tests/img/*.sh tests/device/*.sh tests/guest/run tests/lab/suite-*)
+# The stress of the foundations runs a second time under the thread sanitizer: that is where it sees most.
+STRESS_TSAN := $(if $(SAN),,build/tsan/tests/device/stress)
+SUITES = $(wildcard tests/layers) $(TEST_BIN) $(STRESS_TSAN) $(wildcard tests/img/*.sh tests/device/*.sh tests/guest/run tests/lab/suite-*)
 check:
 	@tests/setup test
 	@$(MAKE) --no-print-directory -j$(shell nproc) all tests
+	@$(MAKE) --no-print-directory -j$(shell nproc) SAN=tsan $(STRESS_TSAN)
 	@BUILD=$(BUILD) tests/run $(SUITES)
 
 check-long:
 	@tests/setup test
 	@$(MAKE) --no-print-directory -j$(shell nproc) all tests
+	@$(MAKE) --no-print-directory -j$(shell nproc) SAN=tsan $(STRESS_TSAN)
 	@BUILD=$(BUILD) LONG=1 tests/run $(SUITES) $(wildcard tests/lab/long-*)
 
 check-asan check-tsan:
@@ -35,8 +39,9 @@ check-asan check-tsan:
 	@$(MAKE) --no-print-directory -j$(shell nproc) SAN=$(@:check-%=%) all tests
 	@BUILD=build/$(@:check-%=%) SAN=$(@:check-%=%) tests/run $$($(MAKE) --no-print-directory -s SAN=$(@:check-%=%) list-tests)
 .PHONY: list-tests
+# Criterion's sandbox does not start under the thread sanitizer.
 list-tests:
-	@echo $(TEST_BIN)
+	@echo $(if $(filter tsan,$(SAN)),$(filter-out %/unit/%,$(TEST_BIN)),$(TEST_BIN))
 
 check-mutants:
 	@tests/setup test

@@ -665,7 +665,10 @@ void *mem_ptr(struct mem *m, uint64_t gpa, uint64_t len, bool for_write)
 
 static void block_unpin(struct mem *m, struct block *b)
 {
-	if (__atomic_sub_fetch(&b->pins, 1, __ATOMIC_SEQ_CST) == 0 && __atomic_load_n(&m->freeing, __ATOMIC_SEQ_CST)) {
+	unsigned pins = __atomic_fetch_sub(&b->pins, 1, __ATOMIC_SEQ_CST);
+
+	assert(pins);
+	if (pins == 1 && __atomic_load_n(&m->freeing, __ATOMIC_SEQ_CST)) {
 		pthread_mutex_lock(&m->mutex);
 		pthread_cond_broadcast(&m->unpinned);
 		pthread_mutex_unlock(&m->mutex);
@@ -716,7 +719,7 @@ void mem_iov_done(struct mem *m, const struct iovec *iov, int niov, uint64_t wri
 		uint8_t *p = iov[i].iov_base;
 		struct block *b = block_of_host(m, p);
 
-		assert(b && b->pins);
+		assert(b);
 		if (n)
 			block_mark(b, p - b->host, n);
 		written -= n;

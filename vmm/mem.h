@@ -95,7 +95,8 @@ uint64_t mem_generation(const struct mem *m);
 int mem_iov(struct mem *m, uint64_t gpa, uint64_t len, bool for_write, struct iovec *iov, int max);
 /*
  * Unpins; the first `written` bytes of the list were written by us and are marked dirty. Call AFTER the
- * data is there and BEFORE the used index or interrupt tells the guest.
+ * data is there and BEFORE the used index or interrupt tells the guest. A request that failed or was dropped by a reset
+ * may have written as well: then `written` is its whole length.
  */
 void mem_iov_done(struct mem *m, const struct iovec *iov, int niov, uint64_t written);
 /* Whole pages of a pinned list hold nothing the guest needs (free page reporting): the host gets them back. */

@@ -419,34 +419,43 @@ static void tell_change(struct vm *v, bool running)
 	}
 }
 
+static bool can_go_on(struct vm *v, void *ctx UNUSED)
+{
+	return !v->nbusy || !v->reasons || v->changer;
+}
+
 /*
  * Brings the machine to where the reasons want it; the mutex is held. A callback that pauses or resumes
- * changes the reasons only: the thread that called it sees to them afterwards.
+ * changes the reasons only: the thread that called it sees to them afterwards. While we wait for the vCPUs anyone may
+ * change the reasons, also another callback of the main loop inside our wait: look again after each wait.
  */
 static void settle(struct vm *v)
 {
-	if (v->changer == &thread_id)
-		return;
-	wait_until(v, not_changing, NULL);
-	while (v->running != !v->reasons) {
+	while (v->changer != &thread_id) {
+		wait_until(v, not_changing, NULL);
+		if (v->running == !v->reasons)
+			break;
+		if (v->running && v->nbusy) {
+			wait_until(v, can_go_on, NULL);
+			continue;
+		}
 		v->changer = &thread_id;
+		pthread_mutex_unlock(&v->mutex);
 		if (v->running) {
-			wait_until(v, all_parked, NULL);
-			pthread_mutex_unlock(&v->mutex);
 			vm_clock_stop(v->clock);
 			tell_change(v, false);
 		} else {
-			pthread_mutex_unlock(&v->mutex);
 			tell_change(v, true);
 			vm_clock_start(v->clock);
 		}
 		pthread_mutex_lock(&v->mutex);
 		v->running = !v->running;
 		v->changer = NULL;
-		if (v->running && !v->reasons && !v->finished)
-			flag_clear(v, NEED_HALT);
 		announce(v);
-		wait_until(v, not_changing, NULL);
+	}
+	if (v->running && !v->reasons && !v->changer && !v->finished) {
+		flag_clear(v, NEED_HALT);
+		announce(v);
 	}
 }
 

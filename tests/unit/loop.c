@@ -138,12 +138,15 @@ Test(loop, an_empty_mask_reports_no_hangup)
 	struct loop *l = loop_new("t");
 	int p[2], n = 0;
 	struct loop_fd *f;
+	int64_t start;
 
 	cr_assert_eq(pipe(p), 0);
 	f = loop_fd_add(l, p[0], 0, count_events, &n);
 	close(p[1]);
-	loop_once(l, 0);
+	start = now_ns();
+	loop_once(l, 20);
 	cr_assert_eq(n, 0);
+	cr_assert_geq(now_ns() - start, 20 * NS_PER_MS);	/* nor does the loop spin on it */
 	loop_fd_mod(f, EPOLLIN);
 	loop_once(l, 0);
 	cr_assert_eq(n, 1);
@@ -261,6 +264,15 @@ Test(loop, cancelling_with_the_lock_held_is_final)
 			usleep(200);
 		cr_assert_eq(get(&n), before);
 	}
+	/* The same with the loop already waiting for the lock to run it. */
+	loop_lock(l);
+	fired = get(&n);
+	loop_timer_set(&t, now_ns());
+	usleep(20000);
+	loop_timer_cancel(&t);
+	loop_unlock(l);
+	usleep(5000);
+	cr_assert_eq(get(&n), fired);
 	loop_thread_join(l);
 	loop_free(l);
 }

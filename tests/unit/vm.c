@@ -238,6 +238,35 @@ Test(vm, waiting_for_vcpus_serves_the_main_loop, .init = setup)
 	finish(2);
 }
 
+static void pause_and_resume(void *ctx)
+{
+	enum pause_reason r = (intptr_t)ctx;
+
+	vm_pause(vm, r);
+	cr_assert_not(anyone_inside());
+	cr_assert(vm_pause_reasons(vm) & r);
+	vm_exclusive_sync(vm, section, NULL);
+	vm_resume(vm, r);
+	ADD(sections, 1);
+}
+
+/* The next callback may run inside the wait of the one before. */
+Test(vm, so_does_waiting_inside_a_callback, .init = setup)
+{
+	start(2, reset_device);
+	vm_resume(vm, PAUSE_BOOT);
+	run_until(&resets, 10);
+	for (int round = 1; round <= 30; round++) {
+		for (int i = 0; i < 3; i++)
+			loop_post(main_loop, pause_and_resume, (void *)(intptr_t)(PAUSE_USER << i));
+		run_until(&sections, round * 6);
+	}
+	cr_assert_eq(overlaps, 0);
+	run_until(&resets, resets + 2);
+	vm_pause(vm, PAUSE_USER);
+	finish(2);
+}
+
 /* --- pause --- */
 
 static char changes[64];
