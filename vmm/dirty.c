@@ -54,6 +54,11 @@ static void barrier_everywhere(void)
 		syscall(SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0);
 }
 
+void block_mark_dirty(struct block *b, uint64_t off, uint64_t len)
+{
+	block_mark(b, off, len);
+}
+
 bool range_logged(const struct mem *m, const struct mem_range *r)
 {
 	return r->block->nclients && !r->rom;

@@ -113,5 +113,7 @@ int mem_dirty_sync(struct mem *m);
 uint64_t dirty_client_take(struct dirty_client *c, struct block *b, unsigned long *out);
 /* Our own write to guest memory behind the accessors' back (used rings). Any thread; cheap when nobody listens. */
 void mem_mark_dirty(struct mem *m, uint64_t gpa, uint64_t len);
+/* The same for an owner that writes its own block (VRAM through a device window), mapped or not. */
+void block_mark_dirty(struct block *b, uint64_t off, uint64_t len);
 
 #endif
