@@ -124,7 +124,7 @@ static int image_read(struct image *im)
 	}
 	if (n->ops->snapshot_list) {
 		ret = n->ops->snapshot_list(n, &im->snaps, &im->nsnaps);
-		if (ret < 0)
+		if (ret < 0 && ret != -ENOTSUP)
 			return fail("Could not read the snapshots of '%s': %s", n->filename, strerror(-ret));
 	}
 	im->full_backing = node_backing_path(n);
