@@ -18,7 +18,6 @@
 #define FRAME_PLAIN (1500 + ETH_HLEN + 4)
 #define RX_AHEAD 128			/* chains fetched ahead, at most */
 #define RX_IOV (2 * VIRTQ_MAX_IOV)	/* room for one more chain of any length, always */
-#define MAX_PIECES 1023			/* the host takes 1024 (UIO_MAXIOV), one is the backend's */
 #define BATCH 128			/* packets before others get their turn */
 
 struct net_rx {
@@ -175,7 +174,7 @@ static void readable(void *ctx, unsigned pair)
 			break;
 		}
 		virtq_kicks_off(vq);
-		len = net_recv(d->net, pair, rx->iov + rx->iov_first, MIN(rx->iov_count, (unsigned)MAX_PIECES));
+		len = net_recv(d->net, pair, rx->iov + rx->iov_first, rx->iov_count);
 		if (len < 0 && len != -EMSGSIZE)
 			break;
 		if (len <= (ssize_t)d->hdr_len || !rx_wanted(d, pair, len))
@@ -204,9 +203,8 @@ static void tx_kick(struct vnet *d, unsigned pair)
 	do {
 		virtq_kicks_off(vq);
 		while (n < BATCH && virtq_pop(vq, &e, iov, ARRAY_SIZE(iov)) == 1) {
-			if (e.out_len <= d->hdr_len || e.out_n > MAX_PIECES) {
-				log_guest("%s: a packet of %llu bytes in %d pieces is dropped", d->v.id,
-					  (unsigned long long)e.out_len, e.out_n);
+			if (e.out_len <= d->hdr_len) {
+				log_guest("%s: a packet of %llu bytes is dropped", d->v.id, (unsigned long long)e.out_len);
 			} else if (d->net) {
 				ret = net_send(d->net, pair, e.iov, e.out_n);
 				if (ret == -EAGAIN) {
