@@ -85,7 +85,7 @@ static inline void virtio_find(struct virtio *v, uint16_t transitional_id, uint1
 		else
 			v->notify = address, v->notify_multiplier = pci_read(v->slot, 0, cap + 16);
 	}
-	CHECK(v->common && v->device && v->notify && v->msix_table);
+	CHECK(v->common && v->notify);
 }
 
 /* Reset, and features: VIRTIO_F_VERSION_1 (bit 32) and those of `low` that the device offers. Returns these. */

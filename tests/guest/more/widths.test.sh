@@ -1,0 +1,3 @@
+args=(-kernel "$guest" -device virtio-rng-pci)
+expect=("repeated output" "widths are right")
+status=65
