@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "bios/acpi.h"
 #include "bios/fw_cfg.h"
@@ -143,8 +144,8 @@ static void fw_cfg_boot(const struct bios_config *c, struct fw_cfg *fw)
 	states[3] |= c->no_s3 ? 0 : 0x80;
 	states[4] |= c->no_s4 ? 0 : 0x80;
 	fw_cfg_add_file(fw, "etc/system-states", states, sizeof(states));
-	/* No screen: SeaBIOS shows its text on the first serial port. */
-	if (!c->graphics && (c->serial_mask & 1)) {
+	/* Nobody looks at the screen: SeaBIOS shows its text on the first serial port too. */
+	if (c->serial_console && (c->serial_mask & 1)) {
 		uint64_t port = htole64(0x3f8);
 
 		fw_cfg_add_file(fw, "etc/sercon-port", &port, sizeof(port));
@@ -317,6 +318,9 @@ int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot
 	ret = bios_load_kernel(b, cpu, err);
 	if (ret < 0)
 		return ret;
+	/* The guest has this seed now; the next boot must not get the same. */
+	if (b->c.rng_seed && getentropy(b->rng_seed, sizeof(b->rng_seed)) < 0)
+		b->c.rng_seed = NULL;
 	boot_mtrrs(&b->c, cpu);
 	return 0;
 }

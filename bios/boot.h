@@ -76,6 +76,7 @@ struct bios_config {
 	bool no_rtc, no_acpi;
 	bool no_s3, no_s4;
 	bool graphics;			/* there is a VGA card */
+	bool serial_console;		/* SeaBIOS writes to COM1 too */
 	const struct bios_virtio_mmio *mmio;	/* micro */
 	unsigned nmmio;
 

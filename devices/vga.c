@@ -387,6 +387,17 @@ static void registers_reset(struct vga *v)
 	v->latch = 0;
 }
 
+/* Only pages that hold something: writing zeros to all of them would cost the host 16 MiB. */
+static void vram_clear(struct vga *v)
+{
+	static const uint8_t zeros[4096];
+
+	for (uint32_t off = 0; v->used && off < v->vram_size; off += sizeof(zeros))
+		if (memcmp(v->vram_host + off, zeros, sizeof(zeros)))
+			memset(v->vram_host + off, 0, sizeof(zeros));
+	v->used = true;
+}
+
 static void vga_reset(struct device *d)
 {
 	struct vga *v = container_of(d, struct vga, pci.dev);
@@ -394,7 +405,7 @@ static void vga_reset(struct device *d)
 	pci_dev_reset(&v->pci);
 	registers_reset(v);
 	vga_remap(v);
-	memset(v->vram_host, 0, v->vram_size);
+	vram_clear(v);
 	memset(v->text_host, 0, 2 * VGA_TEXT_CELLS);
 	block_mark_dirty(v->vram, 0, v->vram_size);
 	block_mark_dirty(v->text, 0, 2 * VGA_TEXT_CELLS);

@@ -47,6 +47,7 @@ struct vga {
 	uint64_t window_gpa;
 	uint32_t window_off;
 	bool remap_pending, touched;
+	bool used;			/* the first reset is behind: memory may hold something */
 	uint32_t font_writes;		/* counts writes that may change a font */
 	uint8_t edid[128];
 

@@ -265,6 +265,14 @@ static int finish_topology(struct config *c, struct err *err)
 	return 0;
 }
 
+static bool config_has_device(const struct config *c, enum device_kind kind)
+{
+	for (unsigned i = 0; i < c->ndevices; i++)
+		if (c->devices[i].kind == kind)
+			return true;
+	return false;
+}
+
 int config_finish(struct config *c, struct err *err)
 {
 	if (!c->cpu)
@@ -279,6 +287,10 @@ int config_finish(struct config *c, struct err *err)
 		return err_set(err, EINVAL, "-M micro has no firmware: give it a kernel (-kernel FILE), or take -M pc");
 	if (!c->nserial && !c->nodefaults)
 		c->serial[c->nserial++] = xstrdup(c->daemonize || (c->monitor && !strcmp(c->monitor, "stdio")) ? "null" : "mon:stdio");
+	/* Nobody looks at the screen of a -nographic machine; it does without the card, as with -nodefaults. */
+	if (c->machine == MACHINE_PC && !c->no_vga && !c->nographic && !c->nodefaults && !config_has_device(c, DEV_VGA) &&
+	    !config_add_device(c, DEV_VGA, "vga", err))
+		return -EINVAL;
 	if (finish_topology(c, err) < 0 || finish_drives(c, err) < 0)
 		return -EINVAL;
 	return finish_nets(c, err);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "bios/fw_cfg.h"
+#include "devices/chips.h"
 #include "devices/pci.h"
 #include "devices/virtio.h"
 #include "vmm/command.h"
@@ -161,6 +162,11 @@ static bool config_has(const struct config *c, enum device_kind kind)
 	return false;
 }
 
+static void set_cmos(void *ctx, unsigned index, uint8_t value)
+{
+	mc146818_set_cmos(ctx, index, value);
+}
+
 static int init_bios(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
@@ -173,7 +179,8 @@ static int init_bios(struct machine *m, struct err *err)
 		.sockets = c->topology.sockets, .cores = c->topology.cores, .threads = c->topology.threads,
 		.phys_bits = cpuid_phys_bits(m->cpuid), .name = c->name, .serial_mask = serial_mask(c),
 		.no_kbd = !m->i8042, .pvpanic = config_has(c, DEV_PVPANIC), .vmgenid = m->vmgenid != NULL, .no_rtc = !m->rtc,
-		.no_acpi = c->no_acpi, .graphics = config_has(c, DEV_VGA), .mmio = m->mmio_windows, .nmmio = m->nmmio,
+		.no_acpi = c->no_acpi, .graphics = config_has(c, DEV_VGA),
+		.serial_console = !c->vnc && (!c->display || strcmp(c->display, "curses")), .mmio = m->mmio_windows, .nmmio = m->nmmio,
 		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,
 		.boot_strict = c->boot_strict, .boot_splash_ms = c->boot_splash_ms, .boot_reboot_ms = -1,
 	};
@@ -195,6 +202,8 @@ static int init_bios(struct machine *m, struct err *err)
 			goto out;
 	m->bios = bios_new(&b, m->fw_cfg, err);
 	ret = m->bios ? 0 : -EINVAL;
+	if (ret == 0 && m->rtc)
+		bios_cmos(&b, set_cmos, m->rtc);
 out:
 	free(apic_ids);
 	return ret;

@@ -58,6 +58,7 @@ struct machine {
 	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
 	struct pci_bus *pci;
 	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *micro_pm;
+	const struct display *display;		/* of the graphics card */
 	struct fw_cfg *fw_cfg;
 	struct bios *bios;
 

@@ -4,9 +4,12 @@
  * or in an exclusive section.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "devices/chips.h"
+#include "devices/display.h"
 #include "devices/nic.h"
 #include "devices/pci.h"
 #include "devices/virtio.h"
@@ -196,6 +199,31 @@ static int build_port(struct machine *m, const struct device_config *d, struct e
 	return 0;
 }
 
+static int build_vga(struct machine *m, const struct device_config *d, struct err *err)
+{
+	static const char rom[] = "/usr/share/seabios/vgabios-stdvga.bin";
+	struct vga_opts o = { .id = d->id, .rom_fd = -1 };
+	struct err none = { "" };
+	struct device *dev;
+
+	if (m->display)
+		return err_set(err, ENOTSUP, "-device VGA: the machine has a graphics card already");
+	if (pick_devfn(m, d, &o.devfn, err) < 0)
+		return -EBUSY;
+	/* A kernel's own driver needs no video BIOS. */
+	if (!m->config->kernel && (o.rom_fd = host_open(&m->host, rom, O_RDONLY | O_CLOEXEC, 0, &none)) < 0)
+		log_warn("%s: no video BIOS, the screen stays dark until the guest's driver runs: %s (apt-get install seabios)", d->id,
+			 none.msg);
+	dev = vga_new(m->pci, &o, err);
+	if (o.rom_fd >= 0)
+		close(o.rom_fd);
+	if (!dev)
+		return -EINVAL;
+	machine_add_device(m, dev, d);
+	m->display = vga_display(dev);
+	return 0;
+}
+
 int device_build(struct machine *m, const struct device_config *d, struct err *err)
 {
 	switch (d->kind) {
@@ -214,6 +242,8 @@ int device_build(struct machine *m, const struct device_config *d, struct err *e
 	case DEV_IDE_HD:
 	case DEV_IDE_CD:
 		return build_ide(m, d, err);
+	case DEV_VGA:
+		return build_vga(m, d, err);
 	case DEV_DEBUG_EXIT:
 	case DEV_DEBUGCON:
 	case DEV_PVPANIC:
