@@ -82,10 +82,7 @@ static int add_ide(struct machine *m, struct err *err)
 		.devfn = DEVFN_IDE, .irq = { irq_source(m->irqs, IRQ_IDE), irq_source(m->irqs, IRQ_IDE + 1) },
 	};
 
-	struct err none = { "" };
-	struct device *d = piix3_ide_new(m->pci, &o, &none);
-
-	return d ? add(m, d, &m->ide) : 0;	/* until the controller is there: a PC without IDE */
+	return add(m, piix3_ide_new(m->pci, &o, err), &m->ide);
 }
 
 int machine_init_pc(struct machine *m, struct err *err)

@@ -5,13 +5,6 @@
 #include "devices/nic.h"
 #pragma GCC diagnostic ignored "-Wmissing-prototypes"
 #define W __attribute__((weak))
-W struct device *piix3_ide_new(struct pci_bus *pci, const struct piix3_ide_opts *o, struct err *err)
-{
-	err_set(err, 95, "%s: not there yet", __func__);
-	return NULL;
-}
-
-W int piix3_ide_attach(struct device *d, unsigned unit, const struct ide_drive_opts *o, struct err *err){return -1;}
 W struct device *e1000_new(struct pci_bus *pci, unsigned devfn, const char *id, struct net *net, const uint8_t mac[6], struct loop *loop, struct err *err)
 {
 	err_set(err, 95, "%s: not there yet", __func__);
@@ -23,5 +16,3 @@ W struct device *rtl8139_new(struct pci_bus *pci, unsigned devfn, const char *id
 	err_set(err, 95, "%s: not there yet", __func__);
 	return NULL;
 }
-
-W int piix3_ide_change_medium(struct device *d, unsigned unit, struct blk *blk, bool force, struct blk **old){return -95;}
