@@ -11,6 +11,7 @@
 
 #include "vmm/command.h"
 #include "vmm/control.h"
+#include "vmm/exit_trace.h"
 #include "vmm/gdb.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
@@ -194,6 +195,7 @@ int main(int argc, char **argv)
 	status = run(&machine, &config, &err);
 	control_close_all(&machine);
 	machine_exit(&machine);
+	exit_trace_summary();
 	if (err.msg[0])
 		log_error("%s", err.msg);
 	config_free(&config);

@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/exit_trace.h"
 #include "vmm/log.h"
 #include "vmm/vcpu.h"
 
@@ -305,6 +306,15 @@ static void vcpu_settle(struct vcpu *v)
 	__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 }
 
+static void traced_exit(struct vcpu *v)
+{
+	struct exit_trace t;
+
+	exit_trace_begin(v, &t);
+	vcpu_exit(v);
+	exit_trace_end(v, &t);
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
@@ -334,7 +344,10 @@ static void *vcpu_thread(void *arg)
 		}
 		if (v->run->exit_reason < VCPU_EXIT_REASONS)
 			v->stats.exits[v->run->exit_reason]++;
-		vcpu_exit(v);
+		if (__builtin_expect(trace_mask, 0))
+			traced_exit(v);
+		else
+			vcpu_exit(v);
 		if (__builtin_expect(v->on_exit != NULL, 0))
 			v->on_exit(v->exit_ctx, v);
 	}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * exit_trace.h: what -trace exits,pio,mmio,summary shows of a vCPU's exits. Called on the vCPU's thread, only while some
+ * trace is on.
+ */
+#ifndef VMM_EXIT_TRACE_H
+#define VMM_EXIT_TRACE_H
+
+#include "vmm/vcpu.h"
+
+/* What an exit was, taken before it is answered (the answer overwrites the run page). */
+struct exit_trace {
+	int64_t start;
+	uint64_t addr, value;
+	unsigned reason, size, count;
+	bool write;
+};
+void exit_trace_begin(struct vcpu *v, struct exit_trace *t);
+/* After the answer: the line, with how long it took, and the tally. */
+void exit_trace_end(struct vcpu *v, struct exit_trace *t);
+/* The table of -trace summary: exits by reason and device with count, total and worst time. At the end; to stderr. */
+void exit_trace_summary(void);
+
+#endif
