@@ -13,6 +13,7 @@
 #include "devices/chips.h"
 #include "devices/pci.h"
 #include "devices/virtio.h"
+#include "vmm/coalesce.h"
 #include "vmm/command.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
@@ -72,7 +73,7 @@ static int init_kvm(struct machine *m, struct err *err)
 	bus_set_backend(m->pio, &kvm_bus_backend, m->kvm);
 	bus_set_backend(m->mmio, &kvm_bus_backend, m->kvm);
 	m->irqs = irq_hub_new(&kvm_irq_backend, m->kvm);
-	m->wires = (struct vcpu_wires){ m->kvm, m->vm, m->mem, m->pio, m->mmio };
+	m->wires = (struct vcpu_wires){ m->kvm, m->vm, m->mem, m->pio, m->mmio, NULL };
 	return 0;
 }
 
@@ -94,6 +95,7 @@ static int init_vcpus(struct machine *m, struct err *err)
 			return -EIO;
 		m->nvcpus++;
 	}
+	m->wires.coalesce = coalesce_new(m->kvm, m->pio, m->loop, m->vcpus[0]->run);
 	return 0;
 }
 
@@ -250,6 +252,7 @@ int machine_reset(struct machine *m, struct err *err)
 			return err_set(err, -ret, "reset of the interrupt chips: %s", strerror(-ret));
 	}
 	irq_resync(m->irqs);
+	coalesce_start(m->wires.coalesce);
 	ret = bios_reset(m->bios, m->pci, m->pio, &boot, err);
 	for (unsigned i = 0; ret == 0 && i < m->nvcpus; i++) {
 		ret = vcpu_reset(m->vcpus[i], &boot);
@@ -412,6 +415,7 @@ static void stop_vcpus(struct machine *m)
 void machine_exit(struct machine *m)
 {
 	stop_vcpus(m);
+	coalesce_free(m->wires.coalesce);
 	bios_free(m->bios);
 	for (unsigned i = m->ndevices; i-- > 0;) {
 		struct machine_device *d = &m->devices[i];

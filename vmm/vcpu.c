@@ -17,6 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "vmm/coalesce.h"
 #include "vmm/exit_trace.h"
 #include "vmm/log.h"
 #include "vmm/vcpu.h"
@@ -342,6 +343,7 @@ static void *vcpu_thread(void *arg)
 			vcpu_fatal(v, "KVM_RUN: %s", strerror(errno));
 			continue;
 		}
+		coalesce_drain(v->w->coalesce);
 		if (v->run->exit_reason < VCPU_EXIT_REASONS)
 			v->stats.exits[v->run->exit_reason]++;
 		if (__builtin_expect(trace_mask, 0))

@@ -21,6 +21,7 @@ struct vcpu_wires {
 	struct vm *vm;
 	struct mem *mem;
 	struct bus *pio, *mmio;
+	struct coalesce *coalesce;	/* may be NULL */
 };
 
 /* Exits by reason, and how many of them came to user space at all; written by the vCPU's thread only. */
