@@ -287,6 +287,7 @@ void alloc_end(struct qcow2 *q, struct alloc *a);
 /* --- qcow2_zero.c --- */
 int qcow2_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags);
 int qcow2_discard(struct node *n, uint64_t off, uint64_t len);
+int qcow2_forget(struct qcow2 *q, uint64_t off, uint64_t len);
 
 /* --- qcow2_compress.c --- */
 int qcow2_write_compressed(struct node *n, uint64_t off, const void *buf, uint64_t len);
@@ -309,6 +310,7 @@ int qcow2_info(struct node *n, struct node_info *i);
 
 /* --- qcow2_check.c --- */
 int qcow2_check(struct node *n, struct node_check *c, unsigned fix);
+int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err);
 
 /* --- qcow2_snapshot.c --- */
 int qcow2_snapshots_load(struct qcow2 *q, struct err *err);

@@ -41,7 +41,7 @@ static int read_piece(struct qcow2 *q, const struct mapping *m, uint64_t off, ui
 
 	switch (m->type) {
 	case MAP_UNALLOCATED:
-		if (q->n->backing) {
+		if (q->n->backing && off < q->n->size) {
 			ret = part_init(&p, iov, niov, pos, m->len, 0);
 			if (!ret) {
 				ret = node_readv(q->n->backing, off, p.iov, p.n, m->len);
@@ -226,7 +226,6 @@ static int read_around(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf
 {
 	struct iovec iov = { buf, len };
 	struct mapping m;
-	uint64_t inside = off < q->n->size ? MIN(len, q->n->size - off) : 0;
 	int ret;
 
 	*zero = true;
@@ -243,9 +242,7 @@ static int read_around(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf
 		return 0;
 	}
 	*zero = false;
-	memset(buf + inside, 0, len - inside);
-	iov.iov_len = inside;
-	return inside ? qcow2_read(q->n, off, &iov, 1, inside) : 0;
+	return qcow2_read(q->n, off, &iov, 1, len);
 }
 
 /* DATA of an allocating write: head, the guest's bytes and tail in one write. */

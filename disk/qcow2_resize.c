@@ -76,15 +76,46 @@ fail:
 	return err_set(err, -ret, "'%s': cannot enlarge its L1 table: %s", q->n->filename, strerror(-ret));
 }
 
-/* Cuts off what no cluster uses at the file's end. */
+/* Gives up refcount blocks at the end that count nothing but themselves. With the lock. */
+static void trim_refblocks(struct qcow2 *q)
+{
+	for (uint64_t i = q->reft_size; i-- > 1;) {
+		uint64_t host = q->reft[i] & REFT_OFFSET, first = i << q->rb_bits, s = i * 8 / 512, v, used = 0;
+
+		if (!host)
+			continue;
+		if (host != first << q->cluster_bits)
+			return;
+		for (uint64_t c = 0; c < 1ull << q->rb_bits; c++)
+			if (refcount_get(q, first + c, &v) || v)
+				used++;
+		if (used != 1)
+			return;
+		if (q->rmap[i])
+			table_drop(q, q->rmap[i]);
+		meta_del(q, host);
+		q->reft[i] = 0;
+		q->reft_dirty[s / 64] |= 1ull << (s % 64);
+		q->reft_is_dirty = true;
+	}
+}
+
+/* Cuts off what no cluster uses at the file's end. Drained. */
 static void trim_file(struct qcow2 *q)
 {
 	uint64_t end = q_clusters(q, q->n->file->size), v;
 
+	pthread_mutex_lock(&q->lock);
+	trim_refblocks(q);
+	pthread_mutex_unlock(&q->lock);
+	if (!q->sparse_file || qcow2_flush(q->n))
+		return;
 	while (end > 1 && refcount_get(q, end - 1, &v) == 0 && v == 0)
 		end--;
-	if (q->sparse_file && end << q->cluster_bits < q->n->file->size && node_resize(q->n->file, end << q->cluster_bits, NULL) == 0)
+	if (end << q->cluster_bits < q->n->file->size && node_resize(q->n->file, end << q->cluster_bits, NULL) == 0) {
 		q->end = end;
+		q->free_hint = MIN(q->free_hint, end);
+	}
 }
 
 static int shrink(struct qcow2 *q, uint64_t size, struct err *err)
@@ -145,19 +176,19 @@ int qcow2_resize(struct node *n, uint64_t size, struct err *err)
 		pthread_mutex_lock(&q->lock);
 		ret = qcow2_l1_grow(q, (size + span - 1) / span, err);
 		pthread_mutex_unlock(&q->lock);
-		if (!ret && n->backing && n->backing->size > n->size) {
+		if (!ret && n->backing && n->backing->size > old) {
 			/* What the longer backing file has there must not appear. */
 			n->size = size;
-			ret = qcow2_zeroes(n, old, MIN(size, n->backing->size) - old, 0);
-		} else if (!ret && tail > n->size && q->h.version >= 3) {
+			ret = node_zeroes(n, old, MIN(size, n->backing->size) - old, 0);
+		} else if (!ret && tail > old) {
 			struct mapping m;
 
 			pthread_mutex_lock(&q->lock);
-			ret = qcow2_map(q, n->size, 1, &m);
+			ret = qcow2_map(q, old, 1, &m);
 			pthread_mutex_unlock(&q->lock);
 			n->size = size;
 			if (!ret && m.type != MAP_UNALLOCATED)
-				ret = qcow2_zeroes(n, old, tail - old, 0);
+				ret = node_zeroes(n, old, tail - old, 0);
 		}
 		if (!ret)
 			ret = qcow2_flush(n);
@@ -293,29 +324,28 @@ int qcow2_make_empty(struct node *n)
 	uint64_t span = 1ull << (q->cluster_bits + q->l2_bits);
 	int ret = qcow2_flush(n);
 
-	/* Table by table: unallocated entries, then the tables themselves. */
+	/* Table by table: the L1 entry goes, and with it all that only it reached, once that is durable. */
 	for (uint64_t i = 0; i < q->l1_size && !ret; i++) {
 		struct table *t;
 
 		pthread_mutex_lock(&q->lock);
-		if (!(q->l1[i] & L1E_OFFSET)) {
-			pthread_mutex_unlock(&q->lock);
-			continue;
-		}
-		ret = l2_get_writable(q, i, &t);
-		for (uint64_t e = 0; e < 1ull << q->l2_bits && !ret; e++) {
+		ret = l2_get(q, i, &t);
+		for (uint64_t e = 0; t && e < 1ull << q->l2_bits && !ret; e++) {
 			uint64_t entry, bitmap;
 
 			entry_load(q, t, e, &entry, &bitmap);
 			if (!entry && !bitmap)
 				continue;
-			if (t->suspect && !entry_ok(q, entry, bitmap, (i * span >> q->cluster_bits) + e)) {
+			if (t->suspect && !entry_ok(q, entry, bitmap, (i * span >> q->cluster_bits) + e))
 				ret = qcow2_corrupt(q, "the entry %#llx is impossible", (unsigned long long)entry);
-				break;
-			}
-			ret = entry_free(q, entry);
-			if (!ret)
-				entry_store(q, t, e, 0, 0);
+			else
+				ret = entry_free(q, entry);
+		}
+		if (!ret && t)
+			ret = free_later(q, &q->frees, t->host, 1);
+		if (!ret && t) {
+			table_drop(q, t);
+			l1_set(q, i, 0);
 		}
 		pthread_mutex_unlock(&q->lock);
 		if (!ret && q->need_flush)

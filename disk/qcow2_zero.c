@@ -207,3 +207,9 @@ int qcow2_discard(struct node *n, uint64_t off, uint64_t len)
 		ret = node_zeroes(n->data_file, first, MIN(last, n->size) - first, BLK_UNMAP);
 	return ret ? ret : clusters_zero(q, first, last - first, true, q->h.version < 3);
 }
+
+/* Whole clusters anywhere in the guest's addresses (the VM state, too) become unallocated. */
+int qcow2_forget(struct qcow2 *q, uint64_t off, uint64_t len)
+{
+	return clusters_zero(q, off, len, true, true);
+}

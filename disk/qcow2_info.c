@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* qcow2_info.c: what `info` shows (the keys are qemu-img's), and `amend`: changing an image's options in place. Drained. */
+#include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "disk/qcow2.h"
+#include "disk/qcow2_bitmap.h"
+#include "disk/qcow2_crypt.h"
+
+static json_t *bitmaps_json(struct node *n)
+{
+	struct node_bitmap *list = NULL;
+	json_t *a = NULL;
+	int count = 0;
+
+	if (qcow2_bitmap_list(n, &list, &count) == 0 && count) {
+		a = json_array();
+		for (int i = 0; i < count; i++) {
+			json_t *flags = json_array();
+
+			if (list[i].in_use)
+				json_array_append_new(flags, json_string("in-use"));
+			if (list[i].autoload)
+				json_array_append_new(flags, json_string("auto"));
+			json_array_append_new(a, json_pack("{s:o, s:s, s:I}", "flags", flags, "name", list[i].name,
+							   "granularity", (json_int_t)list[i].granularity));
+		}
+	}
+	free(list);
+	return a;
+}
+
+int qcow2_info(struct node *n, struct node_info *i)
+{
+	struct qcow2 *q = n->priv;
+	bool v3 = q->h.version >= 3, corrupt = q->corrupt || (q->h.incompatible & QCOW2_INCOMPAT_CORRUPT);
+	json_t *j = json_object(), *bitmaps;
+
+	*i = (struct node_info){ .cluster_size = q->cluster_size, .encrypted = q->h.crypt_method != QCOW2_CRYPT_NONE,
+		.dirty = q->h.incompatible & QCOW2_INCOMPAT_DIRTY, .corrupt = corrupt, .vm_state_offset = qcow2_vmstate_offset(q) };
+	json_object_set_new(j, "compat", json_string(v3 ? "1.1" : "0.10"));
+	json_object_set_new(j, "compression-type", json_string(q->h.compression_type ? "zstd" : "zlib"));
+	if (v3)
+		json_object_set_new(j, "lazy-refcounts", json_boolean(q->h.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
+	bitmaps = bitmaps_json(n);
+	if (bitmaps)
+		json_object_set_new(j, "bitmaps", bitmaps);
+	json_object_set_new(j, "refcount-bits", json_integer(1 << q->h.refcount_order));
+	if (q->h.crypt_method)
+		qcow2_crypt_info(q, j);
+	if (q->data_file_name)
+		json_object_set_new(j, "data-file", json_string(q->data_file_name));
+	if (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE)
+		json_object_set_new(j, "data-file-raw", json_boolean(q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW));
+	if (v3) {
+		json_object_set_new(j, "corrupt", json_boolean(corrupt));
+		json_object_set_new(j, "extended-l2", json_boolean(q_ext_l2(q)));
+	}
+	i->specific = j;
+	return 0;
+}
+
+/* --- amend --- */
+
+/* Version 2 has no zero clusters: they become unallocated, or clusters of zeros over a backing file. */
+static int zeros_expand(struct qcow2 *q)
+{
+	struct node *n = q->n;
+	uint8_t *zeros = calloc(1, q->cluster_size);
+	int ret = zeros ? 0 : -ENOMEM;
+
+	for (uint64_t off = 0; off < n->size && !ret;) {
+		struct mapping m;
+		struct iovec iov = { zeros, MIN(q->cluster_size, n->size - off) };
+
+		pthread_mutex_lock(&q->lock);
+		ret = qcow2_map(q, off, n->size - off, &m);
+		pthread_mutex_unlock(&q->lock);
+		if (ret)
+			break;
+		if (m.type == MAP_ZERO && !n->backing_name)
+			ret = qcow2_forget(q, off, ALIGN_UP(m.len, q->cluster_size));
+		else if (m.type == MAP_ZERO || m.type == MAP_ZERO_ALLOC)
+			for (uint64_t at = 0; at < m.len && !ret; at += q->cluster_size) {
+				iov.iov_len = MIN(q->cluster_size, n->size - off - at);
+				ret = qcow2_write(n, off + at, &iov, 1, iov.iov_len, 0);
+			}
+		off += m.len;
+	}
+	free(zeros);
+	return ret;
+}
+
+static int set_version(struct qcow2 *q, uint32_t version, struct err *err)
+{
+	struct qcow2_header was = q->h;
+	int ret;
+
+	if (version == q->h.version)
+		return 0;
+	if (version == 2) {
+		const char *why = q->h.refcount_order != 4 ? "its reference counts are not 16 bits wide" :
+				  q->h.incompatible & ~(uint64_t)QCOW2_INCOMPAT_DIRTY ? "it uses features that compat 0.10 does not have" :
+				  q->h.nb_snapshots ? "it has internal snapshots" :
+				  qcow2_ext_find(q, QCOW2_EXT_BITMAPS) ? "it has bitmaps" :
+				  q->h.crypt_method == QCOW2_CRYPT_LUKS ? "it is encrypted with LUKS" : NULL;
+
+		if (why)
+			return err_set(err, ENOTSUP, "'%s': cannot downgrade to compat 0.10: %s", q->n->filename, why);
+		ret = zeros_expand(q);
+		if (!ret)
+			ret = qcow2_flush_locked_out(q);
+		if (ret)
+			return err_set(err, -ret, "'%s': cannot turn its zero clusters into data: %s", q->n->filename, strerror(-ret));
+		q->h.incompatible = q->h.compatible = q->h.autoclear = 0;
+		q->h.header_length = QCOW2_V2_HEADER;
+	} else {
+		q->h.header_length = QCOW2_V3_HEADER_COMPRESSION;
+	}
+	q->h.version = version;
+	ret = qcow2_header_rewrite(q, err);
+	if (ret)
+		q->h = was;
+	return ret;
+}
+
+static int amend_features(struct qcow2 *q, const char *const *opts, struct err *err)
+{
+	struct qcow2_header was = q->h;
+	bool lazy, raw;
+	int ret = node_create_opt_bool(opts, "lazy_refcounts", q->h.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS, &lazy, err);
+
+	if (!ret)
+		ret = node_create_opt_bool(opts, "data_file_raw", q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW, &raw, err);
+	if (ret)
+		return ret;
+	if (lazy && q->h.version < 3)
+		return err_set(err, EINVAL, "Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)");
+	if (raw && !(q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW))
+		return err_set(err, EINVAL, "data_file_raw cannot be set on existing images");
+	q->h.compatible = lazy ? q->h.compatible | QCOW2_COMPAT_LAZY_REFCOUNTS : q->h.compatible & ~(uint64_t)QCOW2_COMPAT_LAZY_REFCOUNTS;
+	if (!raw)
+		q->h.autoclear &= ~(uint64_t)QCOW2_AUTOCLEAR_DATA_FILE_RAW;
+	if (q->h.compatible == was.compatible && q->h.autoclear == was.autoclear)
+		return 0;
+	ret = qcow2_header_update(q);
+	if (!ret)
+		ret = node_flush(q->n->file);
+	if (ret)
+		q->h = was;
+	return ret ? err_set(err, -ret, "'%s': cannot write the header: %s", q->n->filename, strerror(-ret)) : 0;
+}
+
+int qcow2_amend(struct node *n, const char *const *opts, bool force, struct err *err)
+{
+	struct qcow2 *q = n->priv;
+	const char *compat = node_create_opt(opts, "compat"), *file = node_create_opt(opts, "backing_file");
+	const char *fmt = node_create_opt(opts, "backing_fmt"), *data = node_create_opt(opts, "data_file");
+	uint64_t size, bits;
+	int ret;
+
+	for (int i = 0; opts && opts[i]; i++) {
+		size_t len = strcspn(opts[i], "=");
+		const struct node_opt *o = qcow2_create_opts;
+
+		while (o->name && (strlen(o->name) != len || strncmp(o->name, opts[i], len)))
+			o++;
+		if (!o->name)
+			return err_set(err, EINVAL, "Invalid parameter '%.*s'", (int)len, opts[i]);
+		if (!o->amend)
+			return err_set(err, ENOTSUP, "Changing the option '%s' is not supported", o->name);
+		if (!strncmp(o->name, "encrypt.", 8))
+			return err_set(err, ENOTSUP, "Changing the keys of an encrypted image is not supported; convert it to a new one");
+	}
+	ret = node_create_opt_size(opts, "size", n->size, &size, err);
+	if (!ret)
+		ret = node_create_opt_size(opts, "refcount_bits", 1ull << q->h.refcount_order, &bits, err);
+	if (ret)
+		return ret;
+	if (!IS_POWER_OF_2(bits) || bits > 64)
+		return err_set(err, EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
+	if (compat && strcmp(compat, "0.10") && strcmp(compat, "v2") && strcmp(compat, "1.1") && strcmp(compat, "v3"))
+		return err_set(err, EINVAL, "Unknown compatibility level %s", compat);
+	if (data && !(q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE))
+		return err_set(err, EINVAL, "data-file can only be set for images that use an external data file");
+	/* Upgrades come first and downgrades last. */
+	if (compat && (!strcmp(compat, "1.1") || !strcmp(compat, "v3")))
+		ret = set_version(q, 3, err);
+	if (!ret && bits != 1ull << q->h.refcount_order) {
+		if (q->h.version < 3)
+			return err_set(err, EINVAL, "Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)");
+		ret = qcow2_refcount_width(q, __builtin_ctzll(bits), err);
+	}
+	if (!ret)
+		ret = amend_features(q, opts, err);
+	if (!ret && data) {
+		free(q->data_file_name);
+		q->data_file_name = xstrdup(data);
+		ret = qcow2_header_rewrite(q, err);
+	}
+	if (!ret && (file || fmt))
+		ret = qcow2_set_backing(n, file ? file : n->backing_name, fmt ? fmt : n->backing_format, err);
+	if (!ret && size != n->size)
+		ret = qcow2_resize(n, size, err);
+	if (!ret && compat && (!strcmp(compat, "0.10") || !strcmp(compat, "v2")))
+		ret = set_version(q, 2, err);
+	return ret;
+}

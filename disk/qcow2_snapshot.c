@@ -1,0 +1,589 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * qcow2_snapshot.c: internal snapshots and the VM state beside the disk (spec: "Snapshots"). Drained.
+ *
+ * A snapshot is a copy of the L1 table; every cluster reachable from it counts one more. Counts and COPIED flags
+ * change in many places, so the image is marked dirty meanwhile (version 3): after a crash opening it counts anew. The switch
+ * itself, the header's number and place of snapshots or L1, is one sector. When a step fails, memory is dropped and the
+ * counts are made anew at once.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "disk/qcow2.h"
+#include "disk/qcow2_bitmap.h"
+#include "disk/qcow2_check.h"
+#include "vmm/log.h"
+
+enum { ENTRY_FIXED = 40, EXTRA_KNOWN = 24 };
+
+void qcow2_snapshots_free(struct qcow2 *q)
+{
+	for (uint32_t i = 0; q->snapshots && i < q->h.nb_snapshots; i++) {
+		free(q->snapshots[i].id);
+		free(q->snapshots[i].name);
+		free(q->snapshots[i].extra);
+	}
+	free(q->snapshots);
+	q->snapshots = NULL;
+}
+
+static char *take_string(const uint8_t *p, size_t len)
+{
+	char *s = xcalloc(1, len + 1);
+
+	memcpy(s, p, len);
+	return s;
+}
+
+int qcow2_snapshots_load(struct qcow2 *q, struct err *err)
+{
+	uint64_t off = q->h.snapshots_offset, used = 0;
+	uint32_t n = q->h.nb_snapshots;
+	int ret = 0;
+
+	if (!n)
+		return 0;
+	if (n > QCOW2_MAX_SNAPSHOTS)
+		return err_set(err, EINVAL, "Too many snapshots");
+	if (q_in_cluster(q, off) || !range_ok(off, (uint64_t)n * ENTRY_FIXED, q->n->file->size))
+		return err_set(err, EINVAL, "Snapshot table offset invalid");
+	q->snapshots = calloc(n, sizeof(*q->snapshots));
+	if (!q->snapshots)
+		return err_set(err, ENOMEM, "out of memory for %u snapshots", n);
+	for (uint32_t i = 0; i < n; i++) {
+		struct qcow2_snapshot *s = &q->snapshots[i];
+		uint8_t fixed[ENTRY_FIXED], *var;
+		uint32_t id_len, name_len, extra;
+
+		ret = node_pread(q->n->file, fixed, sizeof(fixed), off);
+		if (ret)
+			return err_set(err, -ret, "Failed to read snapshot table");
+		s->l1_offset = ld_be64(fixed);
+		s->l1_size = ld_be32(fixed + 8);
+		id_len = ld_be16(fixed + 12);
+		name_len = ld_be16(fixed + 14);
+		s->date_sec = ld_be32(fixed + 16);
+		s->date_nsec = ld_be32(fixed + 20);
+		s->vm_clock_nsec = ld_be64(fixed + 24);
+		s->vm_state_size = ld_be32(fixed + 32);
+		extra = ld_be32(fixed + 36);
+		if (extra > QCOW2_MAX_SNAPSHOT_EXTRA)
+			return err_set(err, EINVAL, "Too much extra metadata in snapshot table entry %u", i);
+		if ((uint64_t)s->l1_size * 8 > QCOW2_MAX_L1_BYTES || (s->l1_size && !host_ok(q, s->l1_offset, (uint64_t)s->l1_size * 8)))
+			return err_set(err, EINVAL, "Snapshot %u: L1 table offset or size invalid", i);
+		used += ENTRY_FIXED + extra + id_len + name_len;
+		if (used > QCOW2_MAX_SNAPSHOT_BYTES)
+			return err_set(err, EFBIG, "Snapshot table is too large");
+		var = xcalloc(1, extra + id_len + name_len + 1);
+		ret = node_pread(q->n->file, var, extra + id_len + name_len, off + ENTRY_FIXED);
+		if (ret) {
+			free(var);
+			return err_set(err, -ret, "Failed to read snapshot table");
+		}
+		if (extra >= 8)
+			s->vm_state_size = ld_be64(var);
+		s->disk_size = extra >= 16 ? ld_be64(var + 8) : q->h.size;
+		s->icount = extra >= 24 ? ld_be64(var + 16) : UINT64_MAX;
+		if (extra > EXTRA_KNOWN) {
+			s->extra_len = extra - EXTRA_KNOWN;
+			s->extra = xcalloc(1, s->extra_len);
+			memcpy(s->extra, var + EXTRA_KNOWN, s->extra_len);
+		}
+		s->id = take_string(var + extra, id_len);
+		s->name = take_string(var + extra + id_len, name_len);
+		free(var);
+		off = ALIGN_UP(off + ENTRY_FIXED + extra + id_len + name_len, 8ull);
+	}
+	return 0;
+}
+
+static size_t table_bytes(const struct qcow2_snapshot *s, uint32_t n)
+{
+	size_t len = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		len = ALIGN_UP(len + ENTRY_FIXED + EXTRA_KNOWN + s[i].extra_len + strlen(s[i].id) + strlen(s[i].name), 8);
+	return len;
+}
+
+static uint64_t snapshot_table_len(const struct qcow2 *q)
+{
+	return q->h.nb_snapshots ? table_bytes(q->snapshots, q->h.nb_snapshots) : 0;
+}
+
+void qcow2_snapshots_refer(struct qcow2 *q, struct check *k)
+{
+	qcow2_check_refer(k, q->h.snapshots_offset, snapshot_table_len(q));
+}
+
+/* The list at a new place, then the header, then the old place is given up. Sets q->snapshots on success. */
+static int table_write(struct qcow2 *q, struct qcow2_snapshot *list, uint32_t n)
+{
+	uint64_t len = table_bytes(list, n), host = 0, old_len = snapshot_table_len(q), old = q->h.snapshots_offset;
+	struct qcow2_header was = q->h;
+	uint8_t *buf = xcalloc(1, len + 8);
+	size_t at = 0;
+	int ret = 0;
+
+	if (len > QCOW2_MAX_SNAPSHOT_BYTES || n > QCOW2_MAX_SNAPSHOTS)
+		ret = -EFBIG;
+	for (uint32_t i = 0; i < n && !ret; i++) {
+		struct qcow2_snapshot *s = &list[i];
+		uint8_t *p = buf + at;
+		size_t id_len = strlen(s->id), name_len = strlen(s->name);
+
+		st_be64(p, s->l1_offset);
+		st_be32(p + 8, s->l1_size);
+		st_be16(p + 12, id_len);
+		st_be16(p + 14, name_len);
+		st_be32(p + 16, s->date_sec);
+		st_be32(p + 20, s->date_nsec);
+		st_be64(p + 24, s->vm_clock_nsec);
+		st_be32(p + 32, s->vm_state_size > UINT32_MAX ? 0 : s->vm_state_size);
+		st_be32(p + 36, EXTRA_KNOWN + s->extra_len);
+		st_be64(p + 40, s->vm_state_size);
+		st_be64(p + 48, s->disk_size);
+		st_be64(p + 56, s->icount);
+		if (s->extra_len)
+			memcpy(p + 64, s->extra, s->extra_len);
+		p += ENTRY_FIXED + EXTRA_KNOWN + s->extra_len;
+		memcpy(p, s->id, id_len);
+		memcpy(p + id_len, s->name, name_len);
+		at = ALIGN_UP(at + ENTRY_FIXED + EXTRA_KNOWN + s->extra_len + id_len + name_len, 8);
+	}
+	pthread_mutex_lock(&q->lock);
+	if (!ret && len)
+		ret = clusters_alloc_all(q, q_clusters(q, len), &host);
+	pthread_mutex_unlock(&q->lock);
+	if (!ret && len)
+		ret = node_pwrite(q->n->file, buf, len, host);
+	free(buf);
+	if (!ret)
+		ret = qcow2_flush(q->n);
+	if (ret)
+		return ret;
+	q->h.nb_snapshots = n;
+	q->h.snapshots_offset = host;
+	ret = qcow2_header_update(q);
+	if (!ret)
+		ret = node_flush(q->n->file);
+	if (ret) {
+		q->h = was;
+		return ret;
+	}
+	q->snapshots = list;
+	pthread_mutex_lock(&q->lock);
+	if (old_len)
+		ret = refcount_add(q, old >> q->cluster_bits, q_clusters(q, old_len), -1);
+	pthread_mutex_unlock(&q->lock);
+	return ret;
+}
+
+static int find(const struct qcow2 *q, const char *id_or_name)
+{
+	for (uint32_t i = 0; i < q->h.nb_snapshots; i++)
+		if (!strcmp(q->snapshots[i].name, id_or_name))
+			return i;
+	for (uint32_t i = 0; i < q->h.nb_snapshots; i++)
+		if (!strcmp(q->snapshots[i].id, id_or_name))
+			return i;
+	return -1;
+}
+
+/* --- counting what an L1 table reaches --- */
+
+static int entry_count(struct qcow2 *q, uint64_t entry, int delta)
+{
+	uint64_t host, len;
+
+	if (entry & L2E_COMPRESSED) {
+		entry_packed(q, entry, &host, &len);
+		return refcount_add(q, host >> q->cluster_bits, q_clusters(q, q_in_cluster(q, host) + len), delta);
+	}
+	if (!(entry & L2E_OFFSET) || q->n->data_file)
+		return 0;
+	if (q_in_cluster(q, entry & L2E_OFFSET))
+		return qcow2_corrupt(q, "unaligned cluster %#llx", (unsigned long long)entry);
+	return refcount_add(q, (entry & L2E_OFFSET) >> q->cluster_bits, 1, delta);
+}
+
+/* Adds delta to all that l1 reaches. Tables not in the active disk are read from the file; all is flushed before. */
+static int tree_count(struct qcow2 *q, const uint64_t *l1, uint64_t size, int delta)
+{
+	uint8_t *buf = malloc(q->cluster_size);
+	int ret = buf ? 0 : -ENOMEM;
+
+	for (uint64_t i = 0; i < size && !ret; i++) {
+		uint64_t l2 = l1[i] & L1E_OFFSET;
+
+		if (!l2)
+			continue;
+		if (!host_ok(q, l2, q->cluster_size)) {
+			ret = qcow2_corrupt(q, "L1 entry %#llx", (unsigned long long)l1[i]);
+			break;
+		}
+		ret = node_pread(q->n->file, buf, q->cluster_size, l2);
+		pthread_mutex_lock(&q->lock);
+		for (uint64_t e = 0; e < q->cluster_size / q->entry_size && !ret; e++)
+			ret = entry_count(q, ld_be64(buf + e * q->entry_size), delta);
+		if (!ret)
+			ret = refcount_add(q, l2 >> q->cluster_bits, 1, delta);
+		pthread_mutex_unlock(&q->lock);
+		if (!ret && q->need_flush)
+			ret = qcow2_flush(q->n);
+	}
+	free(buf);
+	return ret;
+}
+
+/* COPIED flags of the active tables follow the counts: set exactly where the count is one. */
+static int copied_update(struct qcow2 *q)
+{
+	int ret = 0;
+
+	for (uint64_t i = 0; i < q->l1_size && !ret; i++) {
+		uint64_t v, entry, bitmap;
+		struct table *t;
+
+		pthread_mutex_lock(&q->lock);
+		ret = l2_get(q, i, &t);
+		if (!ret && t) {
+			ret = refcount_get(q, t->host >> q->cluster_bits, &v);
+			if (!ret && (v == 1) != !!(q->l1[i] & L2E_COPIED))
+				l1_set(q, i, t->host | (v == 1 ? L2E_COPIED : 0));
+			for (uint64_t e = 0; e < 1ull << q->l2_bits && !ret && !q->n->data_file; e++) {
+				entry_load(q, t, e, &entry, &bitmap);
+				if ((entry & L2E_COMPRESSED) || !(entry & L2E_OFFSET))
+					continue;
+				ret = refcount_get(q, (entry & L2E_OFFSET) >> q->cluster_bits, &v);
+				if (!ret && (v == 1) != !!(entry & L2E_COPIED))
+					entry_store(q, t, e, v == 1 ? entry | L2E_COPIED : entry & ~L2E_COPIED, bitmap);
+			}
+		}
+		pthread_mutex_unlock(&q->lock);
+		if (!ret && q->need_flush)
+			ret = qcow2_flush(q->n);
+	}
+	return ret;
+}
+
+static int l1_load(struct qcow2 *q, const struct qcow2_snapshot *s, uint64_t entries, uint64_t **out)
+{
+	uint64_t *l1 = calloc(MAX(entries, (uint64_t)s->l1_size) + 1, 8);
+	int ret = l1 ? node_pread(q->n->file, l1, (uint64_t)s->l1_size * 8, s->l1_offset) : -ENOMEM;
+
+	if (ret) {
+		free(l1);
+		return ret;
+	}
+	for (uint32_t i = 0; i < s->l1_size; i++)
+		l1[i] = be64toh(l1[i]);
+	*out = l1;
+	return 0;
+}
+
+static int l1_write(struct qcow2 *q, const uint64_t *l1, uint64_t entries, uint64_t *host)
+{
+	uint64_t bytes = entries * 8;
+	uint8_t *raw;
+	int ret;
+
+	*host = 0;
+	if (!entries)
+		return 0;
+	raw = calloc(1, ALIGN_UP(bytes, q->cluster_size));
+	if (!raw)
+		return -ENOMEM;
+	pthread_mutex_lock(&q->lock);
+	ret = clusters_alloc_all(q, q_clusters(q, bytes), host);
+	pthread_mutex_unlock(&q->lock);
+	for (uint64_t i = 0; i < entries; i++)
+		st_be64(raw + i * 8, l1[i] & ~L2E_COPIED);
+	if (!ret)
+		ret = node_pwrite(q->n->file, raw, ALIGN_UP(bytes, q->cluster_size), *host);
+	free(raw);
+	return ret;
+}
+
+static int begin(struct qcow2 *q, const char *what, struct err *err)
+{
+	int ret;
+
+	if (!(q->n->flags & BLK_RDWR) || q->n->inactive)
+		return err_set(err, EPERM, "'%s' is open read-only: cannot %s a snapshot", q->n->filename, what);
+	if (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE)
+		return err_set(err, ENOTSUP, "'%s': an image with a data file of its own has no internal snapshots", q->n->filename);
+	ret = qcow2_bitmaps_store(q, err);
+	if (!ret)
+		ret = qcow2_flush_locked_out(q);
+	if (!ret)
+		ret = qcow2_set_incompatible(q, QCOW2_INCOMPAT_DIRTY, 0);
+	return ret ? err_set(err, -ret, "'%s': cannot %s a snapshot: %s", q->n->filename, what, strerror(-ret)) : 0;
+}
+
+static int end(struct qcow2 *q, int ret, const char *what, struct err *err)
+{
+	if (!ret)
+		ret = qcow2_flush_locked_out(q);
+	if (!ret)
+		return qcow2_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
+	err_set(err, -ret, "'%s': cannot %s the snapshot: %s", q->n->filename, what,
+		ret == -EINVAL ? "the reference counts of this image are too narrow" : strerror(-ret));
+	/* Whatever is half done: back to what the file's header says, with counts to match. */
+	{
+		struct node_check c = { 0 };
+
+		pthread_mutex_lock(&q->lock);
+		free(q->frees.v);
+		q->frees = (struct free_list){ 0 };
+		for (struct table *t = q->l2s.head; t; t = t->next)
+			t->is_dirty = t->fresh = false;
+		for (struct table *t = q->rbs.head; t; t = t->next)
+			t->is_dirty = t->fresh = false;
+		q->l1_is_dirty = q->reft_is_dirty = false;
+		pthread_mutex_unlock(&q->lock);
+		if (qcow2_reload(q, NULL) || qcow2_check(q->n, &c, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS)) {
+			q->corrupt = true;
+			log_error("'%s': cannot go back to where it was; check it with minivmm-img check -r all", q->n->filename);
+		}
+	}
+	return ret;
+}
+
+int qcow2_snapshot_create(struct node *n, const struct node_snapshot *s, struct err *err)
+{
+	struct qcow2 *q = n->priv;
+	uint32_t count = q->h.nb_snapshots;
+	struct qcow2_snapshot *old = q->snapshots, *list, *mine;
+	unsigned long max = 0;
+	int ret;
+
+	for (uint32_t i = 0; i < count; i++)
+		max = MAX(max, strtoul(old[i].id, NULL, 10));
+	if (s->id[0] && find(q, s->id) >= 0)
+		return err_set(err, EEXIST, "'%s' has a snapshot '%s' already", n->filename, s->id);
+	ret = begin(q, "create", err);
+	if (ret)
+		return ret;
+	list = xcalloc(count + 1, sizeof(*list));
+	if (count)
+		memcpy(list, old, count * sizeof(*list));
+	mine = &list[count];
+	*mine = (struct qcow2_snapshot){ .date_sec = s->date_sec, .date_nsec = s->date_nsec, .vm_clock_nsec = s->vm_clock_nsec,
+		.vm_state_size = s->vm_state_size, .disk_size = n->size, .icount = s->icount ? s->icount : UINT64_MAX,
+		.l1_size = q->l1_size };
+	mine->id = s->id[0] ? xstrdup(s->id) : xasprintf("%lu", max + 1);
+	mine->name = xstrdup(s->name);
+	ret = tree_count(q, q->l1, q->l1_size, 1);
+	if (!ret)
+		ret = copied_update(q);
+	if (!ret)
+		ret = l1_write(q, q->l1, q->l1_size, &mine->l1_offset);
+	if (!ret)
+		ret = table_write(q, list, count + 1);
+	if (q->snapshots == list) {
+		free(old);
+	} else {
+		free(mine->id);
+		free(mine->name);
+		free(list);
+	}
+	/* The state belongs to the snapshot now. */
+	if (!ret && s->vm_state_size)
+		ret = qcow2_forget(q, qcow2_vmstate_offset(q), ALIGN_UP(s->vm_state_size, q->cluster_size));
+	return end(q, ret, "create", err);
+}
+
+int qcow2_snapshot_delete(struct node *n, const char *id_or_name, struct err *err)
+{
+	struct qcow2 *q = n->priv;
+	int i = find(q, id_or_name), ret;
+	uint32_t count = q->h.nb_snapshots;
+	struct qcow2_snapshot *old = q->snapshots, *list, gone;
+	uint64_t *l1 = NULL;
+
+	if (i < 0)
+		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name, n->filename);
+	ret = begin(q, "delete", err);
+	if (ret)
+		return ret;
+	gone = old[i];
+	list = xcalloc(count, sizeof(*list));
+	memcpy(list, old, i * sizeof(*list));
+	memcpy(list + i, old + i + 1, (count - i - 1) * sizeof(*list));
+	ret = l1_load(q, &gone, 0, &l1);
+	if (!ret)
+		ret = table_write(q, list, count - 1);
+	if (q->snapshots == list)
+		free(old);
+	else
+		free(list);
+	if (!ret)
+		ret = tree_count(q, l1, gone.l1_size, -1);
+	if (!ret && gone.l1_size) {
+		pthread_mutex_lock(&q->lock);
+		ret = refcount_add(q, gone.l1_offset >> q->cluster_bits, q_clusters(q, (uint64_t)gone.l1_size * 8), -1);
+		pthread_mutex_unlock(&q->lock);
+	}
+	if (!ret)
+		ret = copied_update(q);
+	if (q->snapshots == list) {
+		free(gone.id);
+		free(gone.name);
+		free(gone.extra);
+	}
+	free(l1);
+	return end(q, ret, "delete", err);
+}
+
+int qcow2_snapshot_goto(struct node *n, const char *id_or_name, struct err *err)
+{
+	struct qcow2 *q = n->priv;
+	struct qcow2_header was = q->h;
+	int i = find(q, id_or_name), ret;
+	struct qcow2_snapshot *s;
+	uint64_t *l1 = NULL, *old_l1, entries, host, need;
+
+	if (i < 0)
+		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name, n->filename);
+	s = &q->snapshots[i];
+	need = s->disk_size ? q_l1_index(q, s->disk_size - 1) + 1 : 0;
+	if (need * 8 > QCOW2_MAX_L1_BYTES)
+		return err_set(err, EINVAL, "'%s': snapshot '%s' has an impossible size", n->filename, id_or_name);
+	if (s->disk_size != n->size && q->bitmaps)
+		return err_set(err, ENOTSUP, "'%s': the snapshot has another size, and there are bitmaps; remove them first", n->filename);
+	ret = begin(q, "apply", err);
+	if (ret)
+		return ret;
+	entries = MAX(need, (uint64_t)s->l1_size);
+	old_l1 = xcalloc(q->l1_size + 1, 8);
+	memcpy(old_l1, q->l1, q->l1_size * 8);
+	ret = l1_load(q, s, entries, &l1);
+	if (!ret)
+		ret = tree_count(q, l1, s->l1_size, 1);
+	if (!ret)
+		ret = l1_write(q, l1, entries, &host);
+	if (!ret)
+		ret = qcow2_flush(n);
+	if (!ret) {
+		q->h.l1_offset = host;
+		q->h.l1_size = entries;
+		q->h.size = s->disk_size;
+		ret = qcow2_header_update(q);
+		if (!ret)
+			ret = node_flush(n->file);
+		if (ret)
+			q->h = was;
+	}
+	/* From here on the snapshot is the disk; what it was before is given up. */
+	if (!ret)
+		ret = qcow2_reload(q, err);
+	if (!ret)
+		ret = tree_count(q, old_l1, was.l1_size, -1);
+	if (!ret && was.l1_size) {
+		pthread_mutex_lock(&q->lock);
+		ret = refcount_add(q, was.l1_offset >> q->cluster_bits, q_clusters(q, (uint64_t)was.l1_size * 8), -1);
+		pthread_mutex_unlock(&q->lock);
+	}
+	if (!ret)
+		ret = copied_update(q);
+	free(l1);
+	free(old_l1);
+	return end(q, ret, "apply", err);
+}
+
+int qcow2_snapshot_list(struct node *n, struct node_snapshot **list, int *count)
+{
+	struct qcow2 *q = n->priv;
+	struct node_snapshot *v = xcalloc(q->h.nb_snapshots + 1, sizeof(*v));
+
+	for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
+		struct qcow2_snapshot *s = &q->snapshots[i];
+
+		snprintf(v[i].id, sizeof(v[i].id), "%s", s->id);
+		snprintf(v[i].name, sizeof(v[i].name), "%s", s->name);
+		v[i].vm_state_size = s->vm_state_size;
+		v[i].date_sec = s->date_sec;
+		v[i].date_nsec = s->date_nsec;
+		v[i].vm_clock_nsec = s->vm_clock_nsec;
+		v[i].icount = s->icount;
+		v[i].disk_size = s->disk_size;
+	}
+	*list = v;
+	*count = q->h.nb_snapshots;
+	return 0;
+}
+
+int qcow2_snapshot_load_tmp(struct node *n, const char *id_or_name, struct err *err)
+{
+	struct qcow2 *q = n->priv;
+	int i = find(q, id_or_name), ret;
+	struct table **map;
+	uint64_t *l1, entries;
+
+	if (n->flags & BLK_RDWR)
+		return err_set(err, EINVAL, "'%s': a snapshot can be looked at in an image opened read-only", n->filename);
+	if (i < 0)
+		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name, n->filename);
+	entries = MAX(q->snapshots[i].disk_size ? q_l1_index(q, q->snapshots[i].disk_size - 1) + 1 : 0, (uint64_t)q->snapshots[i].l1_size);
+	if (entries * 8 > QCOW2_MAX_L1_BYTES)
+		return err_set(err, EINVAL, "'%s': snapshot '%s' has an impossible size", n->filename, id_or_name);
+	map = calloc(entries + 1, sizeof(*map));
+	ret = map ? l1_load(q, &q->snapshots[i], entries, &l1) : -ENOMEM;
+	if (ret) {
+		free(map);
+		return err_set(err, -ret, "'%s': cannot read the snapshot's L1 table: %s", n->filename, strerror(-ret));
+	}
+	tables_drop_all(q);
+	qcow2_cbuf_drop(q);
+	free(q->l1);
+	free(q->map);
+	q->l1 = l1;
+	q->map = map;
+	q->l1_size = entries;
+	for (uint64_t e = 0; e < entries; e++)
+		meta_add(q, l1[e] & L1E_OFFSET);
+	n->size = q->snapshots[i].disk_size;
+	return 0;
+}
+
+/* --- the VM's state: guest addresses behind the disk, from the next L1 entry on --- */
+
+uint64_t qcow2_vmstate_offset(const struct qcow2 *q)
+{
+	uint64_t span = 1ull << (q->cluster_bits + q->l2_bits);
+
+	return ALIGN_UP(q->h.size, span);
+}
+
+int qcow2_vmstate_read(struct node *n, void *buf, uint64_t len, uint64_t off)
+{
+	struct qcow2 *q = n->priv;
+	uint64_t at = qcow2_vmstate_offset(q);
+	struct iovec iov = { buf, len };
+
+	return range_ok(off, len, INT64_MAX - at) ? qcow2_read(n, at + off, &iov, 1, len) : -EINVAL;
+}
+
+int qcow2_vmstate_write(struct node *n, const void *buf, uint64_t len, uint64_t off)
+{
+	struct qcow2 *q = n->priv;
+	uint64_t at = qcow2_vmstate_offset(q);
+	struct iovec iov = { (void *)buf, len };
+	int ret;
+
+	if (!range_ok(off, len, INT64_MAX - at) || !len)
+		return len ? -EINVAL : 0;
+	if (!(n->flags & BLK_RDWR) || n->inactive)
+		return -EPERM;
+	if (q_l1_index(q, at + off + len - 1) >= q->l1_size) {
+		pthread_mutex_lock(&q->lock);
+		ret = qcow2_l1_grow(q, q_l1_index(q, at + off + len - 1) + 1, NULL);
+		pthread_mutex_unlock(&q->lock);
+		if (ret)
+			return ret;
+	}
+	return qcow2_write(n, at + off, &iov, 1, len, 0);
+}
