@@ -8,6 +8,7 @@
  * a pty or a server without a client, where the newest is lost, as on a line nobody listens to.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -25,6 +26,29 @@
 
 static void out_event(void *ctx, uint32_t events);
 
+/* Input and output of a socket or terminal are one descriptor, and a loop watches a descriptor once: output by a duplicate. */
+static void out_watch(struct chardev *c)
+{
+	int fd = fcntl(c->out_fd, F_DUPFD_CLOEXEC, 0);
+
+	if (fd < 0)
+		return;
+	c->out = loop_fd_add(c->loop, fd, EPOLLOUT, out_event, c);
+	if (c->out)
+		c->out_watch_fd = fd;
+	else
+		close(fd);
+}
+
+static void out_unwatch(struct chardev *c)
+{
+	if (!c->out)
+		return;
+	loop_fd_del(c->out);
+	close(c->out_watch_fd);
+	c->out = NULL;
+}
+
 /* The other end is gone. */
 static void stream_closed(struct chardev *c)
 {
@@ -32,9 +56,8 @@ static void stream_closed(struct chardev *c)
 
 	if (c->in)
 		loop_fd_del(c->in);
-	if (c->out)
-		loop_fd_del(c->out);
-	c->in = c->out = NULL;
+	out_unwatch(c);
+	c->in = NULL;
 	if (c->kind == CHARDEV_SOCKET && c->in_fd >= 0)
 		close(c->in_fd);
 	if (c->kind == CHARDEV_SOCKET)
@@ -89,11 +112,9 @@ static void out_try(struct chardev *c)
 	bool was_full = c->was_full;
 
 	if (out_flush(c)) {
-		if (c->out)
-			loop_fd_del(c->out);
-		c->out = NULL;
+		out_unwatch(c);
 	} else if (!c->out) {
-		c->out = loop_fd_add(c->loop, c->out_fd, EPOLLOUT, out_event, c);
+		out_watch(c);
 	}
 	if (was_full && c->out_len < CHARDEV_BUFFER / 2) {
 		c->was_full = false;
@@ -369,8 +390,7 @@ void chardev_free(struct chardev *c)
 		out_linger(c);
 	if (c->in)
 		loop_fd_del(c->in);
-	if (c->out)
-		loop_fd_del(c->out);
+	out_unwatch(c);
 	if (c->listener)
 		loop_fd_del(c->listener);
 	chardev_close_host(c);

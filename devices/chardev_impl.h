@@ -16,6 +16,7 @@ struct chardev {
 	struct loop *loop;
 	enum chardev_kind kind;
 	int in_fd, out_fd;		/* -1: not (or no longer) connected */
+	int out_watch_fd;		/* duplicate of out_fd, while out watches it */
 	int owned[4];			/* descriptors to close at the end */
 	int nowned;
 	int listen_fd;			/* a server's */

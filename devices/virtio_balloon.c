@@ -20,7 +20,6 @@ enum { INFLATE, DEFLATE };
 struct balloon {
 	struct virtio_dev v;
 	struct virtio_balloon_config cfg;
-	uint64_t ram;				/* bytes of main memory */
 	uint64_t stats[VIRTIO_BALLOON_S_NR];
 	int64_t stats_time;			/* ns of the host; 0: none yet */
 	bool stats_popped;
@@ -190,18 +189,14 @@ int64_t virtio_balloon_stats(struct virtio_dev *v, uint64_t stats[VIRTIO_BALLOON
 
 /* --- size --- */
 
-static int add_ram(void *ctx, struct block *block, uint64_t gpa, uint64_t offset, uint64_t size)
-{
-	if (block_flags(block) & BLOCK_RAM)
-		*(uint64_t *)ctx += size;
-	return 0;
-}
-
 static uint64_t ram_size(struct balloon *b)
 {
-	b->ram = 0;
-	mem_for_each(b->v.mem, add_ram, &b->ram);
-	return b->ram;
+	uint64_t ram = 0;
+
+	for (struct block *k = block_next(b->v.mem, NULL); k; k = block_next(b->v.mem, k))
+		if (block_flags(k) & BLOCK_RAM)
+			ram += block_size(k);
+	return ram;
 }
 
 void virtio_balloon_set(struct virtio_dev *v, uint64_t ram_bytes)

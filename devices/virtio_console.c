@@ -22,6 +22,7 @@ struct vcon {
 	struct virtio_console_config cfg;
 	uint64_t tx_done;		/* bytes of the next chain that are written */
 	bool tx_full;			/* waiting for writable() */
+	bool tx_writing, tx_room;	/* writable() may also come while we write */
 	bool rx_popped;			/* rx holds a chain */
 	struct virtq_elem rx;
 	struct iovec rx_iov[VIRTQ_MAX_IOV], tx_iov[VIRTQ_MAX_IOV];
@@ -94,7 +95,9 @@ static bool tx_write(struct vcon *c, const struct virtq_elem *e)
 			size_t n = c->chr ? chardev_write(c->chr, (char *)e->iov[i].iov_base + off, e->iov[i].iov_len - off) :
 				   e->iov[i].iov_len - off;
 
-			if (!n)
+			if (!n && c->tx_room)
+				c->tx_room = false;
+			else if (!n)
 				return false;
 			off += n;
 			c->tx_done += n;
@@ -115,7 +118,13 @@ static void tx_kick(struct vcon *c)
 	do {
 		virtq_kicks_off(vq);
 		while (n < QUEUE_SIZE && virtq_pop(vq, &e, c->tx_iov, VIRTQ_MAX_IOV) == 1) {
-			if (!tx_write(c, &e)) {
+			bool all;
+
+			c->tx_room = false;
+			c->tx_writing = true;
+			all = tx_write(c, &e);
+			c->tx_writing = false;
+			if (!all) {
 				c->tx_full = true;
 				virtq_unpop(vq, &e);
 				goto out;
@@ -138,7 +147,8 @@ static void writable(void *ctx)
 	struct vcon *c = ctx;
 
 	c->tx_full = false;
-	if (is_running(c))
+	c->tx_room = true;
+	if (is_running(c) && !c->tx_writing)
 		tx_kick(c);
 }
 
