@@ -220,7 +220,7 @@ static void reset_mac(struct e1000 *d)
 	memset(d->ra, 0, sizeof(d->ra));
 	memset(d->vfta, 0, sizeof(d->vfta));
 	memset(&d->tctx, 0, sizeof(d->tctx));
-	memset(&d->ee, 0, sizeof(d->ee));
+	eeprom93_wires(&d->ee, false, false, false);
 	d->ctrl = CTRL_FD | CTRL_SLU | 1u << 9 /* SPEED: 1000 */;
 	d->status = STATUS_FD | STATUS_SPEED_1000 | STATUS_ASDV_1000 | STATUS_MTXCKOK | (link ? STATUS_LU : 0);
 	d->vet = 0x8100;
@@ -442,11 +442,9 @@ static const struct state_field fields[] = {
 	F(fcah), F(fct), F(vet), F(fcttv), F(txcw), F(rxcw), F(tipg), F(ait), F(ledctl), F(pba), F(fcrtl), F(fcrth),
 	F(rdbal), F(rdbah), F(rdlen), F(rdh), F(rdt), F(rdtr), F(rxdctl), F(radv), F(rsrpd), F(txdmac), F(tdbal), F(tdbah),
 	F(tdlen), F(tdh), F(tdt), F(tidv), F(txdctl), F(tadv), F(tspmt), F(rxcsum), F(wuc), F(wufc), F(wus), F(manc),
-	FB(stats), FB(mta), FB(ra), FB(vfta), FB(phy), FB(eeprom), F(io_addr),
+	FB(stats), FB(mta), FB(ra), FB(vfta), FB(phy), F(io_addr),
 	F(tctx.ip), F(tctx.tu), F(tctx.cmd), F(tctx.mss),
-	F(ee.shift), STATE_FIELD(struct e1000, STATE_U8, ee.count), STATE_FIELD(struct e1000, STATE_U8, ee.out_bits),
-	STATE_FIELD(struct e1000, STATE_U16, ee.out), STATE_FIELD(struct e1000, STATE_BOOL, ee.write_enabled),
-	STATE_FIELD(struct e1000, STATE_BOOL, ee.reading), STATE_FIELD(struct e1000, STATE_U8, ee.addr),
+	EEPROM93_FIELDS(struct e1000, ee),
 };
 
 static int e1000_save(struct device *dev, struct state_out *o)
@@ -472,8 +470,8 @@ static int e1000_load(struct device *dev, struct state_in *in, uint32_t version)
 		ret = state_load_fields(in, d, fields, ARRAY_SIZE(fields));
 	if (ret < 0)
 		return ret;
-	if (d->ee.addr > 63 || d->ee.out_bits > 17 || d->ee.count > 25)
-		return state_bad(in, "EEPROM shift state %u/%u/%u", d->ee.addr, d->ee.out_bits, d->ee.count);
+	if (!eeprom93_valid(&d->ee))
+		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr, d->ee.count);
 	/* The cable of this host may be another than that of the saved machine. */
 	d->line = false;
 	irq_update(d);

@@ -6,6 +6,7 @@
 #ifndef DEVICES_E1000_H
 #define DEVICES_E1000_H
 
+#include "devices/eeprom93.h"
 #include "devices/nic.h"
 
 /* --- registers: byte offsets in BAR 0 --- */
@@ -92,14 +93,6 @@ struct e1000_desc { uint64_t addr; uint32_t low, high; };	/* low: length and com
 /* The offloads of the packets that follow: the context descriptor as the driver wrote it. */
 struct e1000_ctx { uint32_t ip, tu, cmd, mss; };
 
-struct e1000_eeprom {			/* a 93C46 on EECD's four wires */
-	uint32_t shift;			/* bits clocked in since chip select */
-	uint8_t count, out_bits;
-	uint16_t out;
-	bool write_enabled, reading;
-	uint8_t addr;
-};
-
 struct e1000 {
 	struct pci_dev pci;		/* first */
 	struct net *net;
@@ -113,8 +106,8 @@ struct e1000 {
 	uint32_t rxcsum, wuc, wufc, wus, manc;
 	uint32_t stats[(E_STATS_END - E_STATS) / 4];
 	uint32_t mta[E_MTA_WORDS], ra[E_RA_WORDS], vfta[E_VFTA_WORDS];
-	uint16_t phy[32], eeprom[64];
-	struct e1000_eeprom ee;
+	uint16_t phy[32];
+	struct eeprom93 ee;
 	uint32_t io_addr;
 	struct e1000_ctx tctx;
 	/* not registers */

@@ -133,7 +133,6 @@ void e1000_mdic_write(struct e1000 *d, uint32_t val)
 #define EERD_START (1u << 0)
 #define EERD_DONE (1u << 4)
 #define EEPROM_SUM 0xbaba
-#define COMMAND_BITS 9			/* start bit, two of opcode, six of address */
 
 void e1000_eeprom_init(struct e1000 *d)
 {
@@ -156,85 +155,29 @@ void e1000_eeprom_init(struct e1000 *d)
 	};
 	uint16_t sum = 0;
 
-	memcpy(d->eeprom, words, sizeof(words));
+	memcpy(d->ee.words, words, sizeof(words));
 	for (int i = 0; i < 3; i++)
-		d->eeprom[i] = d->mac[2 * i] | d->mac[2 * i + 1] << 8;
+		d->ee.words[i] = d->mac[2 * i] | d->mac[2 * i + 1] << 8;
 	for (int i = 0; i < 63; i++)
-		sum += d->eeprom[i];
-	d->eeprom[63] = EEPROM_SUM - sum;
+		sum += d->ee.words[i];
+	d->ee.words[63] = EEPROM_SUM - sum;
 }
 
 void e1000_eeprom_load(struct e1000 *d)
 {
-	d->ra[0] = d->eeprom[0] | (uint32_t)d->eeprom[1] << 16;
-	d->ra[1] = d->eeprom[2] | RAH_AV;
-}
-
-static void eeprom_command(struct e1000 *d)
-{
-	struct e1000_eeprom *e = &d->ee;
-	unsigned op = e->shift >> 6 & 3;
-
-	e->addr = e->shift & 63;
-	if (op == 2) {				/* READ: a zero bit, then the word, then the words after it */
-		e->reading = true;
-		e->out = d->eeprom[e->addr];
-		e->out_bits = 17;
-	} else if (op == 0 && e->addr >> 4 == 3) {
-		e->write_enabled = true;	/* EWEN */
-	} else if (op == 0 && e->addr >> 4 == 0) {
-		e->write_enabled = false;	/* EWDS */
-	} else if (op == 3 && e->write_enabled) {
-		d->eeprom[e->addr] = 0xffff;	/* ERASE */
-	}
-}
-
-/* A rising clock edge with the chip selected. */
-static void eeprom_clock(struct e1000 *d, bool in)
-{
-	struct e1000_eeprom *e = &d->ee;
-
-	if (e->reading) {
-		if (e->out_bits <= 1) {
-			e->addr = (e->addr + 1) & 63;
-			e->out = d->eeprom[e->addr];
-			e->out_bits = 17;
-		}
-		e->out_bits--;
-		return;
-	}
-	if (e->count == 0 && !in)
-		return;				/* waiting for the start bit */
-	if (e->count >= COMMAND_BITS + 16)
-		return;
-	e->shift = e->shift << 1 | in;
-	e->count++;
-	if (e->count == COMMAND_BITS)
-		eeprom_command(d);
-	else if (e->count == COMMAND_BITS + 16 && (e->shift >> 22 & 3) == 1 && e->write_enabled)
-		d->eeprom[e->addr] = e->shift;	/* WRITE: done at once */
+	d->ra[0] = d->ee.words[0] | (uint32_t)d->ee.words[1] << 16;
+	d->ra[1] = d->ee.words[2] | RAH_AV;
 }
 
 uint32_t e1000_eecd_read(struct e1000 *d)
 {
-	const struct e1000_eeprom *e = &d->ee;
-	bool out = !e->reading || (e->out_bits <= 16 && e->out_bits && e->out >> (e->out_bits - 1) & 1);
-
-	return d->eecd | EECD_PRES | (d->eecd & EECD_REQ ? EECD_GNT : 0) | (out ? EECD_DO : 0);
+	return d->eecd | EECD_PRES | (d->eecd & EECD_REQ ? EECD_GNT : 0) | (eeprom93_out(&d->ee) ? EECD_DO : 0);
 }
 
 void e1000_eecd_write(struct e1000 *d, uint32_t val)
 {
-	uint32_t old = d->eecd;
-
 	d->eecd = val & (EECD_SK | EECD_CS | EECD_DI | EECD_FWE | EECD_REQ);
-	if (!(d->eecd & EECD_CS)) {
-		d->ee.reading = false;
-		d->ee.shift = d->ee.count = d->ee.out_bits = 0;
-		return;
-	}
-	if (d->eecd & EECD_SK && !(old & EECD_SK))
-		eeprom_clock(d, d->eecd & EECD_DI);
+	eeprom93_wires(&d->ee, val & EECD_CS, val & EECD_SK, val & EECD_DI);
 }
 
 void e1000_eerd_write(struct e1000 *d, uint32_t val)
@@ -243,5 +186,5 @@ void e1000_eerd_write(struct e1000 *d, uint32_t val)
 
 	d->eerd = val & 0xff00;
 	if (val & EERD_START)
-		d->eerd |= EERD_DONE | (uint32_t)(addr < 64 ? d->eeprom[addr] : 0xffff) << 16;
+		d->eerd |= EERD_DONE | (uint32_t)(addr < 64 ? d->ee.words[addr] : 0xffff) << 16;
 }
