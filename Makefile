@@ -129,6 +129,32 @@ tests: $(TEST_BIN)
 -include $(wildcard tests/*/local.mk) tests/local.mk
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
 
+# The folder of the modules is compiled in: another PREFIX than last time compiles module.c again.
+$(BUILD)/prefix: FORCE
+	@mkdir -p $(@D)
+	@echo '$(PREFIX)' | cmp -s - $@ || echo '$(PREFIX)' >$@
+$(BUILD)/vmm/module.o: $(BUILD)/prefix
+.PHONY: FORCE install uninstall
+FORCE:
+
+bindir = $(DESTDIR)$(PREFIX)/bin
+libdir = $(DESTDIR)$(PREFIX)/lib/minivmm
+mandir = $(DESTDIR)$(PREFIX)/share/man/man1
+# Programs, with the names that people type for them; modules; man pages, as each program prints its own with -man.
+install: all
+	install -d $(bindir) $(libdir) $(mandir)
+	install -m 755 $(filter-out %.so,$(PROGRAMS)) $(bindir)
+	$(if $(filter %.so,$(PROGRAMS)),install -m 644 $(filter %.so,$(PROGRAMS)) $(libdir))
+	ln -sf minivmm-img $(bindir)/kvm-img
+	for p in $(notdir $(filter-out %.so,$(PROGRAMS))); do \
+		$(BUILD)/$$p -man >$(mandir)/$$p.1 2>/dev/null || rm -f $(mandir)/$$p.1; done
+	$(if $(wildcard tools/*/*.1),install -m 644 $(wildcard tools/*/*.1) $(mandir))
+	if [ -e $(mandir)/minivmm-img.1 ]; then ln -sf minivmm-img.1 $(mandir)/kvm-img.1; fi
+
+uninstall:
+	rm -f $(foreach p,$(notdir $(filter-out %.so,$(PROGRAMS))) kvm-img,$(bindir)/$(p) $(mandir)/$(p).1)
+	rm -rf $(libdir)
+
 .PHONY: clean
 clean:
 	$(Q)rm -rf build

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # The targets that need more than this machine's compiler: check and its relatives, demo, lessons, bench, install.
 
-.PHONY: help setup check check-long check-asan check-tsan check-mutants demo bench lesson install uninstall
+.PHONY: help setup check check-long check-asan check-tsan check-mutants demo bench lesson
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile tests/local.mk
