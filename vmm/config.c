@@ -286,7 +286,7 @@ int config_finish(struct config *c, struct err *err)
 	if (c->machine == MACHINE_MICRO && !c->kernel)
 		return err_set(err, EINVAL, "-M micro has no firmware: give it a kernel (-kernel FILE), or take -M pc");
 	if (!c->nserial && !c->nodefaults)
-		c->serial[c->nserial++] = xstrdup(c->daemonize || (c->monitor && !strcmp(c->monitor, "stdio")) ? "null" : "mon:stdio");
+		c->serial[c->nserial++] = xstrdup(c->daemonize || (c->display && !strcmp(c->display, "curses")) || (c->monitor && !strcmp(c->monitor, "stdio")) ? "null" : "mon:stdio");
 	/* Nobody looks at the screen of a -nographic machine; it does without the card, as with -nodefaults. */
 	if (c->machine == MACHINE_PC && !c->no_vga && !c->nographic && !c->nodefaults && !config_has_device(c, DEV_VGA) &&
 	    !config_add_device(c, DEV_VGA, "vga", err))

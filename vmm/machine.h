@@ -59,6 +59,7 @@ struct machine {
 	struct pci_bus *pci;
 	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *micro_pm;
 	const struct display *display;		/* of the graphics card */
+	struct machine_screen *screen;		/* who looks at it (screen.c) */
 	struct fw_cfg *fw_cfg;
 	struct bios *bios;
 

@@ -15,6 +15,7 @@
 #include "vmm/gdb.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
+#include "vmm/screen.h"
 
 #define POWERDOWN_SECONDS 10
 
@@ -148,6 +149,8 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	watch = loop_fd_add(m->loop, signals.fd, EPOLLIN, on_signal, &signals);
 	loop_timer_init(&m->powerdown_timer, m->loop, NULL, force_end, m);
+	if (screen_start(m, err) < 0)
+		return STATUS_ERROR;
 	if ((c->qmp && qmp_start(m, c->qmp, err) < 0) || (c->monitor && monitor_start(m, c->monitor, err) < 0) ||
 	    (c->gdb && gdb_start(m, c->gdb, err) < 0))
 		return STATUS_ERROR;
@@ -193,6 +196,7 @@ int main(int argc, char **argv)
 	if (config.daemonize && daemonize() < 0)
 		return STATUS_ERROR;
 	status = run(&machine, &config, &err);
+	screen_stop(&machine);
 	control_close_all(&machine);
 	machine_exit(&machine);
 	exit_trace_summary();

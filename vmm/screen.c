@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * screen.c: connects the graphics card and the keyboard controller with whoever looks and types: VNC viewers, the
+ * terminal, the commands sendkey and screendump. The servers themselves are modules with threads of their own; their
+ * input comes here on any thread and takes the main loop's lock for a moment.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "devices/chips.h"
+#include "devices/display.h"
+#include "devices/keymap.h"
+#include "devices/vnc.h"
+#include "vmm/command.h"
+#include "vmm/log.h"
+#include "vmm/screen.h"
+
+#define VNC_BASE_PORT 5900
+#define SENDKEY_HOLD_MS 100
+#define SENDKEY_MAX 16
+
+struct machine_screen {
+	struct machine *m;
+	struct input input;
+	const struct keymap *keymap;
+	const struct vnc_ops *vnc_ops;
+	struct vnc *vnc;
+	char *vnc_address, *vnc_unix;	/* for query-vnc; the socket to remove */
+	bool vnc_password;
+	const struct curses_ops *curses_ops;
+	struct curses *curses;
+	struct loop_timer release;	/* of what sendkey holds down */
+	unsigned held[SENDKEY_MAX];
+	int nheld;
+};
+
+/* --- input, any thread --- */
+static void input_key(void *ctx, unsigned key, bool down)
+{
+	struct machine *m = ctx;
+
+	if (!m->i8042)
+		return;
+	loop_lock(m->loop);
+	i8042_key(m->i8042, key, down);
+	loop_unlock(m->loop);
+}
+
+static void input_mouse(void *ctx, int dx, int dy, int dz, unsigned buttons)
+{
+	struct machine *m = ctx;
+
+	if (!m->i8042)
+		return;
+	loop_lock(m->loop);
+	i8042_mouse(m->i8042, dx, dy, dz, buttons);
+	loop_unlock(m->loop);
+}
+
+static void sendkey_release(void *ctx)
+{
+	struct machine_screen *s = ctx;
+
+	while (s->nheld)
+		i8042_key(s->m->i8042, s->held[--s->nheld], false);
+}
+
+int screen_sendkey(struct machine *m, const char *keys, unsigned hold_ms, struct err *err)
+{
+	struct machine_screen *s = m->screen;
+	unsigned list[SENDKEY_MAX];
+	int n;
+
+	if (!m->i8042)
+		return err_set(err, ENODEV, "this machine has no keyboard (-M micro)");
+	n = keys_parse(keys, list, SENDKEY_MAX, err);
+	if (n < 0)
+		return n;
+	/* What is still down from the last time goes up first, so that the same key can be pressed again. */
+	sendkey_release(s);
+	for (; s->nheld < n; s->nheld++) {
+		s->held[s->nheld] = list[s->nheld];
+		i8042_key(m->i8042, list[s->nheld], true);
+	}
+	loop_timer_set(&s->release, now_ns() + (hold_ms ? MIN(hold_ms, 60000u) : SENDKEY_HOLD_MS) * NS_PER_MS);
+	return 0;
+}
+
+/* --- -vnc [HOST]:N | unix:PATH [,password=on] [,password-file=F] --- */
+struct vnc_spec {
+	char host[108], path[108];
+	unsigned display;
+	bool is_unix, password;
+	char *password_text;
+};
+
+static int password_from_file(struct machine *m, const char *path, char **text, struct err *err)
+{
+	int fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
+	char buf[64] = "";
+	ssize_t n;
+
+	if (fd < 0)
+		return fd;
+	n = read(fd, buf, sizeof(buf) - 1);
+	close(fd);
+	if (n < 0)
+		return err_set(err, errno, "-vnc: password-file=%s: %s", path, strerror(errno));
+	buf[strcspn(buf, "\r\n")] = 0;
+	if (!*buf)
+		return err_set(err, EINVAL, "-vnc: password-file=%s: its first line is empty", path);
+	*text = xstrdup(buf);
+	explicit_bzero(buf, sizeof(buf));
+	return 0;
+}
+
+static int vnc_parse_option(struct machine *m, struct vnc_spec *v, char *option, struct err *err)
+{
+	char *value = strchr(option, '=');
+
+	if (value)
+		*value++ = 0;
+	if (!strcmp(option, "password"))
+		return !value ? (v->password = true, 0) :
+		       parse_bool(value, &v->password) < 0 ? err_set(err, EINVAL, "-vnc: password=%s: on or off", value) : 0;
+	if (!strcmp(option, "password-file") && value) {
+		v->password = true;
+		return password_from_file(m, value, &v->password_text, err);
+	}
+	return err_set(err, EINVAL, "-vnc: '%s': no such option; there are password=on and password-file=FILE", option);
+}
+
+static int vnc_parse(struct machine *m, const char *spec, struct vnc_spec *v, struct err *err)
+{
+	char *copy = xstrdup(spec), *save = NULL, *address = strtok_r(copy, ",", &save), *option, *colon;
+	uint64_t n = 0;
+	int ret = 0;
+
+	if (address && !strncmp(address, "unix:", 5)) {
+		v->is_unix = true;
+		if (!address[5] || strlen(address + 5) >= sizeof(v->path))
+			ret = err_set(err, EINVAL, "-vnc unix:PATH: a path of 1 to %zu characters", sizeof(v->path) - 1);
+		else
+			strcpy(v->path, address + 5);
+	} else {
+		colon = address ? strrchr(address, ':') : NULL;
+		if (!colon || parse_u64(colon + 1, 65535 - VNC_BASE_PORT, &n) < 0 || colon - address >= (int)sizeof(v->host))
+			ret = err_set(err, EINVAL, "-vnc %s: it is [HOST]:N with the display number N (port 5900 + N), or unix:PATH",
+				      spec);
+		else
+			memcpy(v->host, address, colon - address);
+		v->display = n;
+	}
+	while (ret == 0 && (option = strtok_r(NULL, ",", &save)))
+		ret = vnc_parse_option(m, v, option, err);
+	free(copy);
+	return ret;
+}
+
+static int vnc_listen_unix(const char *path, struct err *err)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	struct stat st;
+	int fd, probe;
+
+	strcpy(a.sun_path, path);
+	/* A socket nobody listens on is left over from a machine that was killed. */
+	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
+		probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (connect(probe, (struct sockaddr *)&a, sizeof(a)) < 0 && errno == ECONNREFUSED)
+			unlink(path);
+		close(probe);
+	}
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && chmod(path, 0600) == 0 && listen(fd, 8) == 0)
+		return fd;
+	err_set(err, errno, "-vnc unix:%s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return -EIO;
+}
+
+static int vnc_listen_tcp(const struct vnc_spec *v, struct err *err)
+{
+	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list, *a;
+	const char *host = *v->host ? v->host : "127.0.0.1";
+	int fd = -1, one = 1, why = 0, ret;
+	char port[8], name[108];
+
+	/* [::1] is written in brackets. */
+	snprintf(name, sizeof(name), "%s", host + (*host == '['));
+	name[strcspn(name, "]")] = 0;
+	snprintf(port, sizeof(port), "%u", VNC_BASE_PORT + v->display);
+	ret = getaddrinfo(name, port, &hints, &list);
+	if (ret)
+		return err_set(err, EINVAL, "-vnc %s:%u: %s", host, v->display, gai_strerror(ret));
+	for (a = list; a && fd < 0; a = a->ai_next) {
+		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (fd >= 0)
+			setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+		if (fd >= 0 && bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 8) == 0)
+			break;
+		why = errno;
+		if (fd >= 0)
+			close(fd);
+		fd = -1;
+	}
+	freeaddrinfo(list);
+	if (fd >= 0)
+		return fd;
+	if (why == EADDRINUSE)
+		return err_set(err, why, "-vnc %s:%u: port %s is in use, perhaps by another machine; take another number", host,
+			       v->display, port);
+	return err_set(err, why, "-vnc %s:%u: %s", host, v->display, strerror(why));
+}
+
+static int start_vnc(struct machine_screen *s, const char *spec, struct err *err)
+{
+	struct vnc_spec v = { .display = 0 };
+	struct vnc_opts o = { .display = s->m->display, .input = &s->input, .keymap = s->keymap, .name = s->m->config->name };
+	int ret;
+
+	if (!strcmp(spec, "none"))
+		return 0;
+	if (!s->m->display)
+		return err_set(err, EINVAL, "-vnc %s: the machine has no graphics card (-vga std, without -nographic)", spec);
+	ret = vnc_parse(s->m, spec, &v, err);
+	if (ret < 0)
+		goto out;
+	s->vnc_ops = module_symbol("vnc", "vnc_module", err);
+	ret = -ENOENT;
+	if (!s->vnc_ops)
+		goto out;
+	ret = o.listen_fd = v.is_unix ? vnc_listen_unix(v.path, err) : vnc_listen_tcp(&v, err);
+	if (ret < 0)
+		goto out;
+	o.need_password = s->vnc_password = v.password;
+	o.password = v.password_text;
+	s->vnc = s->vnc_ops->start(&o, err);
+	ret = s->vnc ? 0 : -EIO;
+	if (v.is_unix)
+		s->vnc_unix = xstrdup(v.path);
+	s->vnc_address = v.is_unix ? xasprintf("unix:%s", v.path) :
+				     xasprintf("%s:%u", *v.host ? v.host : "127.0.0.1", VNC_BASE_PORT + v.display);
+out:
+	if (v.password_text)
+		explicit_bzero(v.password_text, strlen(v.password_text));
+	free(v.password_text);
+	return ret;
+}
+
+/* --- the terminal --- */
+static void curses_quit(void *ctx)
+{
+	struct machine_screen *s = ctx;
+
+	vm_request(s->m->vm, VM_END_QUIT, 0);
+}
+
+static int start_curses(struct machine_screen *s, struct err *err)
+{
+	struct curses_opts o = { .display = s->m->display, .input = &s->input, .keymap = s->keymap, .quit = curses_quit, .ctx = s };
+
+	if (!s->m->display)
+		return err_set(err, EINVAL, "-display curses: the machine has no graphics card (-vga std, without -nographic)");
+	if (!isatty(0) || !isatty(1))
+		return err_set(err, ENOTTY, "-display curses: standard input and output are no terminal");
+	s->curses_ops = module_symbol("curses", "curses_module", err);
+	if (!s->curses_ops)
+		return -ENOENT;
+	s->curses = s->curses_ops->start(&o, err);
+	return s->curses ? 0 : -EIO;
+}
+
+int screen_start(struct machine *m, struct err *err)
+{
+	struct machine_screen *s = xcalloc(1, sizeof(*s));
+	int ret = 0;
+
+	m->screen = s;
+	s->m = m;
+	s->input = (struct input){ input_key, input_mouse, m };
+	loop_timer_init(&s->release, m->loop, NULL, sendkey_release, s);
+	s->keymap = keymap_find(m->config->keymap, err);
+	if (!s->keymap)
+		return -EINVAL;
+	if (m->config->vnc)
+		ret = start_vnc(s, m->config->vnc, err);
+	if (ret == 0 && m->config->display && !strcmp(m->config->display, "curses"))
+		ret = start_curses(s, err);
+	return ret;
+}
+
+/* The threads of VNC and curses may be waiting for the main loop's lock: it must not be held. */
+void screen_stop(struct machine *m)
+{
+	struct machine_screen *s = m->screen;
+
+	if (!s)
+		return;
+	loop_timer_cancel(&s->release);
+	if (s->curses)
+		s->curses_ops->stop(s->curses);
+	if (s->vnc)
+		s->vnc_ops->stop(s->vnc);
+	if (s->vnc_unix)
+		unlink(s->vnc_unix);
+	free(s->vnc_unix);
+	free(s->vnc_address);
+	free(s);
+	m->screen = NULL;
+}
+
+/* --- commands --- */
+static int run_screendump(struct machine *m, json_t *args, struct command_result *r)
+{
+	const char *path = json_string_value(json_object_get(args, "filename"));
+	const char *format = json_string_value(json_object_get(args, "format"));
+	int fd, ret;
+
+	if (!m->display)
+		return err_set(&r->err, ENODEV, "the machine has no graphics card");
+	if (format && strcmp(format, "png"))
+		return err_set(&r->err, EINVAL, "format %s: pictures are written as png", format);
+	fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644, &r->err);
+	if (fd < 0)
+		return fd;
+	ret = display_screendump(m->display, fd, &r->err);
+	if (close(fd) < 0 && ret == 0)
+		ret = err_set(&r->err, errno, "%s: %s", path, strerror(errno));
+	return ret;
+}
+
+static int run_sendkey(struct machine *m, json_t *args, struct command_result *r)
+{
+	return screen_sendkey(m, json_string_value(json_object_get(args, "keys")),
+			      json_integer_value(json_object_get(args, "hold-time")), &r->err);
+}
+
+/* QMP: a list of {"type": "qcode", "data": "ctrl"}. */
+static int run_send_key(struct machine *m, json_t *args, struct command_result *r)
+{
+	char line[256] = "";
+	json_t *key;
+	size_t i;
+
+	json_array_foreach(json_object_get(args, "keys"), i, key) {
+		const char *name = json_string_value(json_object_get(key, "data"));
+
+		if (!name || strlen(line) + strlen(name) + 2 > sizeof(line))
+			return err_set(&r->err, EINVAL, "keys: a list of {\"type\": \"qcode\", \"data\": NAME}");
+		if (*line)
+			strcat(line, "-");
+		strcat(line, name);
+	}
+	return screen_sendkey(m, line, json_integer_value(json_object_get(args, "hold-time")), &r->err);
+}
+
+static int run_set_password(struct machine *m, json_t *args, struct command_result *r)
+{
+	const char *protocol = json_string_value(json_object_get(args, "protocol"));
+
+	if (strcmp(protocol, "vnc"))
+		return err_set(&r->err, EINVAL, "protocol %s: there is only vnc", protocol);
+	if (!m->screen || !m->screen->vnc)
+		return err_set(&r->err, EINVAL, "the machine has no VNC server (-vnc)");
+	if (!m->screen->vnc_password)
+		return err_set(&r->err, EINVAL, "the VNC server runs without passwords (-vnc ...,password=on)");
+	m->screen->vnc_ops->set_password(m->screen->vnc, json_string_value(json_object_get(args, "password")));
+	return 0;
+}
+
+static int run_query_vnc(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct machine_screen *s = m->screen;
+
+	if (!s || !s->vnc)
+		r->value = json_pack("{s:b}", "enabled", 0);
+	else
+		r->value = json_pack("{s:b, s:s, s:s, s:i}", "enabled", 1, "address", s->vnc_address, "auth",
+				     s->vnc_password ? "vnc" : "none", "viewers", (int)s->vnc_ops->clients(s->vnc));
+	return r->value ? 0 : -ENOMEM;
+}
+
+const struct command commands_screen[] = {
+	{ "screendump", "screendump", "write the screen as a PNG picture", run_screendump, NULL, true,
+	  { { "filename", ARG_STR, false }, { "device", ARG_STR, true }, { "head", ARG_INT, true }, { "format", ARG_STR, true } } },
+	{ NULL, "sendkey", "press keys together, as in sendkey ctrl-alt-delete", run_sendkey, NULL, false,
+	  { { "keys", ARG_STR, false }, { "hold-time", ARG_INT, true } } },
+	{ "send-key", NULL, "press keys together", run_send_key, NULL, false,
+	  { { "keys", ARG_ARRAY, false }, { "hold-time", ARG_INT, true } } },
+	{ "set_password", "set_password", "the password VNC viewers must give", run_set_password, NULL, false,
+	  { { "protocol", ARG_STR, false }, { "password", ARG_STR, false }, { "connected", ARG_STR, true } } },
+	{ "query-vnc", "info vnc", "the VNC server and how many watch", run_query_vnc, NULL, false, { { 0 } } },
+	{ 0 },
+};
