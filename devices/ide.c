@@ -349,6 +349,8 @@ static void dma_trim(struct ide_drive *d)
 	} else if (n < d->buf_len) {
 		dma_short(d);
 	} else {
+		if (cursor_region(d->ch) == 0)
+			d->ch->bm_status &= ~BM_ACTIVE;
 		d->trim_next = 0;
 		d->r.status = ST_BSY;
 		ata_trim_next(d);

@@ -361,6 +361,7 @@ static void drive_save(struct ide_drive *d, struct state_out *o)
 static int piix3_ide_save(struct device *dev, struct state_out *o)
 {
 	struct piix3_ide *s = of(dev);
+	int ret = pci_dev_save(&s->pci, o);
 	char name[16];
 
 	for (unsigned i = 0; i < 2; i++) {
@@ -381,7 +382,7 @@ static int piix3_ide_save(struct device *dev, struct state_out *o)
 		}
 		state_end(o);
 	}
-	return pci_dev_save(&s->pci, o);
+	return ret;
 }
 
 static bool moves_medium(const struct ide_drive *d)
