@@ -385,8 +385,10 @@ static int plan(struct engine *e)
 	}
 	if (info.cluster_size > 4096)
 		e->grain = c->compressed || e->packed ? info.cluster_size : MIN(info.cluster_size, (uint64_t)PIECE);
-	if (c->compressed && !e->packed)
+	if (c->compressed && !e->packed && info.cluster_size)
 		e->grain = info.cluster_size;
+	else if (c->compressed && !e->packed)
+		e->grain = 64 * KiB;
 	if (!IS_POWER_OF_2(e->grain))
 		return -ENOTSUP;
 	e->piece = MAX(e->piece, e->grain);
