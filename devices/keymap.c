@@ -160,25 +160,26 @@ static bool track_modifier(struct typist *t, unsigned key, bool down)
 	return false;
 }
 
-/* Puts Shift and AltGr into the state the character needs, and (restore) back as the person holds them. */
-static void adjust(struct typist *t, bool shift, bool altgr)
+static bool is_down(const struct typist *t, unsigned key)
 {
-	bool have = (t->down[KEY_LEFTSHIFT / 8] >> KEY_LEFTSHIFT % 8 & 1) || (t->down[KEY_RIGHTSHIFT / 8] >> KEY_RIGHTSHIFT % 8 & 1);
-	bool have_altgr = t->down[KEY_RIGHTALT / 8] >> KEY_RIGHTALT % 8 & 1;
+	return t->down[key / 8] >> key % 8 & 1;
+}
 
-	if (shift && !have) {
-		send(t, t->shift[1] && !t->shift[0] ? KEY_RIGHTSHIFT : KEY_LEFTSHIFT, true);
-	} else if (!shift && have) {
-		send(t, KEY_LEFTSHIFT, false);
-		send(t, KEY_RIGHTSHIFT, false);
-	}
-	if (altgr != have_altgr)
-		send(t, KEY_RIGHTALT, altgr);
+/* Puts Shift and AltGr into the state the character needs, or back as the person holds them. */
+static void adjust(struct typist *t, bool left, bool right, bool altgr)
+{
+	const struct { unsigned key; bool want; } modifiers[] = {
+		{ KEY_LEFTSHIFT, left }, { KEY_RIGHTSHIFT, right }, { KEY_RIGHTALT, altgr },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(modifiers); i++)
+		if (is_down(t, modifiers[i].key) != modifiers[i].want)
+			send(t, modifiers[i].key, modifiers[i].want);
 }
 
 void typist_key(struct typist *t, uint32_t keysym, bool down)
 {
-	bool shift, altgr, held_shift;
+	bool shift, held;
 	enum key_level level;
 	unsigned key;
 
@@ -190,14 +191,13 @@ void typist_key(struct typist *t, uint32_t keysym, bool down)
 		send(t, key, down);
 		return;
 	}
-	held_shift = t->shift[0] || t->shift[1];
+	held = t->shift[0] || t->shift[1];
 	shift = level == KEY_LEVEL_SHIFT;
-	altgr = level == KEY_LEVEL_ALTGR;
 	if (t->caps && ((keysym >= 'a' && keysym <= 'z') || (keysym >= 'A' && keysym <= 'Z')))
 		shift = !shift;
-	adjust(t, shift, altgr);
+	adjust(t, shift && (t->shift[0] || !held), shift && t->shift[1], level == KEY_LEVEL_ALTGR);
 	send(t, key, true);
-	adjust(t, held_shift, t->altgr);
+	adjust(t, t->shift[0], t->shift[1], t->altgr);
 }
 
 void typist_release_all(struct typist *t)
