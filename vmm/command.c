@@ -14,7 +14,7 @@
 #define MAX_WORDS 32
 
 static const struct command *const tables[] = {
-	commands_run, commands_query, commands_block, commands_device, commands_memory, commands_screen,
+	commands_run, commands_query, commands_block, commands_device, commands_memory, commands_screen, commands_migrate,
 };
 
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx)

@@ -39,7 +39,8 @@ struct command {
 };
 
 /* The tables, each ending with an empty entry; command_*.c. */
-extern const struct command commands_run[], commands_query[], commands_block[], commands_device[], commands_memory[], commands_screen[];
+extern const struct command commands_run[], commands_query[], commands_block[], commands_device[], commands_memory[],
+	commands_screen[], commands_migrate[];
 /* Calls fn for each command of all tables; stops when it returns true and gives that command. */
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx);
 const struct command *command_by_name(const char *qmp_name);

@@ -17,6 +17,7 @@
 #include "vmm/command.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
+#include "vmm/migrate.h"
 
 /* RAM stands in two pieces around the hole for PCI and the chips; where the first ends follows the machine type. */
 static uint64_t ram_low(const struct machine *m)
@@ -99,6 +100,12 @@ static int init_vcpus(struct machine *m, struct err *err)
 	return 0;
 }
 
+/* Whether another minivmm sends the machine over a line (a file is loaded at once). */
+static bool waits_for_machine(const struct config *c)
+{
+	return c->incoming && strncmp(c->incoming, "file:", 5);
+}
+
 static int open_drives(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
@@ -111,6 +118,8 @@ static int open_drives(struct machine *m, struct err *err)
 		if (!d->file)
 			continue;
 		d->open.host = &m->host;
+		if (waits_for_machine(c))	/* the other side still has them */
+			d->open.flags |= BLK_INACTIVE;
 		md->blk = blk_open(d->file, &d->open, err);
 		if (!md->blk)
 			return -EIO;
@@ -326,6 +335,25 @@ static void on_request(void *ctx, enum vm_end what, int code)
 	}
 }
 
+/* Power-on state, or that of a saved machine. */
+static int first_state(struct machine *m, struct err *err)
+{
+	struct config *c = m->config;
+	char *uri;
+	int ret;
+
+	if (waits_for_machine(c))
+		return 0;
+	if (c->incoming)
+		return migrate_incoming(m, c->incoming, err);
+	if (!c->loadvm)
+		return machine_reset(m, err);
+	uri = xasprintf("file:%s", c->loadvm);
+	ret = migrate_incoming(m, uri, err);
+	free(uri);
+	return ret;
+}
+
 int machine_run(struct machine *m, struct err *err)
 {
 	int ret = 0;
@@ -335,6 +363,11 @@ int machine_run(struct machine *m, struct err *err)
 	if (ret < 0) {
 		err_set(err, -ret, "starting vCPU threads: %s", strerror(-ret));
 		return STATUS_ERROR;
+	}
+	if (waits_for_machine(m->config)) {
+		vm_pause(m->vm, PAUSE_MIGRATE);
+		if (strcmp(m->config->incoming, "defer") && migrate_incoming(m, m->config->incoming, err) < 0)
+			return STATUS_ERROR;
 	}
 	if (m->config->paused)
 		vm_pause_async(m->vm, PAUSE_USER);
@@ -397,7 +430,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	for (unsigned i = 0; i < c->ndevices; i++)
 		if ((ret = device_build(m, &c->devices[i], err)) < 0)
 			return ret;
-	if ((ret = init_bios(m, err)) < 0 || (ret = machine_reset(m, err)) < 0)
+	if ((ret = init_bios(m, err)) < 0 || (ret = first_state(m, err)) < 0)
 		return ret;
 	vm_on_change(m->vm, on_running_change, m);
 	vm_on_request(m->vm, on_request, m);
@@ -414,6 +447,7 @@ static void stop_vcpus(struct machine *m)
 
 void machine_exit(struct machine *m)
 {
+	migrate_exit(m);
 	stop_vcpus(m);
 	coalesce_free(m->wires.coalesce);
 	bios_free(m->bios);

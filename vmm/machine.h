@@ -77,6 +77,8 @@ struct machine {
 	unsigned nmmio;				/* virtio-mmio windows in use */
 	struct bios_virtio_mmio mmio_windows[MICRO_MMIO_MAX];
 
+	struct migration *migration;		/* migrate.c's; NULL until it is needed */
+
 	int status;				/* exit status once it ended */
 	bool ended;
 	bool powering_down;			/* the power button was pressed for SIGTERM */

@@ -740,6 +740,29 @@ void mem_mark_dirty(struct mem *m, uint64_t gpa, uint64_t len)
 		block_mark(b, host - b->host, n);
 }
 
+/* --- another backing --- */
+
+int block_remap_private(struct block *b, int fd, uint64_t off)
+{
+	int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	if (own < 0)
+		return -errno;
+	if (mmap(b->host, b->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, own, off) == MAP_FAILED) {
+		int ret = -errno;
+
+		close(own);
+		return ret;
+	}
+	madvise(b->host, b->size, MADV_DONTDUMP);
+	if (b->fd >= 0)
+		close(b->fd);
+	b->fd = own;
+	b->flags &= ~BLOCK_SHARED;
+	b->kind = BLOCK_KIND_PRIVATE_FILE;
+	return 0;
+}
+
 /* --- giving memory back to the host --- */
 
 static int discard_part(struct block *b, uint8_t *host, uint64_t len)

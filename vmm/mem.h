@@ -51,6 +51,11 @@ void mem_free(struct mem *m);
 struct block *block_new(struct mem *m, const char *id, uint64_t size, unsigned flags, struct err *err);
 /* The same over a given mapping (private file for fast restore, userfaultfd): the block owns host, size and fd (or -1) from now on. */
 struct block *block_new_mapping(struct mem *m, const char *id, void *host, uint64_t size, int fd, unsigned flags);
+/*
+ * Put a file's bytes from off on (4 KiB aligned) in place of the contents, mapped privately and read on demand: restore in
+ * milliseconds. The file must stay as it is; fd is duplicated. Before the guest runs. 0 or -errno.
+ */
+int block_remap_private(struct block *b, int fd, uint64_t off);
 void block_free(struct block *b);		/* unmaps first; waits for pins */
 /*
  * Show [offset, offset + size) of the block at gpa; a block may be shown in several pieces (RAM below and

@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* command_migrate.c: commands that save, restore and move the machine (migrate.h, snapshot.h). */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "vmm/command.h"
+#include "vmm/migrate.h"
+#include "vmm/snapshot.h"
+
+static int run_migrate(struct machine *m, json_t *args, struct command_result *r)
+{
+	return migrate_start(m, json_string_value(json_object_get(args, "uri")), &r->err);
+}
+
+static int run_cancel(struct machine *m, json_t *args, struct command_result *r)
+{
+	migrate_cancel(m);
+	return 0;
+}
+
+static int run_incoming(struct machine *m, json_t *args, struct command_result *r)
+{
+	const char *uri = json_string_value(json_object_get(args, "uri"));
+
+	if (!m->config->incoming || strcmp(m->config->incoming, "defer"))
+		return err_set(&r->err, EINVAL, "this machine was not started with -incoming defer");
+	if (!strncmp(uri, "file:", 5))
+		return err_set(&r->err, EINVAL, "a file is loaded at the start: -incoming %s", uri);
+	return migrate_incoming(m, uri, &r->err);
+}
+
+static int query_migrate(struct machine *m, json_t *args, struct command_result *r)
+{
+	static const char *const names[] = {
+		"none", "setup", "active", "device", "cancelling", "cancelled", "completed", "failed",
+	};
+	struct migrate_info i;
+
+	migrate_query(m, &i);
+	if (i.state == MIGRATE_NONE)
+		return 0;
+	r->value = json_pack("{s:s,s:I}", "status", names[i.state], "total-time", (json_int_t)i.total_ms);
+	if (i.state == MIGRATE_FAILED)
+		json_object_set_new(r->value, "error-desc", json_string(i.error));
+	if (i.state == MIGRATE_COMPLETED)
+		json_object_set_new(r->value, "downtime", json_integer(i.downtime_ms));
+	else
+		json_object_set_new(r->value, "expected-downtime", json_integer(i.expected_downtime_ms));
+	if (i.throttle)
+		json_object_set_new(r->value, "cpu-throttle-percentage", json_integer(i.throttle));
+	json_object_set_new(r->value, "ram", json_pack("{s:I,s:I,s:I,s:I,s:I,s:i,s:I,s:I,s:f}",
+		"total", (json_int_t)i.total, "transferred", (json_int_t)i.transferred, "remaining", (json_int_t)i.remaining,
+		"duplicate", (json_int_t)i.zero_pages, "normal", (json_int_t)i.normal_pages, "page-size", 4096,
+		"dirty-pages-rate", (json_int_t)i.dirty_rate, "dirty-sync-count", (json_int_t)i.rounds,
+		"mbps", i.bandwidth * 8.0 / 1e6));
+	return 0;
+}
+
+static int set_parameters(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct migrate_params p;
+	json_t *bandwidth = json_object_get(args, "max-bandwidth"), *downtime = json_object_get(args, "downtime-limit");
+
+	migrate_get_params(m, &p);
+	if (bandwidth && json_integer_value(bandwidth) < 0)
+		return err_set(&r->err, EINVAL, "max-bandwidth: bytes a second, 0 for no limit");
+	if (downtime && (json_integer_value(downtime) < 0 || json_integer_value(downtime) > 2000000))
+		return err_set(&r->err, EINVAL, "downtime-limit: 0 to 2000000 milliseconds");
+	if (bandwidth)
+		p.max_bandwidth = json_integer_value(bandwidth);
+	if (downtime)
+		p.downtime_ms = json_integer_value(downtime);
+	migrate_set_params(m, &p);
+	return 0;
+}
+
+static int query_parameters(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct migrate_params p;
+
+	migrate_get_params(m, &p);
+	r->value = json_pack("{s:I,s:I}", "max-bandwidth", (json_int_t)p.max_bandwidth, "downtime-limit", (json_int_t)p.downtime_ms);
+	return 0;
+}
+
+static int set_capabilities(struct machine *m, json_t *args, struct command_result *r)
+{
+	json_t *list = json_object_get(args, "capabilities"), *c;
+	struct migrate_params p;
+	size_t i;
+
+	migrate_get_params(m, &p);
+	json_array_foreach(list, i, c) {
+		const char *name = json_string_value(json_object_get(c, "capability"));
+		json_t *state = json_object_get(c, "state");
+
+		if (!name || !json_is_boolean(state))
+			return err_set(&r->err, EINVAL, "capabilities: objects with \"capability\" and \"state\"");
+		if (!strcmp(name, "compress"))
+			p.compress = json_is_true(state);
+		else if (!strcmp(name, "auto-converge"))
+			p.auto_converge = json_is_true(state);
+		else if (json_is_true(state))
+			return err_set(&r->err, EINVAL, "capability '%s' is not supported; there are: compress, auto-converge", name);
+	}
+	migrate_set_params(m, &p);
+	return 0;
+}
+
+static int query_capabilities(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct migrate_params p;
+
+	migrate_get_params(m, &p);
+	r->value = json_pack("[{s:s,s:b},{s:s,s:b}]", "capability", "auto-converge", "state", p.auto_converge, "capability",
+			     "compress", "state", p.compress);
+	return 0;
+}
+
+const struct command commands_migrate[] = {
+	{ "migrate", "migrate", "move the machine to tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N, or save it: file:PATH", run_migrate,
+	  NULL, false, { { "uri", ARG_STR, false }, { "detach", ARG_BOOL, true } } },
+	{ "migrate_cancel", "migrate_cancel", "go on here", run_cancel, NULL, false, { { 0 } } },
+	{ "migrate-incoming", "migrate_incoming", "wait for a machine (-incoming defer)", run_incoming, NULL, false,
+	  { { "uri", ARG_STR, false } } },
+	{ "query-migrate", "info migrate", "how far a migration is", query_migrate, NULL, false, { { 0 } } },
+	{ "migrate-set-parameters", "migrate_set_parameter", "max-bandwidth (bytes a second), downtime-limit (milliseconds)",
+	  set_parameters, NULL, false, { { "max-bandwidth", ARG_SIZE, true }, { "downtime-limit", ARG_INT, true } } },
+	{ "query-migrate-parameters", "info migrate_parameters", "limits of a migration", query_parameters, NULL, false, { { 0 } } },
+	{ "migrate-set-capabilities", NULL, "compress, auto-converge", set_capabilities, NULL, false,
+	  { { "capabilities", ARG_ARRAY, false } } },
+	{ "query-migrate-capabilities", "info migrate_capabilities", "what a migration may do", query_capabilities, NULL, false,
+	  { { 0 } } },
+	{ 0 },
+};

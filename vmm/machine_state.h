@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * machine_state.h: everything of a machine but the contents of its memory, as one tree; the common part of saving
+ * (snapshot.c), migration (migrate.c) and restoring.
+ */
+#ifndef VMM_MACHINE_STATE_H
+#define VMM_MACHINE_STATE_H
+
+#include "vmm/machine.h"
+#include "vmm/state.h"
+
+/*
+ * Devices stop taking work and finish what is in flight, disks are flushed. The machine is paused. A control thread, or
+ * the main loop before the guest runs. 0, or -errno with the reason (a deadline passed, a flush failed): the devices run
+ * again then. machine_unquiesce undoes it, before the machine resumes.
+ */
+int machine_quiesce(struct machine *m, struct err *err);
+void machine_unquiesce(struct machine *m);
+
+/* What must be the same on both sides, written into / compared with the current node. */
+void machine_describe(struct machine *m, struct state_out *o);
+int machine_compare(struct machine *m, struct state_in *in);
+
+/*
+ * Registers of every part. memory(ctx, o): optional, adds properties to the node of each block. Quiesced. blob is the
+ * caller's to free. 0 or -errno with the reason.
+ */
+int machine_save(struct machine *m, void (*memory)(void *ctx, struct block *b, struct state_out *o), void *ctx, void **blob,
+		 size_t *len, struct err *err);
+/*
+ * The opposite, after the contents of memory are there, on a machine that has not run: compares, then loads. memory(ctx,
+ * b, in): what machine_save's memory wrote. On failure the machine must not run.
+ */
+int machine_load(struct machine *m, const void *blob, size_t len,
+		 int (*memory)(void *ctx, struct block *b, struct state_in *in), void *ctx, struct err *err);
+
+#endif

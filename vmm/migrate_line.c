@@ -1,0 +1,309 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* migrate_line.c: the line of a migration: a socket, an inherited descriptor, or a program's standard input or output. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/machine.h"
+#include "vmm/migrate_stream.h"
+
+#define LINE_TIMEOUT_S 60	/* without a byte: the peer is gone */
+
+struct line {
+	int fd, listen_fd;
+	pid_t pid;		/* of exec: */
+	bool two_way;
+	bool aborted;		/* atomic */
+	char *unlink;		/* socket to remove */
+};
+
+static struct line *line_new(int fd)
+{
+	struct line *l = xcalloc(1, sizeof(*l));
+
+	l->fd = fd;
+	l->listen_fd = -1;
+	return l;
+}
+
+static void socket_ready(struct line *l)
+{
+	int one = 1, ms = LINE_TIMEOUT_S * 1000;
+
+	l->two_way = true;
+	setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	setsockopt(l->fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms));
+	setsockopt(l->fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+}
+
+static struct line *line_exec(struct machine *m, const char *command, bool out, struct err *err)
+{
+	char *argv[] = { "/bin/sh", "-c", (char *)command, NULL };
+	struct line *l;
+	int p[2], pid;
+
+	if (pipe2(p, O_CLOEXEC) < 0) {
+		err_set(err, errno, "exec: %s", strerror(errno));
+		return NULL;
+	}
+	pid = m->host.ops->spawn(m->host.ctx, argv, out ? p[0] : -1, out ? -1 : p[1], err);
+	close(p[!out]);
+	if (pid < 0) {
+		close(p[out]);
+		return NULL;
+	}
+	l = line_new(p[out]);
+	l->pid = pid;
+	fcntl(l->fd, F_SETFL, O_NONBLOCK);
+	fcntl(l->fd, F_SETPIPE_SZ, 1 << 20);
+	return l;
+}
+
+static struct line *line_fd(const char *number, struct err *err)
+{
+	uint64_t fd;
+	struct stat st;
+	struct line *l;
+
+	if (parse_u64(number, INT32_MAX, &fd) < 0 || fstat(fd, &st) < 0) {
+		err_set(err, EBADF, "fd:%s: no such open file descriptor", number);
+		return NULL;
+	}
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	l = line_new(fd);
+	if (S_ISSOCK(st.st_mode))
+		socket_ready(l);
+	return l;
+}
+
+struct line *line_connect(struct machine *m, const char *uri, struct err *err)
+{
+	struct line *l;
+	int fd;
+
+	if (!strncmp(uri, "exec:", 5))
+		return line_exec(m, uri + 5, true, err);
+	if (!strncmp(uri, "fd:", 3))
+		return line_fd(uri + 3, err);
+	if (strncmp(uri, "tcp:", 4) && strncmp(uri, "unix:", 5)) {
+		err_set(err, EINVAL, "'%s': expected tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N or file:PATH", uri);
+		return NULL;
+	}
+	fd = m->host.ops->connect(m->host.ctx, uri, err);
+	if (fd < 0)
+		return NULL;
+	l = line_new(fd);
+	socket_ready(l);
+	return l;
+}
+
+static int listen_unix(const char *path, struct err *err)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return err_set(err, errno, "%s", strerror(errno));
+	if (strlen(path) >= sizeof(sun.sun_path)) {
+		close(fd);
+		return err_set(err, ENAMETOOLONG, "unix:%s: too long", path);
+	}
+	memcpy(sun.sun_path, path, strlen(path));
+	unlink(path);
+	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 || listen(fd, 1) < 0) {
+		int e = errno;
+
+		close(fd);
+		return err_set(err, e, "unix:%s: %s", path, strerror(e));
+	}
+	return fd;
+}
+
+/* "HOST:PORT" or ":PORT". */
+static int listen_tcp(const char *spec, struct err *err)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list;
+	const char *colon = strrchr(spec, ':');
+	char host[256] = "";
+	int fd, ret, one = 1;
+
+	if (!colon || colon - spec >= (ptrdiff_t)sizeof(host))
+		return err_set(err, EINVAL, "tcp:%s: expected tcp:HOST:PORT", spec);
+	memcpy(host, spec, colon - spec);
+	ret = getaddrinfo(host[0] && strcmp(host, "0") ? host : NULL, colon + 1, &hints, &list);
+	if (ret)
+		return err_set(err, EINVAL, "tcp:%s: %s", spec, gai_strerror(ret));
+	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd >= 0)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) < 0 || listen(fd, 1) < 0) {
+		ret = err_set(err, errno, "tcp:%s: %s", spec, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		fd = ret;
+	}
+	freeaddrinfo(list);
+	return fd;
+}
+
+struct line *line_listen(struct machine *m, const char *uri, struct err *err)
+{
+	struct line *l;
+	int fd;
+
+	if (!strncmp(uri, "exec:", 5))
+		return line_exec(m, uri + 5, false, err);
+	if (!strncmp(uri, "fd:", 3))
+		return line_fd(uri + 3, err);
+	if (!strncmp(uri, "unix:", 5))
+		fd = listen_unix(uri + 5, err);
+	else if (!strncmp(uri, "tcp:", 4))
+		fd = listen_tcp(uri + 4, err);
+	else
+		fd = err_set(err, EINVAL, "'%s': expected tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N or file:PATH", uri);
+	if (fd < 0)
+		return NULL;
+	l = line_new(-1);
+	l->listen_fd = fd;
+	if (!strncmp(uri, "unix:", 5))
+		l->unlink = xstrdup(uri + 5);
+	return l;
+}
+
+int line_accept(struct line *l, struct err *err)
+{
+	struct pollfd p = { l->listen_fd, POLLIN, 0 };
+
+	if (l->listen_fd < 0)
+		return 0;
+	while (l->fd < 0) {
+		if (__atomic_load_n(&l->aborted, __ATOMIC_ACQUIRE))
+			return err_set(err, ECANCELED, "cancelled");
+		if (poll(&p, 1, 100) != 1)
+			continue;
+		l->fd = accept4(l->listen_fd, NULL, NULL, SOCK_CLOEXEC);
+		if (l->fd < 0 && errno != EINTR && errno != ECONNABORTED)
+			return err_set(err, errno, "accept: %s", strerror(errno));
+	}
+	socket_ready(l);
+	return 0;
+}
+
+bool line_two_way(const struct line *l)
+{
+	return l->two_way;
+}
+
+/* Waits in steps, so that an abort is noticed whatever the descriptor is. */
+static int line_wait(struct line *l, short events)
+{
+	struct pollfd p = { l->fd, events, 0 };
+
+	for (int i = 0; i < LINE_TIMEOUT_S * 10; i++) {
+		if (__atomic_load_n(&l->aborted, __ATOMIC_ACQUIRE))
+			return -ECANCELED;
+		if (poll(&p, 1, 100) > 0)
+			return 0;
+	}
+	return -ETIMEDOUT;
+}
+
+int line_write(struct line *l, const void *buf, size_t len)
+{
+	const char *p = buf;
+
+	while (len) {
+		ssize_t n;
+		int ret = line_wait(l, POLLOUT);
+
+		if (ret < 0)
+			return ret;
+		if (l->two_way)
+			n = send(l->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
+		else	/* what an inherited pipe surely takes, for it may block and must not for long */
+			n = write(l->fd, p, l->pid > 0 ? len : MIN(len, 4096ul));
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n < 0)
+			return -errno;
+		p += n;
+		len -= n;
+	}
+	return 0;
+}
+
+int line_read(struct line *l, void *buf, size_t len)
+{
+	char *p = buf;
+
+	while (len) {
+		ssize_t n;
+		int ret = line_wait(l, POLLIN);
+
+		if (ret < 0)
+			return ret;
+		n = read(l->fd, p, len);
+		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+			continue;
+		if (n < 0)
+			return -errno;
+		if (n == 0)
+			return -ENODATA;
+		p += n;
+		len -= n;
+	}
+	return 0;
+}
+
+void line_abort(struct line *l)
+{
+	__atomic_store_n(&l->aborted, true, __ATOMIC_RELEASE);
+	if (l->pid > 0)
+		kill(l->pid, SIGTERM);
+}
+
+int line_finish(struct line *l, struct err *err)
+{
+	int status;
+
+	if (l->fd >= 0)
+		close(l->fd);
+	l->fd = -1;
+	if (l->pid <= 0)
+		return 0;
+	while (waitpid(l->pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return 0;	/* somebody else has waited for it */
+	l->pid = 0;
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	return err_set(err, EIO, "the program ended with %s %d", WIFEXITED(status) ? "status" : "signal",
+		       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+}
+
+void line_free(struct line *l)
+{
+	if (!l)
+		return;
+	if (l->pid > 0)
+		kill(l->pid, SIGTERM);
+	line_finish(l, NULL);
+	if (l->listen_fd >= 0)
+		close(l->listen_fd);
+	if (l->unlink)
+		unlink(l->unlink);
+	free(l->unlink);
+	free(l);
+}

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * migrate_stream.h: what goes over the line of a migration. All numbers little-endian.
+ *
+ *   header   "MVMSTRM" 0x1a, u32 version, u32 flags
+ *   record   u32 type, u32 CRC-32C of the payload, u64 length, payload
+ *
+ *   CONFIG   tree: machine_describe, and the memory blocks in the order of their numbers
+ *   PAGES    u32 block, u32 runs; runs of { u64 first page, u32 pages, u32 zero }; then the pages that are not zero
+ *   ZPAGES   u32 length, then PAGES' payload packed by zstd
+ *   STATE    tree: machine_save
+ *   RUN      u32: 1 when the user had paused it
+ *
+ * With STREAM_TWO_WAY the destination answers { u32 answer, u32 length, text }: ACCEPT to CONFIG, READY to STATE, DONE to
+ * RUN, and REFUSE with the reason at any time. Without it STATE is the end and the destination runs.
+ */
+#ifndef VMM_MIGRATE_STREAM_H
+#define VMM_MIGRATE_STREAM_H
+
+#include "vmm/util.h"
+
+#define STREAM_VERSION 1
+#define STREAM_HEADER 16
+#define STREAM_MAX_PAGES 256				/* in a record */
+#define STREAM_MAX_TREE (64 * MiB)
+#define STREAM_RUN_SIZE 16
+#define STREAM_MAX_PAYLOAD (8 + STREAM_MAX_PAGES * (STREAM_RUN_SIZE + 4096))
+#define STREAM_TEXT_MAX 1000
+
+enum stream_flags { STREAM_TWO_WAY = 1 };
+enum stream_type { STREAM_CONFIG = 1, STREAM_PAGES, STREAM_ZPAGES, STREAM_STATE, STREAM_RUN };
+enum stream_answer { ANSWER_ACCEPT = 1, ANSWER_READY, ANSWER_DONE, ANSWER_REFUSE };
+
+static const uint8_t stream_magic[8] = { 'M', 'V', 'M', 'S', 'T', 'R', 'M', 0x1a };
+
+struct machine;
+struct line;			/* migrate_line.c: a connection, or a program's pipe */
+
+/* "tcp:", "unix:", "exec:", "fd:" to / from. NULL with the reason. listen waits for the peer. */
+struct line *line_connect(struct machine *m, const char *uri, struct err *err);
+struct line *line_listen(struct machine *m, const char *uri, struct err *err);
+int line_accept(struct line *l, struct err *err);
+bool line_two_way(const struct line *l);
+int line_write(struct line *l, const void *buf, size_t len);	/* 0 or -errno */
+int line_read(struct line *l, void *buf, size_t len);
+/* Makes reads and writes under way and to come fail. Any thread. */
+void line_abort(struct line *l);
+/* Waits for the program of exec:. 0, or -EIO with the reason when it failed. */
+int line_finish(struct line *l, struct err *err);
+void line_free(struct line *l);
+
+/* Receives a whole machine (migrate_in.c). On a thread of its own; frees l. */
+void migrate_receive(struct machine *m, struct line *l);
+struct state_out;
+struct state_in;
+/* The payload of CONFIG / compares it. */
+int stream_config(struct machine *m, void **blob, size_t *len);
+
+#endif
