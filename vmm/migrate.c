@@ -38,6 +38,7 @@ struct migration {
 	/* The thread's own. */
 	struct block *blocks[MAX_BLOCKS];
 	unsigned long *todo[MAX_BLOCKS];	/* pages to send */
+	unsigned long *fresh[MAX_BLOCKS];	/* what the last sync brought */
 	unsigned nblocks;
 	struct dirty_client *dirty;
 	ZSTD_CCtx *zstd;
@@ -316,7 +317,10 @@ static int64_t collect(struct migration *g, bool first)
 	for (unsigned i = 0; i < g->nblocks; i++) {
 		uint64_t words = (block_size(g->blocks[i]) / PAGE + 63) / 64;
 
-		dirty_client_take(g->dirty, g->blocks[i], g->todo[i]);
+		/* What was collected before and is not sent yet stays to be sent. */
+		dirty_client_take(g->dirty, g->blocks[i], g->fresh[i]);
+		for (uint64_t w = 0; w < words; w++)
+			g->todo[i][w] |= g->fresh[i][w];
 		if (first)
 			drop_untouched(g, i);
 		for (uint64_t w = 0; w < words; w++)
@@ -497,6 +501,7 @@ static int migrate_line(struct migration *g, struct err *err)
 		return ret;
 	while ((b = block_next(g->m->mem, b))) {
 		g->todo[g->nblocks] = xcalloc((block_size(b) / PAGE + 63) / 64, 8);
+		g->fresh[g->nblocks] = xcalloc((block_size(b) / PAGE + 63) / 64, 8);
 		g->blocks[g->nblocks++] = b;
 		g->info.total += block_size(b);
 	}
@@ -558,8 +563,10 @@ static void *migrate_thread(void *arg)
 		snprintf(g->info.error, sizeof(g->info.error), "%s", err.msg);
 	pthread_mutex_unlock(&g->mutex);
 	line_free(line);
-	for (unsigned i = 0; i < g->nblocks; i++)
+	for (unsigned i = 0; i < g->nblocks; i++) {
 		free(g->todo[i]);
+		free(g->fresh[i]);
+	}
 	g->nblocks = 0;
 	ZSTD_freeCCtx(g->zstd);
 	g->zstd = NULL;
