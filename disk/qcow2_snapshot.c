@@ -372,7 +372,7 @@ int qcow2_snapshot_create(struct node *n, const struct node_snapshot *s, struct 
 		memcpy(list, old, count * sizeof(*list));
 	mine = &list[count];
 	*mine = (struct qcow2_snapshot){ .date_sec = s->date_sec, .date_nsec = s->date_nsec, .vm_clock_nsec = s->vm_clock_nsec,
-		.vm_state_size = s->vm_state_size, .disk_size = n->size, .icount = s->icount ? s->icount : UINT64_MAX,
+		.vm_state_size = s->vm_state_size, .disk_size = n->size, .icount = s->icount,
 		.l1_size = q->l1_size };
 	mine->id = s->id[0] ? xstrdup(s->id) : xasprintf("%lu", max + 1);
 	mine->name = xstrdup(s->name);

@@ -136,7 +136,7 @@ static int raw_preallocate(struct node *n, uint64_t off, uint64_t len, const cha
 }
 
 static const struct node_opt raw_create_opts[] = {
-	{ "preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)", "off", false },
+	{ "preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)", NULL, false },
 	{ "size", "size", "Virtual disk size", NULL, false },
 	{ NULL, NULL, NULL, NULL, false },
 };

@@ -16,15 +16,42 @@ struct create {
 	bool has_size;
 };
 
+/* Where an option comes in the line below: QEMU's order for qcow2, the table's for the rest. */
+static int option_rank(const char *name)
+{
+	static const char *const first[] = { "encrypt", "cluster_size", "extended_l2", "preallocation", "compression_type", "size",
+					     "compat", "backing_file", "backing_fmt", "data_file", "data_file_raw",
+					     "lazy_refcounts", "refcount_bits" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(first); i++)
+		if (!strcmp(name, first[i]) || (i == 0 && !strncmp(name, first[i], strlen(first[i]))))
+			return i;
+	return ARRAY_SIZE(first);
+}
+
+static int compare_rank(const void *a, const void *b)
+{
+	const struct node_opt *x = *(const struct node_opt *const *)a, *y = *(const struct node_opt *const *)b;
+	int r = option_rank(x->name) - option_rank(y->name);
+
+	return r ? r : x < y ? -1 : x > y;
+}
+
 /* "Formatting 'x', fmt=qcow2 size=..": options in the format's order, with the defaults it shows. */
 static void print_formatting(const struct create *c, const struct node_ops *ops)
 {
 	static const struct node_opt only_size[] = { { "size", "size", "", NULL, false }, { NULL, NULL, NULL, NULL, false } };
-	const struct node_opt *o = ops->create_opts ? ops->create_opts : only_size;
+	const struct node_opt *list[128];
 	bool size_shown = false;
+	int n = 0;
 
+	for (const struct node_opt *o = ops->create_opts ? ops->create_opts : only_size; o->name && n < 128; o++)
+		list[n++] = o;
+	if (!strcmp(ops->format, "qcow2"))
+		qsort(list, n, sizeof(*list), compare_rank);
 	printf("Formatting '%s', fmt=%s", c->filename, ops->format);
-	for (; o->name; o++) {
+	for (int i = 0; i < n; i++) {
+		const struct node_opt *o = list[i];
 		const char *v = optlist_get(&c->opts, o->name);
 		uint64_t bytes;
 
@@ -113,11 +140,13 @@ static int create_options(struct create *c)
 		free(c->backing_format);
 		c->backing_format = xstrdup(arg_get(a, "-F"));
 	}
-	if (a->n == 2) {
+	if (a->n > 1) {
 		if (size_arg(a->operand[1], &c->size) < 0)
 			return 1;
 		c->has_size = true;
 	}
+	if (a->n > 2)
+		return fail("Unexpected argument: %s", a->operand[2]);
 	return 0;
 }
 
@@ -170,8 +199,6 @@ int cmd_create(struct args *a)
 			return print_format_help(c.format, a->n > 0, false);
 	if (a->n == 0)
 		return usage_error("Expecting image file name");
-	if (a->n > 2)
-		return fail("Unexpected argument: %s", a->operand[2]);
 	c.filename = a->operand[0];
 	ret = create_image(&c);
 	free(c.backing);
@@ -272,9 +299,9 @@ static int resize_image(struct args *a, struct node *n, const char *size_text)
 	if (new_size(n, size_text, &size) < 0)
 		return 1;
 	if (size < old && !arg_has(a, "--shrink")) {
-		fail("warning: Shrinking an image will delete all data beyond the shrunken image's end. Before performing such an "
-		     "operation, make sure there is no important data there.");
-		return fail("Use the --shrink option to perform a shrink operation.");
+		fail("Use the --shrink option to perform a shrink operation.");
+		return fail("warning: Shrinking an image will delete all data beyond the shrunken image's end. Before performing such an "
+			    "operation, make sure there is no important data there.");
 	}
 	if (size <= old && mode && strcmp(mode, "off"))
 		return fail("Preallocation can only be used for growing images");
@@ -300,7 +327,7 @@ int cmd_resize(struct args *a)
 	struct node *n;
 	int ret;
 
-	if (a->n == 0)
+	if (a->n < 2)
 		return usage_error("Not enough arguments");
 	if (a->n != 2)
 		return usage_error("Expecting image file name and size");
@@ -333,6 +360,27 @@ static int measure_print(const struct node_measure *m, int output)
 	return 0;
 }
 
+/* What the source's bitmaps would take in an image with clusters of 64 KiB: their bits, their tables, the directory. */
+static void measure_bitmaps(struct node *n, struct node_measure *m)
+{
+	struct node_bitmap *list = NULL;
+	uint64_t cluster = 64 * KiB, dir = 0;
+	int count = 0;
+
+	if (!n || m->has_bitmaps || !n->ops->bitmap_list || n->ops->bitmap_list(n, &list, &count) < 0)
+		return;
+	m->has_bitmaps = true;
+	for (int i = 0; i < count; i++) {
+		uint64_t bits = (n->size + list[i].granularity - 1) / list[i].granularity;
+		uint64_t clusters = ((bits + 7) / 8 + cluster - 1) / cluster;
+
+		m->bitmaps += clusters * cluster + ALIGN_UP(clusters * 8, cluster);
+		dir += ALIGN_UP(24 + strlen(list[i].name), 8ull);
+	}
+	m->bitmaps += ALIGN_UP(dir, cluster);
+	free(list);
+}
+
 static int measure_image(struct args *a, const char *format, uint64_t size, struct node *n, int output)
 {
 	const struct node_ops *ops = node_format_find(format);
@@ -350,6 +398,8 @@ static int measure_image(struct args *a, const char *format, uint64_t size, stru
 		m.required = m.fully_allocated = ALIGN_UP(size, 512ull);
 	else if (!ret && ops->measure((const char *const *)opts.v, size, n, &m, &err) < 0)
 		ret = fail("%s", err.msg);
+	if (!ret && !strcmp(ops->format, "qcow2"))
+		measure_bitmaps(n, &m);
 	optlist_free(&opts);
 	return ret ? ret : measure_print(&m, output);
 }

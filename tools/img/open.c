@@ -214,7 +214,7 @@ int size_arg(const char *s, uint64_t *size)
 	if (ret == -ERANGE || (ret == 0 && *size > INT64_MAX))
 		fail("Image size must be less than 8 EiB!");
 	else
-		fail("Invalid image size specified. You may use k, M, G, T, P or E suffixes for \n%s: kilobytes, megabytes, "
+		fail("Invalid image size specified. You may use k, M, G, T, P or E suffixes for\n%s: kilobytes, megabytes, "
 		     "gigabytes, terabytes, petabytes and exabytes.", log_name());
 	return -EINVAL;
 }

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * tool.c: minivmm-img beside qemu-img: the same commands give the same output (the program's name apart), the same exit code and
+ * the same content; and what is ours: signals, refusals that name what would help, older forms.
+ */
+#include <signal.h>
+
+#include "tests/lib/imgtest.h"
+#include "tests/tap.h"
+#include "vmm/util.h"
+
+/*
+ * Runs a script of commands in two fresh folders, once with each program as `img`; compares stdout, stderr and exit
+ * codes of each line. What differs by nature (dates, disk sizes, our own name) is made alike.
+ */
+static void side_by_side(const char *file, int line, const char *script)
+{
+	struct img_result *r;
+
+	r = img_run(
+		"cat >script <<'EOS'\n%s\nEOS\n"
+		"one() { rm -rf $1; mkdir $1; (cd $1; P=$2; img() { $P \"$@\"; }; while read -r cmd; do echo \"$ $cmd\"; eval \"$cmd\"; echo \"= $?\"; "
+		"done <../script) >$1.out 2>&1; "
+		"sed -i -E \"s/(qemu-img|minivmm-img): /IMG: /; s/disk size: .*/disk size: X/; s/\\\"actual-size\\\": [0-9]+/\\\"actual-size\\\": X/; "
+		"s/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}/DATE/; s/date-(n?)sec\\\": [0-9]+/date-\\1sec\\\": X/; s/(qemu-img|minivmm-img) --help/IMG --help/\" $1.out; }; "
+		"one ours %s; one theirs qemu-img; diff -U3 theirs.out ours.out", script, img_tool());
+	if (r->status)
+		tap_fail(file, line, "differs from qemu-img:\n%.6000s", r->out);
+}
+#define SAME(script) side_by_side(__FILE__, __LINE__, script)
+
+TEST(create_and_info)
+{
+	img_enter();
+	SAME("img create -f qcow2 a.qcow2 1M\n"
+	     "img info a.qcow2\n"
+	     "img info --output=json a.qcow2\n"
+	     "img create -f qcow2 -b a.qcow2 -F qcow2 b.qcow2\n"
+	     "img info b.qcow2\n"
+	     "img info --output=json --backing-chain b.qcow2\n"
+	     "img info --backing-chain b.qcow2\n"
+	     "mkdir sub; img create -f qcow2 -b ../a.qcow2 -F qcow2 sub/c.qcow2; img info sub/c.qcow2\n"
+	     "img create -f qcow2 -o cluster_size=4k,lazy_refcounts=on,refcount_bits=8 d.qcow2 100M\n"
+	     "img info d.qcow2\n"
+	     "img create -f qcow2 -o compat=0.10 e.qcow2 5G; img info e.qcow2\n"
+	     "img create -f qcow2 -o extended_l2=on,compression_type=zstd f.qcow2 5G; img info f.qcow2\n"
+	     "img create r.raw 1G\n"
+	     "img info r.raw\n"
+	     "img create -q -f raw r2.raw 1.5k; img info r2.raw\n"
+	     "img create -f vdi v.vdi 1G; img info v.vdi; img info --output=json v.vdi\n"
+	     "img create -f vpc v.vpc 1G; img info v.vpc\n"
+	     "img create -f vpc -o subformat=fixed vf.vpc 10M; img info -f vpc vf.vpc\n"
+	     "img create -f vhdx v.vhdx 1G; img info v.vhdx\n"
+	     "img create -f vmdk v.vmdk 1G; img info v.vmdk | grep -v cid:\n"
+	     "img create -f vmdk -o subformat=twoGbMaxExtentSparse w.vmdk 5G; img info w.vmdk | grep -v cid:; ls\n"
+	     "img create -f vmdk -b v.vmdk -F vmdk x.vmdk; img info x.vmdk | grep -v cid:");
+}
+
+TEST(create_errors)
+{
+	img_enter();
+	SAME("img create -f qcow2 a.qcow2\n"
+	     "img create\n"
+	     "img create -f foo a 1M\n"
+	     "img create -f qcow2 a b c\n"
+	     "img create -f qcow2 z.qcow2 abc\n"
+	     "img create -f raw a.raw; img create -q -f qcow2 b.qcow2 1M\n"
+	     "img frobnicate\n"
+	     "img info\n"
+	     "img info a b\n"
+	     "img info --foo a\n"
+	     "img map\n"
+	     "img check --output=foo b.qcow2\n"
+	     "img compare b.qcow2\n"
+	     "img convert -t foo b.qcow2 x\n"
+	     "img convert -S 3 b.qcow2 x\n"
+	     "img convert -m 99 b.qcow2 x\n"
+	     "img convert -c -O raw b.qcow2 y.raw\n"
+	     "img convert -O foo b.qcow2 y\n"
+	     "img commit b.qcow2\n"
+	     "img rebase b.qcow2\n"
+	     "img resize b.qcow2\n"
+	     "img amend b.qcow2\n"
+	     "img bitmap b.qcow2 x\n"
+	     "img measure\n"
+	     "img measure -O vmdk --size 1G\n"
+	     "img dd\n"
+	     "img dd if=b.qcow2 of=y.raw bs=0");
+}
+
+#define DATA "qemu-io -f qcow2 -c 'write -P 1 0 64k' -c 'write -P 2 128k 64k' -c 'write -z 512k 64k' a.qcow2 >/dev/null; "
+
+TEST(map_check_measure)
+{
+	img_enter();
+	SAME("img create -q -f qcow2 a.qcow2 1M; " DATA "\n"
+	     "img create -q -f qcow2 -b a.qcow2 -F qcow2 b.qcow2 2M\n"
+	     "qemu-io -f qcow2 -c 'write -P 3 64k 70k' b.qcow2 >/dev/null\n"
+	     "img map b.qcow2 | sed 's/0x[0-9a-f]* *[ab].qcow2/X/'\n"
+	     "img map --output=json b.qcow2 | sed 's/\"offset\": [0-9]*/X/'\n"
+	     "img map --output=json --start-offset=64k --max-length=128k b.qcow2 | sed 's/\"offset\": [0-9]*/X/'\n"
+	     "img map --output=json a.qcow2 | sed 's/\"offset\": [0-9]*/X/'\n"
+	     "img check a.qcow2 | grep -v offset:\n"
+	     "img check b.qcow2 | grep -v offset:\n"
+	     "img check --output=json b.qcow2 | grep -v offset\n"
+	     "img measure -O qcow2 a.qcow2\n"
+	     "img measure -O qcow2 --output=json b.qcow2\n"
+	     "img measure -O qcow2 --size 1G\n"
+	     "img measure -O qcow2 -o cluster_size=4k --size 1G\n"
+	     "img measure -O raw --size 1G --output=json\n"
+	     "img measure a.qcow2\n"
+	     "img create -q r.raw 1M; img check r.raw\n"
+	     "img compare a.qcow2 b.qcow2\n"
+	     "img compare -s a.qcow2 a.qcow2\n"
+	     "img compare -s a.qcow2 b.qcow2\n"
+	     "img compare a.qcow2 nosuch 2>/dev/null\n"
+	     "img compare -q a.qcow2 b.qcow2");
+}
+
+TEST(snapshots)
+{
+	img_enter();
+	SAME("img create -q -f qcow2 a.qcow2 1M; " DATA "\n"
+	     "img snapshot -c one a.qcow2\n"
+	     "qemu-io -f qcow2 -c 'write -P 9 0 64k' a.qcow2 >/dev/null\n"
+	     "img snapshot -c 'a much longer name than that' a.qcow2\n"
+	     "img snapshot -l a.qcow2\n"
+	     "img info a.qcow2\n"
+	     "img info --output=json a.qcow2\n"
+	     "img convert -f qcow2 -O raw -l one a.qcow2 s.raw; md5sum <s.raw\n"
+	     "img convert -f qcow2 -O raw -l snapshot.name=one a.qcow2 s.raw; md5sum <s.raw\n"
+	     "img snapshot -a one a.qcow2\n"
+	     "img convert -O raw a.qcow2 s.raw; md5sum <s.raw\n"
+	     "img snapshot -d one a.qcow2\n"
+	     "img snapshot -l a.qcow2\n"
+	     "img check a.qcow2 | grep -v offset:\n"
+	     "img snapshot -a nosuch a.qcow2 2>/dev/null\n"
+	     "img snapshot -d nosuch a.qcow2\n"
+	     "img snapshot -l -c x a.qcow2\n"
+	     "img create -q r.raw 1M; img snapshot -l r.raw");
+}
+
+TEST(chains)
+{
+	img_enter();
+	SAME("img create -q -f qcow2 a.qcow2 1M; " DATA "\n"
+	     "img create -q -f qcow2 -b a.qcow2 -F qcow2 b.qcow2; img create -q -f qcow2 -b b.qcow2 -F qcow2 c.qcow2\n"
+	     "qemu-io -f qcow2 -c 'write -P 3 64k 70k' b.qcow2 >/dev/null; qemu-io -f qcow2 -c 'write -P 4 300k 8k' c.qcow2 >/dev/null\n"
+	     "img convert -O raw c.qcow2 before; md5sum <before\n"
+	     "img rebase -b a.qcow2 -F qcow2 c.qcow2; img convert -O raw c.qcow2 x; md5sum <x\n"
+	     "img rebase -u -b b.qcow2 -F qcow2 c.qcow2; img info c.qcow2 | grep backing; img convert -O raw c.qcow2 x; md5sum <x\n"
+	     "img rebase -u -b new -F raw c.qcow2; img info c.qcow2 | grep backing; img rebase -u -b b.qcow2 -F qcow2 c.qcow2\n"
+	     "img rebase -u -b b.qcow2 c.qcow2\n"
+	     "img commit c.qcow2; img convert -O raw b.qcow2 x; md5sum <x; img map --output=json c.qcow2 | sed 's/\"offset\": [0-9]*/X/'\n"
+	     "img commit -d b.qcow2; img convert -O raw a.qcow2 x; md5sum <x\n"
+	     "img create -q -f qcow2 -b a.qcow2 -F qcow2 d.qcow2 2M; qemu-io -f qcow2 -c 'write -P 5 1536k 64k' d.qcow2 >/dev/null\n"
+	     "img commit d.qcow2; img info a.qcow2 | grep virtual; img convert -O raw a.qcow2 x; md5sum <x\n"
+	     "img rebase -b '' d.qcow2; img info d.qcow2 | grep -c backing; img convert -O raw d.qcow2 x; md5sum <x\n"
+	     "img check a.qcow2 | grep -v offset:; img check b.qcow2 | grep -v offset:; img check c.qcow2 | grep -v offset:");
+}
+
+TEST(resize_amend_dd_bitmap)
+{
+	img_enter();
+	SAME("img create -q -f qcow2 a.qcow2 1M; " DATA "\n"
+	     "img resize a.qcow2 +2G; img info a.qcow2 | grep virtual\n"
+	     "img resize a.qcow2 -- -1G; img info a.qcow2 | grep virtual\n"
+	     "img resize --shrink a.qcow2 1M; img info a.qcow2 | grep virtual; img convert -O raw a.qcow2 x; md5sum <x\n"
+	     "img resize a.qcow2 abc\n"
+	     "img create -q r.raw 1M; img resize -f raw r.raw +1M; stat -c %s r.raw; img resize -f raw r.raw --shrink 512; stat -c %s r.raw\n"
+	     "img amend -o compat=0.10 a.qcow2; img info a.qcow2; img amend -o compat=1.1 a.qcow2; img info a.qcow2\n"
+	     "img amend -o lazy_refcounts=on a.qcow2; img info a.qcow2 | grep lazy\n"
+	     "img amend -o foo=1 a.qcow2\n"
+	     "img dd if=a.qcow2 of=y bs=64k count=3; md5sum <y\n"
+	     "img dd -O qcow2 if=a.qcow2 of=y.qcow2 bs=1k skip=100; img convert -O raw y.qcow2 y; md5sum <y\n"
+	     "img bitmap --add -g 64k a.qcow2 b0; img bitmap --add a.qcow2 b1; img info a.qcow2; img info --output=json a.qcow2\n"
+	     "img bitmap --add a.qcow2 b0\n"
+	     "img bitmap --disable a.qcow2 b1; img info a.qcow2; img bitmap --merge b0 a.qcow2 b1; img bitmap --clear a.qcow2 b1\n"
+	     "img convert --bitmaps -O qcow2 a.qcow2 z.qcow2; img info z.qcow2\n"
+	     "img bitmap --remove a.qcow2 b0; img info a.qcow2; img check a.qcow2 | grep -v offset:");
+}
+
+TEST(conversions)
+{
+	img_enter();
+	SAME("img create -q -f qcow2 a.qcow2 1M; " DATA "\n"
+	     "img convert -c -f qcow2 a.qcow2 -O qcow2 small.qcow2; img convert small.qcow2 -O raw x; md5sum <x\n"
+	     "img convert a.qcow2 plain; md5sum <plain\n"
+	     "img convert -p -O raw a.qcow2 x >/dev/null; md5sum <x\n"
+	     "img convert -S 0 -O raw a.qcow2 x; stat -c '%s %b' x\n"
+	     "img convert -O vmdk a.qcow2 a.vmdk; img convert -f vmdk a.vmdk -O qcow2 b.qcow2; img convert -O raw b.qcow2 x; md5sum <x\n"
+	     "img convert -O raw plain a.qcow2 plain joined; md5sum <joined; stat -c %s joined\n"
+	     "img create -q -f qcow2 -b a.qcow2 -F qcow2 t.qcow2; qemu-io -f qcow2 -c 'write -P 7 800k 9k' t.qcow2 >/dev/null\n"
+	     "img convert -O qcow2 -B a.qcow2 -F qcow2 t.qcow2 u.qcow2; img info u.qcow2 | grep backing; img compare t.qcow2 u.qcow2; "
+	     "img map --output=json u.qcow2 | sed 's/\"offset\": [0-9]*/X/'\n"
+	     "img create -q -f qcow2 n.qcow2 2M; img convert -n -O qcow2 a.qcow2 n.qcow2; img compare a.qcow2 n.qcow2\n"
+	     "img create -q -f qcow2 n2.qcow2 512k; img convert -n -O qcow2 a.qcow2 n2.qcow2\n"
+	     "img convert -O raw -o preallocation=full a.qcow2 x; md5sum <x; stat -c %s x\n"
+	     "img convert -O raw --image-opts driver=qcow2,file.filename=a.qcow2 x; md5sum <x\n"
+	     "img convert -O qcow2 -o cluster_size=2M -m 4 -W a.qcow2 w.qcow2; img compare a.qcow2 w.qcow2; img check w.qcow2 | grep -v offset:\n"
+	     "img convert --target-is-zero -O raw a.qcow2 x\n"
+	     "img convert --salvage -O raw a.qcow2 x; md5sum <x\n"
+	     "img convert -C -O raw plain x; md5sum <x");
+}
+
+/* --- ours alone --- */
+
+TEST(older_forms)
+{
+	img_enter();
+	RUN_OK("%%M create -q -f qcow2 a.qcow2 1M && %%M snapshot -c s1 a.qcow2 && qemu-io -f qcow2 -c 'write -P 9 0 64k' a.qcow2 && "
+	       "%%M snapshot -c s2 a.qcow2");
+	RUN_OK("%%M convert -f qcow2 -O raw -s s2 a.qcow2 x && %%M convert -O raw -l s2 a.qcow2 y && cmp x y && cmp -n 10 -s x y");
+	RUN_OK("%%M snapshot -a 1 a.qcow2 && %%M convert -O raw a.qcow2 x && cmp -n 1048576 x /dev/zero");
+	RUN_OK("%%M snapshot -d 1 a.qcow2 && %%M snapshot -l a.qcow2 | grep s2 && ! %%M snapshot -l a.qcow2 | grep s1");
+	RUN_OK("%%M resize a.qcow2 +1M && %%M resize a.qcow2 -512K --shrink && %%M info a.qcow2 | grep '1.5 MiB'");
+	RUN_OK("ln -s %%M kvm-img; ./kvm-img info a.qcow2; { ./kvm-img info nosuch || true; } 2>&1 | grep '^kvm-img: '");
+}
+
+TEST(refusals_name_what_helps)
+{
+	img_enter();
+	RUN_OK("%%M create -q -f vmdk a.vmdk 1M; md5sum a.vmdk >sum");
+	CHECK(strstr(RUN_FAILS(1, "%%M snapshot -c x a.vmdk")->out, "convert -O qcow2 a.vmdk"));
+	RUN_OK("md5sum -c sum");
+	CHECK(strstr(RUN_FAILS(1, "%%M create --object secret,id=a,data=xyz -f raw x 1M")->out, "file=FILE"));
+	CHECK(strstr(RUN_FAILS(1, "%%M info --image-opts driver=qcow2,frob=1,file.filename=x")->out, "frob"));
+	RUN_OK("printf 'MComprHD0000000000' >x.mc; %%M info -f raw x.mc");
+}
+
+TEST(two_writers)
+{
+	static const char *const formats[] = { "qcow2", "vmdk", "raw", "vdi", "vhdx" };
+
+	img_enter();
+	for (unsigned i = 0; i < ARRAY_SIZE(formats); i++) {
+		const char *f = formats[i];
+
+		RUN_OK("%%M create -q -f %s a.%s 1M; (sleep 3 | qemu-io -f %s a.%s >/dev/null) & sleep 0.3; "
+		       "%%M resize -f %s a.%s +1M >o 2>&1; s=$?; kill %%1; wait; cat o; grep 'pid [0-9]' o && grep qemu-io o && [ $s = 1 ]",
+		       f, f, f, f, f, f);
+	}
+	/* Reading one image twice is fine. */
+	RUN_OK("(sleep 3 | qemu-io -r -f qcow2 a.qcow2 >/dev/null) & sleep 0.3; %%M compare a.qcow2 a.qcow2; s=$?; kill %%1; exit $s");
+	/* And ours is seen by qemu-img. */
+	RUN_OK("truncate -s 64M big; (%%M convert -r 1M -S 0 -f raw -O raw big out) & sleep 0.3; qemu-img resize -f raw out +1M 2>o; s=$?; "
+	       "kill %%1; wait; [ $s = 1 ] && grep 'write.*lock' o");
+}
+
+TEST(interrupted_output_is_removed)
+{
+	static const char *const formats[] = { "raw", "qcow2", "vmdk", "vdi" };
+
+	img_enter();
+	img_pattern("in.raw", 32 * MiB, 1);
+	for (unsigned i = 0; i < ARRAY_SIZE(formats); i++) {
+		RUN_OK("%%M convert -r 4M -f raw -O %s in.raw out & sleep 0.4; [ -e out ] && kill -INT $!; wait $!; s=$?; "
+		       "[ $s = 130 ] && [ ! -e out ]", formats[i]);
+	}
+	RUN_OK("%%M convert -r 4M -f raw -O vmdk -o subformat=twoGbMaxExtentFlat in.raw out.vmdk & sleep 0.4; kill -TERM $!; wait $!; "
+	       "[ $? = 143 ] && [ \"$(ls)\" = in.raw ]");
+	/* A full disk leaves nothing either. */
+	RUN_FAILS(1, "(ulimit -f 4096; trap '' XFSZ; %%M convert -f raw -O qcow2 in.raw out.qcow2)");
+	RUN_OK("[ ! -e out.qcow2 ]");
+}
+
+TEST(progress_and_sigusr1)
+{
+	img_enter();
+	img_pattern("in.raw", 32 * MiB, 1);
+	RUN_OK("%%M convert -p -f raw -O raw in.raw out | tr '\\r' '\\n' | tail -2 | grep -F '(100.00/100%%)'");
+	RUN_OK("%%M convert -r 8M -f raw -O raw in.raw out 2>err & sleep 0.6; kill -USR1 $!; wait $!; grep '/100%%)' err");
+}
+
+TEST(salvage_reads_on)
+{
+	img_enter();
+	img_pattern("in.raw", 4 * MiB, 2);
+	RUN_OK("%%M convert -f raw -O qcow2 in.raw a.qcow2");
+	/* An L2 entry that points past the end of the file: that cluster alone cannot be read. */
+	RUN_OK("l1=$(od -An -t u8 --endian=big -j 40 -N 8 a.qcow2); l2=$(od -An -t x8 --endian=big -j $l1 -N 8 a.qcow2); "
+	       "off=$((0x$(echo $l2 | tail -c 15))); printf '\\x80\\x00\\x00\\x7f\\xff\\xff\\x00\\x00' | dd of=a.qcow2 bs=1 seek=$((off + 5 * 8)) conv=notrunc 2>/dev/null");
+	RUN_FAILS(1, "%%M convert -O raw a.qcow2 out.raw");
+	RUN_OK("[ ! -e out.raw ]; %%M convert --salvage -O raw a.qcow2 out.raw 2>err; cmp -n $((5 * 65536)) in.raw out.raw && "
+	       "cmp -i $((6 * 65536)) in.raw out.raw && cmp -n 65536 -i $((5 * 65536)):0 out.raw /dev/zero; grep 'error while reading' err >/dev/null");
+}
+
+TEST(info_opens_nothing_else)
+{
+	img_enter();
+	RUN_OK("%%M create -q -f qcow2 base.qcow2 1M; %%M create -q -f qcow2 -b base.qcow2 -F qcow2 a.qcow2; "
+	       "qemu-img create -q -f qcow2 -o data_file=ext.raw d.qcow2 1M; rm base.qcow2 ext.raw; mkfifo base.qcow2 ext.raw");
+	RUN_OK("timeout 2 %%M info a.qcow2 && timeout 2 %%M info d.qcow2 && timeout 2 %%M info --output=json a.qcow2 >/dev/null");
+}
+
+TEST(manual_page_names_every_option)
+{
+	img_enter();
+	RUN_OK("%%M --man >man.1; man -l man.1 2>/dev/null | col -b >man.txt || true; "
+	       "for c in $(%%M --help | sed -n 's/^  \\([a-z]*\\) .*/\\1/p'); do grep \"^.SS $c \" man.1 >/dev/null || { echo $c; exit 1; }; "
+	       "for o in $(%%M $c --help | sed -n 's/^  \\(-[-a-zA-Z0-9]*\\).*/\\1/p'); do grep -F -e \"$(echo $o | sed 's/-/\\\\-/g')\" man.1 >/dev/null || "
+	       "{ echo $c $o; exit 1; }; done; done");
+}
+
+TAP_MAIN
