@@ -178,6 +178,14 @@ static void set_cmos(void *ctx, unsigned index, uint8_t value)
 	mc146818_set_cmos(ctx, index, value);
 }
 
+static bool has_flash(const struct config *c)
+{
+	for (unsigned i = 0; i < c->ndrives; i++)
+		if (c->drives[i].interface == IF_PFLASH)
+			return true;
+	return false;
+}
+
 static int init_bios(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
@@ -195,9 +203,11 @@ static int init_bios(struct machine *m, struct err *err)
 		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,
 		.boot_strict = c->boot_strict, .boot_splash_ms = c->boot_splash_ms, .boot_reboot_ms = -1,
 	};
-	const char *firmware = c->bios ? c->bios : c->kernel ? NULL : "/usr/share/seabios/bios-256k.bin";
+	bool flash = !c->bios && has_flash(c);
+	const char *firmware = c->bios ? c->bios : c->kernel || flash ? NULL : "/usr/share/seabios/bios-256k.bin";
 	int ret;
 
+	b.pflash = flash;
 	for (unsigned i = 0; i < c->max_cpus; i++)
 		apic_ids[i] = cpu_apic_id(&c->topology, i);
 	memcpy(b.uuid, c->uuid, sizeof(b.uuid));

@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include "bios/fw_cfg.h"
 #include "devices/chips.h"
+#include "devices/pflash.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 
@@ -85,6 +87,39 @@ static int add_ide(struct machine *m, struct err *err)
 	return add(m, piix3_ide_new(m->pci, &o, err), &m->ide);
 }
 
+/* -drive if=pflash: the first chip ends at 4 GiB (below the -bios image if there is one), the next below it. */
+static int add_flash(struct machine *m, struct err *err)
+{
+	uint64_t end = BIOS_TOP, size = 0;
+	bool first = !m->config->bios;
+
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		struct machine_drive *d = &m->drives[i];
+		struct device *dev;
+		char id[16];
+
+		if (d->config->interface != IF_PFLASH)
+			continue;
+		if (!d->blk)
+			return err_set(err, EINVAL, "-drive if=pflash needs a file=");
+		if (m->config->bios && !size) {
+			struct stat st;
+
+			if (stat(m->config->bios, &st) < 0)
+				return err_set(err, errno, "-bios %s: %s", m->config->bios, strerror(errno));
+			size = ALIGN_UP((uint64_t)st.st_size, 4096ull);
+			end -= MIN(size, 16 * MiB);
+		}
+		snprintf(id, sizeof(id), "pflash%u", i);
+		dev = pflash_new(m->pci, id, d->blk, end, first, err);
+		if (add(m, dev, NULL) < 0)
+			return -EINVAL;
+		end = pflash_base(dev);
+		first = false;
+	}
+	return 0;
+}
+
 int machine_init_pc(struct machine *m, struct err *err)
 {
 	struct pci_wires wires = { m->pio, m->mmio, m->mem, m->irqs, m->vm, m->loop };
@@ -103,7 +138,7 @@ int machine_init_pc(struct machine *m, struct err *err)
 	    add(m, piix4_pm_new(m->pci, &pm, err), &m->pm) < 0 ||
 	    add(m, port92_new(m->pio, m->vm, m->loop, err), NULL) < 0 ||
 	    add(m, i8042_new(m->pio, m->vm, m->clock, m->loop, &kbd, err), &m->i8042) < 0 ||
-	    add_rtc(m, err) < 0)
+	    add_rtc(m, err) < 0 || add_flash(m, err) < 0)
 		return -EINVAL;
 	return machine_init_serial(m, err);
 }
