@@ -338,17 +338,13 @@ static int pflash_load(struct device *d, struct state_in *in, uint32_t version)
 	return 0;
 }
 
-static bool is_idle(void *ctx)
-{
-	return !((struct pflash *)ctx)->busy;
-}
-
 static void pflash_destroy(struct device *d)
 {
 	struct pflash *p = container_of(d, struct pflash, dev);
 
-	write_back(p);
-	loop_wait(d->loop, is_idle, p);
+	/* Only at the machine's end: its loop has stopped, so its events are run here until the last write is down. */
+	for (write_back(p); p->busy;)
+		loop_once(d->loop, 100);
 	bus_del(p->mmio, p->base, &pflash_ops, p);
 	block_free(p->block);
 	if (p->queue)
