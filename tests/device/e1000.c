@@ -570,7 +570,7 @@ TEST(every_register)
 		for (uint32_t off = 0; off < E_MEM_SIZE; off += 4) {
 			if (off == E_CTRL && round < 2)
 				continue;
-			wr32(b, off, rand_r(&seed) << 16 ^ rand_r(&seed));
+			wr32(b, off, (unsigned)rand_r(&seed) << 16 ^ rand_r(&seed));
 			rd32(b, off);
 		}
 	bench_run(b, 5);

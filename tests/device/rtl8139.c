@@ -323,7 +323,7 @@ TEST(hostile)
 
 	for (int round = 0; round < 60000; round++) {
 		unsigned off = rand_r(&seed) % 256, size = 1u << rand_r(&seed) % 3;
-		uint32_t v = rand_r(&seed) << 16 ^ rand_r(&seed);
+		uint32_t v = (unsigned)rand_r(&seed) << 16 ^ rand_r(&seed);
 
 		if (off + size > 256)
 			continue;
