@@ -154,6 +154,12 @@ struct virtio_net_opts {
 };
 struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_net_opts *o, struct err *err);
 void virtio_net_set_link(struct virtio_dev *v, bool up);
+struct virtio_9p_opts {
+	const char *path, *tag;		/* the folder; what the guest mounts it by */
+	const char *hide;		/* absolute paths to cover, with colons between; NULL: none */
+	bool readonly;
+};
+struct virtio_dev *virtio_9p_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_9p_opts *o, struct err *err);
 struct virtio_dev *virtio_rng_new(const char *id, struct loop *loop, struct mem *mem, struct err *err);
 struct chardev;
 struct virtio_dev *virtio_console_new(const char *id, struct loop *loop, struct mem *mem, struct chardev *chr, struct err *err);

@@ -32,6 +32,7 @@ static void free_device(struct device_config *d)
 	free(d->serial);
 	free(d->path);
 	free(d->tag);
+	free(d->hide);
 }
 
 void config_free(struct config *c)

@@ -60,7 +60,7 @@ struct device_config {
 	int bootindex;
 	int ide_index;				/* channel * 2 + unit */
 	char *serial;				/* disk serial number */
-	char *path, *tag;			/* 9p: folder and mount tag */
+	char *path, *tag, *hide;		/* 9p: folder, mount tag, paths to cover with colons between */
 	bool readonly;
 	bool iothread;				/* queues on threads of their own */
 };

@@ -156,6 +156,15 @@ static int build_nic(struct machine *m, const struct device_config *d, struct er
 	return 0;
 }
 
+static int build_9p(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct virtio_9p_opts o = { .path = d->path, .tag = d->tag, .hide = d->hide, .readonly = d->readonly };
+
+	if (!d->path || !d->tag)
+		return err_set(err, EINVAL, "%s %s: path= and mount_tag= are needed", device_kind_name(d->kind), d->id);
+	return attach_virtio(m, d, virtio_9p_new(d->id, m->loop, m->mem, &o, err), NULL, err);
+}
+
 static int build_console(struct machine *m, const struct device_config *d, struct err *err)
 {
 	struct chardev *chr = NULL;
@@ -239,6 +248,8 @@ int device_build(struct machine *m, const struct device_config *d, struct err *e
 		return build_console(m, d, err);
 	case DEV_VIRTIO_BALLOON:
 		return attach_virtio(m, d, virtio_balloon_new(d->id, m->loop, m->mem, err), NULL, err);
+	case DEV_VIRTIO_9P:
+		return build_9p(m, d, err);
 	case DEV_IDE_HD:
 	case DEV_IDE_CD:
 		return build_ide(m, d, err);
