@@ -206,8 +206,7 @@ static size_t put_special(const struct ps2_keyboard *k, uint8_t *seq, unsigned k
 		return put_code(k, seq, n, true, 0x7e, false);
 	}
 	for (int release = 0; release < 2; release++) {
-		if (k->set == 1 || !release)
-			seq[n++] = EXT1;
+		seq[n++] = EXT1;
 		n = put_code(k, seq, n, false, 0x14, !release);
 		n = put_code(k, seq, n, false, 0x77, !release);
 	}
