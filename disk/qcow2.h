@@ -174,7 +174,7 @@ struct qcow2 {
 
 	struct qcow2_snapshot *snapshots;
 	struct qcow2_bitmaps *bitmaps;	/* NULL: none are being kept */
-	bool bitmaps_stale;		/* the extension is there and no longer valid */
+	bool bitmaps_watch;		/* one of them records what the guest writes */
 	struct qcow2_crypt *crypt;
 	struct qcow2_cbuf { uint64_t entry, used; uint8_t *data; } cbuf[4];	/* unpacked compressed clusters; own lock */
 	uint64_t cbuf_clock;

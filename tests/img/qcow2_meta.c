@@ -337,6 +337,75 @@ TEST(amend)
 	cleanup();
 }
 
+static uint64_t bitmap_dirty(const char *name)
+{
+	struct node *n = open_node(0);
+	struct node_bitmap *list;
+	uint64_t v = UINT64_MAX;
+	int count;
+
+	CHECK_EQ(n->ops->bitmap_list(n, &list, &count), 0);
+	for (int i = 0; i < count; i++)
+		if (!strcmp(list[i].name, name))
+			v = list[i].in_use ? UINT64_MAX - 1 : list[i].count;
+	free(list);
+	node_unref(n);
+	return v;
+}
+
+TEST(bitmaps)
+{
+	struct node *n;
+
+	setup();
+	create("cluster_size=64k", 8 << 20);
+	n = open_node(BLK_RDWR);
+	OK(n->ops->bitmap(n, BITMAP_ADD, "b0", 0, NULL, NULL, &err));
+	OK(n->ops->bitmap(n, BITMAP_ADD, "fine", 4096, NULL, NULL, &err));
+	CHECK(n->ops->bitmap(n, BITMAP_ADD, "b0", 0, NULL, NULL, NULL) == -EEXIST);
+	node_unref(n);
+	judge();
+	CHECK_EQ(bitmap_dirty("b0"), 0);
+	n = open_node(BLK_RDWR);
+	fill(n, 100000, 5000, 'a');
+	CHECK_EQ(node_zeroes(n, 4 << 20, 1 << 20, 0), 0);
+	/* Looked at while in use: not to be trusted. */
+	CHECK(sh("qemu-img info -U %s | grep -q in-use", image) == 0);
+	node_unref(n);
+	judge();
+	CHECK_EQ(bitmap_dirty("b0"), 65536 + (1 << 20));
+	CHECK_EQ(bitmap_dirty("fine"), 8192 + (1 << 20));
+	CHECK(sh("qemu-img info %s | grep -q in-use", image) != 0);
+	/* qemu writes: it must take our bitmaps up, and we its. */
+	CHECK(sh("qemu-io -c 'write 7M 64k' %s >/dev/null", image) == 0);
+	CHECK_EQ(bitmap_dirty("b0"), 2 * 65536 + (1 << 20));
+	n = open_node(BLK_RDWR);
+	OK(n->ops->bitmap(n, BITMAP_DISABLE, "b0", 0, NULL, NULL, &err));
+	OK(n->ops->bitmap(n, BITMAP_ADD, "c", 65536, NULL, NULL, &err));
+	OK(n->ops->bitmap(n, BITMAP_MERGE, "c", 0, n, "fine", &err));
+	OK(n->ops->bitmap(n, BITMAP_CLEAR, "fine", 0, NULL, NULL, &err));
+	fill(n, 0, 512, 'x');
+	node_unref(n);
+	judge();
+	CHECK_EQ(bitmap_dirty("b0"), 2 * 65536 + (1 << 20));
+	CHECK_EQ(bitmap_dirty("fine"), 4096);
+	CHECK_EQ(bitmap_dirty("c"), 3 * 65536 + (1 << 20));
+	n = open_node(BLK_RDWR);
+	OK(node_resize(n, 20 << 20, &err));
+	fill(n, 19 << 20, 65536, 'z');
+	OK(n->ops->bitmap(n, BITMAP_REMOVE, "b0", 0, NULL, NULL, &err));
+	node_unref(n);
+	judge();
+	CHECK_EQ(bitmap_dirty("b0"), UINT64_MAX);
+	CHECK_EQ(bitmap_dirty("c"), 4 * 65536 + (1 << 20));
+	n = open_node(BLK_RDWR);
+	OK(n->ops->bitmap(n, BITMAP_REMOVE, "c", 0, NULL, NULL, &err));
+	OK(n->ops->bitmap(n, BITMAP_REMOVE, "fine", 0, NULL, NULL, &err));
+	node_unref(n);
+	judge();
+	cleanup();
+}
+
 TEST(emptying)
 {
 	struct node *n;
