@@ -75,6 +75,11 @@ bool ring_map_slow(struct virtq *q)
 	uint64_t used_len = q->packed ? sizeof(struct vring_packed_desc_event) : 6 + 8 * n;
 
 	q->map_generation = mem_generation(q->mem);
+	if (q->desc % 16 || q->avail % (q->packed ? 4 : 2) || q->used % 4) {
+		virtq_set_broken(q, "its areas at 0x%llx, 0x%llx, 0x%llx are not aligned", (unsigned long long)q->desc,
+				 (unsigned long long)q->avail, (unsigned long long)q->used);
+		return false;
+	}
 	q->desc_host = mem_ptr(q->mem, q->desc, desc_len, q->packed);
 	q->avail_host = mem_ptr(q->mem, q->avail, avail_len, false);
 	q->used_host = mem_ptr(q->mem, q->used, used_len, true);
@@ -93,11 +98,6 @@ int virtq_enable(struct virtq *q)
 	if (!q->size || q->size > q->max_size || (!q->packed && !IS_POWER_OF_2(q->size))) {
 		virtq_set_broken(q, "size %u (at most %u%s)", q->size, q->max_size,
 				 q->packed ? "" : ", a power of two");
-		return -EINVAL;
-	}
-	if (q->desc % 16 || q->avail % (q->packed ? 4 : 2) || q->used % 4) {
-		virtq_set_broken(q, "its areas at 0x%llx, 0x%llx, 0x%llx are not aligned", (unsigned long long)q->desc,
-				 (unsigned long long)q->avail, (unsigned long long)q->used);
 		return -EINVAL;
 	}
 	if (q->packed)
