@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vmm/command.h"
+#include "vmm/migrate.h"
 
 /* --- running --- */
 
@@ -26,6 +27,8 @@ static int run_stop(struct machine *m, json_t *args, struct command_result *r)
 
 static int run_cont(struct machine *m, json_t *args, struct command_result *r)
 {
+	if (vm_pause_reasons(m->vm) & PAUSE_MIGRATE && migrate_continue(m, &r->err) < 0)
+		return -EBUSY;
 	resume_later(m);
 	return 0;
 }

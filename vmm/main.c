@@ -149,16 +149,16 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	watch = loop_fd_add(m->loop, signals.fd, EPOLLIN, on_signal, &signals);
 	loop_timer_init(&m->powerdown_timer, m->loop, NULL, force_end, m);
-	if (screen_start(m, err) < 0)
-		return STATUS_ERROR;
-	if ((c->qmp && qmp_start(m, c->qmp, err) < 0) || (c->monitor && monitor_start(m, c->monitor, err) < 0) ||
-	    (c->gdb && gdb_start(m, c->gdb, err) < 0))
-		return STATUS_ERROR;
+	status = STATUS_ERROR;
+	if (screen_start(m, err) < 0 || (c->qmp && qmp_start(m, c->qmp, err) < 0) ||
+	    (c->monitor && monitor_start(m, c->monitor, err) < 0) || (c->gdb && gdb_start(m, c->gdb, err) < 0))
+		goto out;
 	if (m->stdio)
 		chardev_on_escape(m->stdio, on_escape, m);
 	if (c->daemonize)
 		daemon_ready(c->logfile);
 	status = machine_run(m, err);
+out:
 	loop_timer_cancel(&m->powerdown_timer);
 	loop_fd_del(watch);
 	close(signals.fd);

@@ -21,6 +21,7 @@
 #define PAGE 4096ull
 #define MAX_BLOCKS 128
 #define DEFAULT_DOWNTIME_MS 300
+#define TAKE_BACK_SECONDS 5
 #define THROTTLE_STEP 20
 #define THROTTLE_MAX 80
 #define THROTTLE_PERIOD_NS (20 * NS_PER_MS)
@@ -44,7 +45,7 @@ struct migration {
 	ZSTD_CCtx *zstd;
 	uint8_t *payload, *packed;
 	int64_t pace_start, throttled;
-	uint64_t pace_bytes;
+	uint64_t pace_bytes, raw_bytes;	/* of this round: on the line, and of pages that are not zero */
 };
 
 static struct migration *migration_of(struct machine *m)
@@ -208,6 +209,7 @@ static int batch_send(struct migration *g, struct batch *t, bool live)
 			continue;
 		memcpy(p, host + t->runs[i].first * PAGE, t->runs[i].n * PAGE);
 		p += t->runs[i].n * PAGE;
+		g->raw_bytes += t->runs[i].n * PAGE;
 	}
 	len = p - g->payload;
 	if (g->zstd) {
@@ -356,12 +358,12 @@ static int send_live(struct migration *g)
 		if (pages < 0)
 			return pages;
 		g->pace_start = start;
-		g->pace_bytes = 0;
+		g->pace_bytes = g->raw_bytes = 0;
 		ret = send_round(g, true);
 		if (ret < 0)
 			return ret;
 		ns = MAX(now_ns() - start, 1);
-		sent = g->pace_bytes;
+		sent = g->raw_bytes;	/* packed pages go faster than the line */
 		last = pages;
 		pages = collect(g, false);
 		pthread_mutex_lock(&g->mutex);
@@ -423,11 +425,15 @@ static int hand_over(struct migration *g, bool paused, bool *given, struct err *
 	return expect(g, ANSWER_DONE, err);
 }
 
-/* With the disks we know who runs: the destination took their locks before it said that it was ready. */
+/*
+ * With the disks we know who runs: the destination took their locks before it said that it was ready. One that did not get
+ * the last word ends and lets go of them, which may take it a moment.
+ */
 static bool take_back(struct migration *g, bool given)
 {
-	struct err err = { "" };
+	int64_t end = now_ns() + TAKE_BACK_SECONDS * NS_PER_SEC;
 	bool have_disks = false;
+	struct err err;
 
 	for (unsigned i = 0; i < g->m->ndrives; i++)
 		have_disks |= g->m->drives[i].blk && !blk_readonly(g->m->drives[i].blk);
@@ -435,8 +441,14 @@ static bool take_back(struct migration *g, bool given)
 		log_error("migration: it is not known whether the destination runs; this side stays paused. If it does not: cont");
 		return false;
 	}
-	if (disks(g->m, blk_activate, &err) == 0)
-		return true;
+	line_abort(g->line);
+	line_finish(g->line, NULL);	/* so that the other side learns of it */
+	do {
+		err.msg[0] = 0;
+		if (disks(g->m, blk_activate, &err) == 0)
+			return true;
+		usleep(50000);
+	} while (now_ns() < end);
 	log_error("migration: %s; this side stays paused%s", err.msg, given ? ", the destination has the disks" : "");
 	return false;
 }
@@ -624,6 +636,26 @@ void migrate_cancel(struct machine *m)
 			line_abort(g->line);
 	}
 	pthread_mutex_unlock(&g->mutex);
+}
+
+int migrate_continue(struct machine *m, struct err *err)
+{
+	struct migration *g = migration_of(m);
+	bool over;
+	int ret;
+
+	pthread_mutex_lock(&g->mutex);
+	over = g->info.state >= MIGRATE_CANCELLED;
+	pthread_mutex_unlock(&g->mutex);
+	if (!over)
+		return err_set(err, EBUSY, g->info.state == MIGRATE_NONE ? "no machine has come yet" :
+			       "There's a migration process in progress");
+	ret = disks(m, blk_activate, err);
+	if (ret < 0)
+		return ret;
+	machine_unquiesce(m);
+	vm_resume(m->vm, PAUSE_MIGRATE);
+	return 0;
 }
 
 void migrate_query(struct machine *m, struct migrate_info *info)

@@ -38,6 +38,11 @@ struct migrate_info {
 int migrate_start(struct machine *m, const char *uri, struct err *err);
 /* The source goes on running. Does nothing when none is under way. */
 void migrate_cancel(struct machine *m);
+/*
+ * "cont" on a machine that was sent away, or may have been: takes the disks back and lets it run here. Refused while it is
+ * under way, before a machine has come, and while the other side has the disks. Main loop. 0 or -errno with the reason.
+ */
+int migrate_continue(struct machine *m, struct err *err);
 void migrate_query(struct machine *m, struct migrate_info *info);
 void migrate_get_params(struct machine *m, struct migrate_params *p);
 void migrate_set_params(struct machine *m, const struct migrate_params *p);

@@ -13,6 +13,7 @@
 #include "vmm/keyval.h"
 #include "vmm/nearest.h"
 #include "vmm/options.h"
+#include "vmm/snapshot.h"
 
 #define OPT(name) static int opt_##name(struct config *c, const char *arg, struct err *err)
 #define STRING_OPTION(name, member) OPT(name) { free(c->member); c->member = arg ? xstrdup(arg) : NULL; return 0; }
@@ -451,6 +452,16 @@ OPT(version)
 	return 1;
 }
 
+OPT(verify)
+{
+	int ret = snapshot_verify(arg, err);
+
+	if (ret < 0)
+		return ret;
+	printf("%s: every checksum is right\n", arg);
+	return 1;
+}
+
 OPT(h);
 OPT(man);
 
@@ -512,7 +523,8 @@ static const struct option {
 	{ "gdb", "tcp::PORT", "wait for a debugger there", opt_gdb },
 	{ "s", NULL, "the same as -gdb tcp::1234", opt_gdb_default },
 	{ "incoming", "ADDRESS", "take a machine that another minivmm sends", opt_incoming },
-	{ "loadvm", "NAME", "start from a saved machine", opt_loadvm },
+	{ "loadvm", "NAME|FILE", "start from a saved machine", opt_loadvm },
+	{ "verify", "FILE", "check a saved machine's checksums, those of its memory too", opt_verify },
 	{ "no-reboot", NULL, "end instead of rebooting", opt_no_reboot },
 	{ "no-shutdown", NULL, "stop instead of ending when the guest powers off", opt_no_shutdown },
 	{ "daemonize", NULL, "go into the background once the machine runs", opt_daemonize },

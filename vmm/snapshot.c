@@ -209,15 +209,38 @@ static int sync_folder(const char *path)
 	return ret;
 }
 
+/* A file without a name in path's folder, so that nothing is left behind by a kill; where that is not possible, one with. */
+static int open_new(const char *path, char *tmp, bool *named)
+{
+	char *copy = xstrdup(path);
+	int fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+	free(copy);
+	*named = fd < 0;
+	return fd < 0 ? mkostemp(tmp, O_CLOEXEC) : fd;
+}
+
+static int give_name(struct saver *s, const char *path, const char *tmp, bool *named)
+{
+	char self[40];
+
+	snprintf(self, sizeof(self), "/proc/self/fd/%d", s->fd);
+	if (!*named && linkat(AT_FDCWD, self, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW) < 0)
+		return -errno;
+	*named = true;
+	return rename(tmp, path) < 0 ? -errno : sync_folder(path);
+}
+
 int snapshot_save(struct machine *m, const char *path, bool (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
 		  struct err *err)
 {
 	struct saver *s = xcalloc(1, sizeof(*s));
-	char *tmp = xasprintf("%s.XXXXXX", path);
+	char *tmp = xasprintf("%s.%d.XXXXXX", path, getpid());
+	bool named = false;
 	int ret;
 
 	*s = (struct saver){ .m = m, .progress = progress, .ctx = ctx, .err = err };
-	s->fd = mkostemp(tmp, O_CLOEXEC);
+	s->fd = open_new(path, tmp, &named);
 	if (s->fd < 0) {
 		ret = err_set(err, errno, "%s", strerror(errno));
 		goto out;
@@ -225,9 +248,9 @@ int snapshot_save(struct machine *m, const char *path, bool (*progress)(void *ct
 	vm_pause(m->vm, PAUSE_SAVE);
 	ret = save_paused(s);
 	vm_resume(m->vm, PAUSE_SAVE);
-	if (ret == 0 && (rename(tmp, path) < 0 || sync_folder(path) < 0))
-		ret = err_set(err, errno, "%s", strerror(errno));
-	if (ret < 0)
+	if (ret == 0 && (ret = give_name(s, path, tmp, &named)) < 0)
+		err_set(err, -ret, "%s", strerror(-ret));
+	if (ret < 0 && named)
 		unlink(tmp);
 	close(s->fd);
 out:
