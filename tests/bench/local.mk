@@ -4,3 +4,16 @@
 .PHONY: bench-img
 bench-img: all
 	@BUILD=$(BUILD) tests/bench/img
+
+# Small programs of the bench: build/tests/bench/NAME; guest-init runs inside the guest and is static.
+BENCH_BIN := $(BUILD)/tests/bench/bare $(BUILD)/tests/bench/times $(BUILD)/tests/bench/guest-init
+.PHONY: bench-tools
+bench-tools: $(BENCH_BIN) $(BUILD)/tests/bench/first.bin
+$(BUILD)/tests/bench/guest-init: CFLAGS_bench := -static
+$(BENCH_BIN): $(BUILD)/tests/bench/%: tests/bench/%.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror $(CFLAGS_bench) $< -o $@
+$(BUILD)/tests/bench/first.bin: tests/bench/first.S
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(GUEST_CFLAGS) $(GUEST_ROM_LD) $< -o $@
