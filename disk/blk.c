@@ -440,7 +440,11 @@ const char *blk_filename(struct blk *b)
 
 const char *blk_format(struct blk *b)
 {
-	return b->root->ops->format;
+	const struct node *n = b->root;
+
+	while (n->ops->filter)
+		n = n->file;
+	return n->ops->format;
 }
 
 uint32_t blk_request_align(struct blk *b)

@@ -67,6 +67,7 @@ struct node_bitmap { char name[1024]; uint32_t granularity; bool in_use, autoloa
 
 struct node_ops {
 	const char *format;		/* "qcow2" */
+	bool filter;			/* stands before another node while a job runs; not a format of its own */
 	/* A protocol ("file", "nbd"): true when filename is its kind. It opens n->filename itself; n->file is NULL. */
 	bool (*match)(const char *filename);
 	/* How sure a probe is, 0-100, from the first bytes of the file and its name. */
@@ -210,16 +211,40 @@ struct job {
 	void *priv;
 	enum job_state state;
 	uint64_t done, total;			/* bytes; atomic */
-	uint64_t speed;				/* bytes a second; 0: no limit */
-	bool cancel, pause;
+	uint64_t speed;				/* bytes a second; 0: no limit; atomic */
+	bool cancel, pause, complete;
 	int ret;
+	struct err err;				/* with ret */
+	struct job_thread *thread;		/* private to job.c */
 };
 struct job *job_start(const struct job_ops *ops, const char *id, struct blk *b, void *priv, uint64_t speed,
 		      struct loop *l, void (*ended)(void *ctx, struct job *j), void *ctx, struct err *err);
 /* Sleeps for the speed limit and while paused; true when the job was cancelled. On the job's thread. */
 bool job_pace(struct job *j, uint64_t bytes);
+/* On the job's thread: READY, until job_complete (true) or job_cancel (false). Calls again(j) meanwhile, every 100 ms. */
+bool job_wait_complete(struct job *j, int (*again)(struct job *j));
 void job_cancel(struct job *j);
+void job_complete(struct job *j);		/* a job that is READY goes to its end */
 void job_set_paused(struct job *j, bool pause);
+/* Waits for its end; for tools and tests, not on a loop. Returns j->ret. */
+int job_wait(struct job *j);
 void job_free(struct job *j);			/* after it ended */
+
+/* ended(ctx, j) is called on the loop l, or, without one, on the job's thread. */
+struct job_common {
+	const char *id;
+	uint64_t speed;
+	struct loop *loop;
+	void (*ended)(void *ctx, struct job *j);
+	void *ctx;
+};
+/* The disk as it is now into target (taken over), while the guest goes on writing. */
+struct job *job_backup(struct blk *b, struct node *target, const struct job_common *c, struct err *err);
+/* target becomes and stays the same as the disk; READY when it is. Complete: the disk is target from then on. */
+struct job *job_mirror(struct blk *b, struct node *target, const struct job_common *c, struct err *err);
+/* The layers above base (NULL: the top one alone) into base, which is the disk afterwards. */
+struct job *job_commit(struct blk *b, struct node *base, const struct job_common *c, struct err *err);
+/* All that the layers below have into the top one, which then has no backing file. */
+struct job *job_stream(struct blk *b, const struct job_common *c, struct err *err);
 
 #endif

@@ -108,6 +108,9 @@ static void many_requests(unsigned flags)
 	}
 	for (int i = 0; i < N; i++)
 		CHECK(ios[i].buf[0] == (char)i && ios[i].buf[SIZE - 1] == (char)i);
+	for (int i = 0; i < N; i++)
+		free(ios[i].buf);
+	free(ios);
 	blk_queue_free(q);
 	loop_free(l);
 	CHECK_EQ(blk_close(b), 0);
@@ -211,6 +214,8 @@ TEST(drain_without_the_loop)
 	blk_drain_end(b);
 	while (left)
 		loop_once(l, 1000);
+	for (int i = 0; i < 8; i++)
+		free(io[i].buf);
 	blk_queue_free(q);
 	loop_free(l);
 	blk_close(b);

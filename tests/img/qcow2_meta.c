@@ -121,6 +121,7 @@ static void snapshots(const char *opt)
 	CHECK_EQ(n->ops->snapshot_list(n, &list, &count), 0);
 	CHECK_EQ(count, 2);
 	CHECK(!strcmp(list[0].id, "1") && !strcmp(list[1].name, "two") && list[1].date_sec == 2000);
+	free(list);
 	OK(n->ops->snapshot_delete(n, "one", &err));
 	judge();
 	CHECK(n->ops->snapshot_delete(n, "one", NULL) == -ENOENT);
@@ -190,6 +191,8 @@ TEST(vm_state)
 	OK(n->ops->snapshot_load_tmp(n, "run", &err));
 	expect(n, (8 << 20) - 512, 512, 'z');
 	node_unref(n);
+	free(b);
+	free(r);
 	cleanup();
 }
 
@@ -516,6 +519,8 @@ TEST(compressed_writes)
 				CHECK(!memcmp(mine, theirs, 1 << 20));
 				close(fd);
 			}
+			free(mine);
+			free(theirs);
 		}
 		node_unref(n);
 		cleanup();

@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * job_copy.c: backup, mirror, commit and stream. Each puts a filter before the root while the front is drained, copies chunk by
+ * chunk on its own thread while the guest runs, and takes the filter out in another short drain.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "disk/filter.h"
+#include "vmm/iov.h"
+#include "vmm/log.h"
+
+enum { CATCH_UP_ROUNDS = 8, FEW_CHUNKS = 64 };
+
+struct copy_job {
+	struct node *root;		/* below the filter */
+	struct node *target;
+	struct node *filter_node;
+	struct filter *filter;
+	struct node *base;		/* commit, stream: where the copied layers end */
+	bool base_made_writable;
+};
+
+/* Is any of it in the layers from n down to (not including) base? */
+static int above_base(struct node *n, const struct node *base, uint64_t off, uint64_t len, bool *yes)
+{
+	*yes = false;
+	for (; n && n != base; n = n->backing)
+		for (uint64_t at = off; at < off + len && at < n->size;) {
+			struct extent e;
+			int ret = node_extent(n, at, off + len - at, &e);
+
+			if (ret)
+				return ret;
+			if (e.flags & EXT_ALLOCATED) {
+				*yes = true;
+				return 0;
+			}
+			at += e.len;
+		}
+	return 0;
+}
+
+/* One chunk of the disk as it is now into the target. */
+static int copy_chunk(void *ctx, uint64_t off, uint64_t len)
+{
+	struct copy_job *c = ctx;
+	uint8_t *buf;
+	int ret;
+
+	if (posix_memalign((void **)&buf, 4096, FILTER_CHUNK))
+		return -ENOMEM;
+	ret = node_pread(c->root, buf, len, off);
+	if (!ret)
+		ret = buf_is_zero(buf, len) ? node_zeroes(c->target, off, len, BLK_UNMAP) : node_pwrite(c->target, buf, len, off);
+	free(buf);
+	return ret;
+}
+
+/* Stream: what the top layer does not have comes up from below. With the chunk to itself. */
+static int pull_chunk(void *ctx, uint64_t off, uint64_t len)
+{
+	struct copy_job *c = ctx;
+	uint8_t *buf;
+	int ret = 0;
+
+	if (posix_memalign((void **)&buf, 4096, FILTER_CHUNK))
+		return -ENOMEM;
+	for (uint64_t at = off; at < off + len && !ret;) {
+		struct extent e;
+		bool below = false;
+
+		ret = node_extent(c->root, at, off + len - at, &e);
+		if (ret)
+			break;
+		if (!(e.flags & EXT_ALLOCATED))
+			ret = above_base(c->root->backing, NULL, at, e.len, &below);
+		if (!ret && below) {
+			ret = node_pread(c->root, buf, e.len, at);
+			if (!ret)
+				ret = buf_is_zero(buf, e.len) ? node_zeroes(c->root, at, e.len, BLK_UNMAP) : node_pwrite(c->root, buf, e.len, at);
+		}
+		at += e.len;
+	}
+	free(buf);
+	return ret;
+}
+
+static void filter_in(struct job *j, struct copy_job *c)
+{
+	/* The front's reference moves from the root to the filter, which holds the root. */
+	node_ref(c->root);
+	blk_set_root(j->blk, c->filter_node);
+}
+
+/* While drained: root stands before the front again. */
+static void filter_out(struct job *j, struct copy_job *c, struct node *root)
+{
+	node_ref(root);
+	blk_set_root(j->blk, root);
+	c->filter = NULL;
+}
+
+static int fail(struct job *j, int ret, const char *what)
+{
+	return err_set(&j->err, -ret, "%s of '%s': %s", what, blk_filename(j->blk), strerror(-ret));
+}
+
+static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct node *target, struct node *base, enum filter_mode mode,
+			      const struct job_common *jc, struct err *err);
+
+/* --- backup --- */
+
+static int backup_run(struct job *j)
+{
+	struct copy_job *c = j->priv;
+	uint64_t size = c->root->size;
+	int ret = 0;
+
+	j->total = size;
+	for (uint64_t off = 0; off < size && !ret;) {
+		uint64_t next = filter_next(c->filter, off);
+
+		next = MIN(next, size);
+		if (job_pace(j, next - off)) {
+			ret = -ECANCELED;
+			break;
+		}
+		off = next;
+		if (off < size)
+			ret = filter_copy(c->filter, off);
+		if (!ret)
+			ret = filter_error(c->filter);
+	}
+	blk_drain_begin(j->blk);
+	if (!ret)
+		ret = filter_error(c->filter);
+	filter_out(j, c, c->root);
+	blk_drain_end(j->blk);
+	if (!ret)
+		ret = node_flush(c->target);
+	return ret && ret != -ECANCELED ? fail(j, ret, "backup") : ret;
+}
+
+/* --- mirror and commit: copy what is marked, again and again, the last time while drained --- */
+
+static int copy_marked(struct job *j, uint64_t *copied)
+{
+	struct copy_job *c = j->priv;
+	uint64_t off = 0;
+	int ret = 0;
+
+	*copied = 0;
+	while (!ret && (off = filter_next(c->filter, off)) != UINT64_MAX) {
+		uint64_t len = MIN((uint64_t)FILTER_CHUNK, c->root->size - off);
+
+		filter_take(c->filter, off);
+		ret = copy_chunk(c, off, len);
+		if (ret)
+			filter_mark(c->filter, off, len);
+		(*copied)++;
+		off += FILTER_CHUNK;
+		if (!ret && job_pace(j, len))
+			ret = -ECANCELED;
+	}
+	return ret;
+}
+
+static int mirror_again(struct job *j)
+{
+	uint64_t copied;
+
+	return copy_marked(j, &copied);
+}
+
+static int catch_up(struct job *j)
+{
+	uint64_t copied = UINT64_MAX;
+	int ret = 0;
+
+	for (int i = 0; i < CATCH_UP_ROUNDS && !ret && copied > FEW_CHUNKS; i++)
+		ret = copy_marked(j, &copied);
+	return ret;
+}
+
+/* The last chunks, while nothing changes; then the disk is `root`. */
+static int pivot(struct job *j, struct node *root)
+{
+	struct copy_job *c = j->priv;
+	uint64_t copied;
+	int ret;
+
+	blk_drain_begin(j->blk);
+	ret = node_flush(c->root);
+	if (!ret)
+		ret = copy_marked(j, &copied);
+	if (!ret)
+		ret = node_flush(c->target);
+	filter_out(j, c, ret ? c->root : root);
+	blk_drain_end(j->blk);
+	return ret;
+}
+
+static void leave(struct job *j)
+{
+	struct copy_job *c = j->priv;
+
+	blk_drain_begin(j->blk);
+	filter_out(j, c, c->root);
+	blk_drain_end(j->blk);
+}
+
+static int mirror_run(struct job *j)
+{
+	struct copy_job *c = j->priv;
+	int ret;
+
+	j->total = c->root->size;
+	ret = catch_up(j);
+	if (!ret && job_wait_complete(j, mirror_again))
+		return (ret = pivot(j, c->target)) ? fail(j, ret, "mirror") : 0;
+	if (!ret)
+		ret = j->ret ? j->ret : -ECANCELED;
+	leave(j);
+	return ret != -ECANCELED ? fail(j, ret, "mirror") : ret;
+}
+
+static int commit_run(struct job *j)
+{
+	struct copy_job *c = j->priv;
+	int ret = 0;
+
+	j->total = c->root->size;
+	if (c->base->size < c->root->size)
+		ret = node_resize(c->base, c->root->size, &j->err);
+	for (uint64_t off = 0; off < c->root->size && !ret; off += FILTER_CHUNK) {
+		uint64_t len = MIN((uint64_t)FILTER_CHUNK, c->root->size - off);
+		bool yes;
+
+		ret = above_base(c->root, c->base, off, len, &yes);
+		if (!ret && yes)
+			filter_mark(c->filter, off, len);
+		else
+			__atomic_add_fetch(&j->done, len, __ATOMIC_RELAXED);
+	}
+	if (!ret)
+		ret = catch_up(j);
+	if (!ret)
+		return (ret = pivot(j, c->base)) ? fail(j, ret, "commit") : 0;
+	leave(j);
+	if (c->base_made_writable) {
+		blk_drain_begin(j->blk);
+		node_set_rdwr(c->base, false, NULL);
+		blk_drain_end(j->blk);
+	}
+	return ret != -ECANCELED ? fail(j, ret, "commit") : ret;
+}
+
+static int stream_run(struct job *j)
+{
+	struct copy_job *c = j->priv;
+	uint64_t size = c->root->size;
+	int ret = 0;
+
+	j->total = size;
+	for (uint64_t off = 0; off < size && !ret; off += FILTER_CHUNK) {
+		ret = filter_alone(c->filter, off, pull_chunk, c);
+		if (!ret && job_pace(j, MIN((uint64_t)FILTER_CHUNK, size - off)))
+			ret = -ECANCELED;
+	}
+	blk_drain_begin(j->blk);
+	if (!ret)
+		ret = node_flush(c->root);
+	if (!ret && c->root->ops->set_backing)
+		ret = c->root->ops->set_backing(c->root, NULL, NULL, &j->err);
+	if (!ret) {
+		struct node *old = c->root->backing;
+
+		c->root->backing = NULL;
+		node_unref(old);
+	}
+	filter_out(j, c, c->root);
+	blk_drain_end(j->blk);
+	return ret && ret != -ECANCELED ? fail(j, ret, "stream") : ret;
+}
+
+static void copy_clean(struct job *j)
+{
+	struct copy_job *c = j->priv;
+
+	node_unref(c->root);
+	node_unref(c->target);
+	free(c);
+	j->priv = NULL;
+}
+
+static const struct job_ops backup_ops = { "backup", backup_run, copy_clean };
+static const struct job_ops mirror_ops = { "mirror", mirror_run, copy_clean };
+static const struct job_ops commit_ops = { "commit", commit_run, copy_clean };
+static const struct job_ops stream_ops = { "stream", stream_run, copy_clean };
+
+/* Takes over target. The filter is in place when it returns: the backup is of this moment. */
+static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct node *target, struct node *base, enum filter_mode mode,
+			      const struct job_common *jc, struct err *err)
+{
+	static const struct job_common plain;
+	struct copy_job *c = xcalloc(1, sizeof(*c));
+	struct job *j, first = { .blk = b, .ops = ops };
+
+	jc = jc ? jc : &plain;
+	c->target = target;
+	c->base = base;
+	blk_drain_begin(b);
+	c->root = blk_root(b);
+	if (c->root->ops->filter) {
+		blk_drain_end(b);
+		err_set(err, EBUSY, "'%s': another job is at work on this disk", blk_filename(b));
+		goto fail;
+	}
+	if (base && ops == &commit_ops && !(base->flags & BLK_RDWR)) {
+		if (node_set_rdwr(base, true, err)) {
+			blk_drain_end(b);
+			goto fail;
+		}
+		c->base_made_writable = true;
+	}
+	/* One reference for the job, one for the filter. */
+	node_ref(c->root);
+	c->filter_node = filter_new(c->root, mode, copy_chunk, c, &c->filter);
+	if (mode != FILTER_BESIDE && ops != &commit_ops)
+		filter_mark(c->filter, 0, c->root->size);
+	filter_in(&first, c);
+	blk_drain_end(b);
+	j = job_start(ops, jc->id, b, c, jc->speed, jc->loop, jc->ended, jc->ctx, err);
+	if (j)
+		return j;
+	leave(&(struct job){ .blk = b, .priv = c });
+	node_unref(c->root);
+fail:
+	node_unref(target);
+	free(c);
+	return NULL;
+}
+
+struct job *job_backup(struct blk *b, struct node *target, const struct job_common *c, struct err *err)
+{
+	if (target->size < blk_size(b)) {
+		err_set(err, ENOSPC, "'%s' is smaller than the disk", target->filename);
+		node_unref(target);
+		return NULL;
+	}
+	return copy_start(&backup_ops, b, target, NULL, FILTER_BEFORE, c, err);
+}
+
+struct job *job_mirror(struct blk *b, struct node *target, const struct job_common *c, struct err *err)
+{
+	if (target->size != blk_size(b)) {
+		err_set(err, EINVAL, "'%s' has another size than the disk", target->filename);
+		node_unref(target);
+		return NULL;
+	}
+	return copy_start(&mirror_ops, b, target, NULL, FILTER_AFTER, c, err);
+}
+
+struct job *job_commit(struct blk *b, struct node *base, const struct job_common *c, struct err *err)
+{
+	struct node *root = blk_root(b);
+
+	base = base ? base : root->backing;
+	if (!base || base == root || !node_reaches(root, base)) {
+		err_set(err, EINVAL, "'%s' has no backing file to commit to", blk_filename(b));
+		return NULL;
+	}
+	node_ref(base);
+	return copy_start(&commit_ops, b, base, base, FILTER_AFTER, c, err);
+}
+
+struct job *job_stream(struct blk *b, const struct job_common *c, struct err *err)
+{
+	if (!blk_root(b)->backing) {
+		err_set(err, EINVAL, "'%s' has no backing file to stream from", blk_filename(b));
+		return NULL;
+	}
+	return copy_start(&stream_ops, b, NULL, NULL, FILTER_BESIDE, c, err);
+}
