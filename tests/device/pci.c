@@ -144,6 +144,7 @@ static void step_msix(struct tw *t)
 	tw_say(t, "cap %08x %08x %08x", CR(msix_cap(t->g), 4), CR(msix_cap(t->g) + 4, 4), CR(msix_cap(t->g) + 8, 4));
 	for (unsigned i = 0; i < 3; i++)
 		entry(t->g, i, 0xfee00000, 0x40 + i, i == 1);
+	memset(t->g->msi, 0, sizeof(t->g->msi));
 	CW(msix_cap(t->g) + 2, 2, 0xc000);	/* enabled, all masked */
 	vec_notify(pci_msix_vec(&of(t->d)->pci, 0));
 	vec_notify(pci_msix_vec(&of(t->d)->pci, 1));
