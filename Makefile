@@ -45,6 +45,8 @@ LIBDISK := $(BUILD)/libdisk.a
 LIBNET := $(BUILD)/libnet.a
 LIBDEV := $(BUILD)/libdevices.a
 LIBBIOS := $(BUILD)/libbios.a
+# The program without main.c, for tests.
+LIBVMM := $(BUILD)/libvmm.a
 WHOLE = -Wl,--whole-archive $(1) -Wl,--no-whole-archive
 
 TOOLS := $(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c))))
@@ -71,6 +73,7 @@ $(eval $(call archive,$(LIBDISK),$(call SRC,disk)))
 $(eval $(call archive,$(LIBNET),$(call SRC,net)))
 $(eval $(call archive,$(LIBDEV),$(call SRC,devices)))
 $(eval $(call archive,$(LIBBIOS),$(call SRC,bios)))
+$(eval $(call archive,$(LIBVMM),$(filter-out vmm/main.c,$(MAIN))))
 
 $(BUILD)/minivmm: $(call obj,$(MAIN)) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
 	@echo "  LD    $@"
@@ -109,7 +112,7 @@ LIBTEST := $(BUILD)/libtest.a
 $(eval $(call archive,$(LIBTEST),$(wildcard tests/lib/*.c)))
 TEST_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 $(BUILD)/tests/unit/%: LIBS_test = -lcriterion
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBTEST) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBTEST) $(LIBVMM) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBBASE)) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_main) $(LIBS_test)

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Options into a configuration: the forms people type, and what is refused with which words. */
+#include <criterion/criterion.h>
+#include <stdlib.h>
+
+#include "vmm/config.h"
+#include "vmm/keyval.h"
+#include "vmm/nearest.h"
+
+static struct config c;
+static struct err e;
+
+/* Parses a command line of words and finishes the configuration. */
+static int parse(const char *line)
+{
+	char *copy = strdup(line), *save = NULL, *argv[256] = { "minivmm" };
+	int argc = 1, ret;
+
+	e.msg[0] = 0;
+	config_init(&c);
+	for (char *w = strtok_r(copy, " ", &save); w && argc < 256; w = strtok_r(NULL, " ", &save))
+		argv[argc++] = w;
+	ret = options_parse(&c, argc, argv, &e);
+	if (ret == 0)
+		ret = config_finish(&c, &e);
+	free(copy);
+	return ret;
+}
+
+static void refused(const char *line, const char *words)
+{
+	cr_assert_lt(parse(line), 0, "%s was taken", line);
+	cr_assert(strstr(e.msg, words), "%s: \"%s\" lacks \"%s\"", line, e.msg, words);
+	config_free(&c);
+}
+
+static struct device_config *device(enum device_kind kind)
+{
+	for (unsigned i = 0; i < c.ndevices; i++)
+		if (c.devices[i].kind == kind)
+			return &c.devices[i];
+	return NULL;
+}
+
+Test(config, demo_line)
+{
+	cr_assert_eq(parse("-m 512 -drive disk.qcow2 -net tap,br0"), 0, "%s", e.msg);
+	cr_assert_eq(c.ram, 512 * MiB);
+	cr_assert_str_eq(c.drives[0].file, "disk.qcow2");
+	cr_assert_eq(c.drives[0].interface, IF_VIRTIO);
+	cr_assert(device(DEV_VIRTIO_BLK) && device(DEV_VIRTIO_NET));
+	cr_assert_str_eq(device(DEV_VIRTIO_NET)->backend, c.nets[0].id);
+	cr_assert_str_eq(c.nets[0].spec, "tap,br0");
+	cr_assert_str_eq(c.serial[0], "mon:stdio");
+	config_free(&c);
+}
+
+Test(config, memory_sizes)
+{
+	static const struct { const char *line; uint64_t bytes; } good[] = {
+		{ "-m 512", 512 * MiB }, { "-m 2G", 2 * GiB }, { "-m size=1G", GiB }, { "-m 1.5G", 3 * GiB / 2 },
+		{ "-m 300000", 300000 * MiB }, { "-m 65536K", 64 * MiB },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		cr_assert_eq(parse(good[i].line), 0, "%s: %s", good[i].line, e.msg);
+		cr_assert_eq(c.ram, good[i].bytes, "%s", good[i].line);
+		config_free(&c);
+	}
+	refused("-m 12Q", "size expected");
+	refused("-m 0", "at least");
+	refused("-m", "wants an argument");
+	refused("-m 1G,maxmem=4G", "hot-plug");
+}
+
+Test(config, processors)
+{
+	cr_assert_eq(parse("-smp 4"), 0);
+	cr_assert_eq(c.cpus, 4);
+	config_free(&c);
+	cr_assert_eq(parse("-smp sockets=2,cores=2,threads=2"), 0, "%s", e.msg);
+	cr_assert_eq(c.cpus, 8);
+	config_free(&c);
+	cr_assert_eq(parse("-smp 2,maxcpus=4"), 0, "%s", e.msg);
+	cr_assert_eq(c.max_cpus, 4);
+	config_free(&c);
+	refused("-smp 0", "at least one");
+	refused("-smp 5,cores=2,sockets=2", "not 5");
+	refused("-smp 2,coress=1", "did you mean \"cores\"");
+}
+
+Test(config, apic_ids_leave_room)
+{
+	struct cpu_topology t = { .sockets = 2, .cores = 3, .threads = 2 };
+
+	cr_assert_eq(cpu_apic_id(&t, 0), 0);
+	cr_assert_eq(cpu_apic_id(&t, 1), 1);
+	cr_assert_eq(cpu_apic_id(&t, 5), 5);
+	cr_assert_eq(cpu_apic_id(&t, 6), 8, "the second socket begins at a power of two");
+}
+
+Test(config, old_lines)
+{
+	cr_assert_eq(parse("-hda root.img -hdb swap.img -m 4096 -net nic -net tap,ifname=tap1,script=no -daemonize"), 0, "%s", e.msg);
+	cr_assert(device(DEV_E1000), "a bare nic beside IDE disks is e1000");
+	cr_assert_eq(c.drives[0].index, 0);
+	cr_assert_eq(c.drives[1].index, 1);
+	cr_assert_str_eq(c.serial[0], "null", "a daemon has no terminal");
+	config_free(&c);
+	cr_assert_eq(parse("-m 386 -std-vga -cdrom /dev/cdrom image.img -soundhw all -usb"), 0, "%s", e.msg);
+	cr_assert(strstr(c.unsupported, "sound") && strstr(c.unsupported, "USB"));
+	cr_assert_eq(c.drives[0].index, 2);
+	cr_assert_eq(c.drives[1].index, 0, "the image is the first disk");
+	config_free(&c);
+	cr_assert_eq(parse("-m 512 -hdb /dev/sdb"), 0, "%s", e.msg);
+	config_free(&c);
+	cr_assert_eq(parse("-m 256 -cdrom image.iso -boot d image.img"), 0, "%s", e.msg);
+	cr_assert_str_eq(c.boot_order, "d");
+	config_free(&c);
+	cr_assert_eq(parse("-net nic,model=virtio,macaddr=52:54:00:aa:bb:cc -net user"), 0, "%s", e.msg);
+	cr_assert_eq(device(DEV_VIRTIO_NET)->mac[3], 0xaa);
+	config_free(&c);
+}
+
+Test(config, vlans_pair)
+{
+	cr_assert_eq(parse("-net nic,vlan=1,model=e1000 -net nic,vlan=2,model=rtl8139 -net tap,br2,vlan=2 -net tap,br1,vlan=1"), 0,
+		     "%s", e.msg);
+	cr_assert_str_eq(device(DEV_RTL8139)->backend, c.nets[0].id);
+	cr_assert_str_eq(device(DEV_E1000)->backend, c.nets[1].id);
+	cr_assert_str_eq(c.nets[0].spec, "tap,br2", "vlan= is ours, not the backend's");
+	config_free(&c);
+}
+
+Test(config, drives)
+{
+	cr_assert_eq(parse("-drive file=a.img,format=raw,if=none,id=d0,cache=none,readonly=on -device virtio-blk-pci,drive=d0,addr=7"), 0,
+		     "%s", e.msg);
+	cr_assert_eq(c.drives[0].open.flags & (BLK_RDWR | BLK_NOCACHE), BLK_NOCACHE);
+	cr_assert_eq(device(DEV_VIRTIO_BLK)->slot, 7);
+	config_free(&c);
+	cr_assert_eq(parse("-drive file=a,,b.img"), 0, "%s", e.msg);
+	cr_assert_str_eq(c.drives[0].file, "a,b.img", "two commas are one");
+	config_free(&c);
+	cr_assert_eq(parse("-snapshot -drive a.img"), 0);
+	cr_assert(c.drives[0].open.flags & BLK_SNAPSHOT);
+	config_free(&c);
+	refused("-drive file=a.img,formt=raw", "did you mean \"format\"");
+	refused("-drive file=a.img,cache=maybe", "one of writeback");
+	refused("-drive if=virtio", "file= is missing");
+	refused("-hda a -hdb b -hdc c -hdd d e.img", "all four IDE positions");
+	refused("-hda a -drive file=b,if=ide,index=0", "taken");
+	refused("-drive id=x,file=a -drive id=x,file=b", "taken");
+}
+
+Test(config, refusals)
+{
+	refused("-smpp 2", "did you mean -smp");
+	refused("-device virtio-blkk", "did you mean \"virtio-blk\"");
+	refused("-device e1000,mac=1:2", "six hexadecimal bytes");
+	refused("-device e1000,mac=01:00:00:00:00:00", "group address");
+	refused("-device virtio-rng,addr=99", "PCI slot");
+	refused("-M micro", "has no firmware");
+	refused("-M micro -kernel k -hda x", "has no IDE");
+	refused("-M q35", "pc and micro");
+	refused("-initrd x", "belong to a -kernel");
+	refused("-boot x", "letters");
+	refused("-uuid 12", "32 hexadecimal digits");
+	refused("-rtc base=never", "utc, localtime");
+	refused("-accel tcg", "KVM and nothing else");
+	refused("-global foo.bar=1", "lost_tick_policy");
+	refused("-netdev user", "id= is missing");
+	refused("-vga qxl", "standard VGA");
+}
+
+Test(config, many_of_everything)
+{
+	char line[4096] = "";
+
+	for (int i = 0; i < CONFIG_MAX_DRIVES + 1; i++)
+		strcat(line, "-drive a.img ");
+	refused(line, "more than");
+	refused("-serial a -serial b -serial c -serial d -serial e", "four serial ports");
+}
+
+Test(keyval, too_many_parts)
+{
+	char spec[512] = "a";
+	struct keyval kv;
+
+	for (int i = 0; i < KEYVAL_MAX + 4; i++)
+		strcat(spec, ",a=1");
+	e.msg[0] = 0;
+	cr_assert_lt(keyval_parse(&kv, spec, NULL, &e), 0);
+}
+
+Test(nearest, swapped_and_missing_letters)
+{
+	static const char *const names[] = { "drive", "device", "display", NULL };
+
+	cr_assert_str_eq(nearest_name("dirve", names), "drive");
+	cr_assert_str_eq(nearest_name("divice", names), "device");
+	cr_assert_null(nearest_name("xyzzy", names));
+}
