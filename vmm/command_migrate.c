@@ -3,9 +3,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
+#include <time.h>
 
+#include "disk/node.h"
 #include "vmm/command.h"
 #include "vmm/migrate.h"
+#include "vmm/savevm.h"
 #include "vmm/snapshot.h"
 
 static int run_migrate(struct machine *m, json_t *args, struct command_result *r)
@@ -118,7 +121,73 @@ static int query_capabilities(struct machine *m, json_t *args, struct command_re
 	return 0;
 }
 
+/* --- savevm --- */
+
+static const char *name_of(json_t *args)
+{
+	return json_string_value(json_object_get(args, "name"));
+}
+
+static int run_savevm(struct machine *m, json_t *args, struct command_result *r)
+{
+	return savevm_save(m, name_of(args), &r->err);
+}
+
+static int run_loadvm(struct machine *m, json_t *args, struct command_result *r)
+{
+	return savevm_load(m, name_of(args), &r->err);
+}
+
+static int run_delvm(struct machine *m, json_t *args, struct command_result *r)
+{
+	return savevm_delete(m, name_of(args), &r->err);
+}
+
+static int info_snapshots(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct node_snapshot *list = NULL;
+	int count = 0, ret = savevm_list(m, &list, &count, &r->err);
+
+	if (ret < 0)
+		return ret;
+	r->value = json_array();
+	for (int i = 0; i < count; i++)
+		json_array_append_new(r->value, json_pack("{s:s,s:s,s:I,s:I,s:I}", "id", list[i].id, "name", list[i].name,
+			"vm-state-size", (json_int_t)list[i].vm_state_size, "date-sec", (json_int_t)list[i].date_sec,
+			"vm-clock-nsec", (json_int_t)list[i].vm_clock_nsec));
+	free(list);
+	return 0;
+}
+
+static void print_snapshots(json_t *value, FILE *out)
+{
+	json_t *s;
+	size_t i;
+
+	if (!json_array_size(value)) {
+		fprintf(out, "There is no snapshot available.\n");
+		return;
+	}
+	fprintf(out, "%-8s %-20s %10s %-19s %s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK");
+	json_array_foreach(value, i, s) {
+		time_t when = json_integer_value(json_object_get(s, "date-sec"));
+		json_int_t ns = json_integer_value(json_object_get(s, "vm-clock-nsec"));
+		char date[32];
+		struct tm tm;
+
+		strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", localtime_r(&when, &tm));
+		fprintf(out, "%-8s %-20s %6.1f MiB %-19s %02d:%02d:%02d.%03d\n", json_string_value(json_object_get(s, "id")),
+			json_string_value(json_object_get(s, "name")),
+			json_integer_value(json_object_get(s, "vm-state-size")) / (double)MiB, date, (int)(ns / 3600000000000),
+			(int)(ns / 60000000000 % 60), (int)(ns / 1000000000 % 60), (int)(ns / 1000000 % 1000));
+	}
+}
+
 const struct command commands_migrate[] = {
+	{ NULL, "savevm", "keep the machine in its disks under a name", run_savevm, NULL, true, { { "name", ARG_STR, false } } },
+	{ NULL, "loadvm", "go back to a machine kept by savevm", run_loadvm, NULL, true, { { "name", ARG_STR, false } } },
+	{ NULL, "delvm", "remove a machine kept by savevm", run_delvm, NULL, true, { { "name", ARG_STR, false } } },
+	{ NULL, "info snapshots", "machines kept by savevm", info_snapshots, print_snapshots, false, { { 0 } } },
 	{ "migrate", "migrate", "move the machine to tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N, or save it: file:PATH", run_migrate,
 	  NULL, false, { { "uri", ARG_STR, false }, { "detach", ARG_BOOL, true } } },
 	{ "migrate_cancel", "migrate_cancel", "go on here", run_cancel, NULL, false, { { 0 } } },

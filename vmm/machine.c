@@ -18,6 +18,8 @@
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/migrate.h"
+#include "vmm/savevm.h"
+#include "vmm/snapshot.h"
 
 /* RAM stands in two pieces around the hole for PCI and the chips; where the first ends follows the machine type. */
 static uint64_t ram_low(const struct machine *m)
@@ -358,6 +360,8 @@ static int first_state(struct machine *m, struct err *err)
 		return migrate_incoming(m, c->incoming, err);
 	if (!c->loadvm)
 		return machine_reset(m, err);
+	if (!snapshot_probe(c->loadvm) && !strchr(c->loadvm, '/'))
+		return savevm_load(m, c->loadvm, err);
 	uri = xasprintf("file:%s", c->loadvm);
 	ret = migrate_incoming(m, uri, err);
 	free(uri);

@@ -784,6 +784,12 @@ static int discard_part(struct block *b, uint8_t *host, uint64_t len)
 	return ret ? -errno : 0;
 }
 
+int block_discard(struct block *b)
+{
+	block_mark(b, 0, b->size);
+	return discard_part(b, b->host, b->size);
+}
+
 int mem_discard(struct mem *m, uint64_t gpa, uint64_t len)
 {
 	struct block *b;

@@ -84,6 +84,8 @@ int mem_write(struct mem *m, uint64_t gpa, const void *buf, uint64_t len);
 int mem_set(struct mem *m, uint64_t gpa, uint8_t byte, uint64_t len);
 /* The guest does not need these pages (balloon): the host gets them back, they read as zeros. 4 KiB aligned. */
 int mem_discard(struct mem *m, uint64_t gpa, uint64_t len);
+/* The whole block, wherever it is shown; nobody is writing to it. */
+int block_discard(struct block *b);
 
 /*
  * Direct host address of [gpa, gpa + len), or NULL when it is not wholly inside one block (or in ROM and

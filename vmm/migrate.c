@@ -504,13 +504,10 @@ static int send_head(struct migration *g, struct err *err)
 	return expect(g, ANSWER_ACCEPT, err);
 }
 
-static int migrate_line(struct migration *g, struct err *err)
+static void begin_memory(struct migration *g)
 {
 	struct block *b = NULL;
-	int ret = send_head(g, err);
 
-	if (ret < 0)
-		return ret;
 	while ((b = block_next(g->m->mem, b))) {
 		g->todo[g->nblocks] = xcalloc((block_size(b) / PAGE + 63) / 64, 8);
 		g->fresh[g->nblocks] = xcalloc((block_size(b) / PAGE + 63) / 64, 8);
@@ -518,13 +515,62 @@ static int migrate_line(struct migration *g, struct err *err)
 		g->info.total += block_size(b);
 	}
 	g->dirty = dirty_client_new(g->m->mem, NULL);
+	g->payload = xcalloc(1, STREAM_MAX_PAYLOAD);
+}
+
+static void end_memory(struct migration *g)
+{
+	dirty_client_free(g->dirty);
+	for (unsigned i = 0; i < g->nblocks; i++) {
+		free(g->todo[i]);
+		free(g->fresh[i]);
+	}
+	g->nblocks = 0;
+	free(g->payload);
+	g->payload = NULL;
+}
+
+static int migrate_line(struct migration *g, struct err *err)
+{
+	int ret = send_head(g, err);
+
+	if (ret < 0)
+		return ret;
+	begin_memory(g);
 	set_state(g, MIGRATE_ACTIVE);
 	ret = send_live(g);
 	if (ret < 0)
 		err_set(err, -ret, "sending memory: %s", strerror(-ret));
 	else
 		ret = stop_and_hand_over(g, err);
-	dirty_client_free(g->dirty);
+	end_memory(g);
+	return ret;
+}
+
+int migrate_save_line(struct machine *m, struct line *l, struct err *err)
+{
+	struct migration *g = xcalloc(1, sizeof(*g));
+	void *blob = NULL;
+	size_t len;
+	int ret;
+
+	g->m = m;
+	g->line = l;
+	pthread_mutex_init(&g->mutex, NULL);
+	ret = send_head(g, err);
+	if (ret == 0) {
+		begin_memory(g);
+		if (collect(g, true) < 0 || (ret = send_round(g, false)) < 0)
+			ret = err_set(err, EIO, "writing memory: %s", strerror(ret < 0 ? -ret : EIO));
+		end_memory(g);
+	}
+	if (ret == 0)
+		ret = machine_save(m, NULL, NULL, &blob, &len, err);
+	if (ret == 0 && (ret = send_record(g, STREAM_STATE, blob, len)) < 0)
+		err_set(err, -ret, "writing the machine's state: %s", strerror(-ret));
+	free(blob);
+	pthread_mutex_destroy(&g->mutex);
+	free(g);
 	return ret;
 }
 
@@ -557,7 +603,6 @@ static void *migrate_thread(void *arg)
 		pthread_mutex_lock(&g->mutex);
 		g->line = line;
 		pthread_mutex_unlock(&g->mutex);
-		g->payload = xcalloc(1, STREAM_MAX_PAYLOAD);
 		if (g->params.compress) {
 			g->zstd = ZSTD_createCCtx();
 			g->packed = xcalloc(1, 4 + ZSTD_compressBound(STREAM_MAX_PAYLOAD));
@@ -575,16 +620,10 @@ static void *migrate_thread(void *arg)
 		snprintf(g->info.error, sizeof(g->info.error), "%s", err.msg);
 	pthread_mutex_unlock(&g->mutex);
 	line_free(line);
-	for (unsigned i = 0; i < g->nblocks; i++) {
-		free(g->todo[i]);
-		free(g->fresh[i]);
-	}
-	g->nblocks = 0;
 	ZSTD_freeCCtx(g->zstd);
 	g->zstd = NULL;
-	free(g->payload);
 	free(g->packed);
-	g->payload = g->packed = NULL;
+	g->packed = NULL;
 	set_state(g, ret == 0 ? MIGRATE_COMPLETED : cancelled(g) ? MIGRATE_CANCELLED : MIGRATE_FAILED);
 	return NULL;
 }

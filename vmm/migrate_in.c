@@ -240,6 +240,20 @@ static int receive_machine(struct receiver *r, bool *paused)
 	return 0;
 }
 
+int migrate_load_line(struct machine *m, struct line *l, struct err *err)
+{
+	struct receiver r = { .m = m, .line = l };
+	bool paused;
+	int ret = receive_machine(&r, &paused);
+
+	if (ret < 0)
+		err_set(err, -ret, "%s", r.err.msg);
+	ZSTD_freeDCtx(r.zstd);
+	free(r.payload);
+	free(r.plain);
+	return ret;
+}
+
 void migrate_receive(struct machine *m, struct line *l)
 {
 	struct receiver r = { .m = m, .line = l };

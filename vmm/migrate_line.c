@@ -27,7 +27,16 @@ struct line {
 	bool two_way;
 	bool aborted;		/* atomic */
 	char *unlink;		/* socket to remove */
+	/* line_callback's */
+	int (*write)(void *ctx, const void *buf, size_t len, uint64_t off);
+	int (*read)(void *ctx, void *buf, size_t len, uint64_t off);
+	void *ctx;
+	uint8_t *buf;
+	size_t used, pos;
+	uint64_t off;
 };
+
+#define CALLBACK_BUFFER MiB
 
 static struct line *line_new(int fd)
 {
@@ -220,10 +229,78 @@ static int line_wait(struct line *l, short events)
 	return -ETIMEDOUT;
 }
 
+struct line *line_callback(int (*write)(void *ctx, const void *buf, size_t len, uint64_t off),
+			   int (*read)(void *ctx, void *buf, size_t len, uint64_t off), void *ctx)
+{
+	struct line *l = line_new(-1);
+
+	l->write = write;
+	l->read = read;
+	l->ctx = ctx;
+	l->buf = xcalloc(1, CALLBACK_BUFFER);
+	return l;
+}
+
+uint64_t line_bytes(const struct line *l)
+{
+	return l->off;
+}
+
+static int callback_flush(struct line *l)
+{
+	int ret = l->used ? l->write(l->ctx, l->buf, l->used, l->off) : 0;
+
+	l->off += l->used;
+	l->used = 0;
+	return ret;
+}
+
+static int callback_write(struct line *l, const uint8_t *p, size_t len)
+{
+	int ret = 0;
+
+	while (len && ret == 0) {
+		size_t n = MIN(len, CALLBACK_BUFFER - l->used);
+
+		memcpy(l->buf + l->used, p, n);
+		l->used += n;
+		p += n;
+		len -= n;
+		if (l->used == CALLBACK_BUFFER)
+			ret = callback_flush(l);
+	}
+	return ret;
+}
+
+static int callback_read(struct line *l, uint8_t *p, size_t len)
+{
+	while (len) {
+		size_t n = MIN(len, l->used - l->pos);
+
+		if (!n) {
+			int ret = l->read(l->ctx, l->buf, CALLBACK_BUFFER, l->off);
+
+			if (ret < 0)
+				return ret;
+			l->off += CALLBACK_BUFFER;
+			l->used = CALLBACK_BUFFER;
+			l->pos = 0;
+			continue;
+		}
+		memcpy(p, l->buf + l->pos, n);
+		l->pos += n;
+		p += n;
+		len -= n;
+	}
+	return 0;
+}
+
 int line_write(struct line *l, const void *buf, size_t len)
 {
 	const char *p = buf;
 
+	if (l->write)
+		return callback_write(l, buf, len);
 	while (len) {
 		ssize_t n;
 		int ret = line_wait(l, POLLOUT);
@@ -248,6 +325,8 @@ int line_read(struct line *l, void *buf, size_t len)
 {
 	char *p = buf;
 
+	if (l->read)
+		return callback_read(l, buf, len);
 	while (len) {
 		ssize_t n;
 		int ret = line_wait(l, POLLIN);
@@ -278,6 +357,11 @@ int line_finish(struct line *l, struct err *err)
 {
 	int status;
 
+	if (l->write) {
+		int ret = callback_flush(l);
+
+		return ret < 0 ? err_set(err, -ret, "writing the machine's state: %s", strerror(-ret)) : 0;
+	}
 	if (l->fd >= 0)
 		close(l->fd);
 	l->fd = -1;
@@ -299,7 +383,9 @@ void line_free(struct line *l)
 		return;
 	if (l->pid > 0)
 		kill(l->pid, SIGTERM);
+	l->write = NULL;	/* what was not finished is given up */
 	line_finish(l, NULL);
+	free(l->buf);
 	if (l->listen_fd >= 0)
 		close(l->listen_fd);
 	if (l->unlink)

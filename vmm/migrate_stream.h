@@ -49,11 +49,17 @@ void line_abort(struct line *l);
 int line_finish(struct line *l, struct err *err);
 void line_free(struct line *l);
 
-/* Receives a whole machine (migrate_in.c). On a thread of its own; frees l. */
+/* A line to or from anything that takes bytes at an offset, in pieces of up to 1 MiB; one-way. */
+struct line *line_callback(int (*write)(void *ctx, const void *buf, size_t len, uint64_t off),
+			   int (*read)(void *ctx, void *buf, size_t len, uint64_t off), void *ctx);
+uint64_t line_bytes(const struct line *l);	/* written so far */
+
+/* The whole machine at once, paused and quiesced / into a machine without contents of memory. 0 or -errno with the reason. */
+int migrate_save_line(struct machine *m, struct line *l, struct err *err);
+int migrate_load_line(struct machine *m, struct line *l, struct err *err);
+/* Receives a whole machine (migrate_in.c). On a thread of its own. */
 void migrate_receive(struct machine *m, struct line *l);
-struct state_out;
-struct state_in;
-/* The payload of CONFIG / compares it. */
+/* The payload of CONFIG. */
 int stream_config(struct machine *m, void **blob, size_t *len);
 
 #endif
