@@ -249,6 +249,7 @@ TEST(bad_requests_end_with_a_status)
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_IN, DISK / 512 - 1, buf, 1024), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_IN, UINT64_MAX / 512, buf, 512), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_IN, UINT64_MAX, buf, 512), VIRTIO_BLK_S_IOERR);
+	CHECK_EQ(req_run(b, VIRTIO_BLK_T_OUT, 1ull << 55, buf, 512), VIRTIO_BLK_S_IOERR);	/* sector 0, mod 2^64 bytes */
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_OUT, DISK / 512, buf, 512), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_OUT, 0, buf, 100), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_IN, 0, buf, 511), VIRTIO_BLK_S_IOERR);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* guest.c: a machine without KVM for tests/device. */
 #include <errno.h>
+#include <unistd.h>
 
 #include "tests/lib/guest.h"
 
@@ -66,6 +67,7 @@ void guest_free(struct guest *g)
 {
 	struct block *b;
 
+	alarm(20);		/* a block whose buffers are still pinned waits for ever */
 	pci_bus_free(g->pci);
 	bus_free(g->pio);
 	bus_free(g->mmio);
@@ -77,6 +79,7 @@ void guest_free(struct guest *g)
 	vm_clock_free(g->clock);
 	loop_free(g->loop);
 	free(g);
+	alarm(120);
 }
 
 void guest_alloc_reset(struct guest *g)
