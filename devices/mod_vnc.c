@@ -35,6 +35,8 @@ struct vnc {
 	bool changed;			/* by the last update */
 	pthread_mutex_t mutex;		/* what follows */
 	unsigned viewers;
+	pthread_t *gone;		/* viewers' threads that have ended or soon will */
+	unsigned ngone;
 	bool active;			/* somebody typed: look at once */
 	struct typist typist;
 	int x, y;			/* the pointer, as last told */
@@ -58,6 +60,9 @@ static void viewer_gone(rfbClientPtr cl)
 	struct vnc *v = cl->screen->screenData;
 
 	pthread_mutex_lock(&v->mutex);
+	/* This is the viewer's own thread, near its end: our thread joins it, the library would not. */
+	v->gone = xrealloc(v->gone, (v->ngone + 1) * sizeof(*v->gone));
+	v->gone[v->ngone++] = pthread_self();
 	v->viewers--;
 	/* What this viewer held down nobody would ever release. */
 	typist_release_all(&v->typist);
@@ -201,6 +206,48 @@ static void viewer_accept(struct vnc *v)
 		rfbStartOnHoldClient(cl);
 }
 
+/* Joins the threads of viewers that left. */
+static void viewers_reap(struct vnc *v)
+{
+	pthread_t *gone;
+	unsigned n;
+
+	pthread_mutex_lock(&v->mutex);
+	gone = v->gone;
+	n = v->ngone;
+	v->gone = NULL;
+	v->ngone = 0;
+	pthread_mutex_unlock(&v->mutex);
+	while (n)
+		pthread_join(gone[--n], NULL);
+	free(gone);
+}
+
+/* Hangs up on everybody and waits until their threads are over. */
+static void viewers_close(struct vnc *v)
+{
+	rfbClientIteratorPtr i = rfbGetClientIterator(v->rfb);
+	struct pollfd p = { v->wake, POLLIN, 0 };
+	rfbClientPtr cl;
+	uint64_t count;
+
+	while ((cl = rfbClientIteratorNext(i)))
+		rfbCloseClient(cl);
+	rfbReleaseClientIterator(i);
+	for (;;) {
+		unsigned viewers;
+
+		pthread_mutex_lock(&v->mutex);
+		viewers = v->viewers;
+		pthread_mutex_unlock(&v->mutex);
+		viewers_reap(v);
+		if (!viewers)
+			return;
+		if (poll(&p, 1, -1) > 0 && read(v->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
+			return;
+	}
+}
+
 static void *vnc_thread(void *arg)
 {
 	struct vnc *v = arg;
@@ -215,6 +262,7 @@ static void *vnc_thread(void *arg)
 		unsigned viewers;
 		bool typed;
 
+		viewers_reap(v);
 		pthread_mutex_lock(&v->mutex);
 		viewers = v->viewers;
 		pthread_mutex_unlock(&v->mutex);
@@ -334,7 +382,7 @@ static void vnc_stop(struct vnc *v)
 	__atomic_store_n(&v->stop, true, __ATOMIC_RELEASE);
 	vnc_wake(v);
 	pthread_join(v->thread, NULL);
-	rfbShutdownServer(v->rfb, TRUE);
+	viewers_close(v);
 	if (v->screen)
 		v->o.display->ops->close(v->screen);
 	close(v->o.listen_fd);

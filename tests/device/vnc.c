@@ -19,7 +19,7 @@ struct fake {
 	struct surface s;
 	struct screen_rect dirty;
 	bool resized;
-	int open;
+	_Atomic int open;
 };
 static struct fake fake = { .mutex = PTHREAD_MUTEX_INITIALIZER };
 
@@ -76,14 +76,14 @@ static void paint(unsigned w, unsigned h)
 	pthread_mutex_unlock(&fake.mutex);
 }
 
-static volatile unsigned keys_seen, last_key;
+static _Atomic unsigned keys_seen, last_key;
 static void on_key(void *ctx, unsigned key, bool down)
 {
 	last_key = key;
 	keys_seen++;
 }
-static volatile int mouse_x, mouse_y;
-static volatile unsigned mouse_buttons;
+static _Atomic int mouse_x, mouse_y;
+static _Atomic unsigned mouse_buttons;
 static void on_mouse(void *ctx, int dx, int dy, int dz, unsigned buttons)
 {
 	mouse_x += dx;
