@@ -513,7 +513,8 @@ int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 		}
 		at[n++] = e.off;
 	}
-	qsort(at, n, sizeof(*at), compare_offsets);
+	if (n)
+		qsort(at, n, sizeof(*at), compare_offsets);
 	for (uint64_t i = 1; i < n; i++) {
 		if (at[i] == at[i - 1]) {
 			report(c, "ERROR: two blocks lie at %llu", (unsigned long long)at[i]);

@@ -261,7 +261,7 @@ static int step_data(struct qcow2 *q, struct step *s, const struct iovec *iov, i
 	}
 	ret = read_around(q, s->from, head, around, &head_zero);
 	if (!ret)
-		ret = read_around(q, s->off + s->len, tail, around + head, &tail_zero);
+		ret = read_around(q, s->off + s->len, tail, head ? around + head : around, &tail_zero);
 	if (ret)
 		goto out;
 	if (s->fresh && !q->crypt) {

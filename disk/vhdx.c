@@ -130,7 +130,7 @@ static const struct bmap_ops vhdx_bmap_ops = { .lookup = vhdx_lookup, .commit = 
 
 static bool header_valid(const uint8_t *h)
 {
-	return !memcmp(h, "head", 4) && ld_le32(h + HDR_CHECKSUM) == vhdx_checksum(h, 4096, HDR_CHECKSUM) &&
+	return !memcmp(h, "head", 4) && vhdx_checksum_ok(h, 4096, HDR_CHECKSUM) &&
 	       ld_le16(h + HDR_VERSION) == 1;
 }
 
@@ -180,7 +180,7 @@ static int read_regions(struct node *n, struct vhdx *v, struct err *err)
 
 	for (int i = 0; i < 2 && t && !ok; i++)
 		ok = vhdx_read_meta(n, v, t, VHDX_REGION_SIZE, i ? VHDX_REGION2 : VHDX_REGION1) == 0 && !memcmp(t, "regi", 4) &&
-		     ld_le32(t + 4) == vhdx_checksum(t, VHDX_REGION_SIZE, 4);
+		     vhdx_checksum_ok(t, VHDX_REGION_SIZE, 4);
 	if (!ok) {
 		free(t);
 		return err_set(err, EINVAL, "No valid VHDX region table found");

@@ -55,7 +55,7 @@ static bool entry_read(struct node *n, struct vhdx *v, uint64_t at, struct entry
 		return false;
 	e->data = malloc(e->len);
 	if (!e->data || ring_read(n, v, e->data, e->len, at) < 0 ||
-	    ld_le32(e->data + LOGE_CHECKSUM) != vhdx_checksum(e->data, e->len, LOGE_CHECKSUM))
+	    !vhdx_checksum_ok(e->data, e->len, LOGE_CHECKSUM))
 		goto bad;
 	first = entry_sectors(count);
 	for (uint32_t i = 0; i < count; i++) {

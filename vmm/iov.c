@@ -50,7 +50,8 @@ static size_t iov_move(const struct iovec *iov, int niov, uint64_t off, char *bu
 			memset(p, 0, n);
 		else
 			memcpy(how == TO_BUF ? buf : p, how == TO_BUF ? p : buf, n);
-		buf += how == ZERO ? 0 : n;
+		if (how != ZERO)
+			buf += n;
 		len -= n;
 		done += n;
 		off = 0;

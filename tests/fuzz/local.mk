@@ -3,7 +3,7 @@
 
 FUZZ_SECONDS ?= 20
 FUZZ ?= $(filter-out driver,$(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/*.c)))
-FUZZ_CFLAGS := -O1 -g -fsanitize-coverage=trace-pc -Wno-error
+FUZZ_CFLAGS := -O1 -g -fsanitize-coverage=trace-pc -Wno-error -DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
 
 .PHONY: fuzz fuzz-build
 fuzz:
@@ -18,3 +18,32 @@ $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o $(LI
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBBASE)) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_main)
+
+# make fuzz-libfuzzer the same targets under clang's libFuzzer, which finds more in the same time
+FUZZ_CC ?= clang
+LIBFUZZER := build/libfuzzer
+LIBFUZZER_FLAGS := -std=gnu11 -D_GNU_SOURCE -I. -pthread -g -O1 -DMINIVMM_VERSION='"fuzz"' -DMINIVMM_LIBDIR='"/nonexistent"' \
+	-fsanitize=address,undefined -fno-sanitize-recover=undefined -fsanitize=fuzzer-no-link -w \
+	-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
+LIBFUZZER_OBJ := $(patsubst %.c,$(LIBFUZZER)/%.o,$(BASE) $(WIRES) $(call SRC,disk) $(call SRC,net) $(call SRC,devices) $(call SRC,bios) \
+	$(wildcard tests/lib/*.c))
+$(LIBFUZZER)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CLANG $<"
+	$(Q)$(FUZZ_CC) $(LIBFUZZER_FLAGS) -MMD -MP -c $< -o $@
+$(LIBFUZZER)/libfuzz.a: $(LIBFUZZER_OBJ)
+	$(Q)rm -f $@ && ar rcs $@ $^
+$(FUZZ:%=$(LIBFUZZER)/%): $(LIBFUZZER)/%: $(LIBFUZZER)/tests/fuzz/%.o $(LIBFUZZER)/libfuzz.a
+	@echo "  LD    $@"
+	$(Q)$(FUZZ_CC) $(LIBFUZZER_FLAGS) -fsanitize=fuzzer -rdynamic -o $@ $< $(LIBFUZZER)/libfuzz.a $(LIBS_main)
+.PRECIOUS: $(LIBFUZZER)/%.o
+
+.PHONY: fuzz-libfuzzer
+fuzz-libfuzzer: $(FUZZ:%=$(LIBFUZZER)/%)
+	@for t in $(FUZZ); do \
+		mkdir -p $(LIBFUZZER)/corpus/$$t; printf '%-20s ' $$t; \
+		$(LIBFUZZER)/$$t -max_total_time=$(FUZZ_SECONDS) -timeout=10 -verbosity=0 -print_final_stats=1 -artifact_prefix=$(LIBFUZZER)/$$t- \
+			$(LIBFUZZER)/corpus/$$t $$(ls -d tests/fuzz/corpus/$$t 2>/dev/null) >$(LIBFUZZER)/$$t.log 2>&1 || \
+			{ echo FAILED; tail -40 $(LIBFUZZER)/$$t.log; exit 1; }; \
+		sed -n 's/stat::number_of_executed_units: */runs: /p' $(LIBFUZZER)/$$t.log; \
+	done
