@@ -102,6 +102,10 @@ struct mc146818_opts {
 struct device *mc146818_new(struct bus *pio, struct vm_clock *clock, struct loop *loop, const struct mc146818_opts *o, struct err *err);
 /* A CMOS byte firmware looks at; kept over resets. index 0x0e-0x7f. */
 void mc146818_set_cmos(struct device *d, unsigned index, uint8_t value);
+/* Nanoseconds until the alarm interrupts (0: now), or -1 when it will not. For waking up from S3, in which the VM clock stands. */
+int64_t mc146818_alarm_in(struct device *d);
+/* The time of day moves on by what passed while the VM clock stood. */
+void mc146818_advance(struct device *d, int64_t ns);
 /* The memory-size bytes for this much RAM below and above 4 GiB (0x15-0x18, 0x30, 0x31, 0x34, 0x35, 0x5b-0x5d). */
 void mc146818_set_memory(struct device *d, uint64_t low, uint64_t high);
 

@@ -411,6 +411,27 @@ void mc146818_set_cmos(struct device *d, unsigned index, uint8_t value)
 		r->cmos[index] = value;
 }
 
+int64_t mc146818_alarm_in(struct device *d)
+{
+	struct mc146818 *r = container_of(d, struct mc146818, dev);
+
+	events_collect(r);
+	if (!(r->cmos[REG_B] & B_AIE) || !updates(r))
+		return -1;
+	if (r->cmos[REG_C] & C_AF)
+		return 0;
+	return alarm_time(r) == NEVER ? -1 : MAX(alarm_time(r) * NS_PER_SEC - rtc_now(r), 0);
+}
+
+void mc146818_advance(struct device *d, int64_t ns)
+{
+	struct mc146818 *r = container_of(d, struct mc146818, dev);
+
+	if (ns > 0 && ns < DAY * 366 * NS_PER_SEC && updates(r))
+		r->offset += ns;
+	irq_update(r);
+}
+
 static void set_cmos16(struct device *d, unsigned index, uint64_t value)
 {
 	value = MIN(value, 0xffff);

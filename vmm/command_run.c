@@ -6,6 +6,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "devices/chips.h"
 #include "vmm/command.h"
 #include "vmm/migrate.h"
 
@@ -37,6 +38,13 @@ static int run_powerdown(struct machine *m, json_t *args, struct command_result 
 {
 	machine_powerdown(m);
 	event_emit("POWERDOWN", NULL);
+	return 0;
+}
+
+static int run_wakeup(struct machine *m, json_t *args, struct command_result *r)
+{
+	if (!machine_wakeup(m, PM_WAKE_OTHER))
+		return err_set(&r->err, EINVAL, "the guest does not sleep");
 	return 0;
 }
 
@@ -88,6 +96,7 @@ const struct command commands_run[] = {
 	{ NULL, "c", "let it run on", run_cont, NULL, false, { { 0 } } },
 	{ "system_powerdown", "system_powerdown", "press the power button", run_powerdown, NULL, false, { { 0 } } },
 	{ "system_reset", "system_reset", "press the reset button", run_reset, NULL, false, { { 0 } } },
+	{ "system_wakeup", "system_wakeup", "wake a guest that sleeps (S3)", run_wakeup, NULL, false, { { 0 } } },
 	{ "quit", "quit", "end the machine at once", run_quit, NULL, false, { { 0 } } },
 	{ NULL, "q", "end the machine at once", run_quit, NULL, false, { { 0 } } },
 	{ "inject-nmi", "nmi", "a non-maskable interrupt on every processor", run_nmi, NULL, false, { { 0 } } },

@@ -200,6 +200,7 @@ static int init_bios(struct machine *m, struct err *err)
 		.sockets = c->topology.sockets, .cores = c->topology.cores, .threads = c->topology.threads,
 		.phys_bits = cpuid_phys_bits(m->cpuid), .name = c->name, .serial_mask = serial_mask(c),
 		.no_kbd = !m->i8042, .pvpanic = config_has(c, DEV_PVPANIC), .vmgenid = m->vmgenid != NULL, .no_rtc = !m->rtc,
+		.no_s3 = c->kernel != NULL,
 		.no_acpi = c->no_acpi, .graphics = config_has(c, DEV_VGA),
 		.serial_console = !c->vnc && (!c->display || strcmp(c->display, "curses")), .mmio = m->mmio_windows, .nmmio = m->nmmio,
 		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,

@@ -83,6 +83,9 @@ struct machine {
 	bool ended;
 	bool powering_down;			/* the power button was pressed for SIGTERM */
 	struct loop_timer powerdown_timer;
+	struct loop_timer wake_timer;		/* sleep.c: the RTC's alarm, or a wake-up that is due */
+	int64_t asleep_since;
+	int wake_reason;			/* enum pm_wake */
 };
 
 /*
@@ -111,6 +114,10 @@ int machine_init_serial(struct machine *m, struct err *err);
 
 /* Power button: what SIGTERM and system_powerdown do. Main loop. */
 void machine_powerdown(struct machine *m);
+/* S3 (sleep.c): the guest goes to sleep (a struct machine); someone wakes it, false when it does not sleep. Main loop's lock. */
+void machine_suspend(void *ctx);
+bool machine_wakeup(struct machine *m, int reason);
+void machine_sleep_init(struct machine *m);
 /* Power-on state of every part, then firmware or kernel again. All parked. 0 or -errno with the reason. */
 int machine_reset(struct machine *m, struct err *err);
 

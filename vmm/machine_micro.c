@@ -132,6 +132,8 @@ int machine_init_micro(struct machine *m, struct err *err)
 
 void machine_powerdown(struct machine *m)
 {
+	if (machine_wakeup(m, PM_WAKE_POWER_BUTTON))
+		return;		/* asleep, the button wakes it */
 	if (m->pm)
 		piix4_pm_power_button(m->pm);
 	else if (m->micro_pm)

@@ -62,6 +62,11 @@ static int add(struct machine *m, struct device *d, struct device **where)
 	return 0;
 }
 
+static void rtc_alarm(void *ctx)
+{
+	piix4_pm_rtc_alarm(ctx);
+}
+
 static int add_rtc(struct machine *m, struct err *err)
 {
 	struct mc146818_opts o = {
@@ -69,6 +74,7 @@ static int add_rtc(struct machine *m, struct err *err)
 		.base = m->config->rtc_base == CONFIG_RTC_DATE ? RTC_DATE :
 			m->config->rtc_base == CONFIG_RTC_LOCALTIME ? RTC_LOCALTIME : RTC_UTC,
 		.date = m->config->rtc_date,
+		.alarm = rtc_alarm, .alarm_ctx = m->pm,
 	};
 	uint64_t low = MIN(m->config->ram, (uint64_t)BIOS_PCI_HOLE);
 
@@ -124,9 +130,14 @@ int machine_init_pc(struct machine *m, struct err *err)
 {
 	struct pci_wires wires = { m->pio, m->mmio, m->mem, m->irqs, m->vm, m->loop };
 	struct piix3_opts piix3 = { .devfn = DEVFN_PIIX3, .elcr_get = elcr_get, .elcr_set = elcr_set, .elcr_ctx = m->kvm };
-	struct piix4_pm_opts pm = { .devfn = DEVFN_PM, .sci = irq_source(m->irqs, BIOS_SCI_IRQ) };
+	struct piix4_pm_opts pm = {
+		.devfn = DEVFN_PM, .sci = irq_source(m->irqs, BIOS_SCI_IRQ),
+		/* Waking up is firmware's work. */
+		.suspend = m->config->kernel ? NULL : machine_suspend, .suspend_ctx = m,
+	};
 	struct i8042_opts kbd = { .kbd = irq_source(m->irqs, IRQ_KEYBOARD), .aux = irq_source(m->irqs, IRQ_MOUSE) };
 
+	machine_sleep_init(m);
 	m->pci = pci_bus_new(&wires);
 	m->fw_cfg = fw_cfg_new(m->pio, m->mem, m->loop, err);
 	if (!m->fw_cfg)

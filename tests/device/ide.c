@@ -291,6 +291,7 @@ static void step_error(struct tw *t)
 	task(t->g, SECTORS, 1, true);
 	out(t->g->pio, CMD + 7, 1, 0x24);
 	tw_say(t, "beyond the end %02x %02x", wait_busy(t->g, CMD), (unsigned)in(t->g->pio, CMD + 1, 1));
+	CHECK_EQ(in(t->g->pio, CMD + 1, 1), 0x10);		/* IDNF, from the drive and not from the image */
 	CHECK(in(t->g->pio, CMD + 7, 1) & ERR);
 }
 

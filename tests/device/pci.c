@@ -148,7 +148,8 @@ static void step_msix(struct tw *t)
 	CW(msix_cap(t->g) + 2, 2, 0xc000);	/* enabled, all masked */
 	vec_notify(pci_msix_vec(&of(t->d)->pci, 0));
 	vec_notify(pci_msix_vec(&of(t->d)->pci, 1));
-	tw_say(t, "pending %llx, sent %u", (unsigned long long)in(t->g->mmio, 0xe0000800, 4), t->g->msi[0x40]);
+	CHECK_EQ(t->g->msi[0x40], 0);
+	tw_say(t, "pending %llx", (unsigned long long)in(t->g->mmio, 0xe0000800, 4));
 }
 
 static void step_unmask(struct tw *t)
@@ -156,6 +157,8 @@ static void step_unmask(struct tw *t)
 	memset(t->g->msi, 0, sizeof(t->g->msi));
 	CW(msix_cap(t->g) + 2, 2, 0x8000);
 	tw_say(t, "pending %llx, sent %u %u", (unsigned long long)in(t->g->mmio, 0xe0000800, 4), t->g->msi[0x40], t->g->msi[0x41]);
+	CHECK_EQ(t->g->msi[0x40], 1);
+	CHECK_EQ(t->g->msi[0x41], 0);
 	out(t->g->mmio, 0xe000001c, 4, 0);
 	tw_say(t, "pending %llx, sent %u %u", (unsigned long long)in(t->g->mmio, 0xe0000800, 4), t->g->msi[0x40], t->g->msi[0x41]);
 	out(t->g->mmio, 0xe0000800, 4, ~0u);	/* read-only */
@@ -254,6 +257,14 @@ TEST(a_bent_state_is_refused_or_lived_with)
 		p[i] = old;
 	}
 	CHECK(refused > 100);
+	free(blob);
+	f->pci.config[PCI_VENDOR_ID] ^= 1;
+	guest_save(&f->pci.dev, &blob, &len);
+	err.msg[0] = 0;
+	CHECK(guest_load(d2, blob, len, &err) < 0 && strstr(err.msg, "read-only"));
+	free(blob);
+	f->pci.config[PCI_VENDOR_ID] ^= 1;
+	guest_save(&f->pci.dev, &blob, &len);
 	CHECK_EQ(guest_load(d2, blob, len, &err), 0);
 }
 
