@@ -106,7 +106,7 @@ void blk_drain_begin(struct blk *b)
 
 		/* Their loops may stand still (exclusive section): take what the kernel has finished for them. */
 		for (struct blk_queue *q = b->queues; q; q = q->next)
-			ring |= q->ring != NULL;
+			ring |= __atomic_load_n(&q->ring, __ATOMIC_RELAXED) || loop_is_current(q->loop);
 		if (!ring) {
 			pthread_cond_wait(&b->idle, &b->lock);
 			continue;
@@ -286,6 +286,37 @@ int blk_pwrite_compressed(struct blk *b, const void *buf, uint64_t len, uint64_t
 
 /* --- opening and closing --- */
 
+/* With the lock. */
+static const char *name_keep(struct blk *b, const char *text)
+{
+	struct name *n;
+
+	for (n = b->names; n; n = n->next)
+		if (!strcmp(n->text, text))
+			return n->text;
+	n = xcalloc(1, sizeof(*n) + strlen(text) + 1);
+	strcpy(n->text, text);
+	n->next = b->names;
+	b->names = n;
+	return n->text;
+}
+
+/* After every change of the root: takes over what it says about itself. */
+static void front_refresh(struct blk *b)
+{
+	const struct node *n = b->root, *format = n;
+
+	while (format->ops->filter)
+		format = format->file;
+	pthread_mutex_lock(&b->lock);
+	__atomic_store_n(&b->size, n->size, __ATOMIC_RELAXED);
+	__atomic_store_n(&b->align, n->request_align, __ATOMIC_RELAXED);
+	__atomic_store_n(&b->readonly, !(n->flags & BLK_RDWR), __ATOMIC_RELAXED);
+	__atomic_store_n(&b->filename, name_keep(b, n->filename), __ATOMIC_RELEASE);
+	__atomic_store_n(&b->format, name_keep(b, format->ops->format), __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&b->lock);
+}
+
 struct blk *blk_new(struct node *root, const struct blk_options *o)
 {
 	struct blk *b = xcalloc(1, sizeof(*b));
@@ -297,6 +328,7 @@ struct blk *blk_new(struct node *root, const struct blk_options *o)
 	b->werror = BLK_ERR_ENOSPC;
 	pthread_mutex_init(&b->lock, NULL);
 	pthread_cond_init(&b->idle, NULL);
+	front_refresh(b);
 	return b;
 }
 
@@ -354,6 +386,12 @@ int blk_close(struct blk *b)
 		b->watches = w->next;
 		free(w);
 	}
+	while (b->names) {
+		struct name *n = b->names;
+
+		b->names = n->next;
+		free(n);
+	}
 	pthread_cond_destroy(&b->idle);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
@@ -365,6 +403,7 @@ void blk_set_root(struct blk *b, struct node *root)
 	struct node *old = b->root;
 
 	b->root = root;
+	front_refresh(b);
 	node_unref(old);
 }
 
@@ -417,6 +456,7 @@ int blk_activate(struct blk *b, struct err *err)
 
 	blk_drain_begin(b);
 	ret = node_activate(b->root, err);
+	front_refresh(b);
 	blk_drain_end(b);
 	return ret;
 }
@@ -425,31 +465,27 @@ int blk_activate(struct blk *b, struct err *err)
 
 uint64_t blk_size(struct blk *b)
 {
-	return b->root->size;
+	return __atomic_load_n(&b->size, __ATOMIC_RELAXED);
 }
 
 bool blk_readonly(struct blk *b)
 {
-	return !(b->root->flags & BLK_RDWR);
+	return __atomic_load_n(&b->readonly, __ATOMIC_RELAXED);
 }
 
 const char *blk_filename(struct blk *b)
 {
-	return b->root->filename;
+	return __atomic_load_n(&b->filename, __ATOMIC_ACQUIRE);
 }
 
 const char *blk_format(struct blk *b)
 {
-	const struct node *n = b->root;
-
-	while (n->ops->filter)
-		n = n->file;
-	return n->ops->format;
+	return __atomic_load_n(&b->format, __ATOMIC_ACQUIRE);
 }
 
 uint32_t blk_request_align(struct blk *b)
 {
-	return b->root->request_align;
+	return __atomic_load_n(&b->align, __ATOMIC_RELAXED);
 }
 
 struct node *blk_root(struct blk *b)
@@ -494,6 +530,7 @@ int blk_resize(struct blk *b, uint64_t size, bool shrink, struct err *err)
 			       b->root->filename);
 	blk_drain_begin(b);
 	ret = node_resize(b->root, size, err);
+	front_refresh(b);
 	blk_drain_end(b);
 	if (!ret) {
 		pthread_mutex_lock(&b->lock);

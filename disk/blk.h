@@ -40,6 +40,8 @@ struct blk_req {
 	struct blk_req *next;		/* in one list at a time */
 	struct node *node;		/* plain() said yes: its plain_done ends the request */
 	uintptr_t cookie;
+	int fd;				/* where plain() said the bytes are */
+	uint64_t fd_off;
 	int64_t start;			/* ns */
 	struct pool_work { void (*fn)(struct pool_work *w); struct pool_work *next; } work;
 };

@@ -45,6 +45,12 @@ struct blk {
 	int64_t due[LIMITS];		/* when each limit's bucket is empty again */
 	bool throttled;			/* atomic: any limit set */
 	enum blk_on_error rerror, werror;
+	/* What the root says, for whoever asks while the tree may change: atomic; names live as long as the front. */
+	uint64_t size;
+	uint32_t align;
+	bool readonly;
+	const char *filename, *format;
+	struct name { struct name *next; char text[]; } *names;
 	struct blk_stats stats;		/* atomic members */
 	struct blk_options options;	/* for blk_activate, overlays; strings owned by the caller of blk_open */
 };
@@ -60,6 +66,9 @@ struct blk_queue {
 	struct uring *ring;		/* NULL: refused by the kernel, or not tried yet */
 	bool ring_tried;
 	unsigned plugged, inflight;
+	struct blk_req *writes, **writes_tail;	/* plain buffered writes for one worker, collected while plugged */
+	unsigned nwrites;
+	uint64_t writes_bytes;
 	unsigned finishing;		/* atomic: threads inside queue_complete */
 	struct blk_req *held, **held_tail;	/* in order of arrival: drained or throttled */
 	struct loop_timer throttle_timer;

@@ -87,9 +87,6 @@ void uring_reap(struct uring *u, void (*fn)(struct blk_req *r, int result))
 {
 	struct io_uring_cqe *cqe;
 
-	/* A drainer finds what the loop has added and not yet handed over. */
-	if (__atomic_load_n(&u->added, __ATOMIC_RELAXED))
-		uring_submit(u);
 	pthread_mutex_lock(&u->reap_lock);
 	while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
 		struct blk_req *r = io_uring_cqe_get_data(cqe);

@@ -251,6 +251,7 @@ static void under_load(const char *format)
 	/* A backup of this moment: what the disk is then is known while the guest stands. */
 	blk_drain_begin(b);
 	usleep(20000);
+	loop_lock(g->loop);
 	memcpy(then, g->version, sizeof(uint32_t) * BLOCKS);
 	/* Requests on hold have changed the model already, but not the disk: those blocks are not looked at. */
 	{
@@ -264,6 +265,7 @@ static void under_load(const char *format)
 				then[i] = buf;
 			}
 	}
+	loop_unlock(g->loop);
 	j = job_backup(b, open_target(path("backup"), "qcow2"), &paced, &err);
 	blk_drain_end(b);
 	end(j, &err, 0);
