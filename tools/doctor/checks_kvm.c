@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* checks_kvm.c: the processor, /dev/kvm, and how fast guests leave and run, measured with a guest of a few bytes. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/kvm.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tools/doctor/doctor.h"
+
+#define MEASURE_NS (NS_PER_SEC / 4)
+
+enum maker { MAKER_NONE, MAKER_INTEL, MAKER_AMD };
+static enum maker maker;
+
+static bool cpu_flag(const char *name)
+{
+	FILE *f = fopen("/proc/cpuinfo", "r");
+	char line[8192], *p;
+	bool found = false;
+
+	while (f && fgets(line, sizeof(line), f)) {
+		if (strncmp(line, "flags", 5))
+			continue;
+		line[strcspn(line, "\n")] = 0;
+		for (p = strtok(line + 5, " \t:"); p; p = strtok(NULL, " \t:"))
+			found |= !strcmp(p, name);
+		break;
+	}
+	if (f)
+		fclose(f);
+	return found;
+}
+
+void check_processor(void)
+{
+	bool guest = cpu_flag("hypervisor");
+
+	if (cpu_flag("vmx"))
+		maker = MAKER_INTEL;
+	else if (cpu_flag("svm"))
+		maker = MAKER_AMD;
+	if (maker != MAKER_NONE)
+		finding(GOOD, "processor", NULL, "%s%s", maker == MAKER_INTEL ? "Intel VT-x (vmx)" : "AMD-V (svm)",
+			guest ? ", inside a virtual machine (nested: exits cost more)" : "");
+	else if (module_loaded("kvm_pvm"))
+		finding(LIMIT, "processor", "use a host with VT-x or AMD-V for stock kernels",
+			"neither VT-x nor AMD-V; KVM works as PVM: firmware and small guests run, an unmodified kernel's code is "
+			"interpreted, slowly, and may stop at an instruction KVM lacks");
+	else
+		finding(BAD, "processor", guest ? "allow nested virtualization for this virtual machine on its host" :
+			"switch virtualization (VT-x, SVM) on in the firmware setup, if the processor has it",
+			"neither vmx nor svm among the processor's flags");
+}
+
+static void kvm_missing(int errnum)
+{
+	struct stat st;
+	struct group *g;
+	char cure[128];
+
+	if (errnum == EACCES || errnum == EPERM) {
+		g = stat("/dev/kvm", &st) == 0 ? getgrgid(st.st_gid) : NULL;
+		snprintf(cure, sizeof(cure), "sudo adduser $USER %s, then log in again", g ? g->gr_name : "kvm");
+		finding(BAD, "/dev/kvm", cure, "permission denied: it belongs to group %s", g ? g->gr_name : "kvm");
+	} else if (errnum == EBUSY) {
+		finding(BAD, "/dev/kvm", "stop the other hypervisor's guests", "busy: another hypervisor holds the processor");
+	} else {
+		finding(BAD, "/dev/kvm", maker == MAKER_AMD ? "modprobe kvm-amd" : "modprobe kvm-intel", "%s: the module is not loaded",
+			strerror(errnum));
+	}
+}
+
+static void check_paging(void)
+{
+	char buf[16];
+
+	if (maker == MAKER_INTEL && strcmp(read_line("/sys/module/kvm_intel/parameters/ept", buf, sizeof(buf)), "Y"))
+		finding(LIMIT, "paging", "modprobe -r kvm-intel; modprobe kvm-intel ept=1", "EPT is off: page tables are shadowed, slowly");
+	else if (maker == MAKER_AMD && strncmp(read_line("/sys/module/kvm_amd/parameters/npt", buf, sizeof(buf)), "Y", 1) &&
+		 strcmp(buf, "1"))
+		finding(LIMIT, "paging", "modprobe -r kvm-amd; modprobe kvm-amd npt=1", "NPT is off: page tables are shadowed, slowly");
+	else if (maker != MAKER_NONE)
+		finding(GOOD, "paging", NULL, "%s", maker == MAKER_INTEL ? "EPT" : "NPT");
+}
+
+/*
+ * Real mode, at 0x1000. The first writes a port for ever: exits. The second counts to 65536 in CX before each write: what
+ * the guest's own instructions cost.
+ */
+static const uint8_t exit_code[] = { 0xe6, 0x80, 0xeb, 0xfc };				/* out 0x80, al; jmp */
+static const uint8_t loop_code[] = { 0x31, 0xc9, 0x49, 0x75, 0xfd, 0xe6, 0x80, 0xeb, 0xf7 };	/* xor cx,cx; dec cx; jnz; out; jmp */
+
+static double measure(int vm, int vcpu, struct kvm_run *run, uint8_t *ram, const uint8_t *code, size_t len, double per_exit)
+{
+	struct kvm_sregs s;
+	struct kvm_regs r = { .rip = 0x1000, .rflags = 2 };
+	int64_t start, now;
+	uint64_t n = 0;
+
+	memcpy(ram + 0x1000, code, len);
+	if (ioctl(vcpu, KVM_GET_SREGS, &s) < 0)
+		return 0;
+	s.cs.base = 0;
+	s.cs.selector = 0;
+	if (ioctl(vcpu, KVM_SET_SREGS, &s) < 0 || ioctl(vcpu, KVM_SET_REGS, &r) < 0)
+		return 0;
+	start = now_ns();
+	do {
+		if (ioctl(vcpu, KVM_RUN, 0) < 0 || run->exit_reason != KVM_EXIT_IO)
+			return 0;
+		n++;
+		now = now_ns();
+	} while (now - start < MEASURE_NS);
+	return n * per_exit * 1e9 / (now - start);
+}
+
+static void check_speed(int kvm)
+{
+	struct kvm_userspace_memory_region mem = { .memory_size = 0x10000 };
+	int vm = ioctl(kvm, KVM_CREATE_VM, 0), vcpu = -1, size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
+	uint8_t *ram = mmap(NULL, 0x10000, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	struct kvm_run *run = MAP_FAILED;
+	double exits, instructions;
+
+	mem.userspace_addr = (uintptr_t)ram;
+	if (vm >= 0 && ram != MAP_FAILED && ioctl(vm, KVM_SET_USER_MEMORY_REGION, &mem) == 0)
+		vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	if (vcpu >= 0)
+		run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	if (run == MAP_FAILED) {
+		finding(BAD, "a guest", "dmesg | grep -i kvm", "a virtual machine cannot be made: %s", strerror(errno));
+		return;
+	}
+	exits = measure(vm, vcpu, run, ram, exit_code, sizeof(exit_code), 1);
+	instructions = exits ? measure(vm, vcpu, run, ram, loop_code, sizeof(loop_code), 2 * 65536.0) : 0;
+	if (!exits || !instructions)
+		finding(BAD, "a guest", "dmesg | grep -i kvm", "a guest of four bytes does not run (exit reason %u)", run->exit_reason);
+	else
+		finding(instructions < 50e6 ? LIMIT : GOOD, "a guest", NULL, "%.0f thousand exits a second, %.0f million instructions a second%s",
+			exits / 1e3, instructions / 1e6, instructions < 50e6 ? " (interpreted)" : "");
+	munmap(run, size);
+	munmap(ram, 0x10000);
+	close(vcpu);
+	close(vm);
+}
+
+void check_kvm(void)
+{
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), n;
+
+	if (kvm < 0) {
+		kvm_missing(errno);
+		return;
+	}
+	n = ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+	finding(GOOD, "/dev/kvm", NULL, "may be used; up to %d processors in a guest", n);
+	check_paging();
+	check_speed(kvm);
+	close(kvm);
+}
