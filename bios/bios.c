@@ -330,13 +330,14 @@ uint64_t bios_facs(const struct bios *b)
 	return b->c.kernel.fd >= 0 && b->c.machine == BIOS_PC && !b->c.no_acpi ? b->tables + b->acpi.facs : 0;
 }
 
-void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx)
+void bios_cmos_order(const char *order, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx)
 {
 	static const char letters[] = "?acdn";		/* 1 floppy, 2 hard disk, 3 CD-ROM, 4 network */
-	const char *order = c->boot_order && *c->boot_order ? c->boot_order : "cad";
 	uint8_t code[3] = { 0 };
 	unsigned i, n = 0;
 
+	if (!order || !*order)
+		order = "cad";
 	for (i = 0; order[i] && n < ARRAY_SIZE(code); i++) {
 		const char *p = strchr(letters + 1, order[i]);
 
@@ -345,6 +346,11 @@ void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned inde
 	}
 	set(ctx, 0x3d, code[0] | code[1] << 4);
 	set(ctx, 0x38, 1 | code[2] << 4);		/* bit 0: no check of the floppy's signature */
+}
+
+void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx)
+{
+	bios_cmos_order(c->boot_order, set, ctx);
 	set(ctx, 0x5f, MIN(c->ncpus - 1, 255u));
 	set(ctx, 0x10, 0);				/* no floppy drives */
 	set(ctx, 0x14, 0x06);				/* equipment: FPU, PS/2 mouse */

@@ -147,6 +147,8 @@ uint64_t bios_facs(const struct bios *b);
 
 /* The CMOS bytes SeaBIOS reads: boot order, processors, equipment (not memory: mc146818_set_memory). */
 void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx);
+/* The order alone: -boot once= holds for the first boot only. */
+void bios_cmos_order(const char *order, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx);
 
 /*
  * What firmware does to the PC's chips when there is none: PIRQ routing and ELCR, BARs and decoding, PM and

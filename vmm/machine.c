@@ -207,6 +207,7 @@ static int init_bios(struct machine *m, struct err *err)
 		.boot_strict = c->boot_strict, .boot_splash_ms = c->boot_splash_ms, .boot_reboot_ms = -1,
 	};
 	bool flash = !c->bios && has_flash(c);
+	char *boot_devices = NULL;
 	const char *firmware = c->bios ? c->bios : c->kernel || flash ? NULL : "/usr/share/seabios/bios-256k.bin";
 	int ret;
 
@@ -224,11 +225,16 @@ static int init_bios(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < c->nroms; i++, b.nroms++)
 		if ((ret = open_boot_file(m, c->roms[i], &b.roms[i], "-option-rom", err)) < 0)
 			goto out;
+	ret = machine_boot_roms(m, err);
+	if (ret < 0)
+		goto out;
+	b.boot_devices = boot_devices = machine_boot_devices(m);
 	m->bios = bios_new(&b, m->fw_cfg, err);
 	ret = m->bios ? 0 : -EINVAL;
 	if (ret == 0 && m->rtc)
 		bios_cmos(&b, set_cmos, m->rtc);
 out:
+	free(boot_devices);
 	free(apic_ids);
 	return ret;
 }
@@ -288,6 +294,8 @@ static void reset_now(struct machine *m)
 {
 	struct err err = { "" };
 
+	if (m->rtc && m->config->boot_once)
+		bios_cmos_order(m->config->boot_order, set_cmos, m->rtc);
 	if (machine_reset(m, &err) < 0) {
 		log_error("the machine cannot be reset: %s", err.msg);
 		machine_end(m, STATUS_ERROR);

@@ -121,4 +121,8 @@ void machine_sleep_init(struct machine *m);
 /* Power-on state of every part, then firmware or kernel again. All parked. 0 or -errno with the reason. */
 int machine_reset(struct machine *m, struct err *err);
 
+/* machine_boot.c: bootindex= as fw_cfg's bootorder (NULL: none; free it), network boot ROMs. */
+char *machine_boot_devices(struct machine *m);
+int machine_boot_roms(struct machine *m, struct err *err);
+
 #endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * machine_boot.c: what firmware is told about where to boot from: bootindex= as a list of OpenFirmware paths (fw_cfg's bootorder),
+ * and the network boot ROMs of the cards. Main thread, before the guest runs.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "devices/pci.h"
+#include "vmm/log.h"
+#include "vmm/machine.h"
+
+#define ROM_FOLDER "/usr/lib/ipxe/qemu/"
+#define ROM_MAX (1 * MiB)
+
+struct find { const struct device *dev; struct pci_dev *found; };
+
+static void find_function(void *ctx, struct pci_dev *p)
+{
+	struct find *f = ctx;
+
+	if (&p->dev == f->dev)
+		f->found = p;
+}
+
+static struct pci_dev *function_of(struct machine *m, const struct device_config *d)
+{
+	struct machine_device *md = machine_find_device(m, d->id);
+	struct find f = { md ? md->dev : NULL, NULL };
+
+	if (md && m->pci)
+		pci_bus_for_each(m->pci, find_function, &f);
+	return f.found;
+}
+
+/* One line, or NULL when firmware could not boot from it. */
+static char *boot_path(struct machine *m, const struct device_config *d)
+{
+	struct pci_dev *p;
+	char at[16];
+
+	if (d->kind == DEV_IDE_HD || d->kind == DEV_IDE_CD)
+		return d->ide_index < 0 ? NULL : xasprintf("/pci@i0cf8/ide@1,1/drive@%x/disk@%x", d->ide_index / 2, d->ide_index % 2);
+	p = function_of(m, d);
+	if (!p)
+		return NULL;
+	snprintf(at, sizeof(at), p->devfn & 7 ? "%x,%x" : "%x", p->devfn >> 3, p->devfn & 7);
+	switch (d->kind) {
+	case DEV_VIRTIO_BLK:
+		return xasprintf("/pci@i0cf8/scsi@%s/disk@0,0", at);
+	case DEV_VIRTIO_NET:
+	case DEV_E1000:
+	case DEV_RTL8139:
+		return xasprintf("/pci@i0cf8/ethernet@%s/ethernet-phy@0", at);
+	default:
+		return NULL;
+	}
+}
+
+char *machine_boot_devices(struct machine *m)
+{
+	const struct config *c = m->config;
+	char *list = NULL;
+
+	/* In order of bootindex; equal ones in order of the command line. */
+	for (int index = 0; index <= 1023; index++) {
+		for (unsigned i = 0; i < c->ndevices; i++) {
+			char *path, *longer;
+
+			if (c->devices[i].bootindex != index || !(path = boot_path(m, &c->devices[i])))
+				continue;
+			longer = xasprintf("%s%s%s", list ? list : "", list ? "\n" : "", path);
+			free(path);
+			free(list);
+			list = longer;
+		}
+	}
+	return list;
+}
+
+static bool may_boot_from(const struct config *c, const struct device_config *d)
+{
+	return d->bootindex >= 0 || c->boot_menu || (c->boot_order && strchr(c->boot_order, 'n')) ||
+	       (c->boot_once && strchr(c->boot_once, 'n'));
+}
+
+/*
+ * The BIOS runs a ROM only for the card whose numbers its PCI data structure names (PCI Firmware 3.0, 5.1.2); iPXE's virtio ROM
+ * names the modern device, ours is transitional. Byte 6 takes up the difference in the checksum.
+ */
+static void rom_set_ids(uint8_t *rom, size_t size, const struct pci_dev *p)
+{
+	size_t data = ld_le16(rom + 0x18);
+	uint8_t sum = 0;
+
+	if (ld_le16(rom) != 0xaa55 || rom[2] * 512u > size || !range_ok(data, 8, rom[2] * 512u) || memcmp(rom + data, "PCIR", 4))
+		return;
+	memcpy(rom + data + 4, p->config + PCI_VENDOR_ID, 4);
+	for (size_t i = 0; i < rom[2] * 512u; i++)
+		sum += rom[i];
+	rom[6] -= sum;
+}
+
+static int rom_attach(struct machine *m, const struct device_config *d, const char *file, struct err *err)
+{
+	struct pci_dev *p = function_of(m, d);
+	char path[128], id[64];
+	struct block *rom;
+	struct stat st;
+	uint64_t size;
+	int fd, ret;
+
+	if (!p || p->bars[PCI_ROM_SLOT].size)
+		return 0;
+	snprintf(path, sizeof(path), ROM_FOLDER "%s", file);
+	fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
+	if (fd < 0) {
+		err_prefix(err, "%s: network boot needs its ROM (apt-get install ipxe-qemu)", d->id);
+		return fd;
+	}
+	if (fstat(fd, &st) < 0 || st.st_size < 512 || st.st_size > (off_t)ROM_MAX) {
+		close(fd);
+		return err_set(err, EINVAL, "%s is no option ROM", path);
+	}
+	for (size = 4096; size < (uint64_t)st.st_size; size *= 2)
+		;
+	snprintf(id, sizeof(id), "%.50s-rom", d->id);
+	rom = block_new(m->mem, id, size, BLOCK_ROM, err);
+	ret = rom ? pread_full(fd, block_host(rom), st.st_size, 0) : -ENOMEM;
+	close(fd);
+	if (ret < 0)
+		return err_set(err, -ret, "%s: %s", path, strerror(-ret));
+	rom_set_ids(block_host(rom), size, p);
+	pci_bar_block(p, PCI_ROM_SLOT, 0, rom);
+	return 0;
+}
+
+/* A ROM costs every boot its start-up time: a card gets one only when the machine may boot from the network. */
+int machine_boot_roms(struct machine *m, struct err *err)
+{
+	const struct config *c = m->config;
+	int ret = 0;
+
+	if (c->kernel || !m->pci)
+		return 0;
+	for (unsigned i = 0; ret == 0 && i < c->ndevices; i++) {
+		const struct device_config *d = &c->devices[i];
+		const char *file = d->kind == DEV_VIRTIO_NET ? "efi-virtio.rom" : d->kind == DEV_E1000 ? "efi-e1000.rom" :
+				   d->kind == DEV_RTL8139 ? "efi-rtl8139.rom" : NULL;
+
+		if (file && may_boot_from(c, d))
+			ret = rom_attach(m, d, file, err);
+	}
+	return ret;
+}
