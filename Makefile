@@ -21,7 +21,7 @@ VERSION := 0.1.0
 
 CFLAGS ?= -O2 -g
 comma := ,
-SAN_FLAGS := $(if $(filter asan,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)$(if $(filter tsan,$(SAN)),-fsanitize=thread -Wno-tsan -fno-omit-frame-pointer)
+SAN_FLAGS := $(if $(SAN),-Wno-format-truncation) $(if $(filter asan,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)$(if $(filter tsan,$(SAN)),-fsanitize=thread -Wno-tsan -fno-omit-frame-pointer)
 ALL_CFLAGS := -std=gnu11 -Wall -Wextra -Wshadow -Werror -Wno-unused-parameter -fPIC -pthread -D_GNU_SOURCE -I. \
 	      -DMINIVMM_VERSION='"$(VERSION)"' -DMINIVMM_LIBDIR='"$(PREFIX)/lib/minivmm"' $(SAN_FLAGS) $(CFLAGS)
 ALL_LDFLAGS := -pthread -rdynamic $(SAN_FLAGS) $(LDFLAGS)

@@ -159,6 +159,14 @@ struct state_in {
 	bool bad;
 };
 
+/* Names and strings of a tree come from anywhere: none of their bytes reaches a terminal. */
+static void make_printable(char *s)
+{
+	for (; *s; s++)
+		if (*s < ' ' || *s > '~')
+			*s = '?';
+}
+
 static int by_name(const void *a, const void *b)
 {
 	return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -264,6 +272,8 @@ struct state_in *state_in_new(const void *blob, size_t len, struct err *err)
 	}
 	in = xcalloc(1, sizeof(*in));
 	if (index_node(&in->root, blob, 0, 0, err)) {
+		if (err)
+			make_printable(err->msg);
 		err_prefix(err, "the machine's state");
 		state_in_free(in);
 		return NULL;
@@ -303,8 +313,10 @@ static int refuse(struct state_in *in, const char *name, const char *fmt, ...)
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
 	path_name(in, path, sizeof(path));
-	return err_set(&in->err, EINVAL, "%.600s%s%.*s%s%s", path, path[0] && name[0] ? "/" : "", STATE_NAME_MAX, name,
-		       path[0] || name[0] ? ": " : "", why);
+	err_set(&in->err, EINVAL, "%.600s%s%.*s%s%s", path, path[0] && name[0] ? "/" : "", STATE_NAME_MAX, name,
+		path[0] || name[0] ? ": " : "", why);
+	make_printable(in->err.msg);
+	return -EINVAL;
 }
 
 int state_try_enter(struct state_in *in, const char *node)

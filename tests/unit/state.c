@@ -195,6 +195,29 @@ Test(state, missing_and_misshapen_things_are_named)
 	cr_assert_str_eq(err.msg, "serial0/ier: 1 bytes, not the 8 expected");	/* the first */
 }
 
+static void fill_escape(struct state_out *o)
+{
+	state_str(o, "type", "\033[2Jpc\377");
+	state_begin(o, "n\007");
+	state_end(o);
+}
+
+Test(state, nothing_of_a_tree_reaches_the_terminal_raw)
+{
+	struct err err = { "" };
+	struct state_in *in = open_tree(fill_escape, &err);
+	const char *s;
+
+	state_get_str(in, "type", &s);
+	state_bad(in, "type %s", s);
+	cr_assert_str_eq(state_in_reason(in), "type ?[2Jpc?");
+	state_in_free(in);
+	in = state_in_new(blob, len, &err);
+	state_get_str(in, "type", &s);
+	cr_assert_eq(state_in_finish(in, &err), -EINVAL);
+	cr_assert_not_null(strstr(err.msg, "n?: unknown"), "%s", err.msg);
+}
+
 static void fill_bool(struct state_out *o)
 {
 	state_u8(o, "e", 2);
