@@ -9,6 +9,7 @@
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
@@ -176,6 +177,14 @@ void p9_reset(struct p9 *s)
 		}
 	}
 	s->msize = 0;
+}
+
+void p9_cancel(struct p9 *s)
+{
+	uint64_t one = 1;
+
+	if (write(s->cancel, &one, sizeof(one)) < 0)
+		log_debug("%s: cancelled twice", s->id);
 }
 
 unsigned p9_fids(const struct p9 *s)
@@ -510,6 +519,8 @@ struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 
 	s->id = xstrdup(o->id);
 	s->readonly = o->readonly;
+	s->pipes = o->pipes;
+	s->cancel = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	s->root = open(o->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	s->buf = xcalloc(1, P9_SMALL);
@@ -557,6 +568,8 @@ void p9_free(struct p9 *s)
 		close(s->root);
 	if (s->proc >= 0)
 		close(s->proc);
+	if (s->cancel >= 0)
+		close(s->cancel);
 	free(s->root_path);
 	free(s->buf);
 	free(s->reply);

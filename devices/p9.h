@@ -23,6 +23,7 @@ struct p9;
 struct p9_opts {
 	const char *path;		/* the folder */
 	bool readonly;
+	bool pipes;			/* FIFOs look like regular files and carry a stream to or from a host program */
 	const char *const *hide;	/* absolute paths to cover, NULL at the end; may be NULL */
 	const char *id;			/* for messages */
 };
@@ -35,6 +36,8 @@ void p9_free(struct p9 *s);
  */
 size_t p9_handle(struct p9 *s, const struct iovec *in, int nin, const struct iovec *out, int nout);
 void p9_reset(struct p9 *s);
+/* A request that waits for a FIFO ends with EINTR. Any thread. */
+void p9_cancel(struct p9 *s);
 /* Files the guest holds: with any, the server cannot be saved. Any thread. */
 unsigned p9_fids(const struct p9 *s);
 

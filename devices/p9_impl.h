@@ -32,6 +32,7 @@ struct p9_fid {
 	enum fid_kind kind;
 	int path;			/* O_PATH | O_NOFOLLOW of the file */
 	int open;			/* the file opened, or -1 */
+	bool stream;			/* `open` is a FIFO */
 	bool opaque;			/* a folder that looks empty: another kernel's, or hidden */
 	uint64_t dir_pos;		/* where `open`, a folder, is read next */
 	char *xattr_name;
@@ -46,7 +47,8 @@ struct p9_fid {
 
 struct p9 {
 	char *id;
-	bool readonly;
+	bool readonly, pipes;
+	int cancel;			/* an eventfd */
 	int root, proc;			/* the folder; /proc/self/fd */
 	char *root_path;		/* as the kernel spells it */
 	struct { dev_t dev; ino_t ino; } hide[HIDE_MAX];

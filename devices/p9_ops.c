@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/statfs.h>
@@ -71,7 +72,8 @@ int p9_lopen(struct p9 *s, struct p9_msg *m)
 	if (s->readonly && ((flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC))
 		return -EROFS;
 	/* Devices, FIFOs and sockets are the guest's kernel's own business; the host's are not for it. */
-	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode))
+	f->stream = s->pipes && S_ISFIFO(st.st_mode);
+	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !f->stream)
 		return S_ISLNK(st.st_mode) ? -ELOOP : -EACCES;
 	f->open = openat(s->proc, p9_link(link, f->path), (flags & OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (f->open < 0)
@@ -155,6 +157,22 @@ static int data_iov(struct iovec *to, const struct iovec *from, int n, size_t he
 	return MIN(k, 1024);			/* as many as one preadv takes; the rest is a short count */
 }
 
+/* Waits for the host program at the other end. False, errno EINTR: the device stops meanwhile. */
+static bool stream_wait(struct p9 *s, const struct p9_fid *f, short events)
+{
+	struct pollfd p[2] = { { f->open, events, 0 }, { s->cancel, POLLIN, 0 } };
+	uint64_t count;
+
+	while (poll(p, 2, -1) < 0 && errno == EINTR)
+		;
+	if (!(p[1].revents & POLLIN))
+		return true;
+	if (read(s->cancel, &count, sizeof(count)) < 0)
+		return true;
+	errno = EINTR;
+	return false;
+}
+
 int p9_read(struct p9 *s, struct p9_msg *m)
 {
 	struct p9_fid *f = p9_fid_get(s, p9_u32(m));
@@ -174,8 +192,11 @@ int p9_read(struct p9 *s, struct p9_msg *m)
 	if (f->kind != FID_PATH || f->open < 0)
 		return -EBADF;
 	do
-		n = preadv(f->open, iov, data_iov(iov, m->out, m->nout, P9_READ_HEAD, count), off);
-	while (n < 0 && errno == EINTR);
+		if (f->stream)
+			n = readv(f->open, iov, data_iov(iov, m->out, m->nout, P9_READ_HEAD, count));
+		else
+			n = preadv(f->open, iov, data_iov(iov, m->out, m->nout, P9_READ_HEAD, count), off);
+	while (n < 0 && (errno == EINTR || (errno == EAGAIN && f->stream && stream_wait(s, f, POLLIN))));
 	if (n < 0)
 		return -errno;
 	p9_put32(m, n);
@@ -205,8 +226,11 @@ int p9_write(struct p9 *s, struct p9_msg *m)
 	if (f->kind != FID_PATH || f->open < 0)
 		return -EBADF;
 	do
-		n = pwritev(f->open, iov, data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count), off);
-	while (n < 0 && errno == EINTR);
+		if (f->stream)
+			n = writev(f->open, iov, data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count));
+		else
+			n = pwritev(f->open, iov, data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count), off);
+	while (n < 0 && (errno == EINTR || (errno == EAGAIN && f->stream && stream_wait(s, f, POLLOUT))));
 	if (n < 0)
 		return -errno;
 	p9_put32(m, n);
@@ -516,6 +540,11 @@ int p9_getattr(struct p9 *s, struct p9_msg *m)
 	btime = statx(f->path, "", AT_EMPTY_PATH, STATX_BTIME, &x) == 0 && x.stx_mask & STATX_BTIME;
 	p9_put64(m, GETATTR_BASIC | (btime ? GETATTR_BTIME : 0));
 	p9_put_qid(s, m, &st);
+	if (s->pipes && S_ISFIFO(st.st_mode)) {
+		/* As a FIFO it would be the guest kernel's own. It has no end that could be known. */
+		st.st_mode = (st.st_mode & ~S_IFMT) | S_IFREG;
+		st.st_size = 1ll << 62;
+	}
 	p9_put32(m, st.st_mode);
 	p9_put32(m, st.st_uid);
 	p9_put32(m, st.st_gid);
@@ -590,6 +619,8 @@ int p9_setattr(struct p9 *s, struct p9_msg *m)
 		return -EPROTO;
 	if (!f || f->opaque)
 		return f ? -EACCES : -EBADF;
+	if (s->pipes && fstat(f->path, &st) == 0 && S_ISFIFO(st.st_mode))
+		return 0;			/* a stream has no attributes worth keeping */
 	if (valid & 1) {
 		if (fstat(f->path, &st) < 0)
 			return -errno;

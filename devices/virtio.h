@@ -158,6 +158,7 @@ struct virtio_9p_opts {
 	const char *path, *tag;		/* the folder; what the guest mounts it by */
 	const char *hide;		/* absolute paths to cover, with colons between; NULL: none */
 	bool readonly;
+	bool pipes;			/* FIFOs in it are streams to host programs (p9.h) */
 };
 struct virtio_dev *virtio_9p_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_9p_opts *o, struct err *err);
 struct virtio_dev *virtio_rng_new(const char *id, struct loop *loop, struct mem *mem, struct err *err);

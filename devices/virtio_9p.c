@@ -152,6 +152,8 @@ static void stop(struct virtio_dev *v)
 	struct v9 *d = to_v9(v);
 
 	d->stopping = d->inflight;
+	if (d->stopping)
+		p9_cancel(d->p9);
 	if (!d->stopping)
 		virtio_stopped(v);
 }
@@ -213,7 +215,7 @@ static const struct virtio_ops virtio_9p_ops = {
 static struct p9 *open_folder(const char *id, const struct virtio_9p_opts *o, struct err *err)
 {
 	const char *hide[HIDE_MAX + 1] = { 0 };
-	struct p9_opts opts = { .path = o->path, .readonly = o->readonly, .hide = hide, .id = id };
+	struct p9_opts opts = { .path = o->path, .readonly = o->readonly, .pipes = o->pipes, .hide = hide, .id = id };
 	char *text = xstrdup(o->hide ? o->hide : ""), *save_ptr = NULL;
 	struct p9 *p9 = NULL;
 	unsigned n = 0;

@@ -61,7 +61,7 @@ struct device_config {
 	int ide_index;				/* channel * 2 + unit */
 	char *serial;				/* disk serial number */
 	char *path, *tag, *hide;		/* 9p: folder, mount tag, paths to cover with colons between */
-	bool readonly;
+	bool readonly, pipes;
 	bool iothread;				/* queues on threads of their own */
 };
 

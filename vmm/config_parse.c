@@ -275,7 +275,7 @@ static int parse_device_props(struct device_config *d, unsigned props, struct ke
 		d->path = keyval_dup(kv, "path");
 		d->tag = keyval_dup(kv, "mount_tag");
 		d->hide = keyval_dup(kv, "hide");
-		if (keyval_bool(kv, "readonly", &d->readonly, err) < 0)
+		if (keyval_bool(kv, "readonly", &d->readonly, err) < 0 || keyval_bool(kv, "pipes", &d->pipes, err) < 0)
 			return -EINVAL;
 	}
 	return 0;
@@ -312,6 +312,6 @@ void config_device_help(void)
 		       p & P_NETDEV ? " netdev=ID, mac=," : "", p & P_CHARDEV ? " chardev=SPEC," : "",
 		       p & P_QUEUES ? " num-queues=, queue-size=," : "", p & P_IOTHREAD ? " iothread=on," : "",
 		       p & P_SERIAL ? " serial=," : "", p & P_IOBASE ? " iobase=," : "",
-		       p & P_9P ? " path=, mount_tag=, readonly=, hide=PATH[:PATH]," : p & P_IDE ? " bus=ide.0|ide.1, unit=0|1," : "");
+		       p & P_9P ? " path=, mount_tag=, readonly=, pipes=, hide=PATH[:PATH]," : p & P_IDE ? " bus=ide.0|ide.1, unit=0|1," : "");
 	}
 }

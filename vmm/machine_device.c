@@ -158,7 +158,7 @@ static int build_nic(struct machine *m, const struct device_config *d, struct er
 
 static int build_9p(struct machine *m, const struct device_config *d, struct err *err)
 {
-	struct virtio_9p_opts o = { .path = d->path, .tag = d->tag, .hide = d->hide, .readonly = d->readonly };
+	struct virtio_9p_opts o = { .path = d->path, .tag = d->tag, .hide = d->hide, .readonly = d->readonly, .pipes = d->pipes };
 
 	if (!d->path || !d->tag)
 		return err_set(err, EINVAL, "%s %s: path= and mount_tag= are needed", device_kind_name(d->kind), d->id);

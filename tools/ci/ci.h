@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* ci.h: what the files of minivmm-ci share. One thread; each machine is a process of its own. */
+#ifndef TOOLS_CI_H
+#define TOOLS_CI_H
+
+#include <sys/types.h>
+
+#include "vmm/util.h"
+
+/* --- the table of endings, the same in the manual --- */
+enum ci_end {
+	END_TIMEOUT = 124,		/* --timeout */
+	END_ERROR = 125,		/* our own: bad option, no kernel */
+	END_CANNOT_RUN = 126, END_NOT_FOUND = 127,	/* as a shell; 128 + n: killed by signal n */
+	END_PANIC = 240, END_OOPS = 241, END_TRIPLE_FAULT = 242, END_KVM = 243, END_HANG = 244,
+};
+const char *ci_end_name(int status);	/* NULL: the command's own */
+
+#define CI_DISKS 16
+#define CI_HIDES 64
+#define CI_MODULES 128
+
+struct ci_options {
+	const char *kernel;		/* a file, a folder, a .deb or a version; NULL: the newest in /boot */
+	const char *modules;		/* the folder that has lib/modules; NULL: beside the kernel, or / */
+	const char *root;
+	bool rw, net, oops_fails, kmsg, keep;
+	const char *cpus, *mem, *append, *log, *junit;
+	bool tap;
+	unsigned timeout, idle_timeout, repeat, jobs;
+	const char *disks[CI_DISKS];
+	unsigned ndisks;
+	char *hides[CI_HIDES];
+	unsigned nhides;
+	char **command;			/* NULL: a shell */
+	const char *minivmm;		/* the program */
+};
+
+/* What a kernel needs to run our guest. */
+struct ci_kernel {
+	char *image;
+	char *version;			/* NULL: unknown, modules cannot be found */
+	char *modules_dir;		/* .../lib/modules/VERSION, or NULL */
+	char *symbols;			/* System.map beside it, or NULL */
+};
+
+/* kernel.c */
+int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err);
+void kernel_free(struct ci_kernel *k);
+/* The files of these modules and of all they need, in the order of loading; built-in ones are passed over. n or -errno. */
+int kernel_modules(const struct ci_kernel *k, const char *const *names, char *files[CI_MODULES], struct err *err);
+
+/* initramfs.c: a cpio archive in memory; the descriptor. */
+struct cpio;
+struct cpio *cpio_new(void);
+void cpio_dir(struct cpio *c, const char *name);
+void cpio_file(struct cpio *c, const char *name, unsigned mode, const void *data, size_t len);
+int cpio_add(struct cpio *c, const char *name, unsigned mode, const char *path, struct err *err);	/* .xz, .zst, .gz unpacked */
+int cpio_finish(struct cpio *c, struct err *err);		/* a memfd; frees c */
+
+/* run.c: one machine, to its end. Output goes to out and err. Returns the ending. */
+int ci_run(const struct ci_options *o, int in, int out, int err_fd);
+
+/* report.c */
+struct ci_result { int status; double seconds; char *output; };
+int report_write(const struct ci_options *o, const struct ci_result *r, unsigned n, struct err *err);
+
+#endif
