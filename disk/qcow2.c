@@ -239,6 +239,9 @@ static void qcow2_close(struct node *n)
 			log_error("'%s': %s", n->filename, err.msg);
 		if (qcow2_flush_locked_out(q))
 			log_error("'%s': could not write its metadata at the end", n->filename);
+		/* Others read compressed clusters by whole sectors and do not like a file that ends within one. */
+		if (q->sparse_file && q_in_cluster(q, n->file->size))
+			node_resize(n->file, ALIGN_UP(n->file->size, q->cluster_size), NULL);
 	}
 	unload(q);
 	qcow2_crypt_close(q);

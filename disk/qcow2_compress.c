@@ -3,7 +3,7 @@
  * qcow2_compress.c: compressed clusters (spec: "Compressed Clusters Descriptor"): raw deflate by libdeflate, or zstd.
  *
  * The deflate window is 32 KiB, not the 4 KiB QEMU writes with: qemu-img 7.2, 7-Zip and libqcow read it (they inflate
- * a cluster in one call into its own buffer; tests/img/qcow2_judges.sh), and it is what makes the image smaller.
+ * a cluster in one call into its own buffer; tests/img/peers.c), and it is what makes the image smaller.
  *
  * Worker threads. (De)compressors are kept for each thread.
  */
