@@ -95,7 +95,10 @@ void blk_off_change(struct blk *b, void (*fn)(void *ctx), void *ctx);
 /* One for each loop that submits. Free only when it has nothing in flight. */
 struct blk_queue *blk_queue_new(struct blk *b, struct loop *l);
 void blk_queue_free(struct blk_queue *q);
-/* fn runs on the loop after each batch of done()s: what they have in common (one interrupt) is done once. */
+/*
+ * fn runs on the loop after each batch of done()s: what they have in common (one interrupt) is done once. A queue that has
+ * it also runs done() inside the outermost blk_unplug, for what was finished by then.
+ */
 void blk_queue_on_batch(struct blk_queue *q, void (*fn)(void *ctx), void *ctx);
 void blk_submit(struct blk_queue *q, struct blk_req *r);
 /* Around a batch: submissions are handed to the kernel at the unplug. Nests. */

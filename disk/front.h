@@ -60,8 +60,9 @@ struct uring;
 struct blk_queue {
 	struct blk *blk;
 	struct loop *loop;
-	int wake_fd;			/* eventfd: completions, the ring's completions, end of a drain */
-	struct loop_fd *wake;
+	int wake_fd;			/* eventfd: completions by other threads, end of a drain */
+	struct loop_fd *wake, *ring_watch;
+	bool running;			/* inside queue_run */
 	struct blk_req *completed;	/* atomic stack, newest first */
 	struct uring *ring;		/* NULL: refused by the kernel, or not tried yet */
 	bool ring_tried;

@@ -2,7 +2,9 @@
 /*
  * queue.c: the asynchronous side of the front. A request goes to the kernel by io_uring when the tree says that it is plainly
  * bytes of a host file, to a worker otherwise, and waits in the queue's `held` list while the front is drained or throttled.
- * Whoever finishes it puts it on `completed` and wakes the loop by one eventfd; done() runs there.
+ * A worker that finishes it puts it on `completed` and wakes the loop by one eventfd; the ring's own descriptor tells
+ * of the ring's. done() runs on the loop. What the kernel completes while it is submitted (the page cache had it) is done at the
+ * end of the batch (blk_unplug), without a turn of the loop.
  */
 #include <errno.h>
 #include <sched.h>
@@ -19,6 +21,7 @@
 enum { WRITES_MAX = 32, WRITES_BYTES_MAX = 256 << 10, WRITE_SMALL = 64 << 10 };
 
 static void queue_resume(struct blk_queue *q);
+static void ring_event(void *ctx, uint32_t events);
 
 void queue_wake(struct blk_queue *q)
 {
@@ -28,8 +31,8 @@ void queue_wake(struct blk_queue *q)
 		log_error("disk queue: eventfd: %s", strerror(errno));
 }
 
-/* The request has left the nodes; its done() is the loop's business. Any thread. */
-static void queue_complete(struct blk_req *r)
+/* The request has left the nodes; its done() is the loop's business. Any thread; wake: unless the loop itself looks next. */
+static void queue_complete(struct blk_req *r, bool wake)
 {
 	struct blk_queue *q = r->q;
 	struct blk_req *old = __atomic_load_n(&q->completed, __ATOMIC_RELAXED);
@@ -37,12 +40,12 @@ static void queue_complete(struct blk_req *r)
 	do {
 		r->next = old;
 	} while (!__atomic_compare_exchange_n(&q->completed, &old, r, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
-	if (!old)
+	if (!old && wake)
 		queue_wake(q);
 	__atomic_sub_fetch(&q->finishing, 1, __ATOMIC_RELEASE);		/* q may be freed from here on */
 }
 
-static void request_end(struct blk_req *r, int ret)
+static void request_end(struct blk_req *r, int ret, bool wake)
 {
 	struct blk *b = r->q->blk;
 	struct node *n = r->node;
@@ -58,7 +61,7 @@ static void request_end(struct blk_req *r, int ret)
 	      "write" : "request", (unsigned long long)r->off, (unsigned long long)r->len, ret ? strerror(-ret) : "ok");
 	__atomic_add_fetch(&r->q->finishing, 1, __ATOMIC_RELAXED);
 	front_leave(b);
-	queue_complete(r);
+	queue_complete(r, wake);
 }
 
 static void request_work(struct pool_work *w)
@@ -66,13 +69,13 @@ static void request_work(struct pool_work *w)
 	struct blk_req *r = container_of(w, struct blk_req, work);
 	struct blk *b = r->q->blk;
 
-	request_end(r, front_run(b, r->op, r->flags, r->off, r->iov, r->niov, r->len));
+	request_end(r, front_run(b, r->op, r->flags, r->off, r->iov, r->niov, r->len), true);
 }
 
-static void request_ring_done(struct blk_req *r, int result)
+static void ring_done(struct blk_req *r, int result, bool wake)
 {
 	if (result >= 0 && (uint64_t)result == r->len) {
-		request_end(r, 0);
+		request_end(r, 0, wake);
 		return;
 	}
 	/* Short (end of file, signal), or an error worth a second try on the slow path, which knows all the cases. */
@@ -83,6 +86,17 @@ static void request_ring_done(struct blk_req *r, int result)
 }
 
 static void writes_dispatch(struct blk_queue *q);
+
+static void request_ring_done(struct blk_req *r, int result)
+{
+	ring_done(r, result, true);
+}
+
+/* On the loop, which takes what has completed right away. */
+static void request_ring_done_here(struct blk_req *r, int result)
+{
+	ring_done(r, result, false);
+}
 
 void queue_reap(struct blk_queue *q)
 {
@@ -113,13 +127,13 @@ static void writes_work(struct pool_work *w)
 		ssize_t n = pwritev(r->fd, r->iov, r->niov, r->fd_off);
 
 		if (n == (ssize_t)r->len) {
-			request_end(r, 0);
+			request_end(r, 0, true);
 		} else {
 			/* Short or failed: the slow path knows all the cases. */
 			if (r->node->ops->plain_done)
 				r->node->ops->plain_done(r->node, r->cookie);
 			r->node = NULL;
-			request_end(r, front_run(b, r->op, r->flags, r->off, r->iov, r->niov, r->len));
+			request_end(r, front_run(b, r->op, r->flags, r->off, r->iov, r->niov, r->len), true);
 		}
 		r = next;
 	}
@@ -167,7 +181,9 @@ static bool request_plain(struct blk_queue *q, struct blk_req *r)
 		return false;
 	if (!q->ring_tried) {
 		q->ring_tried = true;
-		__atomic_store_n(&q->ring, uring_new(q->wake_fd), __ATOMIC_RELEASE);
+		__atomic_store_n(&q->ring, uring_new(), __ATOMIC_RELEASE);
+		if (q->ring)
+			q->ring_watch = loop_fd_add(q->loop, uring_fd(q->ring), EPOLLIN, ring_event, q);
 	}
 	if (n->ops->plain(n, r->off, r->len, r->op == BLK_WRITE, &r->fd, &r->fd_off, &r->cookie))
 		return false;
@@ -246,18 +262,17 @@ static void queue_throttle_over(void *ctx)
 	blk_unplug(q);
 }
 
-/* On the loop: run done() of everything that has ended, oldest first, then let go what was held. */
-static void queue_run(void *ctx, uint32_t events)
+/* One round: done() of everything that has ended, oldest first, then let go what was held. False when there was nothing. */
+static bool queue_round(struct blk_queue *q)
 {
-	struct blk_queue *q = ctx;
 	struct blk *b = q->blk;
 	struct blk_req *r, *list = NULL;
-	uint64_t count;
+	bool any;
 
-	if (read(q->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
-		log_error("disk queue: eventfd: %s", strerror(errno));
-	queue_reap(q);
+	if (q->ring)
+		uring_reap(q->ring, request_ring_done_here);
 	r = __atomic_exchange_n(&q->completed, NULL, __ATOMIC_ACQUIRE);
+	any = r;
 	while (r) {
 		struct blk_req *next = r->next;
 
@@ -275,8 +290,37 @@ static void queue_run(void *ctx, uint32_t events)
 	}
 	queue_resume(q);
 	blk_unplug(q);
+	return any;
+}
+
+enum { ROUNDS = 8 };		/* then others get their turn; the ring's descriptor stays readable */
+
+static void queue_run(struct blk_queue *q)
+{
+	if (q->running)
+		return;
+	q->running = true;
+	for (int i = 0; i < ROUNDS; i++)
+		if (!queue_round(q) || !q->ring || !uring_ready(q->ring))
+			break;
+	q->running = false;
 	if (q->batch)
 		q->batch(q->batch_ctx);
+}
+
+static void wake_event(void *ctx, uint32_t events)
+{
+	struct blk_queue *q = ctx;
+	uint64_t count;
+
+	if (read(q->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		log_error("disk queue: eventfd: %s", strerror(errno));
+	queue_run(q);
+}
+
+static void ring_event(void *ctx, uint32_t events)
+{
+	queue_run(ctx);
 }
 
 void blk_queue_on_batch(struct blk_queue *q, void (*fn)(void *ctx), void *ctx)
@@ -298,7 +342,7 @@ struct blk_queue *blk_queue_new(struct blk *b, struct loop *l)
 		free(q);
 		return NULL;
 	}
-	q->wake = loop_fd_add(l, q->wake_fd, EPOLLIN, queue_run, q);
+	q->wake = loop_fd_add(l, q->wake_fd, EPOLLIN, wake_event, q);
 	loop_timer_init(&q->throttle_timer, l, NULL, queue_throttle_over, q);
 	pthread_mutex_lock(&b->lock);
 	q->next = b->queues;
@@ -323,6 +367,7 @@ void blk_queue_free(struct blk_queue *q)
 	pthread_mutex_unlock(&b->lock);
 	loop_timer_cancel(&q->throttle_timer);
 	loop_fd_del(q->wake);
+	loop_fd_del(q->ring_watch);
 	/* A worker may still be between handing over its last request and the end of that call. */
 	while (__atomic_load_n(&q->finishing, __ATOMIC_ACQUIRE))
 		sched_yield();
@@ -341,8 +386,11 @@ void blk_unplug(struct blk_queue *q)
 	if (--q->plugged)
 		return;
 	writes_dispatch(q);
-	if (q->ring)
-		uring_submit(q->ring);
+	if (!q->ring)
+		return;
+	uring_submit(q->ring);
+	if (q->batch && uring_ready(q->ring))
+		queue_run(q);
 }
 
 unsigned blk_queue_inflight(struct blk_queue *q)

@@ -20,19 +20,15 @@ struct uring {
 	pthread_mutex_t submit_lock, reap_lock;
 };
 
-struct uring *uring_new(int wake_fd)
+struct uring *uring_new(void)
 {
 	struct uring *u = xcalloc(1, sizeof(*u));
 	int ret = io_uring_queue_init(ENTRIES, &u->ring, 0);
 
 	if (!ret) {
-		ret = io_uring_register_eventfd(&u->ring, wake_fd);
-		if (!ret) {
-			pthread_mutex_init(&u->submit_lock, NULL);
-			pthread_mutex_init(&u->reap_lock, NULL);
-			return u;
-		}
-		io_uring_queue_exit(&u->ring);
+		pthread_mutex_init(&u->submit_lock, NULL);
+		pthread_mutex_init(&u->reap_lock, NULL);
+		return u;
 	}
 	log_debug("io_uring is not available (%s): disk requests run on threads", strerror(-ret));
 	free(u);
@@ -47,6 +43,16 @@ void uring_free(struct uring *u)
 	pthread_mutex_destroy(&u->submit_lock);
 	pthread_mutex_destroy(&u->reap_lock);
 	free(u);
+}
+
+int uring_fd(const struct uring *u)
+{
+	return u->ring.ring_fd;
+}
+
+bool uring_ready(const struct uring *u)
+{
+	return io_uring_cq_ready(&u->ring);
 }
 
 bool uring_add(struct uring *u, struct blk_req *r, int fd, uint64_t fd_off)

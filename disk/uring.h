@@ -7,8 +7,11 @@
 
 struct uring;
 
-/* wake_fd is signalled when something has completed. NULL where the kernel refuses io_uring. */
-struct uring *uring_new(int wake_fd);
+/* NULL where the kernel refuses io_uring. */
+struct uring *uring_new(void);
+/* A descriptor that is readable while a completion waits; nobody has to read it. */
+int uring_fd(const struct uring *u);
+bool uring_ready(const struct uring *u);
 void uring_free(struct uring *u);
 /* Puts r's transfer in the ring; false when it is full. The loop's thread. */
 bool uring_add(struct uring *u, struct blk_req *r, int fd, uint64_t fd_off);
