@@ -62,6 +62,19 @@ static int add(struct machine *m, struct device *d, struct device **where)
 	return 0;
 }
 
+static void raise_gpe(void *ctx, unsigned n)
+{
+	piix4_pm_gpe(ctx, n);
+}
+
+/* The registers the DSDT's hot-plug methods read. No slot can be ejected until someone sets which may. */
+static int add_hotplug(struct machine *m, struct err *err)
+{
+	struct acpi_hotplug_opts o = { .base = BIOS_PCIHP_BASE, .gpe = raise_gpe, .gpe_ctx = m->pm };
+
+	return add(m, acpi_hotplug_new(m->pio, m->loop, &o, err), NULL);
+}
+
 static void rtc_alarm(void *ctx)
 {
 	piix4_pm_rtc_alarm(ctx);
@@ -149,7 +162,7 @@ int machine_init_pc(struct machine *m, struct err *err)
 	    add(m, piix4_pm_new(m->pci, &pm, err), &m->pm) < 0 ||
 	    add(m, port92_new(m->pio, m->vm, m->loop, err), NULL) < 0 ||
 	    add(m, i8042_new(m->pio, m->vm, m->clock, m->loop, &kbd, err), &m->i8042) < 0 ||
-	    add_rtc(m, err) < 0 || add_flash(m, err) < 0)
+	    add_hotplug(m, err) < 0 || add_rtc(m, err) < 0 || add_flash(m, err) < 0)
 		return -EINVAL;
 	return machine_init_serial(m, err);
 }
