@@ -115,7 +115,7 @@ static int add_flash(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < m->ndrives; i++) {
 		struct machine_drive *d = &m->drives[i];
 		struct device *dev;
-		char id[16];
+		char id[24];
 
 		if (d->config->interface != IF_PFLASH)
 			continue;
@@ -176,7 +176,7 @@ int machine_init_serial(struct machine *m, struct err *err)
 	struct config *c = m->config;
 
 	for (unsigned i = 0; i < c->nserial; i++) {
-		char id[16];
+		char id[24];
 
 		if (!strcmp(c->serial[i], "none"))
 			continue;

@@ -126,7 +126,10 @@ static void fn_reset(struct device *d)
 
 static void fn_destroy(struct device *d)
 {
-	pci_dev_exit(container_of(d, struct pci_dev, dev));
+	struct fn *f = container_of(d, struct fn, pci.dev);
+
+	pci_dev_exit(&f->pci);
+	free(f);
 }
 
 static const struct device_ops fn_ops = { .name = "test", .version = 1, .reset = fn_reset, .destroy = fn_destroy };

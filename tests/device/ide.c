@@ -50,6 +50,13 @@ static struct disks *disks_new(void)
 	return d;
 }
 
+static void disks_free(struct disks *d)
+{
+	testdisk_free(d->hd);
+	testdisk_free(d->cd);
+	free(d);
+}
+
 static struct device *make(struct guest *g, void *ctx)
 {
 	struct disks *k = ctx;
@@ -302,7 +309,10 @@ static void (*const disk_steps[])(struct tw *t) = {
 
 TEST(disk_three_ways)
 {
-	threeway(&(struct tw_scenario){ make, disk_steps, ARRAY_SIZE(disk_steps), restore, disks_new() });
+	struct disks *k = disks_new();
+
+	threeway(&(struct tw_scenario){ make, disk_steps, ARRAY_SIZE(disk_steps), restore, k });
+	disks_free(k);
 }
 
 /* --- CD-ROM, three ways --- */
@@ -454,7 +464,10 @@ static void (*const cd_steps[])(struct tw *t) = {
 TEST(cdrom_three_ways)
 {
 	/* A tray the guest opened stays open over a reset: the last steps close it, so every run begins alike. */
-	threeway(&(struct tw_scenario){ make, cd_steps, ARRAY_SIZE(cd_steps) - 3, restore, disks_new() });
+	struct disks *k = disks_new();
+
+	threeway(&(struct tw_scenario){ make, cd_steps, ARRAY_SIZE(cd_steps) - 3, restore, k });
+	disks_free(k);
 }
 
 /* --- single rules --- */

@@ -352,6 +352,7 @@ TEST(what_cannot_be_opened_says_why)
 			tap_fail(__FILE__, __LINE__, "'%s' does not speak of %s", err.msg, bad[i].word);
 	}
 	CHECK(!chardev_open("s", "none", loop, &host_direct, NULL));
+	loop_free(loop);
 }
 
 TAP_MAIN
