@@ -77,6 +77,7 @@ struct bios_config {
 	bool no_s3, no_s4;
 	bool graphics;			/* there is a VGA card */
 	bool serial_console;		/* SeaBIOS writes to COM1 too */
+	bool text_screen;		/* with -kernel: the machine puts the VGA into mode 3 */
 	const struct bios_virtio_mmio *mmio;	/* micro */
 	unsigned nmmio;
 

@@ -165,6 +165,17 @@ static void boot_params_memory(const struct bios_config *c, struct boot_params *
 	bp->screen_info.ext_mem_k = MIN(above, 0xfc00u);
 }
 
+/* Mode 3 of a colour VGA, cursor at the top. */
+static void boot_params_screen(struct screen_info *s)
+{
+	s->orig_video_mode = 3;
+	s->orig_video_cols = 80;
+	s->orig_video_lines = 25;
+	s->orig_video_ega_bx = 3;
+	s->orig_video_isVGA = 1;
+	s->orig_video_points = 16;
+}
+
 int load_linux(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu, struct err *err)
 {
 	struct bzimage k = { .hdr_len = 0 };
@@ -183,6 +194,8 @@ int load_linux(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu,
 	bp.hdr.setup_data = 0;
 	bp.hdr.loadflags &= ~(CAN_USE_HEAP | KASLR_FLAG);
 	boot_params_memory(c, &bp);
+	if (c->text_screen)
+		boot_params_screen(&bp.screen_info);
 	rng_seed_load(c, &k, &bp);
 	ret = cmdline_load(c, &k, &bp, err);
 	if (ret == 0)

@@ -61,5 +61,7 @@ struct vga_opts {
 };
 struct device *vga_new(struct pci_bus *pci, const struct vga_opts *o, struct err *err);
 const struct display *vga_display(struct device *d);
+/* Text mode 3, as firmware would leave it; after a reset, for a kernel that starts without. false: no font in the ROM. */
+bool vga_text_mode(struct device *d);
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "bios/fw_cfg.h"
 #include "devices/chips.h"
+#include "devices/display.h"
 #include "devices/pci.h"
 #include "devices/virtio.h"
 #include "vmm/coalesce.h"
@@ -202,7 +203,7 @@ static int init_bios(struct machine *m, struct err *err)
 		.no_kbd = !m->i8042, .pvpanic = config_has(c, DEV_PVPANIC), .vmgenid = m->vmgenid != NULL, .no_rtc = !m->rtc,
 		.no_s3 = c->kernel != NULL,
 		.no_acpi = c->no_acpi, .graphics = config_has(c, DEV_VGA),
-		.serial_console = !c->vnc && (!c->display || strcmp(c->display, "curses")), .mmio = m->mmio_windows, .nmmio = m->nmmio,
+		.serial_console = !machine_has_viewer(c), .text_screen = machine_has_viewer(c) && config_has(c, DEV_VGA), .mmio = m->mmio_windows, .nmmio = m->nmmio,
 		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,
 		.boot_strict = c->boot_strict, .boot_splash_ms = c->boot_splash_ms, .boot_reboot_ms = -1,
 	};
@@ -282,6 +283,8 @@ int machine_reset(struct machine *m, struct err *err)
 	irq_resync(m->irqs);
 	coalesce_start(m->wires.coalesce);
 	ret = bios_reset(m->bios, m->pci, m->pio, &boot, err);
+	if (m->vga && m->config->kernel && machine_has_viewer(m->config) && !vga_text_mode(m->vga))
+		log_debug("the video BIOS holds no font: the screen stays dark until the guest's driver runs");
 	for (unsigned i = 0; ret == 0 && i < m->nvcpus; i++) {
 		ret = vcpu_reset(m->vcpus[i], &boot);
 		if (ret < 0)

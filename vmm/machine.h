@@ -58,6 +58,7 @@ struct machine {
 	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
 	struct pci_bus *pci;
 	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *micro_pm;
+	struct device *vga;
 	const struct display *display;		/* of the graphics card */
 	struct machine_screen *screen;		/* who looks at it (screen.c) */
 	struct fw_cfg *fw_cfg;
@@ -124,5 +125,7 @@ int machine_reset(struct machine *m, struct err *err);
 /* machine_boot.c: bootindex= as fw_cfg's bootorder (NULL: none; free it), network boot ROMs. */
 char *machine_boot_devices(struct machine *m);
 int machine_boot_roms(struct machine *m, struct err *err);
+/* Somebody may look at the screen: -vnc, -display curses. */
+bool machine_has_viewer(const struct config *c);
 
 #endif

@@ -61,6 +61,11 @@ static char *boot_path(struct machine *m, const struct device_config *d)
 	}
 }
 
+bool machine_has_viewer(const struct config *c)
+{
+	return (c->vnc && strcmp(c->vnc, "none")) || (c->display && !strcmp(c->display, "curses"));
+}
+
 char *machine_boot_devices(struct machine *m)
 {
 	const struct config *c = m->config;

@@ -220,7 +220,7 @@ static int build_vga(struct machine *m, const struct device_config *d, struct er
 	if (pick_devfn(m, d, &o.devfn, err) < 0)
 		return -EBUSY;
 	/* A kernel's own driver needs no video BIOS. */
-	if (!m->config->kernel && (o.rom_fd = host_open(&m->host, rom, O_RDONLY | O_CLOEXEC, 0, &none)) < 0)
+	if ((!m->config->kernel || machine_has_viewer(m->config)) && (o.rom_fd = host_open(&m->host, rom, O_RDONLY | O_CLOEXEC, 0, &none)) < 0)
 		log_warn("%s: no video BIOS, the screen stays dark until the guest's driver runs: %s (apt-get install seabios)", d->id,
 			 none.msg);
 	dev = vga_new(m->pci, &o, err);
@@ -229,6 +229,7 @@ static int build_vga(struct machine *m, const struct device_config *d, struct er
 	if (!dev)
 		return -EINVAL;
 	machine_add_device(m, dev, d);
+	m->vga = dev;
 	m->display = vga_display(dev);
 	return 0;
 }
