@@ -250,6 +250,55 @@ TEST(throttle_limits)
 	unlink(path);
 }
 
+/* -snapshot: the guest writes, the image does not change, nothing is left behind. */
+TEST(snapshot_mode)
+{
+	struct blk_options o = { .format = "raw", .flags = BLK_RDWR | BLK_SNAPSHOT, .tmpdir = "/tmp" };
+	struct err err = { "" };
+	struct blk *b, *r;
+	char buf[4096], back[4096];
+
+	temp(1 << 20);
+	memset(buf, 'w', sizeof(buf));
+	b = blk_open(path, &o, &err);
+	if (!b)
+		tap_fail(__FILE__, __LINE__, "%s", err.msg);
+	CHECK(!blk_readonly(b));
+	CHECK_EQ(blk_pwrite(b, buf, sizeof(buf), 5000, 0), 0);
+	CHECK_EQ(blk_flush(b), 0);
+	CHECK_EQ(blk_pread(b, back, sizeof(back), 5000), 0);
+	CHECK(!memcmp(buf, back, sizeof(buf)));
+	r = open_raw(path, 0);		/* others may read it meanwhile */
+	CHECK_EQ(blk_pread(r, back, sizeof(back), 5000), 0);
+	CHECK(back[0] == 0);
+	CHECK_EQ(blk_close(r), 0);
+	CHECK_EQ(blk_close(b), 0);
+	CHECK(system("ls /tmp/minivmm-snapshot-* 2>/dev/null | grep -q .") != 0);
+	unlink(path);
+}
+
+/* R8: a guessed raw disk does not become a qcow2 image, however the header is written. */
+TEST(guessed_raw_stays_raw)
+{
+	struct blk_options o = { .flags = BLK_RDWR };
+	struct err err = { "" };
+	uint8_t head[512] = { 'Q', 'F', 'I', 0xfb, 0, 0, 0, 3 };
+	struct blk *b;
+
+	temp(1 << 20);
+	b = blk_open(path, &o, &err);
+	CHECK(b && !strcmp(blk_format(b), "raw"));
+	CHECK_EQ(blk_pwrite(b, head, 512, 0, 0), -EPERM);
+	CHECK_EQ(blk_pwrite(b, head + 4, 4, 4, 0), 0);
+	CHECK_EQ(blk_pwrite(b, head, 4, 0, 0), -EPERM);		/* its last piece */
+	CHECK_EQ(blk_pwrite(b, head, 512, 4096, 0), 0);		/* elsewhere it is data */
+	blk_close(b);
+	b = open_raw(path, BLK_RDWR);				/* said to be raw: all is allowed */
+	CHECK_EQ(blk_pwrite(b, head, 512, 0, 0), 0);
+	blk_close(b);
+	unlink(path);
+}
+
 TEST(second_writer_is_refused_and_told_who)
 {
 	struct blk_options o = { .format = "raw", .flags = BLK_RDWR };
