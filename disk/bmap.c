@@ -225,7 +225,7 @@ static int write_fresh(struct bmap *m, const struct bmap_alloc *a, uint64_t at, 
 			static const uint8_t zeros[512];
 			uint64_t n_end = MIN(tail, sizeof(zeros));
 
-			if (at + m->head + total > __atomic_load_n(&m->file->size, __ATOMIC_RELAXED))
+			if (at + m->head + total > bmap_file_size(m))
 				ret = node_pwrite(m->file, zeros, n_end, at + m->head + total - n_end);
 		}
 		goto out;
@@ -496,7 +496,7 @@ int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 		if (n && e.state == BMAP_DATA && e.off != last + m->stride)
 			c->fragmented_clusters++;
 		last = e.off;
-		if (e.off < first_data || e.off > m->file->size) {
+		if (e.off < first_data || e.off > bmap_file_size(m)) {
 			report(c, "ERROR: block %llu lies at %llu, %s", (unsigned long long)b, (unsigned long long)e.off,
 			       e.off < first_data ? "inside the metadata" : "past the end of the file");
 			c->corruptions++;

@@ -72,6 +72,12 @@ struct bmap {
 	uint64_t unpacked_block;
 };
 
+/* How long the file is now: another worker may be making it longer. */
+static inline uint64_t bmap_file_size(const struct bmap *m)
+{
+	return __atomic_load_n(&m->file->size, __ATOMIC_RELAXED);
+}
+
 void bmap_init(struct bmap *m);
 void bmap_destroy(struct bmap *m);
 int bmap_read(struct bmap *m, uint64_t off, const struct iovec *iov, int niov, uint64_t skip, uint64_t len);

@@ -33,7 +33,7 @@ static int cloop_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 		return -EIO;
 	from = ld_be64(c->offsets + b * 8);
 	to = ld_be64(c->offsets + b * 8 + 8);
-	if (from >= to || to - from > 2 * m->block || !range_ok(from, to - from, m->file->size))
+	if (from >= to || to - from > 2 * m->block || !range_ok(from, to - from, bmap_file_size(m)))
 		return -EIO;
 	*e = (struct bmap_entry){ .state = BMAP_PACKED, .off = from, .packed_len = to - from };
 	return 0;

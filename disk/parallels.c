@@ -43,7 +43,7 @@ static int prl_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 	}
 	e->state = BMAP_DATA;
 	e->off = at * p->unit;
-	return e->off >= PRL_HEADER && e->off < m->file->size ? 0 : -EIO;
+	return e->off >= PRL_HEADER && e->off < bmap_file_size(m) ? 0 : -EIO;
 }
 
 static const struct bmap_ops prl_bmap_ops = { .lookup = prl_lookup };

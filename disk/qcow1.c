@@ -45,7 +45,7 @@ static int l2_get(struct bmap *m, uint64_t i, uint8_t **l2)
 	off = ld_be64(q->l1 + i * 8);
 	if (!off)
 		return 0;
-	if (off < QCOW_HEADER || !range_ok(off, len, m->file->size))
+	if (off < QCOW_HEADER || !range_ok(off, len, bmap_file_size(m)))
 		return -EIO;
 	if ((q->cached + 1) * len > L2_CACHE_MAX) {
 		for (uint64_t k = 0; k < q->l1_entries; k++) {
@@ -98,7 +98,7 @@ static int qcow_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 		e->state = BMAP_DATA;
 		e->off = v;
 	}
-	return e->off >= QCOW_HEADER && e->off < m->file->size ? 0 : -EIO;
+	return e->off >= QCOW_HEADER && e->off < bmap_file_size(m) ? 0 : -EIO;
 }
 
 static int qcow_unpack(struct bmap *m, uint64_t b, const void *packed, uint64_t len, void *out)

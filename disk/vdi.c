@@ -54,7 +54,7 @@ static int vdi_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 	}
 	e->state = BMAP_DATA;
 	e->off = v->data_off + (uint64_t)at * m->block;
-	return at < v->blocks && e->off < m->file->size ? 0 : -EIO;
+	return at < v->blocks && e->off < bmap_file_size(m) ? 0 : -EIO;
 }
 
 static void table_set(struct vdi *v, uint64_t b, uint32_t value)

@@ -79,7 +79,7 @@ static int vhdx_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 	case BLOCK_FULLY_PRESENT:
 		e->state = BMAP_DATA;
 		e->off = entry & ~(MiB - 1);
-		return e->off >= MiB && e->off < m->file->size ? 0 : -EIO;
+		return e->off >= MiB && e->off < bmap_file_size(m) ? 0 : -EIO;
 	default:
 		return -EIO;
 	}

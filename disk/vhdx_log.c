@@ -226,8 +226,8 @@ static uint8_t *make_entry(struct node *n, struct vhdx *v, const uint64_t *off, 
 	st_le64(e + LOGE_SEQUENCE, v->log_sequence);
 	st_le32(e + LOGE_COUNT, count);
 	memcpy(e + LOGE_GUID, v->log_guid, 16);
-	st_le64(e + LOGE_FLUSHED_OFFSET, n->file->size);
-	st_le64(e + LOGE_LAST_OFFSET, n->file->size);
+	st_le64(e + LOGE_FLUSHED_OFFSET, bmap_file_size(&v->map));
+	st_le64(e + LOGE_LAST_OFFSET, bmap_file_size(&v->map));
 	for (unsigned i = 0; i < count; i++) {
 		uint8_t *d = e + LOGE_SIZE + i * 32, *s = e + (first + i) * VHDX_LOG_SECTOR;
 

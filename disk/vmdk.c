@@ -307,7 +307,6 @@ static int change_cid(struct node *n, struct vmdk *v)
 	free(v->desc);
 	v->desc = text;
 	v->cid = cid;
-	v->cid_changed = true;
 	return 0;
 }
 
@@ -318,12 +317,13 @@ static int check_parent(struct node *n, struct vmdk *v)
 
 	if (v->parent_checked || !n->backing)
 		return v->parent_error;
-	v->parent_checked = true;
-	if (n->backing->ops != n->ops || v->parent_cid == 0xffffffff || p->cid == v->parent_cid)
+	if (n->backing->ops == n->ops && p->cid != v->parent_cid)
+		v->parent_error = -EIO;
+	__atomic_store_n(&v->parent_checked, true, __ATOMIC_RELEASE);
+	if (!v->parent_error)
 		return 0;
 	log_error("%s: its parent '%s' has changed since (CID %08x, expected %08x): reading would mix two disks", n->filename,
 		  n->backing->filename, p->cid, v->parent_cid);
-	v->parent_error = -EIO;
 	return v->parent_error;
 }
 
@@ -332,16 +332,17 @@ static int vmdk_before(struct node *n, bool write)
 	struct vmdk *v = n->priv;
 	int ret = 0;
 
-	if (v->parent_checked && (!write || v->cid_changed))
+	if (__atomic_load_n(&v->parent_checked, __ATOMIC_ACQUIRE) && (!write || __atomic_load_n(&v->cid_changed, __ATOMIC_ACQUIRE)))
 		return v->parent_error;
 	pthread_mutex_lock(&v->lock);
 	if (v->parent_cid != 0xffffffff)
 		ret = check_parent(n, v);
 	else
-		v->parent_checked = true;
+		__atomic_store_n(&v->parent_checked, true, __ATOMIC_RELEASE);
 	if (ret == 0 && write && !v->cid_changed) {
 		ret = change_cid(n, v);
-		v->cid_changed = ret == 0;
+		if (ret == 0)
+			__atomic_store_n(&v->cid_changed, true, __ATOMIC_RELEASE);
 	}
 	pthread_mutex_unlock(&v->lock);
 	return ret;

@@ -13,6 +13,11 @@
 #define GT_CACHE_MAX (32 * MiB)
 #define GTE_ZERO 1u			/* with SPARSEFLAG_ZEROED */
 
+static uint64_t file_size(const struct vmdk_extent *x)
+{
+	return __atomic_load_n(&x->file->size, __ATOMIC_RELAXED);
+}
+
 static uint64_t entry_get(const struct vmdk_extent *x, const uint8_t *table, uint64_t i)
 {
 	return x->entry == 8 ? ld_le64(table + i * 8) : ld_le32(table + i * 4);
@@ -38,7 +43,7 @@ static int gt_offset(const struct vmdk_extent *x, uint64_t i, bool redundant, ui
 	} else {
 		e *= VMDK_SECTOR;
 	}
-	if (!range_ok(e, gt_bytes(x), x->file->size))
+	if (!range_ok(e, gt_bytes(x), file_size(x)))
 		return -EIO;
 	*off = e;
 	return 0;
@@ -127,7 +132,7 @@ static int packed_length(struct vmdk_extent *x, uint64_t b, struct bmap_entry *e
 		return ret;
 	e->packed_len = ld_le32(marker + 8);
 	if (ld_le64(marker) != b * (x->map.block / VMDK_SECTOR) || !e->packed_len ||
-	    e->packed_len > x->map.block * 2 || !range_ok(e->off + MARKER_HEADER, e->packed_len, x->file->size))
+	    e->packed_len > x->map.block * 2 || !range_ok(e->off + MARKER_HEADER, e->packed_len, file_size(x)))
 		return -EIO;
 	e->off += MARKER_HEADER;
 	e->state = BMAP_PACKED;
@@ -146,11 +151,11 @@ static int sesparse_entry(struct vmdk_extent *x, uint64_t v, struct bmap_entry *
 		return 0;
 	case 3:
 		v = (v & 0x0fff000000000000ull) >> 48 | (v & 0x0000ffffffffffffull) << 12;
-		if (v > (x->file->size - MIN(x->se_grains, x->file->size)) / x->map.block)
+		if (v > (file_size(x) - MIN(x->se_grains, file_size(x))) / x->map.block)
 			return -EIO;
 		e->state = BMAP_DATA;
 		e->off = x->se_grains + v * x->map.block;
-		return e->off < x->file->size ? 0 : -EIO;
+		return e->off < file_size(x) ? 0 : -EIO;
 	default:
 		return -EIO;
 	}
@@ -185,7 +190,7 @@ static int sparse_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 		return 0;
 	}
 	e->off = v * VMDK_SECTOR;
-	if (e->off >= x->file->size)
+	if (e->off >= file_size(x))
 		return -EIO;
 	if (x->compressed)
 		return packed_length(x, b, e);
@@ -269,7 +274,7 @@ static int read_directory(struct vmdk_extent *x, uint64_t off, uint8_t **table, 
 
 	if (x->gds * x->entry > GD_MAX)
 		return err_set(err, EFBIG, "L1 size too big");
-	if (!range_ok(off, x->gds * x->entry, x->file->size))
+	if (!range_ok(off, x->gds * x->entry, file_size(x)))
 		return err_set(err, EINVAL, "the grain directory of '%s' lies outside the file: it is truncated or damaged",
 			       x->file->filename);
 	*table = calloc(1, len);
@@ -303,7 +308,7 @@ static int sparse_start(struct node *n, struct vmdk_extent *x, uint64_t grain, c
 		return err_set(err, ENOMEM, "no memory for grain tables");
 	x->map = (struct bmap){
 		.ops = ops, .ctx = x, .owner = n, .file = x->file, .backing_off = x->start, .size = x->size, .block = grain,
-		.align = VMDK_SECTOR, .end = ALIGN_UP(x->file->size, grain),
+		.align = VMDK_SECTOR, .end = ALIGN_UP(file_size(x), grain),
 		.read_only = !(n->flags & BLK_RDWR) || x->read_only,
 	};
 	bmap_init(&x->map);

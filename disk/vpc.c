@@ -70,7 +70,7 @@ static int vpc_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 	}
 	e->state = BMAP_DATA;
 	e->off = (uint64_t)at * 512 + m->head;
-	return at && e->off < m->file->size ? 0 : -EIO;
+	return at && e->off < bmap_file_size(m) ? 0 : -EIO;
 }
 
 static int vpc_commit(struct bmap *m, uint64_t b, uint64_t n, uint64_t off)

@@ -159,10 +159,11 @@ int cmd_info(struct args *a)
 	struct stat *seen = NULL;
 	int output = args_output(a), n = 0, ret = 0;
 
-	if (output < 0)
-		return 1;
-	if (a->n != 1)
-		return usage_error("Expecting one image file name");
+	if (output < 0 || a->n != 1) {
+		json_decref(list);
+		free(format);
+		return output < 0 ? 1 : usage_error("Expecting one image file name");
+	}
 	name = xstrdup(a->operand[0]);
 	while (name && !ret) {
 		struct image im = { 0 };
