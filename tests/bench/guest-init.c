@@ -16,12 +16,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/io.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -39,9 +39,15 @@ static double now(void)
 
 static void finish(int value)
 {
+	unsigned char byte = (unsigned char)value;
+	int fd;
+
 	fflush(stdout);
-	ioperm(DEBUG_EXIT, 1, 1);
-	outb((unsigned char)value, DEBUG_EXIT);
+	/* By the kernel: QEMU's emulation of AMD-V checks a nested guest's I/O permission bitmap wrongly now and then. */
+	mknod("/port", S_IFCHR | 0600, makedev(1, 4));
+	fd = open("/port", O_WRONLY);
+	if (fd < 0 || pwrite(fd, &byte, 1, DEBUG_EXIT) != 1)
+		printf("FAILED /dev/port: %s\n", strerror(errno));
 	for (;;)
 		pause();
 }
