@@ -15,6 +15,7 @@
 
 static const struct command *const tables[] = {
 	commands_run, commands_query, commands_block, commands_device, commands_memory, commands_screen, commands_migrate,
+	commands_job,
 };
 
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx)
@@ -91,8 +92,18 @@ int command_check_args(const struct command *c, json_t *args, struct err *err)
 int command_run(struct machine *m, const struct command *c, json_t *args, struct command_result *r)
 {
 	int ret = command_check_args(c, args, &r->err);
+	bool lock = c->slow == COMMAND_FAST && !loop_is_current(m->loop);
 
-	return ret < 0 ? ret : c->run(m, args, r);
+	if (ret == 0 && c->slow == COMMAND_DISKS)
+		ret = machine_take_disks(m, &r->err);
+	if (ret < 0)
+		return ret;
+	if (lock)
+		loop_lock(m->loop);
+	ret = c->run(m, args, r);
+	if (lock)
+		loop_unlock(m->loop);
+	return ret;
 }
 
 /* --- a person's line: words, "quoted words", /flags as booleans --- */

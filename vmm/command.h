@@ -26,6 +26,12 @@ struct command_result {
 	struct err err;
 };
 
+enum command_speed {
+	COMMAND_FAST,			/* main loop, its lock held */
+	COMMAND_SLOW,			/* a control thread, no lock held */
+	COMMAND_DISKS,			/* the same, and the disks are taken back first when a stopped machine gave them up */
+};
+
 #define COMMAND_MAX_ARGS 12
 struct command {
 	const char *name;		/* as QMP has it; NULL: monitor only */
@@ -34,13 +40,15 @@ struct command {
 	int (*run)(struct machine *m, json_t *args, struct command_result *r);
 	/* How a person sees the value; NULL: one "key: value" line each. Writes to out. */
 	void (*print)(json_t *value, FILE *out);
-	bool slow;
+	enum command_speed slow;
 	struct command_arg args[COMMAND_MAX_ARGS];
 };
 
 /* The tables, each ending with an empty entry; command_*.c. */
 extern const struct command commands_run[], commands_query[], commands_block[], commands_device[], commands_memory[],
-	commands_screen[], commands_migrate[];
+	commands_screen[], commands_migrate[], commands_job[];
+/* Ends the block jobs before the drives are closed. Main thread, no loop runs. */
+void command_jobs_exit(void);
 /* Calls fn for each command of all tables; stops when it returns true and gives that command. */
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx);
 const struct command *command_by_name(const char *qmp_name);

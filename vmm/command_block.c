@@ -115,14 +115,14 @@ static int run_change(struct machine *m, json_t *args, struct command_result *r)
 }
 
 const struct command commands_block[] = {
-	{ "block_resize", "block_resize", "change a disk's size", run_resize, NULL, false,
+	{ "block_resize", "block_resize", "change a disk's size", run_resize, NULL, COMMAND_DISKS,
 	  { { "device", ARG_STR, true }, { "size", ARG_SIZE, false }, { "node-name", ARG_STR, true } } },
-	{ "block_set_io_throttle", "block_set_io_throttle", "limit a disk's speed", run_throttle, NULL, false,
+	{ "block_set_io_throttle", "block_set_io_throttle", "limit a disk's speed", run_throttle, NULL, COMMAND_FAST,
 	  { { "device", ARG_STR, true }, { "bps", ARG_INT, false }, { "bps_rd", ARG_INT, false }, { "bps_wr", ARG_INT, false },
 	    { "iops", ARG_INT, false }, { "iops_rd", ARG_INT, false }, { "iops_wr", ARG_INT, false }, { "id", ARG_STR, true } } },
-	{ "eject", "eject", "take the medium out of a CD drive", run_eject, NULL, false,
+	{ "eject", "eject", "take the medium out of a CD drive", run_eject, NULL, COMMAND_FAST,
 	  { { "force", ARG_BOOL, true }, { "device", ARG_STR, true }, { "id", ARG_STR, true } } },
-	{ "blockdev-change-medium", "change", "put another medium into a CD drive", run_change, NULL, false,
+	{ "blockdev-change-medium", "change", "put another medium into a CD drive", run_change, NULL, COMMAND_FAST,
 	  { { "device", ARG_STR, true }, { "filename", ARG_STR, false }, { "format", ARG_STR, true }, { "id", ARG_STR, true },
 	    { "force", ARG_BOOL, true } } },
 	{ 0 },

@@ -24,7 +24,7 @@ static int run_set_link(struct machine *m, json_t *args, struct command_result *
 }
 
 const struct command commands_device[] = {
-	{ "set_link", "set_link", "plug a network cable in or out", run_set_link, NULL, false,
+	{ "set_link", "set_link", "plug a network cable in or out", run_set_link, NULL, COMMAND_FAST,
 	  { { "name", ARG_STR, false }, { "up", ARG_BOOL, false } } },
 	{ 0 },
 };

@@ -84,10 +84,10 @@ static int run_xp(struct machine *m, json_t *args, struct command_result *r)
 }
 
 const struct command commands_memory[] = {
-	{ "pmemsave", "pmemsave", "physical memory to a file", run_pmemsave, NULL, true,
+	{ "pmemsave", "pmemsave", "physical memory to a file", run_pmemsave, NULL, COMMAND_SLOW,
 	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false } } },
-	{ "memsave", "memsave", "virtual memory of a processor to a file", run_memsave, NULL, true,
+	{ "memsave", "memsave", "virtual memory of a processor to a file", run_memsave, NULL, COMMAND_SLOW,
 	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
-	{ NULL, "xp", "physical memory as words", run_xp, NULL, false, { { "addr", ARG_INT, false }, { "count", ARG_INT, true } } },
+	{ NULL, "xp", "physical memory as words", run_xp, NULL, COMMAND_FAST, { { "addr", ARG_INT, false }, { "count", ARG_INT, true } } },
 	{ 0 },
 };

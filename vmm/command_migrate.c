@@ -13,7 +13,12 @@
 
 static int run_migrate(struct machine *m, json_t *args, struct command_result *r)
 {
-	return migrate_start(m, json_string_value(json_object_get(args, "uri")), &r->err);
+	int ret;
+
+	loop_lock(m->loop);
+	ret = migrate_start(m, json_string_value(json_object_get(args, "uri")), &r->err);
+	loop_unlock(m->loop);
+	return ret;
 }
 
 static int run_cancel(struct machine *m, json_t *args, struct command_result *r)
@@ -184,22 +189,22 @@ static void print_snapshots(json_t *value, FILE *out)
 }
 
 const struct command commands_migrate[] = {
-	{ NULL, "savevm", "keep the machine in its disks under a name", run_savevm, NULL, true, { { "name", ARG_STR, false } } },
-	{ NULL, "loadvm", "go back to a machine kept by savevm", run_loadvm, NULL, true, { { "name", ARG_STR, false } } },
-	{ NULL, "delvm", "remove a machine kept by savevm", run_delvm, NULL, true, { { "name", ARG_STR, false } } },
-	{ NULL, "info snapshots", "machines kept by savevm", info_snapshots, print_snapshots, false, { { 0 } } },
+	{ NULL, "savevm", "keep the machine in its disks under a name", run_savevm, NULL, COMMAND_DISKS, { { "name", ARG_STR, false } } },
+	{ NULL, "loadvm", "go back to a machine kept by savevm", run_loadvm, NULL, COMMAND_DISKS, { { "name", ARG_STR, false } } },
+	{ NULL, "delvm", "remove a machine kept by savevm", run_delvm, NULL, COMMAND_DISKS, { { "name", ARG_STR, false } } },
+	{ NULL, "info snapshots", "machines kept by savevm", info_snapshots, print_snapshots, COMMAND_FAST, { { 0 } } },
 	{ "migrate", "migrate", "move the machine to tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N, or save it: file:PATH", run_migrate,
-	  NULL, false, { { "uri", ARG_STR, false }, { "detach", ARG_BOOL, true } } },
-	{ "migrate_cancel", "migrate_cancel", "go on here", run_cancel, NULL, false, { { 0 } } },
-	{ "migrate-incoming", "migrate_incoming", "wait for a machine (-incoming defer)", run_incoming, NULL, false,
+	  NULL, COMMAND_DISKS, { { "uri", ARG_STR, false }, { "detach", ARG_BOOL, true } } },
+	{ "migrate_cancel", "migrate_cancel", "go on here", run_cancel, NULL, COMMAND_FAST, { { 0 } } },
+	{ "migrate-incoming", "migrate_incoming", "wait for a machine (-incoming defer)", run_incoming, NULL, COMMAND_FAST,
 	  { { "uri", ARG_STR, false } } },
-	{ "query-migrate", "info migrate", "how far a migration is", query_migrate, NULL, false, { { 0 } } },
+	{ "query-migrate", "info migrate", "how far a migration is", query_migrate, NULL, COMMAND_FAST, { { 0 } } },
 	{ "migrate-set-parameters", "migrate_set_parameter", "max-bandwidth (bytes a second), downtime-limit (milliseconds)",
-	  set_parameters, NULL, false, { { "max-bandwidth", ARG_SIZE, true }, { "downtime-limit", ARG_INT, true } } },
-	{ "query-migrate-parameters", "info migrate_parameters", "limits of a migration", query_parameters, NULL, false, { { 0 } } },
-	{ "migrate-set-capabilities", NULL, "compress, auto-converge", set_capabilities, NULL, false,
+	  set_parameters, NULL, COMMAND_FAST, { { "max-bandwidth", ARG_SIZE, true }, { "downtime-limit", ARG_INT, true } } },
+	{ "query-migrate-parameters", "info migrate_parameters", "limits of a migration", query_parameters, NULL, COMMAND_FAST, { { 0 } } },
+	{ "migrate-set-capabilities", NULL, "compress, auto-converge", set_capabilities, NULL, COMMAND_FAST,
 	  { { "capabilities", ARG_ARRAY, false } } },
-	{ "query-migrate-capabilities", "info migrate_capabilities", "what a migration may do", query_capabilities, NULL, false,
+	{ "query-migrate-capabilities", "info migrate_capabilities", "what a migration may do", query_capabilities, NULL, COMMAND_FAST,
 	  { { 0 } } },
 	{ 0 },
 };

@@ -8,29 +8,30 @@
 
 #include "devices/chips.h"
 #include "vmm/command.h"
+#include "vmm/log.h"
 #include "vmm/migrate.h"
 
 /* --- running --- */
 
-static void resume_later(void *ctx)
-{
-	struct machine *m = ctx;
-
-	vm_resume(m->vm, PAUSE_USER);
-	vm_resume(m->vm, PAUSE_IO_ERROR);
-}
-
 static int run_stop(struct machine *m, json_t *args, struct command_result *r)
 {
+	struct err err = { "" };
+
 	vm_pause(m->vm, PAUSE_USER);
+	/* A disk that cannot be flushed stays ours; the machine is stopped all the same, and the log says why. */
+	if (machine_give_disks(m, &err) < 0)
+		log_warn("stop: the disks stay locked: %s", err.msg);
 	return 0;
 }
 
 static int run_cont(struct machine *m, json_t *args, struct command_result *r)
 {
-	if (vm_pause_reasons(m->vm) & PAUSE_MIGRATE && migrate_continue(m, &r->err) < 0)
-		return -EBUSY;
-	resume_later(m);
+	int ret = machine_take_disks(m, &r->err);
+
+	if (ret < 0)
+		return ret;
+	vm_resume(m->vm, PAUSE_USER);
+	vm_resume(m->vm, PAUSE_IO_ERROR);
 	return 0;
 }
 
@@ -90,17 +91,17 @@ static int run_human(struct machine *m, json_t *args, struct command_result *r)
 }
 
 const struct command commands_run[] = {
-	{ "qmp_capabilities", NULL, "begin", run_capabilities, NULL, false, { { "enable", ARG_ARRAY, true } } },
-	{ "stop", "stop", "pause the machine", run_stop, NULL, false, { { 0 } } },
-	{ "cont", "cont", "let it run on", run_cont, NULL, false, { { 0 } } },
-	{ NULL, "c", "let it run on", run_cont, NULL, false, { { 0 } } },
-	{ "system_powerdown", "system_powerdown", "press the power button", run_powerdown, NULL, false, { { 0 } } },
-	{ "system_reset", "system_reset", "press the reset button", run_reset, NULL, false, { { 0 } } },
-	{ "system_wakeup", "system_wakeup", "wake a guest that sleeps (S3)", run_wakeup, NULL, false, { { 0 } } },
-	{ "quit", "quit", "end the machine at once", run_quit, NULL, false, { { 0 } } },
-	{ NULL, "q", "end the machine at once", run_quit, NULL, false, { { 0 } } },
-	{ "inject-nmi", "nmi", "a non-maskable interrupt on every processor", run_nmi, NULL, false, { { 0 } } },
-	{ "human-monitor-command", NULL, "a line of the monitor", run_human, NULL, false,
+	{ "qmp_capabilities", NULL, "begin", run_capabilities, NULL, COMMAND_FAST, { { "enable", ARG_ARRAY, true } } },
+	{ "stop", "stop", "pause the machine", run_stop, NULL, COMMAND_SLOW, { { 0 } } },
+	{ "cont", "cont", "let it run on", run_cont, NULL, COMMAND_SLOW, { { 0 } } },
+	{ NULL, "c", "let it run on", run_cont, NULL, COMMAND_SLOW, { { 0 } } },
+	{ "system_powerdown", "system_powerdown", "press the power button", run_powerdown, NULL, COMMAND_FAST, { { 0 } } },
+	{ "system_reset", "system_reset", "press the reset button", run_reset, NULL, COMMAND_FAST, { { 0 } } },
+	{ "system_wakeup", "system_wakeup", "wake a guest that sleeps (S3)", run_wakeup, NULL, COMMAND_FAST, { { 0 } } },
+	{ "quit", "quit", "end the machine at once", run_quit, NULL, COMMAND_FAST, { { 0 } } },
+	{ NULL, "q", "end the machine at once", run_quit, NULL, COMMAND_FAST, { { 0 } } },
+	{ "inject-nmi", "nmi", "a non-maskable interrupt on every processor", run_nmi, NULL, COMMAND_FAST, { { 0 } } },
+	{ "human-monitor-command", NULL, "a line of the monitor", run_human, NULL, COMMAND_SLOW,
 	  { { "command-line", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
 	{ 0 },
 };

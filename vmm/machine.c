@@ -444,6 +444,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	m->config = c;
 	m->host = host_direct;
 	m->loop = loop_new("main");
+	pthread_mutex_init(&m->disks_lock, NULL);
 	if ((ret = init_kvm(m, err)) < 0 || (ret = init_ram(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)
 		return ret;
 	if ((ret = open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
@@ -461,6 +462,57 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	vm_on_change(m->vm, on_running_change, m);
 	vm_on_request(m->vm, on_request, m);
 	return 0;
+}
+
+/* --- the disks of a stopped machine --- */
+
+int machine_give_disks(struct machine *m, struct err *err)
+{
+	int ret = 0;
+	unsigned i;
+
+	pthread_mutex_lock(&m->disks_lock);
+	for (i = 0; !m->disks_given && ret == 0 && i < m->ndrives; i++) {
+		struct blk *b = m->drives[i].blk;
+
+		if (!b)
+			continue;
+		blk_drain_begin(b);
+		ret = blk_inactivate(b, err);
+		if (ret < 0)
+			blk_drain_end(b);
+	}
+	/* One that cannot flush keeps all of them here: nothing may be lost for a reader's sake. */
+	for (i -= ret < 0; ret < 0 && i-- > 0;) {
+		if (m->drives[i].blk && blk_activate(m->drives[i].blk, NULL) == 0)
+			blk_drain_end(m->drives[i].blk);
+	}
+	m->disks_given = ret == 0;
+	pthread_mutex_unlock(&m->disks_lock);
+	return ret;
+}
+
+int machine_take_disks(struct machine *m, struct err *err)
+{
+	int ret = 0;
+	unsigned i;
+
+	pthread_mutex_lock(&m->disks_lock);
+	for (i = 0; m->disks_given && ret == 0 && i < m->ndrives; i++)
+		if (m->drives[i].blk)
+			ret = blk_activate(m->drives[i].blk, err);
+	if (ret < 0) {
+		while (i-- > 0)
+			if (m->drives[i].blk)
+				blk_inactivate(m->drives[i].blk, NULL);
+	} else if (m->disks_given) {
+		for (i = 0; i < m->ndrives; i++)
+			if (m->drives[i].blk)
+				blk_drain_end(m->drives[i].blk);
+		m->disks_given = false;
+	}
+	pthread_mutex_unlock(&m->disks_lock);
+	return ret;
 }
 
 static void stop_vcpus(struct machine *m)
@@ -488,6 +540,7 @@ void machine_exit(struct machine *m)
 			loop_free(d->iothread);
 		}
 	}
+	command_jobs_exit();
 	for (unsigned i = 0; i < m->ndrives; i++) {
 		int ret = m->drives[i].blk ? blk_close(m->drives[i].blk) : 0;
 

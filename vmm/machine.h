@@ -80,6 +80,8 @@ struct machine {
 
 	struct migration *migration;		/* migrate.c's; NULL until it is needed */
 
+	pthread_mutex_t disks_lock;
+	bool disks_given;			/* machine_give_disks was done */
 	int status;				/* exit status once it ended */
 	bool ended;
 	bool powering_down;			/* the power button was pressed for SIGTERM */
@@ -112,6 +114,14 @@ int machine_init_pc(struct machine *m, struct err *err);
 int machine_init_micro(struct machine *m, struct err *err);
 /* Serial ports, shared by both. port 0..3 */
 int machine_init_serial(struct machine *m, struct err *err);
+
+/*
+ * A stopped machine lets others read its disks: everything is flushed, caches and locks are given up (stop). Before the
+ * guest or a command touches them again they are taken back and read anew (cont), or it is said who has them. A control
+ * thread that holds no lock. 0 or -errno with the reason; both do nothing when it is so already.
+ */
+int machine_give_disks(struct machine *m, struct err *err);
+int machine_take_disks(struct machine *m, struct err *err);
 
 /* Power button: what SIGTERM and system_powerdown do. Main loop. */
 void machine_powerdown(struct machine *m);

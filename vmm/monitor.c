@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * monitor.c: lines a person types: on a socket, or on the terminal after Ctrl-A C. Main loop. A slow command blocks
- * the person's connection only on a socket of its own thread's making (qmp.c does the same); here it runs at once.
+ * monitor.c: lines a person types: on a socket, or on the terminal after Ctrl-A C. Main loop; each line is carried out by
+ * a thread of its own.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,35 +23,74 @@ static void socket_opened(struct control_conn *c)
 	control_send(c, hello, sizeof(hello) - 1);
 }
 
-static char *run_line(struct machine *m, const char *line, size_t *len)
-{
-	char *text = NULL;
-	FILE *out = open_memstream(&text, len);
+/* A line runs on a thread of its own: a slow command must not hold up the machine. The answer comes back by post. */
+struct line_job {
+	struct machine *m;
+	char *line, *text;
+	size_t len;
+	void (*done)(struct line_job *j);
+	void *ctx;
+};
 
-	if (!out)
-		return NULL;
-	monitor_line(m, line, out);
-	fclose(out);
-	return text;
+static void line_posted(void *ctx)
+{
+	struct line_job *j = ctx;
+
+	j->done(j);
+	free(j->line);
+	free(j->text);
+	free(j);
+}
+
+static void *line_thread(void *ctx)
+{
+	struct line_job *j = ctx;
+	FILE *out = open_memstream(&j->text, &j->len);
+
+	if (out) {
+		monitor_line(j->m, j->line, out);
+		fclose(out);
+	}
+	loop_post(j->m->loop, line_posted, j);
+	return NULL;
+}
+
+static void run_line(struct machine *m, const char *line, void (*done)(struct line_job *j), void *ctx)
+{
+	struct line_job *j = xcalloc(1, sizeof(*j));
+	pthread_t thread;
+
+	*j = (struct line_job){ .m = m, .line = xstrdup(line), .done = done, .ctx = ctx };
+	if (pthread_create(&thread, NULL, line_thread, j) == 0)
+		pthread_detach(thread);
+	else
+		line_posted(j);
+}
+
+static void socket_done(struct line_job *j)
+{
+	struct control_conn *c = j->ctx;
+
+	if (j->text)
+		control_send(c, j->text, j->len);
+	control_send(c, PROMPT, strlen(PROMPT));
+	control_resume(c);
 }
 
 static size_t socket_input(struct control_conn *c, const char *buf, size_t len)
 {
 	const char *end = memchr(buf, '\n', len);
-	char *line, *text;
-	size_t n, out_len = 0;
+	char *line;
 
 	if (!end)
 		return 0;
-	n = end - buf + 1;
-	line = strndup(buf, n - 1);
-	text = line ? run_line(control_machine(c), line, &out_len) : NULL;
-	if (text)
-		control_send(c, text, out_len);
-	control_send(c, PROMPT, strlen(PROMPT));
-	free(text);
+	line = strndup(buf, end - buf);
+	if (line) {
+		control_hold(c);
+		run_line(control_machine(c), line, socket_done, c);
+	}
 	free(line);
-	return n;
+	return end - buf + 1;
 }
 
 static const struct control_protocol monitor_protocol = { socket_opened, socket_input, NULL };
@@ -64,6 +103,7 @@ struct terminal {
 	const struct chardev_user *guest;	/* the serial port, while the monitor has the terminal */
 	void *guest_ctx;
 	bool active;
+	bool busy;				/* a line is being carried out */
 	char line[MAX_LINE];
 	size_t len;
 	char *history[HISTORY];
@@ -142,11 +182,19 @@ static void complete(struct terminal *t)
 	show_line(t);
 }
 
+static void terminal_done(struct line_job *j)
+{
+	struct terminal *t = j->ctx;
+
+	t->busy = false;
+	if (j->text)
+		put(t, j->text, j->len);
+	if (t->active)
+		puts_text(t, PROMPT);
+}
+
 static void enter(struct terminal *t)
 {
-	char *text;
-	size_t len = 0;
-
 	t->line[t->len] = 0;
 	puts_text(t, "\n");
 	if (t->len) {
@@ -159,11 +207,8 @@ static void enter(struct terminal *t)
 	}
 	t->at = t->nhistory;
 	t->len = 0;
-	text = run_line(t->m, t->line, &len);
-	if (text)
-		put(t, text, len);
-	free(text);
-	puts_text(t, PROMPT);
+	t->busy = true;
+	run_line(t->m, t->line, terminal_done, t);
 }
 
 static void key(struct terminal *t, uint8_t k)
@@ -201,7 +246,7 @@ static void terminal_read(void *ctx, const uint8_t *buf, size_t len)
 {
 	struct terminal *t = ctx;
 
-	for (size_t i = 0; i < len; i++)
+	for (size_t i = 0; i < len && !t->busy; i++)
 		key(t, buf[i]);
 }
 
