@@ -24,7 +24,8 @@ struct ci_options {
 	const char *kernel;		/* a file, a folder, a .deb or a version; NULL: the newest in /boot */
 	const char *modules;		/* the folder that has lib/modules; NULL: beside the kernel, or / */
 	const char *root;
-	bool rw, net, oops_fails, kmsg, keep;
+	const char *net;		/* the card: "virtio", "e1000", "rtl8139"; NULL: none */
+	bool rw, oops_fails, kmsg, keep;
 	const char *cpus, *mem, *append, *log, *junit;
 	bool tap;
 	unsigned timeout, idle_timeout, repeat, jobs;

@@ -27,7 +27,7 @@ static const char usage[] =
 "      --root DIR         another tree as root\n"
 "      --hide PATH        looks empty or missing inside; keys in home folders always do, unless --show-keys\n"
 "      --cpus N, --mem M  default 1, 1G\n"
-"      --net              a network (NAT)\n"
+"      --net[=CARD]       a network (NAT) behind a virtio (default), e1000 or rtl8139 card\n"
 "      --disk FILE        a disk, /dev/vda and on\n"
 "      --append TEXT      more for the kernel's command line\n"
 "  -t, --timeout S        at most S seconds (124)\n"
@@ -46,7 +46,7 @@ enum { O_MODULES = 256, O_RW, O_ROOT, O_HIDE, O_SHOW, O_CPUS, O_MEM, O_NET, O_DI
 static const struct option longs[] = {
 	{ "kernel", 1, NULL, 'k' }, { "modules", 1, NULL, O_MODULES }, { "rw", 0, NULL, O_RW }, { "root", 1, NULL, O_ROOT },
 	{ "hide", 1, NULL, O_HIDE }, { "show-keys", 0, NULL, O_SHOW }, { "cpus", 1, NULL, O_CPUS }, { "mem", 1, NULL, O_MEM },
-	{ "net", 0, NULL, O_NET }, { "disk", 1, NULL, O_DISK }, { "append", 1, NULL, O_APPEND_ }, { "timeout", 1, NULL, 't' },
+	{ "net", 2, NULL, O_NET }, { "disk", 1, NULL, O_DISK }, { "append", 1, NULL, O_APPEND_ }, { "timeout", 1, NULL, 't' },
 	{ "idle-timeout", 1, NULL, O_IDLE }, { "oops", 1, NULL, O_OOPS }, { "repeat", 1, NULL, O_REPEAT },
 	{ "jobs", 1, NULL, O_JOBS }, { "tap", 0, NULL, O_TAP }, { "junit", 1, NULL, O_JUNIT }, { "log", 1, NULL, O_LOG },
 	{ "kmsg", 0, NULL, O_KMSG }, { "keep", 0, NULL, O_KEEP }, { "version", 0, NULL, O_VERSION }, { "help", 0, NULL, 'h' }, { 0 },
@@ -121,7 +121,11 @@ static void parse(struct ci_options *o, int argc, char **argv)
 		case O_SHOW: show = true; break;
 		case O_CPUS: number("cpus", optarg, 1); o->cpus = optarg; break;
 		case O_MEM: o->mem = optarg; break;
-		case O_NET: o->net = true; break;
+		case O_NET:
+			o->net = optarg ? optarg : "virtio";
+			if (strcmp(o->net, "virtio") && strcmp(o->net, "e1000") && strcmp(o->net, "rtl8139"))
+				die("--net=%s: virtio, e1000 or rtl8139", o->net);
+			break;
 		case O_DISK:
 			if (o->ndisks == CI_DISKS)
 				die("too many disks, at %s", optarg);

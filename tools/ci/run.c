@@ -24,6 +24,7 @@
 
 #define BUFFER (256 << 10)
 #define TAIL_LINES 25
+#define TROUBLE_MAX 16384
 #define ARGS_MAX 256
 
 extern char **environ;
@@ -138,7 +139,7 @@ static int make_initrd(struct run *r, struct err *err)
 	int n, ret = 0, k = 4;
 
 	if (r->o->net)
-		base[k++] = "virtio_net";
+		base[k++] = !strcmp(r->o->net, "virtio") ? "virtio_net" : !strcmp(r->o->net, "e1000") ? "e1000" : "8139cp";
 	if (r->o->ndisks)
 		base[k++] = "virtio_blk";
 	n = kernel_modules(&r->kernel, base, files, err);
@@ -312,7 +313,7 @@ static void build_args(struct run *r, char **argv)
 	}
 	if (o->net) {
 		argv[n++] = "-net";
-		argv[n++] = "nic,model=virtio";
+		argv[n++] = xasprintf("nic,model=%s", o->net);
 		argv[n++] = "-net";
 		argv[n++] = "user";
 	} else {
@@ -481,6 +482,7 @@ static char *slurp_text(const char *path, size_t max)
 
 static void print_tail(struct run *r, const char *text, const char *title)
 {
+	static const char *const trouble[] = { "BUG: ", "Oops", "general protection fault", "Kernel panic" };
 	const char *p = text + strlen(text);
 	int lines = 0;
 
@@ -489,6 +491,16 @@ static void print_tail(struct run *r, const char *text, const char *title)
 	while (p > text && lines < TAIL_LINES + 1)
 		if (*--p == '\n')
 			lines++;
+	/* From where it went wrong, when that was earlier. */
+	for (size_t i = 0; i < ARRAY_SIZE(trouble); i++) {
+		const char *at = strstr(text, trouble[i]);
+
+		if (at && at < p && p - at < TROUBLE_MAX) {
+			while (at > text && at[-1] != '\n')
+				at--;
+			p = at - (at > text);
+		}
+	}
 	dprintf(r->err, "minivmm-ci: %s:\n%s%s", title, p + (*p == '\n'), text[strlen(text) - 1] == '\n' ? "" : "\n");
 }
 
