@@ -208,7 +208,7 @@ int qcow2_header_update(struct qcow2 *q);
 int qcow2_header_rewrite(struct qcow2 *q, struct err *err);
 /* All of a header for a new image into buf (one cluster). -ENOSPC when it does not fit. */
 int qcow2_header_build(const struct qcow2_header *h, struct qcow2_ext *exts, const char *backing, const char *backing_format,
-		       const char *data_file, uint8_t *buf, size_t len);
+		       const char *data_file, bool names_too, uint8_t *buf, size_t len);
 /* Sets or clears incompatible bits, durably. */
 int qcow2_set_incompatible(struct qcow2 *q, uint64_t set, uint64_t clear);
 /* R5 was broken: says so, marks the image, returns -EIO. With the lock. */

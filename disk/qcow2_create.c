@@ -130,7 +130,7 @@ static int write_empty(struct node *f, struct params *p, const char *backing, co
 
 	p->h.reftable_offset = cluster;
 	p->h.reftable_clusters = 1;
-	ret = qcow2_header_build(&p->h, NULL, backing, backing_format, p->data_file, buf, cluster);
+	ret = qcow2_header_build(&p->h, NULL, backing, backing_format, p->data_file, true, buf, cluster);
 	if (ret)
 		err_set(err, -ret, "The names do not fit into a header of %zu bytes; use larger clusters", cluster);
 	st_be64(buf + cluster, 2 * cluster);

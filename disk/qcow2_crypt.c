@@ -253,7 +253,7 @@ int qcow2_crypt_create(struct node *f, struct qcow2_header *h, const char *const
 	buf = xcalloc(2, cluster);
 	for (uint64_t i = 0; i < 3 + clusters; i++)
 		refcount_write(&q, buf + cluster, i, 1);
-	ret = qcow2_header_build(h, &ext, backing, backing_format, data_file, buf, cluster);
+	ret = qcow2_header_build(h, &ext, backing, backing_format, data_file, true, buf, cluster);
 	if (!ret)
 		ret = node_pwrite(f, buf, cluster, 0);
 	if (!ret)

@@ -259,7 +259,7 @@ static int put_ext(uint8_t *buf, size_t *off, size_t len, uint32_t type, const v
 }
 
 int qcow2_header_build(const struct qcow2_header *hdr, struct qcow2_ext *exts, const char *backing, const char *backing_format,
-		       const char *data_file, uint8_t *buf, size_t len)
+		       const char *data_file, bool names_too, uint8_t *buf, size_t len)
 {
 	struct qcow2_header h = *hdr;
 	size_t off = h.header_length;
@@ -272,7 +272,7 @@ int qcow2_header_build(const struct qcow2_header *hdr, struct qcow2_ext *exts, c
 		ret = put_ext(buf, &off, len, QCOW2_EXT_DATA_FILE, data_file, strlen(data_file));
 	for (struct qcow2_ext *e = exts; e && !ret; e = e->next)
 		ret = put_ext(buf, &off, len, e->type, e->data, e->len);
-	if (!ret && h.version >= 3) {
+	if (!ret && h.version >= 3 && names_too) {
 		uint8_t names[ARRAY_SIZE(feature_names) * 48] = { 0 };
 
 		for (size_t i = 0; i < ARRAY_SIZE(feature_names); i++) {
@@ -299,25 +299,43 @@ int qcow2_header_build(const struct qcow2_header *hdr, struct qcow2_ext *exts, c
 	return ret;
 }
 
+/*
+ * Several sectors, and a cut must not leave half of them. So the header first becomes a short one that fits into its first
+ * sector (without the table of feature names, which nobody needs); then what lies behind is written; then the first sector
+ * again. Names so long that they do not fit into one sector are the exception.
+ */
 int qcow2_header_rewrite(struct qcow2 *q, struct err *err)
 {
 	struct node *n = q->n;
-	uint8_t *buf = xcalloc(1, q->cluster_size);
-	int ret = qcow2_header_build(&q->h, q->exts, n->backing_name, n->backing_format, q->data_file_name, buf, q->cluster_size);
+	uint8_t *buf = xcalloc(1, q->cluster_size), brief[512];
+	int ret = qcow2_header_build(&q->h, q->exts, n->backing_name, n->backing_format, q->data_file_name, true, buf, q->cluster_size);
 
-	if (ret == -ENOSPC)
+	if (ret == -ENOSPC) {
 		err_set(err, ENOSPC, "'%s': the header has no room for these names (clusters of %llu bytes)", n->filename,
 			(unsigned long long)q->cluster_size);
-	if (!ret) {
-		ret = node_pwrite(n->file, buf, q->cluster_size, 0);
+		free(buf);
+		return ret;
+	}
+	if (!ret && qcow2_header_build(&q->h, q->exts, n->backing_name, n->backing_format, q->data_file_name, false, brief, sizeof(brief)) == 0) {
+		ret = node_flush(n->file);
+		if (!ret)
+			ret = node_pwrite(n->file, brief, sizeof(brief), 0);
 		if (!ret)
 			ret = node_flush(n->file);
-		if (!ret) {
-			q->h.backing_offset = ld_be64(buf + H_BACKING_OFFSET);
-			q->h.backing_len = ld_be32(buf + H_BACKING_LEN);
-		}
-		if (ret)
-			err_set(err, -ret, "'%s': cannot write the header: %s", n->filename, strerror(-ret));
+	}
+	if (!ret && q->cluster_size > sizeof(brief))
+		ret = node_pwrite(n->file, buf + sizeof(brief), q->cluster_size - sizeof(brief), sizeof(brief));
+	if (!ret)
+		ret = node_flush(n->file);
+	if (!ret)
+		ret = node_pwrite(n->file, buf, sizeof(brief), 0);
+	if (!ret)
+		ret = node_flush(n->file);
+	if (!ret) {
+		q->h.backing_offset = ld_be64(buf + H_BACKING_OFFSET);
+		q->h.backing_len = ld_be32(buf + H_BACKING_LEN);
+	} else {
+		err_set(err, -ret, "'%s': cannot write the header: %s", n->filename, strerror(-ret));
 	}
 	free(buf);
 	return ret;

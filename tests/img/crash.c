@@ -36,18 +36,18 @@ struct run {
 	const char *doing;
 };
 
-struct config { const char *opts[4]; bool backing, snapshots; };
+struct config { const char *opts[4]; bool backing, snapshots, names; };
 static const struct config configs[] = {
-	{ { "cluster_size=4k" }, false, false },
-	{ { "cluster_size=512" }, false, false },
-	{ { "cluster_size=64k" }, true, false },
-	{ { "cluster_size=4k" }, true, true },
-	{ { "extended_l2=on", "cluster_size=16k" }, true, false },
-	{ { "cluster_size=4k", "refcount_bits=64" }, false, true },
-	{ { "cluster_size=1k", "refcount_bits=1" }, true, false },
-	{ { "compat=0.10", "cluster_size=4k" }, false, false },
-	{ { "extended_l2=on", "cluster_size=16k" }, false, true },
-	{ { "cluster_size=512", "refcount_bits=8" }, true, true },
+	{ { "cluster_size=4k" }, false, false, false },
+	{ { "cluster_size=512" }, false, false, false },
+	{ { "cluster_size=64k" }, true, false, true },
+	{ { "cluster_size=4k" }, true, true, false },
+	{ { "extended_l2=on", "cluster_size=16k" }, true, false, true },
+	{ { "cluster_size=4k", "refcount_bits=64" }, false, true, false },
+	{ { "cluster_size=1k", "refcount_bits=1" }, true, false, false },
+	{ { "compat=0.10", "cluster_size=4k" }, false, false, false },
+	{ { "extended_l2=on", "cluster_size=16k" }, false, true, false },
+	{ { "cluster_size=512", "refcount_bits=8" }, true, true, false },
 };
 
 /* A sector's content tells which version of it this is. */
@@ -302,6 +302,34 @@ static void op_snapshot(struct run *r)
 	}
 }
 
+/* Another name of the backing file, of another length: the header moves about. Bitmaps come and go. */
+static void op_names(struct run *r)
+{
+	char name[80];
+	struct err err = { "" };
+	unsigned kind = rand_r(&r->seed) % 3;
+	int ret;
+
+	if (flush(r))
+		return;
+	r->doing = kind == 0 ? "set backing" : "bitmap";
+	if (kind == 0) {
+		memset(name, 'n', sizeof(name));
+		name[rand_r(&r->seed) % 79] = 0;
+		name[79] = 0;
+		ret = r->n->ops->set_backing(r->n, name, "raw", &err);
+	} else {
+		struct node_bitmap *list;
+		int count;
+
+		CHECK_EQ(r->n->ops->bitmap_list(r->n, &list, &count), 0);
+		free(list);
+		ret = r->n->ops->bitmap(r->n, count && kind == 2 ? BITMAP_REMOVE : count ? BITMAP_CLEAR : BITMAP_ADD, "b", 4096, NULL, NULL, &err);
+	}
+	if (ret)
+		CHECK(r->t->failed);
+}
+
 static void verify_now(struct run *r)
 {
 	static uint8_t disk[SIZE];
@@ -343,6 +371,8 @@ static void guest(struct run *r, const struct config *c, int ops)
 		case 6:
 			if (c->snapshots && op % 2)
 				op_snapshot(r);
+			else if (c->names)
+				op_names(r);
 			break;
 		default:
 			op_write(r, first, count);
