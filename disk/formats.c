@@ -12,6 +12,11 @@ const struct node_ops *const node_formats[] = {
 	&parallels_ops,
 	&cow_ops,
 	&cloop_ops,
+	&qed_ops,
+	&bochs_ops,
+	&ewf_ops,
+	&sparseimage_ops,
+	&dmg_ops,
 	&raw_ops,		/* last: takes anything */
 	NULL,
 };

@@ -225,7 +225,10 @@ TEST(refusals_name_what_helps)
 	RUN_OK("md5sum -c sum");
 	CHECK(strstr(RUN_FAILS(1, "%%M create --object secret,id=a,data=xyz -f raw x 1M")->out, "file=FILE"));
 	CHECK(strstr(RUN_FAILS(1, "%%M info --image-opts driver=qcow2,frob=1,file.filename=x")->out, "frob"));
-	RUN_OK("printf 'MComprHD0000000000' >x.mc; %%M info -f raw x.mc");
+	RUN_OK("qemu-img create -q -f qed x.qed 1M; printf 'Bochs Virtual HD Image%%090d' 0 >x.bochs");
+	CHECK(strstr(RUN_FAILS(1, "%%M info x.qed")->out, "is a qed image"));
+	CHECK(strstr(RUN_FAILS(1, "%%M convert x.bochs x.raw")->out, "is a bochs image"));
+	RUN_OK("%%M info -f raw x.qed");
 }
 
 TEST(two_writers)

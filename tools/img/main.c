@@ -133,7 +133,8 @@ static void print_formats(const char *before)
 {
 	printf("%s", before);
 	for (int i = 0; node_formats[i]; i++)
-		printf(" %s", node_formats[i]->format);
+		if (node_formats[i]->read)
+			printf(" %s", node_formats[i]->format);
 	printf("\n");
 }
 
@@ -199,6 +200,8 @@ static void print_man(void)
 	for (int i = 0; node_formats[i]; i++) {
 		const struct node_ops *f = node_formats[i];
 
+		if (!f->read)
+			continue;
 		printf(".SS %s\n%s\n", f->format, f->create ? "Read and written." : f->write ? "Read and written; not made." : "Read only.");
 		for (const struct node_opt *o = f->create_opts; o && o->name; o++) {
 			printf(".TP\n.BI \\-o\\ %s= ", o->name);
@@ -254,7 +257,7 @@ int main(int argc, char **argv)
 		printf("%s version " MINIVMM_VERSION " (output as qemu-img version 7.2)\n", log_name());
 		return 0;
 	}
-	if (!strcmp(argv[1], "--man")) {
+	if (!strcmp(argv[1], "-man") || !strcmp(argv[1], "--man")) {
 		print_man();
 		return 0;
 	}
