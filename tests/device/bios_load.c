@@ -208,7 +208,7 @@ TEST(linux_initrd)
 	CHECK(bp->hdr.ramdisk_image + sizeof(ramdisk) <= 0x2000000);
 	CHECK(bp->hdr.ramdisk_image >= 0x1400000);
 	/* Not on the kernel: above 4 GiB if it can, else refused. */
-	H(&k)->initrd_addr_max = 0x14fffff;
+	H(&k)->initrd_addr_max = 0x1bfffff;
 	REFUSED(load(&c, &k, &cpu), EFBIG, "initrd.img (9 MiB) does not fit");
 	H(&k)->xloadflags |= XLF_CAN_BE_LOADED_ABOVE_4G;
 	WORKS(load(&c, &k, &cpu));

@@ -4,3 +4,6 @@ $(BUILD)/tests/device/stress: $(BUILD)/tests/device/stress.o $(BUILD)/tests/lib/
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_base)
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Suites that load a module.
+$(BUILD)/tests/device/vnc: $(BUILD)/minivmm-vnc.so

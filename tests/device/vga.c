@@ -211,11 +211,13 @@ TEST(text)
 	CHECK(mapped(&b, 0xb8000));
 	CHECK(mapped(&b, 0xbffff));
 	CHECK_EQ(peek(&b, 0xb8000, 2), 0x1441);
+	poke(&b, 0xb8020, 2, 0x0758);
 	load_font(&b);
 	CHECK(!mapped(&b, 0xb8000));
 	poke(&b, 0xb8002, 2, 0x0742);
 	CHECK(mapped(&b, 0xb8000));
 	CHECK_EQ(peek(&b, 0xb8000, 4), 0x07421441);	/* the text survived the font */
+	CHECK_EQ(peek(&b, 0xb8020, 2), 0x0758);
 	s = update(&b);
 	CHECK_EQ(s->width, 720);
 	CHECK_EQ(s->height, 400);
