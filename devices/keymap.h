@@ -12,6 +12,8 @@ struct input {
 	void (*key)(void *ctx, unsigned key, bool down);	/* KEY_* of linux/input-event-codes.h */
 	void (*mouse)(void *ctx, int dx, int dy, int dz, unsigned buttons);	/* PS2_BUTTON_* */
 	void *ctx;
+	/* Optional: the pointer is at (x, y) of a picture of w x h; false when the guest has no absolute pointer: send movements. */
+	bool (*pointer)(void *ctx, unsigned x, unsigned y, unsigned w, unsigned h, int dz, unsigned buttons);
 };
 
 struct keymap;

@@ -136,7 +136,9 @@ static void on_pointer(int mask, int x, int y, rfbClientPtr cl)
 	v->x = x;
 	v->y = y;
 	dz = (mask & 8 ? -1 : 0) + (mask & 16 ? 1 : 0);
-	if (in->mouse && (dx || dy || dz || buttons != v->buttons))
+	if (in->pointer && in->pointer(in->ctx, x, y, cl->screen->width, cl->screen->height, dz, buttons))
+		;
+	else if (in->mouse && (dx || dy || dz || buttons != v->buttons))
 		in->mouse(in->ctx, dx, dy, dz, buttons);
 	v->buttons = buttons;
 	v->active = true;

@@ -165,6 +165,12 @@ struct virtio_dev *virtio_rng_new(const char *id, struct loop *loop, struct mem 
 struct chardev;
 struct virtio_dev *virtio_console_new(const char *id, struct loop *loop, struct mem *mem, struct chardev *chr, struct err *err);
 struct virtio_dev *virtio_balloon_new(const char *id, struct loop *loop, struct mem *mem, struct err *err);
+/* A tablet (absolute pointer), or a keyboard. Its loop's lock for the calls below. */
+#define VIRTIO_INPUT_ABS_MAX 32767
+struct virtio_dev *virtio_input_new(const char *id, struct loop *loop, struct mem *mem, bool tablet, struct err *err);
+bool virtio_input_active(struct virtio_dev *v);		/* the guest has a driver for it */
+void virtio_input_pointer(struct virtio_dev *v, unsigned x, unsigned y, int wheel, unsigned buttons);	/* 0..ABS_MAX, PS2_BUTTON_* */
+void virtio_input_key(struct virtio_dev *v, unsigned key, bool down);	/* KEY_* */
 /* Target size of guest RAM in bytes / what the guest has now. */
 void virtio_balloon_set(struct virtio_dev *v, uint64_t ram_bytes);
 uint64_t virtio_balloon_actual(struct virtio_dev *v);

@@ -75,6 +75,7 @@ struct machine {
 	struct chardev *consoles[8];		/* of virtio-console and debug ports */
 	unsigned nconsoles;
 	struct chardev *stdio;			/* the one on the terminal, or NULL */
+	struct virtio_dev *tablet;	/* absolute pointer, or NULL */
 	unsigned nmmio;				/* virtio-mmio windows in use */
 	struct bios_virtio_mmio mmio_windows[MICRO_MMIO_MAX];
 

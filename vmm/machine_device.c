@@ -180,6 +180,16 @@ static int build_console(struct machine *m, const struct device_config *d, struc
 	return attach_virtio(m, d, virtio_console_new(d->id, m->loop, m->mem, chr, err), NULL, err);
 }
 
+static int build_tablet(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct virtio_dev *v = virtio_input_new(d->id, m->loop, m->mem, true, err);
+	int ret = attach_virtio(m, d, v, NULL, err);
+
+	if (!ret)
+		m->tablet = v;
+	return ret;
+}
+
 static int build_port(struct machine *m, const struct device_config *d, struct err *err)
 {
 	struct device *dev = NULL;
@@ -249,6 +259,8 @@ int device_build(struct machine *m, const struct device_config *d, struct err *e
 		return build_console(m, d, err);
 	case DEV_VIRTIO_BALLOON:
 		return attach_virtio(m, d, virtio_balloon_new(d->id, m->loop, m->mem, err), NULL, err);
+	case DEV_VIRTIO_INPUT:
+		return build_tablet(m, d, err);
 	case DEV_VIRTIO_9P:
 		return build_9p(m, d, err);
 	case DEV_IDE_HD:

@@ -18,6 +18,7 @@
 #include "devices/chips.h"
 #include "devices/display.h"
 #include "devices/keymap.h"
+#include "devices/virtio.h"
 #include "devices/vnc.h"
 #include "vmm/command.h"
 #include "vmm/log.h"
@@ -63,6 +64,21 @@ static void input_mouse(void *ctx, int dx, int dy, int dz, unsigned buttons)
 	loop_lock(m->loop);
 	i8042_mouse(m->i8042, dx, dy, dz, buttons);
 	loop_unlock(m->loop);
+}
+
+/* A tablet whose driver runs takes the place of the mouse. */
+static bool input_pointer(void *ctx, unsigned x, unsigned y, unsigned w, unsigned h, int dz, unsigned buttons)
+{
+	struct machine *m = ctx;
+	bool taken;
+
+	loop_lock(m->loop);
+	taken = m->tablet && virtio_input_active(m->tablet) && w > 1 && h > 1;
+	if (taken)
+		virtio_input_pointer(m->tablet, (uint64_t)x * VIRTIO_INPUT_ABS_MAX / (w - 1),
+				     (uint64_t)y * VIRTIO_INPUT_ABS_MAX / (h - 1), -dz, buttons);
+	loop_unlock(m->loop);
+	return taken;
 }
 
 static void sendkey_release(void *ctx)
@@ -287,7 +303,7 @@ int screen_start(struct machine *m, struct err *err)
 
 	m->screen = s;
 	s->m = m;
-	s->input = (struct input){ input_key, input_mouse, m };
+	s->input = (struct input){ input_key, input_mouse, m, input_pointer };
 	loop_timer_init(&s->release, m->loop, NULL, sendkey_release, s);
 	s->keymap = keymap_find(m->config->keymap, err);
 	if (!s->keymap)

@@ -2,6 +2,8 @@
 /* The small virtio devices: random numbers, console, balloon. */
 #include <linux/virtio_balloon.h>
 #include <linux/virtio_console.h>
+#include <linux/virtio_input.h>
+#include <linux/input-event-codes.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -10,6 +12,7 @@
 #include <unistd.h>
 
 #include "devices/chardev.h"
+#include "devices/chips.h"
 #include "tests/lib/vdriver.h"
 
 #define DEVFN PCI_DEVFN(5, 0)
@@ -24,7 +27,7 @@ struct bench {
 	struct chardev *chr;
 	char path[64];
 	int peer;
-	enum { RNG, CONSOLE, BALLOON } kind;
+	enum { RNG, CONSOLE, BALLOON, TABLET, KEYBOARD } kind;
 	uint64_t features;
 	unsigned nqueues;
 };
@@ -37,6 +40,8 @@ static void build(struct bench *b)
 	case RNG: b->v = virtio_rng_new("dev0", b->g->loop, b->g->mem, &err); break;
 	case CONSOLE: b->v = virtio_console_new("dev0", b->g->loop, b->g->mem, b->chr, &err); break;
 	case BALLOON: b->v = virtio_balloon_new("dev0", b->g->loop, b->g->mem, &err); break;
+	case TABLET:
+	case KEYBOARD: b->v = virtio_input_new("dev0", b->g->loop, b->g->mem, b->kind == TABLET, &err); break;
 	}
 	CHECK(b->v);
 	b->dev = virtio_pci_new(b->g->pci, DEVFN, b->v, &err);
@@ -395,5 +400,111 @@ static void reporting(uint64_t features, unsigned q)
 
 TEST(balloon_reporting) { reporting(F(VIRTIO_BALLOON_F_STATS_VQ), 3); }
 TEST(balloon_reporting_without_statistics) { reporting(0, 2); }
+
+/* --- tablet and keyboard --- */
+
+static void input_post(struct bench *b, unsigned n)
+{
+	while (n--) {
+		uint64_t at = guest_alloc(b->g, 8, 64);
+
+		vring_add(&b->d.rings[0], &(struct vbuf){ at, 8 }, 0, 1, guest_ptr(b->g, at, 8));
+	}
+	vring_kick(&b->d.rings[0]);
+}
+
+static void expect_event(struct bench *b, unsigned type, unsigned code, int value)
+{
+	uint32_t len;
+	struct virtio_input_event *e = vring_wait(&b->d.rings[0], &len);
+
+	CHECK_EQ(len, 8);
+	CHECK_EQ(e->type, type);
+	CHECK_EQ(e->code, code);
+	CHECK_EQ((int)e->value, value);
+}
+
+static unsigned ask(struct bench *b, unsigned select, unsigned subsel)
+{
+	vdrv_config_write(&b->d, 0, 1, select);
+	vdrv_config_write(&b->d, 1, 1, subsel);
+	return vdrv_config(&b->d, 2, 1);
+}
+
+static void point(struct bench *b, unsigned x, unsigned y, int wheel, unsigned buttons)
+{
+	loop_lock(b->g->loop);
+	virtio_input_pointer(b->v, x, y, wheel, buttons);
+	loop_unlock(b->g->loop);
+}
+
+TEST(tablet)
+{
+	struct bench *b = bench_new(TABLET, V_MODERN, RINGS, 2);
+
+	CHECK_EQ(cfg_read(b->g, DEVFN, PCI_DEVICE_ID, 2), 0x1052);
+	CHECK_EQ(ask(b, VIRTIO_INPUT_CFG_ID_NAME, 0), strlen("minivmm tablet"));
+	CHECK_EQ(vdrv_config(&b->d, 8, 4), 'm' | 'i' << 8 | 'n' << 16 | 'i' << 24);
+	CHECK_EQ(ask(b, VIRTIO_INPUT_CFG_EV_BITS, EV_ABS), 1);
+	CHECK_EQ(vdrv_config(&b->d, 8, 1), 3);
+	CHECK_EQ(ask(b, VIRTIO_INPUT_CFG_EV_BITS, EV_KEY), BTN_MIDDLE / 8 + 1);
+	CHECK_EQ(ask(b, VIRTIO_INPUT_CFG_EV_BITS, EV_LED), 0);
+	CHECK_EQ(ask(b, VIRTIO_INPUT_CFG_ABS_INFO, ABS_Y), 20);
+	CHECK_EQ(vdrv_config(&b->d, 12, 4), VIRTIO_INPUT_ABS_MAX);
+	CHECK_EQ(ask(b, VIRTIO_INPUT_CFG_ABS_INFO, 77), 0);
+	CHECK_EQ(ask(b, 0xff, 0xff), 0);
+	/* What happens before there are buffers waits, through a save too. */
+	point(b, 100, 200, 0, PS2_BUTTON_LEFT);
+	replace(b);
+	input_post(b, 8);
+	expect_event(b, EV_ABS, ABS_X, 100);
+	expect_event(b, EV_ABS, ABS_Y, 200);
+	expect_event(b, EV_KEY, BTN_LEFT, 1);
+	expect_event(b, EV_SYN, SYN_REPORT, 0);
+	point(b, 40000, 0, -1, PS2_BUTTON_RIGHT);
+	input_post(b, 8);
+	expect_event(b, EV_ABS, ABS_X, VIRTIO_INPUT_ABS_MAX);
+	expect_event(b, EV_ABS, ABS_Y, 0);
+	expect_event(b, EV_REL, REL_WHEEL, -1);
+	expect_event(b, EV_KEY, BTN_LEFT, 0);
+	expect_event(b, EV_KEY, BTN_RIGHT, 1);
+	expect_event(b, EV_SYN, SYN_REPORT, 0);
+	/* A guest that never looks costs a bounded backlog of whole frames. */
+	for (int i = 0; i < 1000; i++)
+		point(b, i, i, 0, 0);
+	input_post(b, 50);
+	for (int i = 0; i < 15; i++) {
+		expect_event(b, EV_ABS, ABS_X, i);
+		expect_event(b, EV_ABS, ABS_Y, i);
+		if (!i)
+			expect_event(b, EV_KEY, BTN_RIGHT, 0);
+		expect_event(b, EV_SYN, SYN_REPORT, 0);
+	}
+	drive(b);
+	CHECK_EQ(ask(b, VIRTIO_INPUT_CFG_ID_DEVIDS, 0), 8);
+	bench_free(b);
+}
+
+TEST(keyboard)
+{
+	struct bench *b = bench_new(KEYBOARD, V_MODERN, RINGS, 2);
+
+	input_post(b, 4);
+	loop_lock(b->g->loop);
+	virtio_input_key(b->v, KEY_A, true);
+	virtio_input_key(b->v, KEY_A, false);
+	virtio_input_key(b->v, 99999, true);
+	loop_unlock(b->g->loop);
+	expect_event(b, EV_KEY, KEY_A, 1);
+	expect_event(b, EV_SYN, SYN_REPORT, 0);
+	expect_event(b, EV_KEY, KEY_A, 0);
+	expect_event(b, EV_SYN, SYN_REPORT, 0);
+	/* The lights are taken note of by nobody, but come back. */
+	vring_add(&b->d.rings[1], &(struct vbuf){ guest_alloc(b->g, 8, 8), 8 }, 1, 0, b);
+	vring_kick(&b->d.rings[1]);
+	CHECK(vring_wait(&b->d.rings[1], NULL) == b);
+	CHECK(vdrv_config(&b->d, 2, 1) == 0);
+	bench_free(b);
+}
 
 TAP_MAIN
