@@ -90,7 +90,7 @@ static void on_mouse(void *ctx, int dx, int dy, int dz, unsigned buttons)
 	mouse_y += dy;
 	mouse_buttons = buttons;
 }
-static const struct input input = { on_key, on_mouse, NULL };
+static const struct input input = { .key = on_key, .mouse = on_mouse };
 
 /* --- the server --- */
 static struct vnc *vnc;
