@@ -30,6 +30,8 @@ static int run_cont(struct machine *m, json_t *args, struct command_result *r)
 
 	if (ret < 0)
 		return ret;
+	if (vm_pause_reasons(m->vm) & PAUSE_MIGRATE && (ret = migrate_continue(m, &r->err)) < 0)
+		return ret;
 	vm_resume(m->vm, PAUSE_USER);
 	vm_resume(m->vm, PAUSE_IO_ERROR);
 	return 0;

@@ -639,7 +639,10 @@ int migrate_start(struct machine *m, const char *uri, struct err *err)
 {
 	struct migration *g = migration_of(m);
 	bool busy;
+	int ret = machine_take_disks(m, err);
 
+	if (ret < 0)
+		return ret;
 	pthread_mutex_lock(&g->mutex);
 	busy = under_way(g);
 	if (!busy) {

@@ -127,6 +127,9 @@ int savevm_save(struct machine *m, const char *name, struct err *err)
 		return -ENOTSUP;
 	if (!name[0] || strlen(name) > 255)
 		return err_set(err, EINVAL, "a snapshot's name has 1 to 255 characters");
+	ret = machine_take_disks(m, err);
+	if (ret < 0)
+		return ret;
 	vm_pause(m->vm, PAUSE_SAVE);
 	ret = machine_quiesce(m, err);
 	if (ret == 0) {
@@ -204,6 +207,9 @@ int savevm_load(struct machine *m, const char *name, struct err *err)
 
 	if (!state)
 		return -ENOTSUP;
+	ret = machine_take_disks(m, err);
+	if (ret < 0)
+		return ret;
 	for (unsigned i = 0; (b = next_disk(m, &i));)
 		if (!has_snapshot(blk_root(b), name, blk_root(b) == state ? &s : NULL))
 			return err_set(err, ENOENT, "'%s' has no snapshot '%s'", blk_filename(b), name);
@@ -241,6 +247,9 @@ int savevm_delete(struct machine *m, const char *name, struct err *err)
 
 	if (!state)
 		return -ENOTSUP;
+	ret = machine_take_disks(m, err);
+	if (ret < 0)
+		return ret;
 	if (!has_snapshot(state, name, NULL))
 		return err_set(err, ENOENT, "'%s' has no snapshot '%s'", state->filename, name);
 	drain(m, true);
