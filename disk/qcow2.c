@@ -137,15 +137,22 @@ static void geometry(struct qcow2 *q, uint64_t cache)
 static int data_file_open(struct qcow2 *q, unsigned flags, struct err *err)
 {
 	struct node *n = q->n, as_backing = { .filename = n->filename, .backing_name = q->data_file_name };
+	struct err first = { "" };
 	char *path;
 
 	if (!(q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE) || n->data_file || (flags & BLK_NO_IO))
 		return 0;
 	if (!q->data_file_name || !*q->data_file_name)
 		return err_set(err, EINVAL, "'data-file' is required for this image");
-	path = node_backing_path(&as_backing);
-	n->data_file = node_open_file(path, n->file->flags, n->host, err);
-	free(path);
+	/* QEMU takes a relative name from the current folder; the image's own is the second guess. */
+	n->data_file = node_open_file(q->data_file_name, n->file->flags, n->host, &first);
+	if (!n->data_file && q->data_file_name[0] != '/') {
+		path = node_backing_path(&as_backing);
+		n->data_file = node_open_file(path, n->file->flags, n->host, NULL);
+		free(path);
+	}
+	if (!n->data_file)
+		err_set(err, EIO, "%s", first.msg);
 	if (!n->data_file) {
 		err_prefix(err, "Could not open the data file of '%s'", n->filename);
 		return -EIO;

@@ -174,11 +174,7 @@ int qcow2_create(const struct node_create *c, struct err *err)
 	if (p.encrypted && !secret)
 		return err_set(err, EINVAL, "Parameter 'encrypt.key-secret' is required for cipher: a file that holds the passphrase");
 	if (p.data_file) {
-		struct node dummy = { .filename = (char *)c->filename, .backing_name = (char *)p.data_file };
-		char *path = node_backing_path(&dummy);
-
-		f = node_create_file(path, c->size, c->host, err);
-		free(path);
+		f = node_create_file(p.data_file, c->size, c->host, err);
 		if (!f)
 			return -EIO;
 		node_unref(f);

@@ -19,7 +19,7 @@ static char dir[64], image[128], base[128], rawcopy[128];
 static void setup(void)
 {
 	strcpy(dir, "/tmp/minivmm-oracle-XXXXXX");
-	CHECK(mkdtemp(dir));
+	CHECK(mkdtemp(dir) && chdir(dir) == 0);
 	snprintf(image, sizeof(image), "%s/disk.img", dir);
 	snprintf(base, sizeof(base), "%s/base.img", dir);
 	snprintf(rawcopy, sizeof(rawcopy), "%s/copy.raw", dir);
@@ -148,6 +148,26 @@ static void judge(const char *format, const uint8_t *model)
 	}
 }
 
+/* Made by qemu-img out of the same content as the model's; by is its command, up to the file names. */
+static void made_by_qemu(const char *by, uint8_t *model)
+{
+	char cmd[700];
+	unsigned seed = 5;
+	int fd;
+
+	if (access("/usr/bin/qemu-img", X_OK)) {
+		cleanup();
+		SKIP("qemu-utils is not installed");
+	}
+	for (int i = 0; i < SIZE; i++)
+		model[i] = i % 200000 < 120000 ? (i / 64) ^ (i % 16 ? 0 : rand_r(&seed)) : 0;
+	fd = open(rawcopy, O_RDWR | O_CREAT | O_TRUNC, 0600);
+	CHECK(write(fd, model, SIZE) == SIZE);
+	close(fd);
+	snprintf(cmd, sizeof(cmd), "cd %s && qemu-img convert -q -f raw %s %s %s", dir, by, rawcopy, image);
+	CHECK(system(cmd) == 0);
+}
+
 static void oracle(const char *format, const char *const *opts, bool backing)
 {
 	uint8_t *model = calloc(1, SIZE), *back = malloc(SIZE);
@@ -165,7 +185,10 @@ static void oracle(const char *format, const char *const *opts, bool backing)
 		CHECK(write(fd, model, SIZE / 2 + 12345) == SIZE / 2 + 12345);
 		close(fd);
 	}
-	create(image, format, SIZE, opts, backing ? base : NULL);
+	if (opts[0] && opts[0][0] == '-')
+		made_by_qemu(opts[0], model);
+	else
+		create(image, format, SIZE, opts, backing ? base : NULL);
 	for (int round = 0; round < 4; round++) {
 		b = open_image(format, BLK_RDWR | (round & 1 ? BLK_DISCARD_UNMAP : 0) | (round == 2 ? BLK_NOCACHE : 0));
 		for (int i = 0; i < THREADS; i++) {
@@ -179,6 +202,13 @@ static void oracle(const char *format, const char *const *opts, bool backing)
 		CHECK(!memcmp(back, model, SIZE));
 		CHECK_EQ(blk_close(b), 0);
 		judge(format, model);
+		if (opts[0] && opts[1] && !strcmp(opts[1], "data_file_raw=on")) {
+			char cmd[300];
+
+			snprintf(cmd, sizeof(cmd), "cmp %s/data %s", dir, rawcopy);
+			if (system(cmd))
+				tap_fail(__FILE__, __LINE__, "the data file is not the disk");
+		}
 	}
 	b = open_image(format, 0);
 	CHECK_EQ(blk_pread(b, back, SIZE, 0), 0);
@@ -204,5 +234,12 @@ ORACLE(qcow2_extl2, "qcow2", false, "extended_l2=on")
 ORACLE(qcow2_extl2_backing, "qcow2", true, "extended_l2=on", "cluster_size=16k")
 ORACLE(qcow2_prealloc, "qcow2", false, "preallocation=metadata")
 ORACLE(qcow2_full, "qcow2", false, "preallocation=full", "cluster_size=4k")
+ORACLE(qcow2_data_file, "qcow2", true, "data_file=data")
+ORACLE(qcow2_data_file_raw, "qcow2", false, "data_file=data", "data_file_raw=on")
+ORACLE(qcow2_of_qemu, "qcow2", false, "-O qcow2 -c")
+ORACLE(qcow2_of_qemu_zstd, "qcow2", false, "-O qcow2 -c -o compression_type=zstd,cluster_size=16k")
+ORACLE(qcow2_of_qemu_v2, "qcow2", false, "-O qcow2 -c -o compat=0.10,cluster_size=4k")
+ORACLE(qcow2_of_qemu_extl2, "qcow2", false, "-O qcow2 -o extended_l2=on,lazy_refcounts=on,refcount_bits=8")
+ORACLE(qcow2_of_qemu_data, "qcow2", false, "-O qcow2 -o data_file=data,data_file_raw=on")
 
 TAP_MAIN
