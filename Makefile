@@ -148,6 +148,7 @@ install: all
 	install -d $(bindir) $(libdir) $(mandir)
 	install -m 755 $(filter-out %.so,$(PROGRAMS)) $(bindir)
 	$(if $(filter %.so,$(PROGRAMS)),install -m 644 $(filter %.so,$(PROGRAMS)) $(libdir))
+	install -m 755 $(CI_INIT) $(libdir)
 	ln -sf minivmm-img $(bindir)/kvm-img
 	for p in $(notdir $(filter-out %.so,$(PROGRAMS))); do \
 		$(BUILD)/$$p -man >$(mandir)/$$p.1 2>/dev/null || rm -f $(mandir)/$$p.1; done

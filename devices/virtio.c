@@ -411,8 +411,10 @@ void virtio_needs_reset(struct virtio_dev *v, const char *why)
 
 /* --- saved machines: device part in its own node "virtio", queues in "queue0" ... --- */
 
-void virtio_save(struct virtio_dev *v, struct state_out *o)
+int virtio_save(struct virtio_dev *v, struct state_out *o)
 {
+	int ret = 0;
+
 	state_begin(o, "virtio");
 	state_u64(o, "features", v->features);
 	state_u8(o, "status", virtio_status(v));
@@ -430,9 +432,10 @@ void virtio_save(struct virtio_dev *v, struct state_out *o)
 	state_str(o, "name", v->ops->name);
 	state_u32(o, "version", v->ops->version);
 	if (v->ops->save)
-		v->ops->save(v, o);
+		ret = v->ops->save(v, o);
 	state_end(o);
 	state_end(o);
+	return ret;
 }
 
 static int load_queues(struct virtio_dev *v, struct state_in *in)

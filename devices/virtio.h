@@ -118,7 +118,7 @@ void virtio_ring_bell(struct virtio_dev *v, unsigned q);
 void virtio_reset(struct virtio_dev *v);
 void virtio_quiesce(struct virtio_dev *v, void (*done)(void *ctx), void *ctx);
 void virtio_resume(struct virtio_dev *v);
-void virtio_save(struct virtio_dev *v, struct state_out *o);
+int virtio_save(struct virtio_dev *v, struct state_out *o);	/* 0, or why the device cannot be saved now */
 int virtio_load(struct virtio_dev *v, struct state_in *in);
 
 /* --- transports --- */

@@ -266,8 +266,7 @@ static const struct state_field mmio_fields[] = {
 static int mmio_save(struct device *d, struct state_out *o)
 {
 	state_save_fields(o, to_mmio(d), mmio_fields, ARRAY_SIZE(mmio_fields));
-	virtio_save(to_mmio(d)->v, o);
-	return 0;
+	return virtio_save(to_mmio(d)->v, o);
 }
 
 static int mmio_load(struct device *d, struct state_in *in, uint32_t version)

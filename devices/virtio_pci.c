@@ -625,8 +625,7 @@ static int pci_save(struct device *d, struct state_out *o)
 	for (unsigned q = 0; q < vp->v->nqueues; q++)
 		st_be16(vectors + 2 * q, vp->queue_vectors[q]);
 	state_bytes(o, "queue_vectors", vectors, 2 * (size_t)vp->v->nqueues);
-	virtio_save(vp->v, o);
-	return ret;
+	return ret ? ret : virtio_save(vp->v, o);
 }
 
 static int pci_load(struct device *d, struct state_in *in, uint32_t version)

@@ -257,6 +257,19 @@ static int run_many(const struct ci_options *o, struct err *err)
 	return stop ? 128 + stop : failed ? 1 : 0;
 }
 
+/* The manual page, from the help. */
+static void print_man(void)
+{
+	printf(".TH MINIVMM-CI 1 \"\" \"minivmm %s\"\n.SH NAME\nminivmm-ci \\- run a command under another kernel\n"
+	       ".SH SYNOPSIS\n.B minivmm-ci\n[options] [\\-\\-] [command...]\n.SH DESCRIPTION\n.nf\n", MINIVMM_VERSION);
+	for (const char *p = strchr(usage, '\n') + 2; *p; p++) {
+		if (*p == '-' || *p == '\\')
+			putchar('\\');
+		putchar(*p);
+	}
+	printf(".fi\n.SH SEE ALSO\n.BR minivmm (1)\n");
+}
+
 int main(int argc, char **argv)
 {
 	struct ci_options o = { .repeat = 1, .jobs = 1 };
@@ -264,6 +277,10 @@ int main(int argc, char **argv)
 	int status;
 
 	log_set_name("minivmm-ci");
+	if (argc == 2 && (!strcmp(argv[1], "-man") || !strcmp(argv[1], "--man"))) {
+		print_man();
+		return 0;
+	}
 	parse(&o, argc, argv);
 	o.minivmm = find_minivmm();
 	if (o.repeat == 1 && !o.tap && !o.junit)
