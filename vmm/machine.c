@@ -264,6 +264,7 @@ static void machine_end(struct machine *m, int status)
 {
 	m->status = status;
 	m->ended = true;
+	vm_pause_async(m->vm, PAUSE_EXIT);	/* after a triple fault a CPU would go on at the reset vector */
 	loop_stop(m->loop);
 }
 

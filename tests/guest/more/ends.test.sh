@@ -6,7 +6,10 @@ exit0) status=1 ;;
 exit127) status=255 ;;
 default-port) status=11 args+=(-device isa-debug-exit) ;;
 reset | poweroff) status=0 ;;
-triple) status=5 ;;
+triple)
+	status=5
+	# The CPU must not have run on after it.
+	verify() { [[ $(wc -l <"$tmp/stderr") == 1 ]] && grep -q 'triple fault' "$tmp/stderr"; } ;;
 int3)
 	need='[[ -e /sys/module/kvm_pvm ]]' why="an instruction that KVM cannot emulate is known only for PVM hosts"
 	status=3 seconds=5
