@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vmm/command.h"
+#include "vmm/dump.h"
 
 #define CHUNK (1 * MiB)
 
@@ -57,6 +58,21 @@ static int run_memsave(struct machine *m, json_t *args, struct command_result *r
 	return ret;
 }
 
+static int run_dump(struct machine *m, json_t *args, struct command_result *r)
+{
+	const char *protocol = json_string_value(json_object_get(args, "protocol"));
+	int ret;
+
+	if (json_is_true(json_object_get(args, "paging")))
+		return err_set(&r->err, ENOTSUP, "paging=true: the core has physical addresses; crash finds the page tables itself");
+	if (strncmp(protocol, "file:", 5))
+		return err_set(&r->err, EINVAL, "parameter 'protocol' must be file:PATH");
+	vm_pause(m->vm, PAUSE_SAVE);
+	ret = dump_guest_memory(m, protocol + 5, &r->err);
+	vm_resume(m->vm, PAUSE_SAVE);
+	return ret;
+}
+
 /* xp ADDR [COUNT]: words of physical memory. */
 static int run_xp(struct machine *m, json_t *args, struct command_result *r)
 {
@@ -88,6 +104,8 @@ const struct command commands_memory[] = {
 	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false } } },
 	{ "memsave", "memsave", "virtual memory of a processor to a file", run_memsave, NULL, COMMAND_SLOW,
 	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
+	{ "dump-guest-memory", "dump_guest_memory", "an ELF core for crash and gdb", run_dump, NULL, COMMAND_SLOW,
+	  { { "paging", ARG_BOOL, false }, { "protocol", ARG_STR, false } } },
 	{ NULL, "xp", "physical memory as words", run_xp, NULL, COMMAND_FAST, { { "addr", ARG_INT, false }, { "count", ARG_INT, true } } },
 	{ 0 },
 };

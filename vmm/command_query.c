@@ -332,6 +332,40 @@ static int query_exits(struct machine *m, json_t *args, struct command_result *r
 	return 0;
 }
 
+static void add_node(json_t *list, struct node *n)
+{
+	json_t *j;
+
+	if (!n)
+		return;
+	j = json_pack("{s:s,s:s,s:b,s:b,s:s,s:{s:s,s:s,s:I}}", "node-name", n->filename, "drv", n->ops->format,
+		      "ro", !(n->flags & BLK_RDWR), "encrypted", 0, "file", n->filename, "image", "filename", n->filename,
+		      "format", n->ops->format, "virtual-size", (json_int_t)n->size);
+	if (n->backing_name)
+		json_object_set_new(j, "backing_file", json_string(n->backing_name));
+	json_array_append_new(list, j);
+	add_node(list, n->backing);
+}
+
+static int query_nodes(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < m->ndrives; i++)
+		if (m->drives[i].blk)
+			add_node(r->value, blk_root(m->drives[i].blk));
+	return 0;
+}
+
+/* The threads that carry queues of their own (iothread=on). */
+static int query_iothreads(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < m->ndevices; i++)
+		if (m->devices[i].iothread)
+			json_array_append_new(r->value, json_pack("{s:s}", "id", m->devices[i].config->id));
+	return 0;
+}
+
 #define NO_ARGS { { 0 } }
 const struct command commands_query[] = {
 	{ "query-status", "info status", "is it running", query_status, print_status, COMMAND_FAST, NO_ARGS },
@@ -344,6 +378,8 @@ const struct command commands_query[] = {
 	{ "query-machines", NULL, "machine types", query_machines, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-block", "info block", "the drives", query_block, print_block, COMMAND_FAST, NO_ARGS },
 	{ "query-blockstats", "info blockstats", "what the drives did", query_blockstats, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-named-block-nodes", NULL, "the layers of the drives", query_nodes, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-iothreads", "info iothreads", "the threads of disks", query_iothreads, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-chardev", "info chardev", "the serial ports", query_chardev, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-pci", "info pci", "the PCI functions", query_pci, print_pci, COMMAND_FAST, NO_ARGS },
 	{ "query-balloon", "info balloon", "memory the guest has", query_balloon, NULL, COMMAND_FAST, NO_ARGS },
