@@ -267,6 +267,29 @@ TEST(interrupted_output_is_removed)
 	RUN_OK("[ ! -e out.qcow2 ]");
 }
 
+/* What another program has open is neither overwritten nor, afterwards, removed as half an output. */
+TEST(output_in_use_stays)
+{
+	static const char *const formats[] = { "raw", "qcow2", "vmdk", "vdi", "vpc", "vhdx" };
+
+	img_enter();
+	img_pattern("in.raw", 4 * MiB, 1);
+	img_pattern("new.raw", 4 * MiB, 2);
+	for (unsigned i = 0; i < ARRAY_SIZE(formats); i++) {
+		RUN_OK("%%M convert -f raw -O %s in.raw used && cp used copy", formats[i]);
+		RUN_FAILS(1, "(sleep 3 | qemu-io -f %s used >/dev/null) & sleep 0.4; %%M convert -f raw -O %s new.raw used; s=$?; kill %%1; exit $s",
+			  formats[i], formats[i]);
+		RUN_OK("cmp used copy");
+		RUN_FAILS(1, "(sleep 3 | qemu-io -f %s used >/dev/null) & sleep 0.4; %%M create -f %s used 9M; s=$?; kill %%1; exit $s",
+			  formats[i], formats[i]);
+		RUN_OK("cmp used copy");
+	}
+	/* A mistake in the options costs nothing either. */
+	RUN_OK("%%M convert -f raw -O qcow2 in.raw used && cp used copy");
+	RUN_FAILS(1, "%%M convert -f raw -O qcow2 -o cluster_size=3 new.raw used");
+	RUN_OK("cmp used copy");
+}
+
 TEST(progress_and_sigusr1)
 {
 	img_enter();

@@ -8,18 +8,23 @@
 
 #include "tools/img/img.h"
 
-/* --- outputs: every file created through img_host --- */
-static char **outputs;
+/*
+ * --- outputs: every file created through img_host ---
+ * A file that was there before is ours to remove only once it has been made anew: until then it may be refused to us, because
+ * a running machine has it open.
+ */
+static struct output { char *path; bool existed; } *outputs;
 static int noutputs;
 
 static int record_open(void *ctx, const char *path, int flags, int mode, struct err *err)
 {
-	int fd = host_open(&host_direct, path, flags, mode, err);
 	struct stat st;
+	bool existed = flags & O_CREAT && lstat(path, &st) == 0;
+	int fd = host_open(&host_direct, path, flags, mode, err);
 
 	if (fd >= 0 && flags & O_CREAT && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && strncmp(path, "/dev/", 5)) {
 		outputs = xrealloc(outputs, (noutputs + 1) * sizeof(*outputs));
-		outputs[noutputs++] = xstrdup(path);
+		outputs[noutputs++] = (struct output){ xstrdup(path), existed };
 	}
 	return fd;
 }
@@ -47,7 +52,7 @@ const struct host img_host = { &record_ops, NULL };
 void outputs_keep(void)
 {
 	while (noutputs)
-		free(outputs[--noutputs]);
+		free(outputs[--noutputs].path);
 	free(outputs);
 	outputs = NULL;
 }
@@ -55,7 +60,8 @@ void outputs_keep(void)
 void outputs_remove(void)
 {
 	for (int i = 0; i < noutputs; i++)
-		unlink(outputs[i]);
+		if (!outputs[i].existed)
+			unlink(outputs[i].path);
 	outputs_keep();
 }
 
@@ -243,6 +249,8 @@ int img_create(const struct args *a, const char *format, const char *filename, u
 		c.opts = (const char *const *)copy.v;
 	}
 	ret = node_create(format, &c, err);
+	for (int i = 0; ret == 0 && i < noutputs; i++)
+		outputs[i].existed = false;	/* what was there before is gone */
 	optlist_free(&copy);
 	return ret;
 }
