@@ -34,6 +34,7 @@ struct engine {
 	bool packed;
 	pthread_mutex_t lock;		/* cursor and turns */
 	pthread_cond_t turned;
+	pthread_mutex_t writing;	/* plain writes one at a time: the kernel lets in no more, and its lock spins */
 	uint64_t cursor, seq, turn;
 	/* The last answer about the source's allocation: holds for [ext_off, ext_end). */
 	uint64_t ext_off, ext_end;
@@ -328,7 +329,10 @@ static int copy_piece(struct engine *e, const struct piece *p, uint8_t *buf)
 		return write_packed(e, p, buf);
 	if (e->c->compressed)
 		return write_compressed(e, buf, p->off, p->len);
-	return write_data(e, buf, p->off, p->len);
+	pthread_mutex_lock(&e->writing);
+	ret = write_data(e, buf, p->off, p->len);
+	pthread_mutex_unlock(&e->writing);
+	return ret;
 }
 
 static void pace(struct engine *e, uint64_t bytes)
@@ -420,6 +424,7 @@ int copy_run(struct copy *c, struct err *err)
 		n = MAX(c->total / e.piece, 1);
 	pthread_mutex_init(&e.lock, NULL);
 	pthread_cond_init(&e.turned, NULL);
+	pthread_mutex_init(&e.writing, NULL);
 	for (unsigned i = 1; i < n; i++)
 		if (pthread_create(&threads[i], NULL, worker, &e))
 			n = i;
@@ -428,6 +433,7 @@ int copy_run(struct copy *c, struct err *err)
 		pthread_join(threads[i], NULL);
 	pthread_mutex_destroy(&e.lock);
 	pthread_cond_destroy(&e.turned);
+	pthread_mutex_destroy(&e.writing);
 	if (e.ret < 0)
 		err_set(err, -e.ret, "%s", strerror(-e.ret));
 	return e.ret;
