@@ -129,6 +129,22 @@ void i8042_mouse(struct device *d, int dx, int dy, int dz, unsigned buttons);
 /* Whether the guest listens to the mouse (data reporting on). */
 bool i8042_mouse_enabled(struct device *d);
 
+/* The driver of the mouse is to look (vmmouse): a packet of one step. Nothing while reporting is off. */
+void i8042_mouse_poke(struct device *d);
+
+/* --- vmmouse.c: absolute pointer at port 0x5658; it wakes the driver through the PS/2 mouse --- */
+enum { VMPORT_EAX, VMPORT_EBX, VMPORT_ECX, VMPORT_EDX };
+struct vmmouse_opts {
+	/* Registers of the vCPU whose access is being answered (eax, ebx, ecx, edx). 0 or -errno. */
+	int (*get_regs)(void *ctx, uint32_t regs[4]);
+	void (*set_regs)(void *ctx, const uint32_t regs[4]);
+	void *ctx;
+};
+struct device *vmmouse_new(struct bus *pio, struct device *i8042, struct loop *loop, const struct vmmouse_opts *o, struct err *err);
+/* Whether the guest takes absolute positions; and one of them, 0-65535 over the screen. Lock held. */
+bool vmmouse_active(struct device *d);
+void vmmouse_move(struct device *d, uint16_t x, uint16_t y, int dz, unsigned buttons);
+
 /* --- debugport.c: bytes written to the port (0x402) go to chr; reads give 0xe9, by which firmware knows it --- */
 struct device *debugport_new(struct bus *pio, uint16_t base, struct chardev *chr, struct loop *loop, struct err *err);
 

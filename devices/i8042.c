@@ -249,6 +249,14 @@ void i8042_mouse(struct device *d, int dx, int dy, int dz, unsigned buttons)
 	ps2_mouse_move(&container_of(d, struct i8042, dev)->mouse, dx, dy, dz, buttons);
 }
 
+void i8042_mouse_poke(struct device *d)
+{
+	struct ps2_mouse *m = &container_of(d, struct i8042, dev)->mouse;
+
+	if (m->enabled && ps2_queue_empty(&m->q))
+		ps2_mouse_move(m, 1, 0, 0, m->buttons);
+}
+
 bool i8042_mouse_enabled(struct device *d)
 {
 	return container_of(d, struct i8042, dev)->mouse.enabled;

@@ -57,7 +57,7 @@ struct machine {
 
 	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
 	struct pci_bus *pci;
-	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *micro_pm;
+	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *vmmouse, *micro_pm;
 	struct device *vga;
 	const struct display *display;		/* of the graphics card */
 	struct machine_screen *screen;		/* who looks at it (screen.c) */

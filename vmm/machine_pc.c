@@ -62,6 +62,44 @@ static int add(struct machine *m, struct device *d, struct device **where)
 	return 0;
 }
 
+/* --- VMware's port: a call with registers, on the vCPU's own thread --- */
+
+static int vmport_get(void *ctx, uint32_t regs[4])
+{
+	struct vcpu *v = vcpu_current();
+	struct kvm_regs r;
+
+	if (!v || ioctl(v->fd, KVM_GET_REGS, &r) < 0)
+		return -EINVAL;
+	regs[VMPORT_EAX] = (uint32_t)r.rax;
+	regs[VMPORT_EBX] = (uint32_t)r.rbx;
+	regs[VMPORT_ECX] = (uint32_t)r.rcx;
+	regs[VMPORT_EDX] = (uint32_t)r.rdx;
+	return 0;
+}
+
+static void vmport_set(void *ctx, const uint32_t regs[4])
+{
+	struct vcpu *v = vcpu_current();
+	struct kvm_regs r;
+
+	if (!v || ioctl(v->fd, KVM_GET_REGS, &r) < 0)
+		return;
+	/* Some KVMs finish the access with what the registers hold, not with what the access gave. */
+	r.rax = regs[VMPORT_EAX];
+	r.rbx = regs[VMPORT_EBX];
+	r.rcx = regs[VMPORT_ECX];
+	r.rdx = regs[VMPORT_EDX];
+	ioctl(v->fd, KVM_SET_REGS, &r);
+}
+
+static int add_vmmouse(struct machine *m, struct err *err)
+{
+	struct vmmouse_opts o = { .get_regs = vmport_get, .set_regs = vmport_set };
+
+	return add(m, vmmouse_new(m->pio, m->i8042, m->loop, &o, err), &m->vmmouse);
+}
+
 static void raise_gpe(void *ctx, unsigned n)
 {
 	piix4_pm_gpe(ctx, n);
@@ -162,7 +200,7 @@ int machine_init_pc(struct machine *m, struct err *err)
 	    add(m, piix4_pm_new(m->pci, &pm, err), &m->pm) < 0 ||
 	    add(m, port92_new(m->pio, m->vm, m->loop, err), NULL) < 0 ||
 	    add(m, i8042_new(m->pio, m->vm, m->clock, m->loop, &kbd, err), &m->i8042) < 0 ||
-	    add_hotplug(m, err) < 0 || add_rtc(m, err) < 0 || add_flash(m, err) < 0)
+	    add_vmmouse(m, err) < 0 || add_hotplug(m, err) < 0 || add_rtc(m, err) < 0 || add_flash(m, err) < 0)
 		return -EINVAL;
 	return machine_init_serial(m, err);
 }

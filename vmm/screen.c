@@ -66,7 +66,7 @@ static void input_mouse(void *ctx, int dx, int dy, int dz, unsigned buttons)
 	loop_unlock(m->loop);
 }
 
-/* A tablet whose driver runs takes the place of the mouse. */
+/* A tablet whose driver runs, or the pointer of the VMware port, takes the place of the mouse. */
 static bool input_pointer(void *ctx, unsigned x, unsigned y, unsigned w, unsigned h, int dz, unsigned buttons)
 {
 	struct machine *m = ctx;
@@ -74,6 +74,12 @@ static bool input_pointer(void *ctx, unsigned x, unsigned y, unsigned w, unsigne
 
 	loop_lock(m->loop);
 	taken = m->tablet && virtio_input_active(m->tablet) && w > 1 && h > 1;
+	if (!taken && m->vmmouse && vmmouse_active(m->vmmouse) && w > 1 && h > 1) {
+		vmmouse_move(m->vmmouse, (uint16_t)(MIN(x, w - 1) * 65535ull / (w - 1)),
+			     (uint16_t)(MIN(y, h - 1) * 65535ull / (h - 1)), dz, buttons);
+		loop_unlock(m->loop);
+		return true;
+	}
 	if (taken)
 		virtio_input_pointer(m->tablet, (uint64_t)x * VIRTIO_INPUT_ABS_MAX / (w - 1),
 				     (uint64_t)y * VIRTIO_INPUT_ABS_MAX / (h - 1), -dz, buttons);

@@ -316,6 +316,13 @@ static void traced_exit(struct vcpu *v)
 	exit_trace_end(v, &t);
 }
 
+static __thread struct vcpu *current;
+
+struct vcpu *vcpu_current(void)
+{
+	return current;
+}
+
 static void *vcpu_thread(void *arg)
 {
 	struct vcpu *v = arg;
@@ -325,6 +332,7 @@ static void *vcpu_thread(void *arg)
 	snprintf(name, sizeof(name), "vcpu%u", v->index);
 	pthread_setname_np(pthread_self(), name);
 	v->tid = syscall(SYS_gettid);
+	current = v;
 	for (;;) {
 		__atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 		if (vm_runner_needed(v->w->vm)) {

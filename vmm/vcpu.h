@@ -74,6 +74,8 @@ int vcpu_reset(struct vcpu *v, const struct boot_cpu *boot);
 int vcpu_save(struct vcpu *v, struct state_out *o, uint64_t tsc);
 int vcpu_load(struct vcpu *v, struct state_in *in);
 uint64_t vcpu_tsc(struct vcpu *v);
+/* The vCPU whose thread this is, or NULL: for a device that reads registers in its access (the VMware port). */
+struct vcpu *vcpu_current(void);
 /* General and segment registers for a debugger. Parked. 0 or -errno. */
 int vcpu_get_regs(struct vcpu *v, struct kvm_regs *r, struct kvm_sregs *s);
 int vcpu_set_regs(struct vcpu *v, const struct kvm_regs *r, const struct kvm_sregs *s);

@@ -305,6 +305,75 @@ TEST(a_saved_machine_holds_no_key)
 	CHECK(!strcmp(drain(t.g), "2a aa "));
 }
 
+/* --- the VMware port --- */
+
+static uint32_t cpu[4];
+
+static int get_regs(void *ctx, uint32_t regs[4])
+{
+	memcpy(regs, cpu, sizeof(cpu));
+	return 0;
+}
+
+static void set_regs(void *ctx, const uint32_t regs[4])
+{
+	memcpy(cpu, regs, sizeof(cpu));
+}
+
+static uint32_t vmcall(struct guest *g, uint32_t command_nr, uint32_t ebx)
+{
+	cpu[VMPORT_EAX] = 0x564d5868;
+	cpu[VMPORT_EBX] = ebx;
+	cpu[VMPORT_ECX] = command_nr;
+	cpu[VMPORT_EDX] = 0x5658;
+	return cpu[VMPORT_EAX] = (uint32_t)in(g->pio, 0x5658, 4);
+}
+
+TEST(absolute_pointer)
+{
+	struct vmmouse_opts o = { .get_regs = get_regs, .set_regs = set_regs };
+	struct tw t = { .g = chips_guest() };
+	struct err err = { "" };
+	struct device *v, *v2;
+	struct guest *g2 = chips_guest();
+	size_t len;
+	void *blob;
+
+	t.d = make(t.g, NULL);
+	v = vmmouse_new(t.g->pio, t.d, t.g->loop, &o, &err);
+	v2 = vmmouse_new(g2->pio, make(g2, NULL), g2->loop, &o, &err);
+	CHECK_EQ(vmcall(t.g, 10, 0), 6);
+	CHECK_EQ(cpu[VMPORT_EBX], 0x564d5868);
+	cpu[VMPORT_EAX] = 0;
+	CHECK_EQ(in(t.g->pio, 0x5658, 4), 0xffffffff);		/* no magic, no call */
+	CHECK_EQ(vmcall(t.g, 40, 0), 0xffff0000);
+	CHECK(!vmmouse_active(v));
+	mouse(t.g, 0xf4);
+	drain(t.g);
+	vmcall(t.g, 41, 0x45414552);
+	CHECK_EQ(vmcall(t.g, 40, 0), 1);
+	CHECK_EQ(vmcall(t.g, 39, 1), 0x3442554a);
+	vmcall(t.g, 41, 0x53424152);
+	CHECK(vmmouse_active(v));
+	vmmouse_move(v, 100, 200, 0, 0);
+	vmmouse_move(v, 101, 201, 0, 0);			/* only the newest place counts */
+	vmmouse_move(v, 102, 202, 0, PS2_BUTTON_LEFT);
+	CHECK_EQ(t.g->line_level[12], 1);			/* the PS/2 mouse calls the driver */
+	CHECK_EQ(vmcall(t.g, 40, 0), 8);
+	guest_save(v, &blob, &len);
+	CHECK_EQ(guest_load(v2, blob, len, &err), 0);
+	CHECK_EQ(vmcall(g2, 39, 4), 0);
+	CHECK(cpu[1] == 101 && cpu[2] == 201 && cpu[3] == 0);
+	CHECK_EQ(vmcall(g2, 39, 4), 0x20);
+	CHECK(cpu[1] == 102 && cpu[2] == 202);
+	CHECK_EQ(vmcall(g2, 39, 4), 0x564d5868);		/* nothing left: the driver lost count, off */
+	CHECK_EQ(vmcall(g2, 40, 0), 0xffff0000);
+	v->ops->reset(v);
+	CHECK_EQ(vmcall(t.g, 40, 0), 0xffff0000);
+	for (int i = 0; i < 10000; i++)
+		vmcall(t.g, 39 + i % 3, i % 7 ? (uint32_t)i % 9 : 0x45414552);
+}
+
 TEST(the_guest_resets_the_machine)
 {
 	static const uint8_t ways[][2] = { { 0xfe, 0 }, { 0xd1, 0xfe } };
