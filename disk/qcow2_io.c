@@ -453,10 +453,17 @@ int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd,
 			goto no;
 		if (entry_type(q, entry, bitmap, 0) != MAP_NORMAL && !q_ext_l2(q))
 			goto no;
-		if (q_ext_l2(q))
+		if (q_ext_l2(q)) {
+			uint64_t again, unused;
+
+			/* Two words: a bitmap that belongs to another place of the cluster must not be taken for this one's. */
+			entry_load(q, t, i, &again, &unused);
+			if (again != entry)
+				goto no;
 			for (uint64_t sc = (from - guest) >> q->sc_bits; sc <= (to - 1 - guest) >> q->sc_bits; sc++)
 				if (entry_type(q, entry, bitmap, sc) != MAP_NORMAL)
 					goto no;
+		}
 		if (from == off)
 			host = (entry & L2E_OFFSET) + (off - guest);
 		else if ((entry & L2E_OFFSET) != host + (guest - off))
