@@ -412,7 +412,52 @@ static int run_query_vnc(struct machine *m, json_t *args, struct command_result 
 	return r->value ? 0 : -ENOMEM;
 }
 
+/* The characters on the screen, a line each, without what code page 437 has beyond ASCII ('#' stands for it). */
+static int run_screen_text(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct text_screen *t;
+	unsigned width, height;
+	int ret = 0;
+
+	if (!m->display)
+		return err_set(&r->err, ENODEV, "the machine has no graphics card");
+	t = xcalloc(1, sizeof(*t));
+	if (!m->display->ops->text(m->display->ctx, t, &width, &height)) {
+		ret = err_set(&r->err, EINVAL, "the guest shows %u x %u pixels of graphics, no text (screendump)", width, height);
+	} else {
+		char line[TEXT_MAX_COLS + 1];
+		json_t *lines = json_array();
+
+		for (unsigned y = 0; y < t->rows; y++) {
+			unsigned len = 0;
+
+			for (unsigned x = 0; x < t->cols; x++) {
+				uint8_t c = t->cells[y * t->cols + x];
+
+				line[x] = !c ? ' ' : c < ' ' || c >= 0x7f ? '#' : c;
+				if (line[x] != ' ')
+					len = x + 1;
+			}
+			line[len] = 0;
+			json_array_append_new(lines, json_string(line));
+		}
+		r->value = lines;
+	}
+	free(t);
+	return ret;
+}
+
+static void print_lines(json_t *value, FILE *out)
+{
+	json_t *line;
+	size_t i;
+
+	json_array_foreach(value, i, line)
+		fprintf(out, "%s\n", json_string_value(line));
+}
+
 const struct command commands_screen[] = {
+	{ "x-query-screen-text", "info screen", "the characters on the screen", run_screen_text, print_lines, false, { { 0 } } },
 	{ "screendump", "screendump", "write the screen as a PNG picture", run_screendump, NULL, true,
 	  { { "filename", ARG_STR, false }, { "device", ARG_STR, true }, { "head", ARG_INT, true }, { "format", ARG_STR, true } } },
 	{ NULL, "sendkey", "press keys together, as in sendkey ctrl-alt-delete", run_sendkey, NULL, false,
