@@ -63,6 +63,8 @@ struct blk_queue {
 	int wake_fd;			/* eventfd: completions by other threads, end of a drain */
 	struct loop_fd *wake, *ring_watch;
 	bool running;			/* inside queue_run */
+	int memory_fd;			/* the file looked at last, and whether it lives in memory (tmpfs) */
+	bool memory;
 	struct blk_req *completed;	/* atomic stack, newest first */
 	struct uring *ring;		/* NULL: refused by the kernel, or not tried yet */
 	bool ring_tried;

@@ -9,7 +9,10 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <linux/magic.h>
 #include <sys/eventfd.h>
+#include <sys/statfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "disk/front.h"
@@ -165,6 +168,30 @@ static void writes_add(struct blk_queue *q, struct blk_req *r)
 		writes_dispatch(q);
 }
 
+/*
+ * A file in memory has no disk to wait for: a small transfer is a copy, cheaper than handing it to anybody (io_uring would give
+ * it to a kernel thread). False: short or failed, or not such a file.
+ */
+static bool request_copy(struct blk_queue *q, struct blk_req *r)
+{
+	struct statfs fs;
+	ssize_t n;
+
+	if (!q->batch || !q->plugged || r->len > WRITE_SMALL || r->node->request_align > 1)
+		return false;
+	if (q->memory_fd != r->fd) {
+		q->memory_fd = r->fd;
+		q->memory = fstatfs(r->fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+	}
+	if (!q->memory)
+		return false;
+	n = r->op == BLK_WRITE ? pwritev(r->fd, r->iov, r->niov, r->fd_off) : preadv(r->fd, r->iov, r->niov, r->fd_off);
+	if (n != (ssize_t)r->len)
+		return false;
+	request_end(r, 0, false);		/* done() runs at the unplug */
+	return true;
+}
+
 static bool request_plain(struct blk_queue *q, struct blk_req *r)
 {
 	struct blk *b = q->blk;
@@ -188,6 +215,8 @@ static bool request_plain(struct blk_queue *q, struct blk_req *r)
 	if (n->ops->plain(n, r->off, r->len, r->op == BLK_WRITE, &r->fd, &r->fd_off, &r->cookie))
 		return false;
 	r->node = n;
+	if (request_copy(q, r))
+		return true;
 	if (r->op == BLK_WRITE && n->request_align == 1 && r->len <= WRITE_SMALL) {
 		writes_add(q, r);
 		return true;
@@ -301,8 +330,10 @@ static void queue_run(struct blk_queue *q)
 		return;
 	q->running = true;
 	for (int i = 0; i < ROUNDS; i++)
-		if (!queue_round(q) || !q->ring || !uring_ready(q->ring))
+		if (!queue_round(q))
 			break;
+	if (__atomic_load_n(&q->completed, __ATOMIC_RELAXED))
+		queue_wake(q);		/* what a round's own submissions finished */
 	q->running = false;
 	if (q->batch)
 		q->batch(q->batch_ctx);
@@ -336,6 +367,7 @@ struct blk_queue *blk_queue_new(struct blk *b, struct loop *l)
 	q->blk = b;
 	q->loop = l;
 	q->held_tail = &q->held;
+	q->memory_fd = -1;
 	q->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (q->wake_fd < 0) {
 		log_error("disk queue: eventfd: %s", strerror(errno));
@@ -386,10 +418,9 @@ void blk_unplug(struct blk_queue *q)
 	if (--q->plugged)
 		return;
 	writes_dispatch(q);
-	if (!q->ring)
-		return;
-	uring_submit(q->ring);
-	if (q->batch && uring_ready(q->ring))
+	if (q->ring)
+		uring_submit(q->ring);
+	if (q->batch && ((q->ring && uring_ready(q->ring)) || __atomic_load_n(&q->completed, __ATOMIC_RELAXED)))
 		queue_run(q);
 }
 
