@@ -509,7 +509,8 @@ static const struct option {
 	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F, pty, unix:F, none", opt_serial },
 	{ "nographic", NULL, "no screen, serial port and monitor on the terminal", opt_nographic },
 	{ "display", "none|curses", "show the screen", opt_display },
-	{ "vnc", "HOST:N|unix:F", "show the screen to VNC viewers", opt_vnc },
+	{ "vnc", "[HOST]:N|unix:F", "show the screen to VNC viewers, on this machine unless HOST says more; ,password=on (then "
+	  "set_password in the monitor) or ,password-file=F", opt_vnc },
 	{ "vga", "std|none", "graphics card", opt_vga },
 	{ "std-vga", NULL, "the same as -vga std", opt_std_vga },
 	{ "k", "fr|de|us", "keyboard layout of VNC viewers", opt_k },
