@@ -16,7 +16,7 @@
 #include "tools/img/img.h"
 
 #define PIECE (512 * KiB)		/* small enough to stay in a processor's cache between read and write */
-#define PIECE_PACKED (2 * MiB)
+#define PIECE_PACKED (512 * KiB)
 #define WORKERS_MAX 16
 
 enum what { COPY_DATA, COPY_ZERO };
