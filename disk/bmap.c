@@ -7,6 +7,8 @@
 #include "disk/bmap.h"
 #include "vmm/iov.h"
 
+#define CORRUPTIONS_MAX 10000		/* a table of garbage: more of it says nothing */
+
 /* Blocks a worker has taken from the end of the file and not yet entered into the table. */
 struct bmap_alloc {
 	uint64_t first, n;
@@ -484,6 +486,10 @@ int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 		pthread_mutex_unlock(&m->lock);
 		span = e.state == BMAP_NONE && e.span > 1 ? MIN(e.span, blocks - b) : 1;
 		c->total_clusters += span;
+		if (c->corruptions >= CORRUPTIONS_MAX) {
+			report(c, "ERROR: more than %d errors: the check stops at block %llu", CORRUPTIONS_MAX, (unsigned long long)b);
+			break;
+		}
 		if (r < 0) {
 			report(c, "ERROR: block %llu: its table entry is not usable", (unsigned long long)b);
 			c->corruptions++;
