@@ -418,7 +418,9 @@ static void piix4_pm_reset(struct device *d)
 {
 	struct piix4_pm *s = of(d);
 
-	s->pmsts = s->pmen = s->pmcntrl = 0;
+	s->pmsts = s->pmen = 0;
+	/* The FADT names no SMI_CMD, so ACPI mode is on from the start and nobody will switch it on (ACPI 6.4, 4.8.2.5). */
+	s->pmcntrl = SCI_EN;
 	s->gpe_sts = s->gpe_en = 0;
 	s->apmc = s->apms = 0;
 	memset(s->smb, 0, sizeof(s->smb));
@@ -519,6 +521,7 @@ struct device *piix4_pm_new(struct pci_bus *pci, const struct piix4_pm_opts *o, 
 	struct piix4_pm *s = xcalloc(1, sizeof(*s));
 	int ret;
 
+	s->pmcntrl = SCI_EN;
 	s->o = *o;
 	s->clock = vm_get_clock(w->vm);
 	loop_timer_init(&s->overflow, w->loop, s->clock, overflow_expired, s);
