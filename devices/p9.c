@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * p9.c: the 9P2000.L server's core: messages, fids, walking, attaching. The other operations are in p9_ops.c. A thread that
- * may block, one at a time.
+ * p9.c: the 9P2000.L server's core: messages, fids, walking, attaching. The other operations are in p9_file.c, p9_dir.c
+ * and p9_attr.c. A thread that may block, one at a time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -192,6 +192,21 @@ unsigned p9_fids(const struct p9 *s)
 	return __atomic_load_n(&s->nfids, __ATOMIC_RELAXED);
 }
 
+struct p9_fid *p9_path_fid(struct p9 *s, struct p9_msg *m)
+{
+	struct p9_fid *f = p9_fid_get(s, p9_u32(m));
+
+	return f && f->kind == FID_PATH ? f : NULL;
+}
+
+struct p9_fid *p9_dir_fid(struct p9 *s, struct p9_msg *m, int *ret)
+{
+	struct p9_fid *f = p9_path_fid(s, m);
+
+	*ret = !f ? -EBADF : f->opaque ? -EACCES : 0;
+	return f;
+}
+
 /* --- names --- */
 
 bool p9_hidden(const struct p9 *s, dev_t dev, ino_t ino)
@@ -200,6 +215,15 @@ bool p9_hidden(const struct p9 *s, dev_t dev, ino_t ino)
 		if (s->hide[i].dev == dev && s->hide[i].ino == ino)
 			return true;
 	return false;
+}
+
+int p9_check_hidden(const struct p9 *s, int dir, const char *name)
+{
+	struct stat st;
+
+	if (s->nhide && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && p9_hidden(s, st.st_dev, st.st_ino))
+		return -EACCES;
+	return 0;
 }
 
 const char *p9_link(char buf[16], int fd)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* p9_impl.h: what p9.c and p9_ops.c share. Message numbers and layouts: "9P2000.L" (the diod project's protocol.md) and intro(5). */
+/* p9_impl.h: what the files of the 9P server share. Message numbers and layouts: "9P2000.L" (the diod project's protocol.md) and intro(5). */
 #ifndef DEVICES_P9_IMPL_H
 #define DEVICES_P9_IMPL_H
 
+#include <errno.h>
 #include <sys/stat.h>
 
 #include "devices/p9.h"
@@ -23,6 +24,7 @@ enum p9_type {
 #define P9_WALK_MAX 16
 #define P9_SMALL (128u << 10)		/* a message without data: two extended-attribute-sized strings at most */
 #define P9_XATTR_MAX 65536
+#define P9_MODE_BITS 07777
 
 enum fid_kind { FID_PATH, FID_XATTR_READ, FID_XATTR_WRITE };
 
@@ -91,15 +93,22 @@ struct p9_fid *p9_fid_get(struct p9 *s, uint32_t num);
 /* A new fid, or NULL when the number is taken; owns path. */
 struct p9_fid *p9_fid_new(struct p9 *s, uint32_t num, int path);
 int p9_fid_drop(struct p9 *s, struct p9_fid *f);
+/* The request's next word as a fid that names a file; NULL when it is none. */
+struct p9_fid *p9_path_fid(struct p9 *s, struct p9_msg *m);
+/* ... as a folder something is made in: *ret is 0, -EBADF, or -EACCES for one that looks empty. */
+struct p9_fid *p9_dir_fid(struct p9 *s, struct p9_msg *m, int *ret);
 /* An entry of a folder as O_PATH descriptor, nothing followed; -ENOENT for hidden files. *opaque as in the fid. */
 int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque);
 /* The folder a file is in now, and its name there; a descriptor or -errno. */
 int p9_parent(struct p9 *s, const struct p9_fid *f, char name[256]);
 bool p9_hidden(const struct p9 *s, dev_t dev, ino_t ino);
+/* What the guest must not see it must not unlink, move, open by creating, or put something else over: -EACCES. */
+int p9_check_hidden(const struct p9 *s, int dir, const char *name);
+static inline int p9_sys(int ret) { return ret < 0 ? -errno : 0; }
 /* "self/fd/N" for the calls that take a path only; relative to s->proc. */
 const char *p9_link(char buf[16], int fd);
 
-/* p9_ops.c: 0 or -errno; reading the request from m, putting the reply's body. */
+/* p9_file.c, p9_dir.c, p9_attr.c: 0 or -errno; reading the request from m, putting the reply's body. */
 typedef int p9_op(struct p9 *s, struct p9_msg *m);
 p9_op p9_statfs, p9_lopen, p9_lcreate, p9_symlink, p9_mknod, p9_rename, p9_readlink, p9_getattr, p9_setattr, p9_xattrwalk,
 	p9_xattrcreate, p9_readdir, p9_fsync, p9_lock, p9_getlock, p9_link_op, p9_mkdir, p9_renameat, p9_unlinkat, p9_read,
