@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ide.h: ATA channels and drives, between piix3_ide.c (the controller), ide.c (registers and transfers), ide_ata.c
- * (disk commands) and atapi.c (CD-ROM packets). Main loop.
+ * ide.h: ATA channels and drives, between piix3_ide.c (the controller), ide.c (registers), ide_xfer.c (data), ide_ata.c
+ * (disk commands), atapi.c and atapi_mmc.c (CD-ROM: the packets and what they mean). Main loop.
  *
  * A transfer is described by the drive's fields alone: xfer says what moves, off and left what is still to come, buf and its
  * positions what is half-way. ide_submit() starts the next piece of it from these, ide_finish_piece() goes on from there; so
@@ -20,6 +20,7 @@
 #define IDE_CHUNK	(4u * 1024 * 1024)	/* most bytes of one disk request */
 #define IDE_MAX_MULT	16
 #define PACKET_LEN	12
+#define RAW_SECTOR	2352u			/* of a CD, with what lies around its 2048 bytes */
 
 #define ST_ERR		0x01			/* status register; ERR is CHK for a packet device */
 #define ST_DRQ		0x08
@@ -32,6 +33,14 @@
 #define ERR_UNC		0x40
 #define SEL_DEV		0x10			/* device register */
 #define SEL_LBA		0x40
+#define CTL_NIEN	0x02			/* device control */
+#define CTL_SRST	0x04
+#define CTL_HOB		0x80
+#define BM_START	0x01			/* bus master command */
+#define BM_TO_MEMORY	0x08
+#define BM_ACTIVE	0x01			/* bus master status */
+#define BM_ERROR	0x02
+#define BM_INTERRUPT	0x04
 #define REASON_CD	0x01			/* interrupt reason of a packet device (in nsector) */
 #define REASON_IO	0x02
 
@@ -137,12 +146,17 @@ extern const struct region_ops ide_command_ops, ide_control_ops;
 void ide_drive_reset(struct ide_drive *d);	/* power-on: settings, signature; nothing is in flight */
 void ide_irq(struct ide_drive *d);
 void ide_irq_update(struct ide_channel *c);
+void ide_transfer_end(struct ide_drive *d);	/* nothing moves any more; status and interrupt are the caller's */
 /* The command ended: DRDY without data, with the interrupt. */
 void ide_done(struct ide_drive *d);
 void ide_error(struct ide_drive *d, uint8_t error);
-/* Begins: PIO in of len bytes in buf / PIO in or out of left bytes of the medium from off / the same by DMA. */
+void ide_put_string(uint8_t *words, const char *s, size_t len);	/* IDENTIFY's: the high byte first */
+/* Begins PIO in of len bytes in buf / offers the next block of a PIO transfer. */
 void ide_answer(struct ide_drive *d, enum ide_xfer xfer, uint32_t len);
 void ide_drq(struct ide_drive *d, bool interrupt);
+
+/* --- ide_xfer.c --- */
+/* Begins DMA of left bytes of the medium from off, or of what is in buf. */
 void ide_wait_dma(struct ide_drive *d, enum ide_xfer xfer);
 /* Start the next piece; when it is done the drive goes on by itself. */
 void ide_submit(struct ide_drive *d);
@@ -157,14 +171,21 @@ void ata_command(struct ide_drive *d, uint8_t command);
 void ata_trim_next(struct ide_drive *d);	/* XFER_DMA_TRIM: the list is there, or a range is done */
 
 /* --- atapi.c --- */
+enum { SENSE_NOT_READY = 2, SENSE_MEDIUM_ERROR = 3, SENSE_HARDWARE_ERROR = 4, SENSE_ILLEGAL_REQUEST = 5, SENSE_UNIT_ATTENTION = 6 };
 void atapi_command(struct ide_drive *d, uint8_t command);
-void atapi_packet(struct ide_drive *d);		/* the packet is in d->packet */
-void atapi_params(struct ide_drive *d);		/* XFER_ATAPI_PARAMS is complete in buf */
+/* A packet command ends: good, or with sense data. */
 void atapi_good(struct ide_drive *d);
 void atapi_fail(struct ide_drive *d, uint8_t key, uint8_t asc, uint8_t ascq);
+bool atapi_wants_dma(const struct ide_drive *d);
+/* The answer is in buf, len bytes of it; the initiator takes at most `limit`. */
+void atapi_answer(struct ide_drive *d, uint32_t len, uint32_t limit);
 /* Sets up the next PIO portion of what lies in buf. */
 void atapi_portion(struct ide_drive *d);
 void atapi_signature(struct ide_drive *d);
+
+/* --- atapi_mmc.c --- */
+void atapi_packet(struct ide_drive *d);		/* the packet is in d->packet */
+void atapi_params(struct ide_drive *d);		/* XFER_ATAPI_PARAMS is complete in buf */
 /* Offset on the medium and layout of what a raw read puts around its sectors. */
 void atapi_raw_expand(struct ide_drive *d, uint32_t sectors);
 

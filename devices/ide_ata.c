@@ -88,15 +88,6 @@ static void multiple(struct ide_drive *d, enum ide_xfer xfer, bool ext)
 
 /* --- IDENTIFY DEVICE --- */
 
-static void put_string(uint8_t *words, const char *s, size_t len)
-{
-	for (size_t i = 0; i < len; i++) {
-		char c = *s ? *s++ : ' ';
-
-		words[i ^ 1] = (uint8_t)c;
-	}
-}
-
 static void put(uint8_t *words, unsigned word, uint16_t v)
 {
 	st_le16(words + 2 * word, v);
@@ -116,9 +107,9 @@ static void identify(struct ide_drive *d)
 	put(w, 1, cylinders);
 	put(w, 3, 16);
 	put(w, 6, 63);
-	put_string(w + 20, d->serial, 20);
-	put_string(w + 46, "1", 8);			/* firmware: belongs to the machine version */
-	put_string(w + 54, d->model, 40);
+	ide_put_string(w + 20, d->serial, 20);
+	ide_put_string(w + 46, "1", 8);			/* firmware: belongs to the machine version */
+	ide_put_string(w + 54, d->model, 40);
 	put(w, 47, 0x8000 | IDE_MAX_MULT);
 	put(w, 48, 1);					/* 32-bit data register */
 	put(w, 49, 0x0f00);				/* IORDY, LBA, DMA */

@@ -14,11 +14,6 @@
 #define IDETIM_IDE	0x80		/* in the high byte */
 #define BMIDE_BAR	4
 #define BMIDE_LEN	16
-#define BM_START	0x01
-#define BM_READ		0x08
-#define BM_ACTIVE	0x01
-#define BM_ERROR	0x02
-#define BM_INTERRUPT	0x04
 #define BM_CAPABLE	0x60		/* software's notes on the drives */
 
 static const uint16_t command_port[2] = { 0x1f0, 0x170 }, control_port[2] = { 0x3f6, 0x376 };
@@ -55,7 +50,7 @@ static void bm_write_byte(struct ide_channel *c, unsigned reg, uint8_t val)
 
 	switch (reg) {
 	case 0:
-		c->bm_command = val & (BM_START | BM_READ);
+		c->bm_command = val & (BM_START | BM_TO_MEMORY);
 		if ((val & BM_START) && !(old & BM_START))
 			ide_dma_start(c);
 		else if (!(val & BM_START))
