@@ -100,6 +100,7 @@ static void bell_rung(void *ctx, uint32_t events)
 {
 	struct virtio_bell *b = ctx;
 
+	__atomic_store_n(&b->rings, b->rings + 1, __ATOMIC_RELAXED);
 	if (!b->v->queues[b->q].enabled)
 		return;
 	if (!is_running(b->v)) {
@@ -108,6 +109,15 @@ static void bell_rung(void *ctx, uint32_t events)
 	}
 	trace(TRACE_VIRTIO, 0, b->v->queues[b->q].who, "kick");
 	b->v->ops->kick(b->v, b->q);
+}
+
+uint64_t virtio_doorbells(const struct virtio_dev *v)
+{
+	uint64_t n = 0;
+
+	for (unsigned q = 0; q < v->nqueues; q++)
+		n += __atomic_load_n(&v->bells[q].rings, __ATOMIC_RELAXED);
+	return n;
 }
 
 int virtio_attach(struct virtio_dev *v)

@@ -76,6 +76,7 @@ struct virtio_bell {
 	unsigned q;
 	int fd;
 	struct loop_fd *watch;
+	uint64_t rings;				/* how often it came to the loop; the loop's, others read it */
 };
 
 static inline bool virtio_has(const struct virtio_dev *v, unsigned bit) { return v->features >> bit & 1; }
@@ -84,6 +85,8 @@ static inline bool virtio_has(const struct virtio_dev *v, unsigned bit) { return
 void virtio_init(struct virtio_dev *v, const struct virtio_ops *ops, const char *id, struct loop *loop, struct mem *mem,
 		 unsigned nqueues, uint16_t queue_size, uint64_t offer, uint32_t cfg_len);
 void virtio_exit(struct virtio_dev *v);
+/* How many doorbells have rung so far. Any thread. */
+uint64_t virtio_doorbells(const struct virtio_dev *v);
 /* What stop promised: nothing is in flight. Any loop of the device. */
 void virtio_stopped(struct virtio_dev *v);
 /* virtq_flush, and the notification when the driver wants it. */

@@ -104,6 +104,7 @@ struct config {
 	char *monitor, *qmp, *gdb, *incoming, *loadvm;
 	bool paused;				/* -S */
 	bool no_reboot, no_shutdown, daemonize;
+	unsigned timeout, idle_timeout;		/* seconds; 0: none */
 	char *pidfile, *logfile, *trace, *dumpdtb;
 	char *unsupported;			/* -soundhw, -usb: said in one line at start */
 };

@@ -16,6 +16,7 @@
 #include "devices/virtio.h"
 #include "vmm/coalesce.h"
 #include "vmm/command.h"
+#include "vmm/ending.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/migrate.h"
@@ -322,7 +323,7 @@ static void on_request(void *ctx, enum vm_end what, int code)
 		event_emit("GUEST_PANICKED", json_pack("{s:s}", "action", no_reboot ? "poweroff" : "run"));
 	else
 		event_emit("SHUTDOWN", json_pack("{s:b,s:s}", "guest", what == VM_END_POWEROFF, "reason",
-			   what == VM_END_POWEROFF ? "guest-shutdown" : what == VM_END_SIGNAL ? "host-signal" : "host-qmp-quit"));
+			   what == VM_END_POWEROFF ? "guest-shutdown" : what == VM_END_QUIT ? "host-qmp-quit" : "host-signal"));
 	switch (what) {
 	case VM_END_POWEROFF:
 		if (m->config->no_shutdown)
@@ -339,6 +340,7 @@ static void on_request(void *ctx, enum vm_end what, int code)
 	case VM_END_TRIPLE_FAULT:
 		if (no_reboot) {
 			log_error("the guest made a triple fault");
+			ending_describe(m);
 			machine_end(m, STATUS_TRIPLE_FAULT);
 		} else {
 			reset_now(m);
@@ -346,8 +348,20 @@ static void on_request(void *ctx, enum vm_end what, int code)
 		break;
 	case VM_END_PANIC:
 		log_error("the guest says that it panicked");
-		if (no_reboot)
+		if (no_reboot) {
+			ending_describe(m);
 			machine_end(m, STATUS_PANIC);
+		}
+		break;
+	case VM_END_TIMEOUT:
+		log_error("the time limit of %u s is reached", m->config->timeout);
+		ending_describe(m);
+		machine_end(m, STATUS_TIMEOUT);
+		break;
+	case VM_END_HANG:
+		log_error("the guest has asked no device for anything for %u s", m->config->idle_timeout);
+		ending_describe(m);
+		machine_end(m, STATUS_HANG);
 		break;
 	case VM_END_EXIT_CODE:
 		machine_end(m, code);
@@ -402,8 +416,10 @@ int machine_run(struct machine *m, struct err *err)
 	}
 	if (m->config->paused)
 		vm_pause_async(m->vm, PAUSE_USER);
+	ending_start(m);
 	vm_resume(m->vm, PAUSE_BOOT);
 	loop_run(m->loop);
+	ending_stop(m);
 	return m->status;
 }
 

@@ -22,8 +22,12 @@
 #define MICRO_MMIO_FIRST_GSI 5
 #define MICRO_MMIO_MAX 16
 
-/* How the program ends when the guest does not decide (documented in the man page). */
-enum machine_status { STATUS_OK = 0, STATUS_ERROR = 1, STATUS_KVM_ERROR = 3, STATUS_PANIC = 4, STATUS_TRIPLE_FAULT = 5 };
+/*
+ * How the program ends when the guest does not decide; the same table for minivmm-ci (tools/ci/ci.h) and in both man pages. No
+ * number but 125 is one that isa-debug-exit makes: those are odd. 1 there means success, so an error of ours must not be 1.
+ */
+enum machine_status { STATUS_OK = 0, STATUS_TIMEOUT = 124, STATUS_ERROR = 125, STATUS_PANIC = 240, STATUS_TRIPLE_FAULT = 242,
+		      STATUS_KVM_ERROR = 244, STATUS_HANG = 246 };
 
 /* A device, and the entry it was built from (NULL: wired in by the machine itself). */
 struct machine_device {
@@ -87,6 +91,9 @@ struct machine {
 	bool ended;
 	bool powering_down;			/* the power button was pressed for SIGTERM */
 	struct loop_timer powerdown_timer;
+	struct loop_timer timeout_timer, idle_timer;	/* ending.c */
+	uint64_t progress;			/* ending.c: requests of the guest when idle_timer last looked ... */
+	int64_t progress_at;			/* ... and since when there have been no more */
 	struct loop_timer wake_timer;		/* sleep.c: the RTC's alarm, or a wake-up that is due */
 	int64_t asleep_since;
 	int wake_reason;			/* enum pm_wake */

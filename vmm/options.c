@@ -47,6 +47,19 @@ FLAG_OPTION(no_hpet, no_hpet)
 FLAG_OPTION(nodefaults, nodefaults)
 FLAG_OPTION(mem_prealloc, mem_prealloc)
 
+static int parse_seconds(const char *option, const char *arg, unsigned *seconds, struct err *err)
+{
+	uint64_t v;
+
+	if (parse_u64(arg, 100000000, &v) < 0 || !v)
+		return err_set(err, EINVAL, "-%s %s: a whole number of seconds, from 1", option, arg);
+	*seconds = v;
+	return 0;
+}
+
+OPT(timeout) { return parse_seconds("timeout", arg, &c->timeout, err); }
+OPT(idle_timeout) { return parse_seconds("idle-timeout", arg, &c->idle_timeout, err); }
+
 OPT(gdb_default)
 {
 	return opt_gdb(c, "tcp::1234", err);
@@ -527,6 +540,8 @@ static const struct option {
 	{ "loadvm", "NAME|FILE", "start from a saved machine", opt_loadvm },
 	{ "verify", "FILE", "check a saved machine's checksums, those of its memory too", opt_verify },
 	{ "no-reboot", NULL, "end instead of rebooting", opt_no_reboot },
+	{ "timeout", "SECONDS", "end after so long, with status 124 and the processors' registers", opt_timeout },
+	{ "idle-timeout", "SECONDS", "end when the guest has asked no device for anything for so long (246)", opt_idle_timeout },
 	{ "no-shutdown", NULL, "stop instead of ending when the guest powers off", opt_no_shutdown },
 	{ "daemonize", NULL, "go into the background once the machine runs", opt_daemonize },
 	{ "pidfile", "FILE", "write the process number there", opt_pidfile },

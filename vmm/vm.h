@@ -86,7 +86,7 @@ void vm_on_change(struct vm *v, void (*fn)(void *ctx, bool running), void *ctx);
 
 /* --- reset and end --- */
 enum vm_end { VM_END_NONE, VM_END_POWEROFF, VM_END_RESET, VM_END_TRIPLE_FAULT, VM_END_EXIT_CODE, VM_END_PANIC,
-	      VM_END_KVM_ERROR, VM_END_SIGNAL, VM_END_QUIT };
+	      VM_END_KVM_ERROR, VM_END_SIGNAL, VM_END_QUIT, VM_END_TIMEOUT, VM_END_HANG };
 /*
  * A device asks: the main loop carries it out with all parked (machine.c registers the handler, which may loop_wait and
  * vm_exclusive_sync). No vCPU enters the guest before it is answered. Any thread, any lock; in order.

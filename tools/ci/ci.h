@@ -12,7 +12,7 @@ enum ci_end {
 	END_TIMEOUT = 124,		/* --timeout */
 	END_ERROR = 125,		/* our own: bad option, no kernel */
 	END_CANNOT_RUN = 126, END_NOT_FOUND = 127,	/* as a shell; 128 + n: killed by signal n */
-	END_PANIC = 240, END_OOPS = 241, END_TRIPLE_FAULT = 242, END_KVM = 243, END_HANG = 244,
+	END_PANIC = 240, END_TRIPLE_FAULT = 242, END_KVM = 244, END_HANG = 246, END_OOPS = 248,	/* 240 to 246: minivmm's own numbers */
 };
 const char *ci_end_name(int status);	/* NULL: the command's own */
 

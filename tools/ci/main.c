@@ -31,14 +31,14 @@ static const char usage[] =
 "      --disk FILE        a disk, /dev/vda and on\n"
 "      --append TEXT      more for the kernel's command line\n"
 "  -t, --timeout S        at most S seconds (124)\n"
-"      --idle-timeout S   at most S seconds without output (244)\n"
-"      --oops=fail        a kernel oops ends the run (241)\n"
+"      --idle-timeout S   at most S seconds without output (246)\n"
+"      --oops=fail        a kernel oops ends the run (248)\n"
 "      --repeat N         N runs; --jobs N: so many at once\n"
 "      --tap, --junit F   results as TAP on standard output, as JUnit XML in F\n"
 "      --log F, --kmsg    the console's text to F; to standard error as it comes\n"
 "\n"
 "Status: the command's own, 128+n when signal n ended it; 124 time limit; 125 error of minivmm-ci; 126, 127 command\n"
-"cannot be run, not found; 240 kernel panic, 241 oops, 242 triple fault, 243 KVM failed, 244 no output for too long.\n";
+"cannot be run, not found; 240 kernel panic, 242 triple fault, 244 KVM failed, 246 no output for too long, 248 oops.\n";
 
 enum { O_MODULES = 256, O_RW, O_ROOT, O_HIDE, O_SHOW, O_CPUS, O_MEM, O_NET, O_DISK, O_APPEND_, O_IDLE, O_OOPS, O_REPEAT, O_JOBS,
        O_TAP, O_JUNIT, O_LOG, O_KMSG, O_KEEP, O_VERSION };

@@ -517,11 +517,11 @@ static int judge(struct run *r, int made, int wait_status)
 		end = n;
 	else if (sscanf(said, "signal %d", &n) == 1)
 		end = 128 + n;
-	else if (status == 4 || strstr(console, "Kernel panic - not syncing"))
+	else if (status == END_PANIC || strstr(console, "Kernel panic - not syncing"))
 		end = r->o->oops_fails && strstr(console, "Oops") ? END_OOPS : END_PANIC;
-	else if (status == 5)
+	else if (status == END_TRIPLE_FAULT)
 		end = END_TRIPLE_FAULT;
-	else if (status == 3)
+	else if (status == END_KVM)
 		end = END_KVM;
 	else
 		end = END_ERROR;

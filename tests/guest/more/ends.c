@@ -39,6 +39,8 @@ int main(void)
 		outb(0x64, 0xfe);
 	if (word("hang"))
 		__asm__ volatile("cli; hlt");
+	while (word("chatter"))
+		outb(0x80, 0);
 	for (volatile unsigned i = 0; i < 1000000000; i++)
 		;
 	fail("still there");
