@@ -325,9 +325,27 @@ int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot
 	return 0;
 }
 
-uint64_t bios_facs(const struct bios *b)
+/* ACPI 6.0, 5.2.10: the vector is a physical address below 1 MiB; execution starts there in real mode, CS:IP = vector >> 4:vector & 15. */
+int bios_resume(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot_cpu *cpu, struct err *err)
 {
-	return b->c.kernel.fd >= 0 && b->c.machine == BIOS_PC && !b->c.no_acpi ? b->tables + b->acpi.facs : 0;
+	enum { FACS_LEN = 64, FACS_VECTOR = 12 };
+	const uint8_t *facs;
+	uint32_t vector;
+
+	if (b->c.kernel.fd < 0 || b->c.machine != BIOS_PC || b->c.no_acpi)
+		return bios_reset(b, pci, pio, cpu, err);
+	facs = ram_at(&b->c, b->tables + b->acpi.facs, FACS_LEN);
+	if (!facs || memcmp(facs, "FACS", 4))
+		return err_set(err, EINVAL, "the guest has overwritten the FACS, in which ACPI has it say where to wake up");
+	vector = ld_le32(facs + FACS_VECTOR);
+	if (!vector || vector >= MiB)
+		return err_set(err, EINVAL, "waking vector 0x%x: a real mode address below 1 MiB expected", vector);
+	if (pci)
+		bios_setup_pci(&b->c, pci, pio);
+	boot_real(vector, cpu);
+	boot_mtrrs(&b->c, cpu);
+	trace(TRACE_BOOT, 0, "bios", "waking at 0x%x", vector);
+	return 0;
 }
 
 void bios_cmos_order(const char *order, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx)

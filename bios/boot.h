@@ -143,8 +143,11 @@ void bios_free(struct bios *b);
  * will, sets up PCI (pci may be NULL) for -kernel. Fills *cpu. 0 or -errno with the reason.
  */
 int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot_cpu *cpu, struct err *err);
-/* Where the direct boot ways put the FACS waking vector; 0 when firmware placed it (S3 resumes through firmware). */
-uint64_t bios_facs(const struct bios *b);
+/*
+ * At the reset that ends S3: with firmware the same as bios_reset; without, memory stays as it is, the chips are set up again
+ * and the first vCPU starts where the FACS the guest was given says. 0 or -errno with the reason.
+ */
+int bios_resume(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot_cpu *cpu, struct err *err);
 
 /* The CMOS bytes SeaBIOS reads: boot order, processors, equipment (not memory: mc146818_set_memory). */
 void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx);

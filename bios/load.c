@@ -124,6 +124,20 @@ int boot_flat32(const struct bios_config *c, uint64_t gdt, struct boot_cpu *cpu)
 	return boot_gdt(c, gdt, false, cpu);
 }
 
+void boot_real(uint32_t at, struct boot_cpu *cpu)
+{
+	memset(cpu, 0, sizeof(*cpu));
+	cpu->mode = BOOT_REAL;
+	cpu->cs = segment((uint16_t)(at >> 4), 0xb, false, false, false, 0xffff);
+	cpu->cs.base = at & ~15u;
+	cpu->ds = cpu->ss = segment(0, 0x3, false, false, false, 0xffff);
+	cpu->gdt_limit = 0xffff;
+	cpu->cr0 = 0x10;	/* ET */
+	cpu->rip = at & 15;
+	cpu->rflags = 0x2;
+	cpu->way = "wake";
+}
+
 int boot_long64(const struct bios_config *c, struct boot_cpu *cpu)
 {
 	enum { P = 1, RW = 2, ACCESSED = 0x20, DIRTY = 0x40, PS = 0x80, TABLES = 6 };

@@ -39,6 +39,8 @@ int file_read(const struct bios_file *f, void *buf, size_t len, uint64_t off, st
 int boot_flat32(const struct bios_config *c, uint64_t gdt, struct boot_cpu *cpu);
 /* 64-bit mode on an identity map of 4 GiB at LOW_PAGE_TABLES. */
 int boot_long64(const struct bios_config *c, struct boot_cpu *cpu);
+/* Real mode at a physical address below 1 MiB. */
+void boot_real(uint32_t at, struct boot_cpu *cpu);
 /* BIOS data area: where the EBDA begins, how much memory lies below it, which serial ports there are. */
 void boot_bda(const struct bios_config *c);
 /* MTRRs as firmware leaves them: write-back, PCI hole and VGA window uncached. */

@@ -56,7 +56,7 @@ struct device_config {
 	uint8_t mac[6];
 	unsigned queues;			/* 0: one (pair) */
 	unsigned queue_size;			/* 0: the device's default */
-	uint16_t iobase;
+	uint16_t iobase, iosize;		/* 0: the device's default */
 	int bootindex;
 	int ide_index;				/* channel * 2 + unit */
 	char *serial;				/* disk serial number */
@@ -79,6 +79,7 @@ struct config {
 	struct cpu_topology topology;
 	char *cpu;
 	bool no_acpi, no_pit, no_hpet, no_vga;
+	bool pit_discard;			/* a late PIT tick is lost instead of made up for */
 	enum { CONFIG_RTC_UTC, CONFIG_RTC_LOCALTIME, CONFIG_RTC_DATE } rtc_base;
 	int64_t rtc_date;			/* seconds since 1970 with CONFIG_RTC_DATE */
 	/* boot */

@@ -4,6 +4,7 @@
  * through here too.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -231,7 +232,7 @@ static int parse_addr(struct device_config *d, const char *s, struct err *err)
 
 static int parse_device_props(struct device_config *d, unsigned props, struct keyval *kv, struct err *err)
 {
-	uint64_t queues = 0, size = 0, boot = ~0ull, iobase = 0, bus = 0, unit = ~0ull, iosize;
+	uint64_t queues = 0, size = 0, boot = ~0ull, iobase = 0, bus = 0, unit = ~0ull, iosize = 0;
 	const char *s;
 
 	if (keyval_u64(kv, "bootindex", 1023, &boot, err) < 0)
@@ -261,7 +262,10 @@ static int parse_device_props(struct device_config *d, unsigned props, struct ke
 	if (props & P_IOBASE) {
 		if (keyval_u64(kv, "iobase", 0xffff, &iobase, err) < 0 || keyval_u64(kv, "iosize", 8, &iosize, err) < 0)
 			return -EINVAL;
+		if (iosize && !IS_POWER_OF_2(iosize))
+			return err_set(err, EINVAL, "iosize=%" PRIu64 ": 1, 2, 4 or 8 expected", iosize);
 		d->iobase = iobase;
+		d->iosize = iosize;
 	}
 	if (props & P_IDE) {
 		s = keyval_get(kv, "bus");

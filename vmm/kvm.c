@@ -106,9 +106,10 @@ fail:
 	return NULL;
 }
 
-int kvm_create_vm(struct kvm *k, bool with_pit, struct err *err)
+int kvm_create_vm(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err)
 {
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	struct kvm_reinject_control discard = { .pit_reinject = 0 };
 	uint64_t identity = KVM_IDENTITY_ADDR;
 
 	do
@@ -123,9 +124,12 @@ int kvm_create_vm(struct kvm *k, bool with_pit, struct err *err)
 	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return err_set(err, errno, "KVM_CREATE_IRQCHIP: %s", strerror(errno));
 	k->irqchip = true;
-	if (with_pit && ioctl(k->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
+	k->pit = pit_ticks != KVM_PIT_NONE;
+	if (k->pit && ioctl(k->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
 		return err_set(err, errno, "KVM_CREATE_PIT2: %s", strerror(errno));
-	k->pit = with_pit;
+	/* KVM makes up for late ticks unless it is told not to. */
+	if (pit_ticks == KVM_PIT_DISCARD && ioctl(k->vm_fd, KVM_REINJECT_CONTROL, &discard) < 0)
+		return err_set(err, errno, "KVM_REINJECT_CONTROL (-global kvm-pit.lost_tick_policy=discard): %s", strerror(errno));
 	return 0;
 }
 

@@ -30,8 +30,10 @@ struct kvm {
  * no permission (which group), too old.
  */
 struct kvm *kvm_open(struct err *err);
-/* Creates the VM; with_pit: also the 8254. 0 or -errno with the reason. */
-int kvm_create_vm(struct kvm *k, bool with_pit, struct err *err);
+/* Whether there is an 8254, and what becomes of a tick that comes too late to be taken. */
+enum kvm_pit_ticks { KVM_PIT_NONE, KVM_PIT_REINJECT, KVM_PIT_DISCARD };
+/* Creates the VM. 0 or -errno with the reason. */
+int kvm_create_vm(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err);
 void kvm_close(struct kvm *k);
 
 /* KVM_CHECK_EXTENSION on the VM (or the device before there is one). */

@@ -70,7 +70,8 @@ static int init_kvm(struct machine *m, struct err *err)
 	if (c->max_cpus > m->kvm->max_vcpus)
 		return err_set(err, EINVAL, "-smp %u: this host's KVM runs at most %u processors in a guest", c->max_cpus,
 			       m->kvm->max_vcpus);
-	ret = kvm_create_vm(m->kvm, c->machine == MACHINE_PC && !c->no_pit, err);
+	ret = kvm_create_vm(m->kvm, c->machine != MACHINE_PC || c->no_pit ? KVM_PIT_NONE :
+			    c->pit_discard ? KVM_PIT_DISCARD : KVM_PIT_REINJECT, err);
 	if (ret < 0)
 		return ret;
 	m->clock = vm_clock_new();
@@ -152,18 +153,6 @@ static int open_nets(struct machine *m, struct err *err)
 	return 0;
 }
 
-/* Opens a file of the boot configuration; the descriptor is kept for resets. */
-static int open_boot_file(struct machine *m, const char *path, struct bios_file *f, const char *what, struct err *err)
-{
-	*f = (struct bios_file){ .fd = -1, .path = path };
-	if (!path)
-		return 0;
-	f->fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
-	if (f->fd < 0)
-		err_prefix(err, "%s", what);
-	return MIN(f->fd, 0);
-}
-
 static unsigned serial_mask(const struct config *c)
 {
 	unsigned mask = 0;
@@ -206,7 +195,6 @@ static int init_bios(struct machine *m, struct err *err)
 		.sockets = c->topology.sockets, .cores = c->topology.cores, .threads = c->topology.threads,
 		.phys_bits = cpuid_phys_bits(m->cpuid), .name = c->name, .serial_mask = serial_mask(c),
 		.no_kbd = !m->i8042, .pvpanic = config_has(c, DEV_PVPANIC), .vmgenid = m->vmgenid != NULL, .no_rtc = !m->rtc,
-		.no_s3 = c->kernel != NULL,
 		.no_acpi = c->no_acpi, .graphics = config_has(c, DEV_VGA),
 		.serial_console = !machine_has_viewer(c), .text_screen = machine_has_viewer(c) && config_has(c, DEV_VGA), .mmio = m->mmio_windows, .nmmio = m->nmmio,
 		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,
@@ -223,13 +211,13 @@ static int init_bios(struct machine *m, struct err *err)
 	memcpy(b.uuid, c->uuid, sizeof(b.uuid));
 	if (getentropy(seed, sizeof(seed)) == 0)
 		b.rng_seed = seed;
-	if ((ret = open_boot_file(m, c->kernel, &b.kernel, "-kernel", err)) < 0 ||
-	    (ret = open_boot_file(m, c->initrd, &b.initrd, "-initrd", err)) < 0 ||
-	    (ret = open_boot_file(m, firmware, &b.firmware,
+	if ((ret = machine_boot_file(m, c->kernel, &b.kernel, "-kernel", err)) < 0 ||
+	    (ret = machine_boot_modules(m, &b, err)) < 0 ||
+	    (ret = machine_boot_file(m, firmware, &b.firmware,
 				  c->bios ? "-bios" : "the firmware (apt-get install seabios)", err)) < 0)
 		goto out;
 	for (unsigned i = 0; i < c->nroms; i++, b.nroms++)
-		if ((ret = open_boot_file(m, c->roms[i], &b.roms[i], "-option-rom", err)) < 0)
+		if ((ret = machine_boot_file(m, c->roms[i], &b.roms[i], "-option-rom", err)) < 0)
 			goto out;
 	ret = machine_boot_roms(m, err);
 	if (ret < 0)
@@ -240,6 +228,7 @@ static int init_bios(struct machine *m, struct err *err)
 	if (ret == 0 && m->rtc)
 		bios_cmos(&b, set_cmos, m->rtc);
 out:
+	machine_boot_modules_free(&b);
 	free(boot_devices);
 	free(apic_ids);
 	return ret;
@@ -288,7 +277,7 @@ int machine_reset(struct machine *m, struct err *err)
 	}
 	irq_resync(m->irqs);
 	coalesce_start(m->wires.coalesce);
-	ret = bios_reset(m->bios, m->pci, m->pio, &boot, err);
+	ret = m->waking ? bios_resume(m->bios, m->pci, m->pio, &boot, err) : bios_reset(m->bios, m->pci, m->pio, &boot, err);
 	if (m->vga && m->config->kernel && machine_has_viewer(m->config) && !vga_text_mode(m->vga))
 		log_debug("the video BIOS holds no font: the screen stays dark until the guest's driver runs");
 	for (unsigned i = 0; ret == 0 && i < m->nvcpus; i++) {

@@ -97,6 +97,7 @@ struct machine {
 	struct loop_timer wake_timer;		/* sleep.c: the RTC's alarm, or a wake-up that is due */
 	int64_t asleep_since;
 	int wake_reason;			/* enum pm_wake */
+	bool waking;				/* the reset that is under way ends S3 */
 };
 
 /*
@@ -143,6 +144,14 @@ int machine_reset(struct machine *m, struct err *err);
 /* machine_boot.c: bootindex= as fw_cfg's bootorder (NULL: none; free it), network boot ROMs. */
 char *machine_boot_devices(struct machine *m);
 int machine_boot_roms(struct machine *m, struct err *err);
+/* Opens a file of the boot configuration (NULL: none); the descriptor is kept for resets. 0 or -errno with the reason. */
+int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, const char *what, struct err *err);
+/*
+ * -initrd of the opened kernel: one file, or for a multiboot kernel its modules "FILE [ARGUMENTS],FILE ...". The strings belong
+ * to the caller, who frees them by machine_boot_modules_free once bios_new has copied them. 0 or -errno with the reason.
+ */
+int machine_boot_modules(struct machine *m, struct bios_config *b, struct err *err);
+void machine_boot_modules_free(struct bios_config *b);
 /* Somebody may look at the screen: -vnc, -display curses. */
 bool machine_has_viewer(const struct config *c);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine_boot.c: what firmware is told about where to boot from: bootindex= as a list of OpenFirmware paths (fw_cfg's bootorder),
+ * machine_boot.c: the files to boot from; what firmware is told about where to boot from: bootindex= as a list of OpenFirmware paths (fw_cfg's bootorder),
  * and the network boot ROMs of the cards. Main thread, before the guest runs.
  */
 #include <errno.h>
@@ -161,4 +161,67 @@ int machine_boot_roms(struct machine *m, struct err *err)
 			ret = rom_attach(m, d, file, err);
 	}
 	return ret;
+}
+
+int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, const char *what, struct err *err)
+{
+	*f = (struct bios_file){ .fd = -1, .path = path };
+	if (!path)
+		return 0;
+	f->fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
+	if (f->fd < 0)
+		err_prefix(err, "%s", what);
+	return MIN(f->fd, 0);
+}
+
+/* The next "FILE ARGUMENTS" of a list; a comma that belongs to it is doubled, as in -drive. NULL at the end. */
+static char *next_module(const char **list)
+{
+	char *text = xcalloc(1, strlen(*list) + 1), *to = text;
+	const char *p = *list;
+
+	for (; *p && (*p != ',' || p[1] == ','); p++) {
+		p += *p == ',';
+		*to++ = *p;
+	}
+	*list = *p ? p + 1 : p;
+	if (to == text) {
+		free(text);
+		return NULL;
+	}
+	return text;
+}
+
+int machine_boot_modules(struct machine *m, struct bios_config *b, struct err *err)
+{
+	const char *list = m->config->initrd;
+	struct err other = { "" };
+	char *text;
+	int ret = 0;
+
+	b->initrd.fd = -1;
+	if (!list || b->kernel.fd < 0 || kernel_identify(&b->kernel, &other) != KERNEL_MULTIBOOT)
+		return machine_boot_file(m, list, &b->initrd, "-initrd", err);
+	while (ret == 0 && (text = next_module(&list))) {
+		struct bios_module *mod = &b->modules[b->nmodules];
+
+		if (b->nmodules == ARRAY_SIZE(b->modules)) {
+			free(text);
+			return err_set(err, E2BIG, "-initrd: more than %zu modules", ARRAY_SIZE(b->modules));
+		}
+		b->nmodules++;
+		mod->cmdline = text;
+		ret = machine_boot_file(m, strndup(text, strcspn(text, " ")), &mod->file, "-initrd", err);
+	}
+	return ret;
+}
+
+void machine_boot_modules_free(struct bios_config *b)
+{
+	while (b->nmodules) {
+		struct bios_module *mod = &b->modules[--b->nmodules];
+
+		free((char *)mod->cmdline);
+		free((char *)mod->file.path);
+	}
 }

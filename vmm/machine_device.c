@@ -17,6 +17,7 @@
 #include "vmm/machine.h"
 
 #define DEBUG_EXIT_IOBASE 0x501
+#define DEBUG_EXIT_IOSIZE 2
 #define DEBUGCON_IOBASE 0x402
 #define PVPANIC_IOBASE 0x505
 #define PCI_FIRST_FREE_SLOT 3		/* 0 host bridge, 1 ISA bridge and its functions, 2 graphics card */
@@ -197,7 +198,8 @@ static int build_port(struct machine *m, const struct device_config *d, struct e
 
 	switch (d->kind) {
 	case DEV_DEBUG_EXIT:
-		dev = isa_debug_exit_new(m->pio, d->iobase ? d->iobase : DEBUG_EXIT_IOBASE, 4, m->vm, m->loop, err);
+		dev = isa_debug_exit_new(m->pio, d->iobase ? d->iobase : DEBUG_EXIT_IOBASE, d->iosize ? d->iosize : DEBUG_EXIT_IOSIZE,
+					 m->vm, m->loop, err);
 		break;
 	case DEV_PVPANIC:
 		dev = pvpanic_new(m->pio, PVPANIC_IOBASE, m->vm, m->loop, err);
@@ -211,6 +213,27 @@ static int build_port(struct machine *m, const struct device_config *d, struct e
 		m->consoles[m->nconsoles++] = chr;
 		dev = debugport_new(m->pio, d->iobase ? d->iobase : DEBUGCON_IOBASE, chr, m->loop, err);
 		break;
+	}
+	if (!dev)
+		return -EINVAL;
+	machine_add_device(m, dev, d);
+	return 0;
+}
+
+/* What kvm-unit-tests measures with. */
+static int build_testdev(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct device *dev;
+	unsigned devfn;
+
+	if (d->kind == DEV_PC_TESTDEV) {
+		struct pc_testdev_wires w = { m->pio, m->mmio, m->mem, m->irqs };
+
+		dev = pc_testdev_new(&w, m->loop, err);
+	} else {
+		if (pick_devfn(m, d, &devfn, err) < 0)
+			return -EBUSY;
+		dev = pci_testdev_new(m->pci, devfn, d->id, err);
 	}
 	if (!dev)
 		return -EINVAL;
@@ -272,6 +295,9 @@ int device_build(struct machine *m, const struct device_config *d, struct err *e
 	case DEV_DEBUGCON:
 	case DEV_PVPANIC:
 		return build_port(m, d, err);
+	case DEV_PC_TESTDEV:
+	case DEV_PCI_TESTDEV:
+		return build_testdev(m, d, err);
 	default:
 		return err_set(err, ENOTSUP, "-device %s: this version does not have it", device_kind_name(d->kind));
 	}

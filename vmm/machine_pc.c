@@ -183,8 +183,7 @@ int machine_init_pc(struct machine *m, struct err *err)
 	struct piix3_opts piix3 = { .devfn = DEVFN_PIIX3, .elcr_get = elcr_get, .elcr_set = elcr_set, .elcr_ctx = m->kvm };
 	struct piix4_pm_opts pm = {
 		.devfn = DEVFN_PM, .sci = irq_source(m->irqs, BIOS_SCI_IRQ),
-		/* Waking up is firmware's work. */
-		.suspend = m->config->kernel ? NULL : machine_suspend, .suspend_ctx = m,
+		.suspend = machine_suspend, .suspend_ctx = m,
 	};
 	struct i8042_opts kbd = { .kbd = irq_source(m->irqs, IRQ_KEYBOARD), .aux = irq_source(m->irqs, IRQ_MOUSE) };
 

@@ -453,10 +453,13 @@ OPT(usbdevice)
 
 OPT(global)
 {
-	/* The lost-tick policy of the in-kernel PIT: KVM reinjects unless told to discard, which Linux guests do themselves. */
-	if (!strcmp(arg, "kvm-pit.lost_tick_policy=discard") || !strcmp(arg, "kvm-pit.lost_tick_policy=delay"))
-		return 0;
-	return err_set(err, ENOTSUP, "-global %s: only kvm-pit.lost_tick_policy is known", arg);
+	static const char policy[] = "kvm-pit.lost_tick_policy=";
+	const char *value = arg + strlen(policy);
+
+	if (strncmp(arg, policy, strlen(policy)) || (strcmp(value, "discard") && strcmp(value, "delay")))
+		return err_set(err, ENOTSUP, "-global %s: only %sdiscard and %sdelay are known", arg, policy, policy);
+	c->pit_discard = !strcmp(value, "discard");
+	return 0;
 }
 
 OPT(version)
@@ -498,7 +501,7 @@ static const struct option {
 	{ "mem-prealloc", NULL, "touch all guest memory at start", opt_mem_prealloc },
 	{ "enable-kvm", NULL, "KVM is always used", opt_always },
 	{ "accel", "kvm", "the same", opt_accel },
-	{ "global", "PROP=VALUE", "kvm-pit.lost_tick_policy=discard", opt_global },
+	{ "global", "PROP=VALUE", "kvm-pit.lost_tick_policy=discard: a late timer tick is lost; delay (default): it is made up for", opt_global },
 	{ "nodefaults", NULL, "no default serial port and graphics card", opt_nodefaults },
 	{ "", NULL, "Boot", NULL },
 	{ "kernel", "FILE", "boot this kernel: bzImage, PVH ELF (vmlinux) or multiboot", opt_kernel },

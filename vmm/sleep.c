@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * sleep.c: S3. The guest's RAM stays, everything else loses power: asleep, the machine is paused for PAUSE_SUSPEND; waking up
- * is a reset after which firmware finds the shutdown code 0xfe in CMOS and jumps to the guest's waking vector.
- * The power button, the RTC's alarm and system_wakeup wake it. Main loop.
+ * is a reset after which firmware (bios/ where -kernel took its place) finds the shutdown code 0xfe in CMOS and jumps to
+ * the guest's waking vector. The power button, the RTC's alarm and system_wakeup wake it. Main loop.
  */
 #include "devices/chips.h"
 #include "vmm/command.h"
@@ -16,12 +16,16 @@ static void wake(void *ctx)
 {
 	struct machine *m = ctx;
 	struct err err = { "" };
+	int ret;
 
 	if (!(vm_pause_reasons(m->vm) & PAUSE_SUSPEND))
 		return;
 	vm_pause(m->vm, PAUSE_SUSPEND);		/* the guest asked for it a moment ago: now it really stands */
 	mc146818_set_cmos(m->rtc, CMOS_SHUTDOWN, SHUTDOWN_S3);
-	if (machine_reset(m, &err) < 0) {
+	m->waking = true;
+	ret = machine_reset(m, &err);
+	m->waking = false;
+	if (ret < 0) {
 		log_error("the machine cannot wake up: %s", err.msg);
 		vm_request(m->vm, VM_END_QUIT, 1);
 		return;

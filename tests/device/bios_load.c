@@ -538,6 +538,47 @@ TEST(firmware_is_seen_twice)
 	CHECK(strstr(err.msg, "no firmware"));
 }
 
+/* Where the FACS lies, 64-byte aligned (ACPI 6.0, 5.2.10); NULL when it does not. */
+static uint8_t *facs_of(const struct bios_config *c)
+{
+	for (uint64_t at = 0xe0000; at < 0x100000; at += 64)
+		if (!memcmp(ram_at(c, at, 64), "FACS", 4))
+			return ram_at(c, at, 64);
+	return NULL;
+}
+
+TEST(a_guest_wakes_where_it_said)
+{
+	struct bios_config c = bios_fixture(BIOS_PC, RAM, 0);
+	struct kernel k = kernel_new();
+	struct boot_cpu cpu;
+	struct bios *b;
+	uint8_t *facs;
+
+	c.kernel = bios_file_of("vmlinuz", k.bytes, k.len);
+	b = bios_new(&c, NULL, &err);
+	CHECK(b);
+	WORKS(bios_reset(b, NULL, NULL, &cpu, &err));
+	facs = facs_of(&c);
+	CHECK(facs);
+	memset(ram_at(&c, 0x1000000, 4096), 0xaa, 4096);
+	REFUSED(bios_resume(b, NULL, NULL, &cpu, &err), EINVAL, "waking vector 0x0");
+	st_le32(facs + 12, 0x9a123);
+	WORKS(bios_resume(b, NULL, NULL, &cpu, &err));
+	CHECK_EQ(cpu.mode, BOOT_REAL);
+	CHECK_EQ(cpu.cs.selector, 0x9a12);
+	CHECK_EQ(cpu.cs.base, 0x9a120);
+	CHECK_EQ(cpu.rip, 3);
+	CHECK_EQ(cpu.cr0 & 1, 0);
+	CHECK(cpu.nmsrs > 0);
+	CHECK_EQ(*(uint8_t *)ram_at(&c, 0x1000000, 1), 0xaa);	/* the kernel was not loaded again */
+	st_le32(facs + 12, 0x100000);
+	REFUSED(bios_resume(b, NULL, NULL, &cpu, &err), EINVAL, "waking vector 0x100000");
+	memset(facs, 0, 4);
+	REFUSED(bios_resume(b, NULL, NULL, &cpu, &err), EINVAL, "overwritten the FACS");
+	bios_free(b);
+}
+
 TEST(a_reset_loads_again)
 {
 	struct bios_config c = bios_fixture(BIOS_PC, RAM, 0);
@@ -551,8 +592,7 @@ TEST(a_reset_loads_again)
 	CHECK(b);
 	WORKS(bios_reset(b, NULL, NULL, &first, &err));
 	CHECK(!memcmp(ram_at(&c, 0xe0000, 8), "RSD PTR ", 8));
-	CHECK(!memcmp(ram_at(&c, bios_facs(b), 4), "FACS", 4));
-	CHECK_EQ(bios_facs(b) % 64, 0);
+	CHECK(facs_of(&c));
 	memset(ram_at(&c, 0, RAM), 0xaa, RAM);
 	WORKS(bios_reset(b, NULL, NULL, &again, &err));
 	CHECK(!memcmp(&first, &again, sizeof(first)));
