@@ -34,7 +34,7 @@ LIBS_main := $(LIBS_base) $(LIBS_disk) $(LIBS_net)
 # The layers of DESIGN 1. Base: everything below devices that needs no KVM.
 BASE_NAMES := iov util log loop timer state host module
 BASE := $(filter $(addprefix vmm/,$(addsuffix .c,$(BASE_NAMES))),$(wildcard vmm/*.c))
-WIRES := $(filter $(addprefix vmm/,mem.c dirty.c flat.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
+WIRES := $(filter $(addprefix vmm/,mem.c mem_block.c mem_map.c dirty.c flat.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
 MAIN := $(filter-out $(BASE) $(WIRES) $(wildcard vmm/mod_*.c),$(wildcard vmm/*.c))
 SRC = $(filter-out $(wildcard $(1)/mod_*.c),$(wildcard $(1)/*.c))
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mem_impl.h: what mem.c (blocks, map, accessors) and dirty.c share; nobody else includes it. */
+/* mem_impl.h: what mem.c, mem_block.c, mem_map.c and dirty.c share; nobody else includes it. */
 #ifndef VMM_MEM_IMPL_H
 #define VMM_MEM_IMPL_H
 
@@ -55,6 +55,11 @@ struct mem_range {
 	unsigned slot;
 };
 
+static inline uint64_t range_size(const struct mem_range *r)
+{
+	return r->last - r->gpa + 1;
+}
+
 struct mem_map {
 	size_t n, biggest;
 	struct mem_range r[];
@@ -81,6 +86,10 @@ struct mem {
 	unsigned tracking;		/* blocks with clients; atomic */
 };
 
+/* mem_block.c: a part of the block, at its host address, reads as zeros from now on. 0 or -errno. */
+int block_discard_part(struct block *b, uint8_t *host, uint64_t len);
+
+/* dirty.c */
 void block_mark(struct block *b, uint64_t off, uint64_t len);
 /* The mutex is held: take the backend's log of a range into the clients' bitmaps. */
 int dirty_collect_range(struct mem *m, const struct mem_range *r);
