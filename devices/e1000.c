@@ -486,14 +486,12 @@ static void e1000_destroy(struct device *dev)
 {
 	struct e1000 *d = (struct e1000 *)dev;
 
-	if (d->net)
-		net_attach(d->net, d->pci.dev.loop, NULL, NULL, NULL, NULL);
 	loop_timer_cancel(&d->itr_timer);
 	loop_timer_cancel(&d->rx_timer);
 	loop_timer_cancel(&d->tx_timer);
 	loop_timer_cancel(&d->link_timer);
 	loop_timer_cancel(&d->tx_next);
-	pci_dev_exit(&d->pci);
+	nic_exit(&d->pci, d->net);
 	free(d->bounce);
 	free(d);
 }
@@ -518,13 +516,8 @@ struct device *e1000_new(struct pci_bus *pci, unsigned devfn, const char *id, st
 	};
 	struct e1000 *d = xcalloc(1, sizeof(*d));
 	struct vm_clock *clock;
-	int ret;
 
-	device_init(&d->pci.dev, &e1000_ops, id, loop);
-	ret = pci_dev_init(&d->pci, pci, devfn, &pci_id);
-	if (ret < 0) {
-		err_set(err, -ret, "%s: PCI slot %u is taken", id, PCI_DEVFN_SLOT(devfn));
-		free(d->pci.dev.id);
+	if (nic_init(&d->pci, &e1000_ops, id, loop, pci, devfn, &pci_id, err) < 0) {
 		free(d);
 		return NULL;
 	}
@@ -542,12 +535,7 @@ struct device *e1000_new(struct pci_bus *pci, unsigned devfn, const char *id, st
 	loop_timer_init(&d->tx_timer, loop, clock, tx_delay_over, d);
 	loop_timer_init(&d->link_timer, loop, clock, link_timer_over, d);
 	loop_timer_init(&d->tx_next, loop, NULL, tx_next, d);
-	if (net) {
-		net_attach(net, loop, net_readable, net_writable, net_link, d);
-		ret = net_set_offload(net, net->vnet_hdr ? NET_CSUM : 0, sizeof(struct virtio_net_hdr));
-		if (ret < 0)
-			log_warn("%s: no receive offload: %s", id, strerror(-ret));
-	}
+	nic_connect(&d->pci, net, NET_CSUM, net_readable, net_writable, net_link, d);
 	e1000_eeprom_init(d);
 	e1000_reset(&d->pci.dev);
 	return &d->pci.dev;

@@ -479,11 +479,9 @@ static void rtl_destroy(struct device *dev)
 {
 	struct rtl8139 *d = (struct rtl8139 *)dev;
 
-	if (d->net)
-		net_attach(d->net, d->pci.dev.loop, NULL, NULL, NULL, NULL);
 	loop_timer_cancel(&d->timer);
 	loop_timer_cancel(&d->tx_next);
-	pci_dev_exit(&d->pci);
+	nic_exit(&d->pci, d->net);
 	free(d->frame);
 	free(d);
 }
@@ -507,13 +505,8 @@ struct device *rtl8139_new(struct pci_bus *pci, unsigned devfn, const char *id, 
 		.class_rev = 0x020000 << 8 | 0x20, .intx = true,
 	};
 	struct rtl8139 *d = xcalloc(1, sizeof(*d));
-	int ret;
 
-	device_init(&d->pci.dev, &rtl_ops, id, loop);
-	ret = pci_dev_init(&d->pci, pci, devfn, &pci_id);
-	if (ret < 0) {
-		err_set(err, -ret, "%s: PCI slot %u is taken", id, PCI_DEVFN_SLOT(devfn));
-		free(d->pci.dev.id);
+	if (nic_init(&d->pci, &rtl_ops, id, loop, pci, devfn, &pci_id, err) < 0) {
 		free(d);
 		return NULL;
 	}
@@ -534,12 +527,7 @@ struct device *rtl8139_new(struct pci_bus *pci, unsigned devfn, const char *id, 
 	pci_bar_regs(&d->pci, 1, PCI_BASE_ADDRESS_SPACE_MEMORY, BAR_SIZE, &rtl_region, d);
 	loop_timer_init(&d->timer, loop, rtl_clock(d), timer_over, d);
 	loop_timer_init(&d->tx_next, loop, NULL, tx_next, d);
-	if (net) {
-		net_attach(net, loop, net_readable, net_writable, net_link, d);
-		ret = net_set_offload(net, 0, sizeof(struct virtio_net_hdr));
-		if (ret < 0)
-			log_warn("%s: no offload: %s", id, strerror(-ret));
-	}
+	nic_connect(&d->pci, net, 0, net_readable, net_writable, net_link, d);
 	rtl_reset(&d->pci.dev);
 	return &d->pci.dev;
 }
