@@ -89,7 +89,7 @@ static void (*const pam_steps[])(struct tw *t) = {
 
 TEST(host_bridge_three_ways)
 {
-	threeway(&(struct tw_scenario){ make_i440fx, pam_steps, ARRAY_SIZE(pam_steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make_i440fx, .steps = pam_steps, .n = ARRAY_SIZE(pam_steps) });
 }
 
 TEST(pam_shows_what_it_says)
@@ -189,7 +189,7 @@ static void (*const piix3_steps[])(struct tw *t) = { step_routes, step_moved_rou
 
 TEST(isa_bridge_three_ways)
 {
-	threeway(&(struct tw_scenario){ make_piix3, piix3_steps, ARRAY_SIZE(piix3_steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make_piix3, .steps = piix3_steps, .n = ARRAY_SIZE(piix3_steps) });
 }
 
 TEST(a_pirq_follows_its_route)
@@ -358,7 +358,7 @@ static void (*const pm_steps[])(struct tw *t) = {
 
 TEST(power_management_three_ways)
 {
-	threeway(&(struct tw_scenario){ make_pm, pm_steps, ARRAY_SIZE(pm_steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make_pm, .steps = pm_steps, .n = ARRAY_SIZE(pm_steps) });
 }
 
 TEST(sleep_states)
@@ -465,7 +465,7 @@ static void (*const hotplug_steps[])(struct tw *t) = { step_plug, step_look, ste
 
 TEST(hot_plug_three_ways)
 {
-	threeway(&(struct tw_scenario){ make_hotplug, hotplug_steps, ARRAY_SIZE(hotplug_steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make_hotplug, .steps = hotplug_steps, .n = ARRAY_SIZE(hotplug_steps) });
 }
 
 TAP_MAIN

@@ -204,7 +204,7 @@ static void (*const steps[])(struct tw *t) = {
 
 TEST(keyboard_and_mouse_three_ways)
 {
-	threeway(&(struct tw_scenario){ make, steps, ARRAY_SIZE(steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make, .steps = steps, .n = ARRAY_SIZE(steps) });
 }
 
 TEST(codes_are_the_known_ones)

@@ -19,6 +19,7 @@
 
 struct disks {
 	struct testdisk *hd, *cd;
+	uint64_t slow;			/* buffer of the transfer under way */
 };
 
 static uint8_t pattern(uint64_t off, unsigned salt)
@@ -283,6 +284,37 @@ static void step_dma_write(struct tw *t)
 	CHECK_EQ(k->hd->data[3064 * 512], pattern(3064 * 512, 1));
 }
 
+/* A slow disk: the transfer is under way when the machine is saved or reset. */
+static void step_slow_begin(struct tw *t)
+{
+	struct disks *k = t->ctx;
+	uint64_t buf = guest_alloc(t->g, 256 * 512, 4096), table = prd_make(t->g, buf, 256 * 512, 65536);
+
+	k->hd->delay_us = 3000;
+	k->slow = buf;
+	task(t->g, 2000, 256, true);
+	out(t->g->pio, CMD + 7, 1, 0x25);
+	dma_start(t->g, table, true);
+	tw_say(t, "slow dma %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1), (unsigned)in(t->g->pio, CTL, 1));
+}
+
+static void step_slow_end(struct tw *t)
+{
+	struct disks *k = t->ctx;
+
+	CHECK(guest_run_until(t->g, dma_ended, t->g, 5000));
+	tw_say(t, "slow dma %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1), (unsigned)in(t->g->pio, CMD + 7, 1));
+	dma_stop(t->g);
+	CHECK(is_disk(guest_ptr(t->g, k->slow, 256 * 512), 2000 * 512, 256 * 512, 1));
+	k->hd->delay_us = 0;
+}
+
+/* A transfer that was begun and has not raised its interrupt. */
+static unsigned in_flight(struct tw *t)
+{
+	return (cfg_read(t->g, DEVFN, PCI_COMMAND, 2) & PCI_COMMAND_IO) && (in(t->g->pio, BM + 2, 1) & 5) == 1;
+}
+
 static void step_flush(struct tw *t)
 {
 	struct disks *k = t->ctx;
@@ -304,14 +336,15 @@ static void step_error(struct tw *t)
 
 static void (*const disk_steps[])(struct tw *t) = {
 	step_setup, step_identify, step_multiple, step_read_begin, step_read_some, step_read_rest, step_write_begin,
-	step_write_end, step_dma_read, step_dma_write, step_flush, step_error,
+	step_write_end, step_dma_read, step_slow_begin, step_slow_end, step_dma_write, step_flush, step_error,
 };
 
 TEST(disk_three_ways)
 {
 	struct disks *k = disks_new();
 
-	threeway(&(struct tw_scenario){ make, disk_steps, ARRAY_SIZE(disk_steps), restore, k });
+	threeway(&(struct tw_scenario){ .make = make, .steps = disk_steps, .n = ARRAY_SIZE(disk_steps), .restore = restore, .ctx = k,
+					.in_flight = in_flight });
 	disks_free(k);
 }
 
@@ -466,7 +499,7 @@ TEST(cdrom_three_ways)
 	/* A tray the guest opened stays open over a reset: the last steps close it, so every run begins alike. */
 	struct disks *k = disks_new();
 
-	threeway(&(struct tw_scenario){ make, cd_steps, ARRAY_SIZE(cd_steps) - 3, restore, k });
+	threeway(&(struct tw_scenario){ .make = make, .steps = cd_steps, .n = ARRAY_SIZE(cd_steps) - 3, .restore = restore, .ctx = k });
 	disks_free(k);
 }
 

@@ -170,7 +170,7 @@ static void (*const steps[])(struct tw *t) = { step_sizes, step_map, step_move, 
 
 TEST(function_three_ways)
 {
-	threeway(&(struct tw_scenario){ make, steps, ARRAY_SIZE(steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make, .steps = steps, .n = ARRAY_SIZE(steps) });
 }
 
 TEST(the_lower_function_wins_where_bars_overlap)

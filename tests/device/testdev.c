@@ -49,7 +49,7 @@ static void (*const pc_steps[])(struct tw *t) = { step_latch, step_say, step_lin
 
 TEST(pc_testdev_three_ways)
 {
-	threeway(&(struct tw_scenario){ make_pc, pc_steps, ARRAY_SIZE(pc_steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make_pc, .steps = pc_steps, .n = ARRAY_SIZE(pc_steps) });
 }
 
 TEST(pc_testdev_once)
@@ -146,7 +146,7 @@ static void (*const pci_steps[])(struct tw *t) = { step_assign, step_memory, ste
 
 TEST(pci_testdev_three_ways)
 {
-	threeway(&(struct tw_scenario){ make_pci, pci_steps, ARRAY_SIZE(pci_steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make_pci, .steps = pci_steps, .n = ARRAY_SIZE(pci_steps) });
 }
 
 TEST(pci_testdev_counts)

@@ -102,7 +102,7 @@ static void (*const steps[])(struct tw *t) = {
 
 TEST(uart_three_ways)
 {
-	threeway(&(struct tw_scenario){ make, steps, ARRAY_SIZE(steps), NULL, NULL });
+	threeway(&(struct tw_scenario){ .make = make, .steps = steps, .n = ARRAY_SIZE(steps) });
 }
 
 /* --- with a host --- */

@@ -40,6 +40,13 @@ static void record_intx(void *ctx, unsigned slot, unsigned pin, int level)
 	g->intx_level = level;
 }
 
+void guest_pci_new(struct guest *g, struct vm *vm)
+{
+	pci_bus_free(g->pci);
+	g->pci = pci_bus_new(&(struct pci_wires){ g->pio, g->mmio, g->mem, g->irqs, vm, g->loop });
+	pci_bus_set_intx(g->pci, record_intx, g);
+}
+
 struct guest *guest_new(void)
 {
 	struct guest *g = xcalloc(1, sizeof(*g));
@@ -57,8 +64,7 @@ struct guest *guest_new(void)
 	rom = block_new(g->mem, "rom", GUEST_ROM_SIZE, BLOCK_ROM, &err);
 	if (!g->ram || !rom || block_map(g->ram, 0, 0, GUEST_RAM, 0) || block_map(rom, GUEST_ROM, 0, GUEST_ROM_SIZE, 1))
 		tap_fail(__FILE__, __LINE__, "guest memory: %s", err.msg);
-	g->pci = pci_bus_new(&(struct pci_wires){ g->pio, g->mmio, g->mem, g->irqs, NULL, g->loop });
-	pci_bus_set_intx(g->pci, record_intx, g);
+	guest_pci_new(g, NULL);
 	guest_alloc_reset(g);
 	return g;
 }

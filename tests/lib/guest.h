@@ -33,6 +33,8 @@ struct guest {
 
 struct guest *guest_new(void);
 void guest_free(struct guest *g);
+/* Another PCI bus, with this VM behind it or none. */
+void guest_pci_new(struct guest *g, struct vm *vm);
 /* A zeroed piece of guest memory. */
 uint64_t guest_alloc(struct guest *g, uint64_t len, uint64_t align);
 /* Forget all pieces (between the rounds of a test). */

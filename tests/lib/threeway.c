@@ -16,9 +16,7 @@ struct guest *chips_guest(void)
 	if (!taken_apart && __lsan_disable)
 		__lsan_disable();
 	g = guest_new();
-
-	pci_bus_free(g->pci);
-	g->pci = pci_bus_new(&(struct pci_wires){ g->pio, g->mmio, g->mem, g->irqs, g->vm, g->loop });
+	guest_pci_new(g, g->vm);
 	return g;
 }
 
@@ -45,12 +43,14 @@ static void destroy_function(void *ctx, struct pci_dev *p)
 	device_destroy(&p->dev);
 }
 
-static void end(struct tw *t)
+static void end(struct tw *t, const struct tw_scenario *s)
 {
 	loop_lock(t->g->loop);
 	device_destroy(t->d);
 	pci_bus_for_each(t->g->pci, destroy_function, NULL);
 	loop_unlock(t->g->loop);
+	if (s->unmake)
+		s->unmake(t->g, s->ctx);
 	guest_free(t->g);
 }
 
@@ -84,22 +84,40 @@ static void run(struct tw *t, const struct tw_scenario *s, size_t from, size_t t
 	}
 }
 
-/* Into a fresh machine with the same RAM. */
-static void move(struct tw *t, const struct tw_scenario *s)
+/* Memory travels beside the registers: RAM, and what devices have (VRAM). To copies, or back from them. */
+static void copy_memory(struct mem *mem, void *copies[16], bool back)
 {
+	struct block *b = NULL;
+	unsigned n = 0;
+
+	while ((b = block_next(mem, b))) {
+		CHECK(n < 16);
+		if (!back)
+			copies[n] = malloc(block_size(b));
+		memcpy(back ? block_host(b) : copies[n], back ? copies[n] : block_host(b), block_size(b));
+		if (back)
+			free(copies[n]);
+		n++;
+	}
+}
+
+/* Into a fresh machine with the same memory. Returns what was in flight. */
+static unsigned move(struct tw *t, const struct tw_scenario *s)
+{
+	uint64_t next = t->g->next;
 	struct err err = { "" };
-	struct guest *old = t->g;
-	void *blob, *ram = malloc(GUEST_RAM);
-	uint64_t next = old->next;
+	void *blob, *copies[16];
+	unsigned in_flight;
 	size_t len;
 
+	in_flight = s->in_flight ? s->in_flight(t) : 0;
 	guest_quiesce(t->g, t->d);
 	guest_save(t->d, &blob, &len);
-	memcpy(ram, block_host(old->ram), GUEST_RAM);
-	end(t);
+	copy_memory(t->g->mem, copies, false);
+	end(t, s);
 	begin(t, s);
 	t->g->next = next;
-	memcpy(block_host(t->g->ram), ram, GUEST_RAM);
+	copy_memory(t->g->mem, copies, true);
 	if (guest_load(t->d, blob, len, &err))
 		tap_fail(__FILE__, __LINE__, "load: %s", err.msg);
 	loop_lock(t->g->loop);
@@ -107,12 +125,13 @@ static void move(struct tw *t, const struct tw_scenario *s)
 		t->d->ops->resume(t->d);
 	loop_unlock(t->g->loop);
 	free(blob);
-	free(ram);
+	return in_flight;
 }
 
 void threeway(const struct tw_scenario *s)
 {
 	struct tw t = { NULL };
+	unsigned in_flight = 0;
 	char *straight;
 
 	taken_apart = true;
@@ -122,18 +141,20 @@ void threeway(const struct tw_scenario *s)
 	log_open(&t);
 	run(&t, s, 0, s->n);
 	straight = log_close(&t);
-	end(&t);
+	if (getenv("TW_LOG"))
+		fputs(straight, stderr);
+	end(&t, s);
 	for (size_t k = 0; k <= s->n; k++) {
 		if (s->restore)
 			s->restore(s->ctx);
 		begin(&t, s);
 		log_open(&t);
 		run(&t, s, 0, k);
-		move(&t, s);
+		in_flight += move(&t, s);
 		run(&t, s, k, s->n);
 		same(straight, log_close(&t), "saved and loaded", k);
 		free(t.text);
-		end(&t);
+		end(&t, s);
 
 		if (s->restore)
 			s->restore(s->ctx);
@@ -153,8 +174,9 @@ void threeway(const struct tw_scenario *s)
 		run(&t, s, 0, s->n);
 		same(straight, log_close(&t), "reset", k);
 		free(t.text);
-		end(&t);
+		end(&t, s);
 	}
+	CHECK(!s->in_flight || in_flight > 0);
 	free(straight);
 	taken_apart = false;
 }
