@@ -23,30 +23,43 @@
 #define LEAF_KVM_SECOND 0x40000100u		/* where KVM's leaves go when Hyper-V's come first */
 #define MAX_LEAVES 192
 
-enum { HV_RELAXED = 1, HV_VAPIC = 2, HV_TIME = 4, HV_SPINLOCKS = 8 };
+enum { HV_RELAXED = 1, HV_VAPIC = 2, HV_TIME = 4, HV_SPINLOCKS = 8, HV_VPINDEX = 16 };	/* the index comes with any of them */
+
+#define SIGNATURE_ANY 0x00060fb1u	/* family 15, model 107, stepping 1: 64-bit, and no quirk of a particular processor is expected */
 
 struct cpu_model {
 	const char *name;
 	const char *brand;
 	uint32_t f[CPU_WORDS];
+	const char *vendor;			/* NULL: "AuthenticAMD" */
+	uint32_t signature;			/* 0: SIGNATURE_ANY */
 };
 
 #define V1_EDX (0x078bfbffu)		/* 1.EDX of every 64-bit processor without debug store, ACPI, HT */
 #define EXT_EDX (0x20100800u | 0x0183f3ffu)	/* SYSCALL, NX, LM and the bits AMD repeats from 1.EDX */
 
 static const struct cpu_model models[] = {
-	{ "qemu64", "minivmm qemu64 virtual CPU", {
+	{ .name = "qemu64", .brand = "minivmm qemu64 virtual CPU", .f = {
 		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_SSE3 | F_CX16, [CPU_EXT1_EDX] = EXT_EDX, [CPU_EXT1_ECX] = F_LAHF } },
-	{ "x86-64-v1", "minivmm x86-64-v1 virtual CPU", {
+	{ .name = "x86-64-v1", .brand = "minivmm x86-64-v1 virtual CPU", .f = {
 		[CPU_1_EDX] = V1_EDX, [CPU_EXT1_EDX] = EXT_EDX } },
-	{ "x86-64-v2", "minivmm x86-64-v2 virtual CPU", {
+	{ .name = "x86-64-v2", .brand = "minivmm x86-64-v2 virtual CPU", .f = {
 		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX, [CPU_EXT1_EDX] = EXT_EDX, [CPU_EXT1_ECX] = F_LAHF } },
-	{ "x86-64-v3", "minivmm x86-64-v3 virtual CPU", {
+	{ .name = "x86-64-v3", .brand = "minivmm x86-64-v3 virtual CPU", .f = {
 		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX | F_V3_ECX, [CPU_7_EBX] = F_V3_7EBX,
 		[CPU_EXT1_EDX] = EXT_EDX, [CPU_EXT1_ECX] = F_LAHF | F_LZCNT } },
-	{ "x86-64-v4", "minivmm x86-64-v4 virtual CPU", {
+	{ .name = "x86-64-v4", .brand = "minivmm x86-64-v4 virtual CPU", .f = {
 		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX | F_V3_ECX, [CPU_7_EBX] = F_V3_7EBX | F_V4_7EBX,
 		[CPU_EXT1_EDX] = EXT_EDX, [CPU_EXT1_ECX] = F_LAHF | F_LZCNT } },
+	/* Two makers' processors by name, as test kernels ask for them. */
+	{ .name = "Opteron_G1", .brand = "minivmm Opteron_G1 virtual CPU", .f = {
+		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_SSE3, [CPU_EXT1_EDX] = EXT_EDX },
+	  .signature = 0x00000f61 },
+	{ .name = "IvyBridge", .brand = "minivmm IvyBridge virtual CPU", .f = {
+		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX | F_PCLMUL | F_TSC_DEADLINE | F_AES | F_XSAVE | F_AVX | F_F16C | F_RDRAND,
+		[CPU_7_EBX] = F_FSGSBASE | F_SMEP | F_ERMS, [CPU_D_1_EAX] = F_XSAVEOPT,
+		[CPU_EXT1_EDX] = EXT_EDX | F_RDTSCP, [CPU_EXT1_ECX] = F_LAHF },
+	  .vendor = "GenuineIntel", .signature = 0x000306a9 },
 };
 
 /* What a spec asks for besides the model. */
@@ -54,7 +67,9 @@ struct cpu_request {
 	const struct cpu_model *model;		/* NULL: host */
 	uint32_t on[CPU_WORDS], off[CPU_WORDS];
 	unsigned hv;
-	bool kvm_leaves, hypervisor;
+	bool kvm_leaves, hypervisor, host_phys_bits, enforce;
+	char vendor[13];			/* empty: the model's */
+	uint64_t phys_bits;			/* 0: the model's */
 };
 
 static struct kvm_cpuid_entry2 *leaf_find(const struct kvm_cpuid2 *c, uint32_t function, uint32_t index)
@@ -125,19 +140,41 @@ static int request_special(struct cpu_request *r, const char *name, bool on)
 {
 	static const struct { const char *name; unsigned bits; } hv[] = {
 		{ "hv_relaxed", HV_RELAXED }, { "hv_vapic", HV_VAPIC }, { "hv_time", HV_TIME }, { "hv_spinlocks", HV_SPINLOCKS },
+		{ "hv_vpindex", HV_VPINDEX },
 	};
 
 	if (!strcmp(name, "kvm"))
 		return r->kvm_leaves = on, 0;
 	if (!strcmp(name, "hypervisor"))
 		return r->hypervisor = on, 0;
+	if (!strcmp(name, "host-phys-bits"))
+		return r->host_phys_bits = on, 0;
 	for (size_t i = 0; i < ARRAY_SIZE(hv); i++)
 		if (!strcmp(name, hv[i].name))
 			return r->hv = on ? r->hv | hv[i].bits : r->hv & ~hv[i].bits, 0;
-	/* Ways of saying what this program does anyway. */
-	if (!strcmp(name, "enforce") || !strcmp(name, "check") || !strcmp(name, "migratable"))
+	if (!strcmp(name, "enforce"))
+		return r->enforce = on, 0;
+	/* Ways of saying what this program does anyway: missing features are told, the host's model has all of them. */
+	if (!strcmp(name, "check") || !strcmp(name, "migratable"))
 		return 0;
 	return -ENOENT;
+}
+
+/* What takes a value. 1: it was such, 0: it was not, -errno with the reason. */
+static int request_value(struct cpu_request *r, const char *name, const char *value, struct err *err)
+{
+	if (!strcmp(name, "vendor")) {
+		if (strlen(value) != sizeof(r->vendor) - 1)
+			return err_set(err, EINVAL, "-cpu: vendor=%s: twelve characters expected, as GenuineIntel or AuthenticAMD", value);
+		strcpy(r->vendor, value);
+		return 1;
+	}
+	if (!strcmp(name, "phys-bits")) {
+		if (parse_u64(value, 52, &r->phys_bits) < 0 || r->phys_bits < 32)
+			return err_set(err, EINVAL, "-cpu: phys-bits=%s: 32 to 52 expected", value);
+		return 1;
+	}
+	return 0;
 }
 
 static int request_feature(struct cpu_request *r, char *item, struct err *err)
@@ -145,12 +182,16 @@ static int request_feature(struct cpu_request *r, char *item, struct err *err)
 	unsigned word, bit;
 	bool on = true;
 	char *eq;
+	int ret;
 
 	if (*item == '+' || *item == '-')
 		on = *item++ == '+';
 	eq = strchr(item, '=');
 	if (eq) {
 		*eq = 0;
+		ret = request_value(r, item, eq + 1, err);
+		if (ret)
+			return MIN(ret, 0);
 		/* hv_spinlocks takes a retry count. */
 		if (!strcmp(item, "hv_spinlocks") || !strcmp(item, "hv-spinlocks"))
 			on = true;
@@ -196,7 +237,7 @@ static int request_parse(struct cpu_request *r, const char *spec, struct err *er
 	char *copy = xstrdup(spec), *save = NULL, *item;
 	int ret;
 
-	*r = (struct cpu_request){ .kvm_leaves = true, .hypervisor = true };
+	*r = (struct cpu_request){ .kvm_leaves = true, .hypervisor = true, .enforce = true };
 	item = strtok_r(copy, ",", &save);
 	ret = request_model(r, item ? item : "", err);
 	while (ret == 0 && (item = strtok_r(NULL, ",", &save)))
@@ -225,7 +266,7 @@ static void words_or_missing(const struct kvm_cpuid2 *host, const uint32_t *want
 }
 
 /* XCR0 components that the features of a stable model need; sizes and offsets are architectural. */
-static void stable_xsave(struct kvm_cpuid2 *c)
+static void stable_xsave(struct kvm_cpuid2 *c, const uint32_t *f)
 {
 	static const struct { unsigned n, size, offset; } parts[] = {
 		{ 2, 256, 576 }, { 5, 64, 1088 }, { 6, 512, 1152 }, { 7, 1024, 1664 },
@@ -245,7 +286,7 @@ static void stable_xsave(struct kvm_cpuid2 *c)
 		size = parts[i].offset + parts[i].size;
 	}
 	leaf_add(c, 0xd, 0, true, mask, size, size, 0);
-	leaf_add(c, 0xd, 1, true, 0, 0, 0, 0);
+	leaf_add(c, 0xd, 1, true, f[CPU_D_1_EAX], 0, 0, 0);
 }
 
 static void brand_leaves(struct kvm_cpuid2 *c, const char *brand)
@@ -259,27 +300,54 @@ static void brand_leaves(struct kvm_cpuid2 *c, const char *brand)
 		leaf_add(c, 0x80000002 + i, 0, false, w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]);
 }
 
+static void set_vendor(struct kvm_cpuid2 *c, const char vendor[12])
+{
+	const uint32_t leaves[] = { 0, 0x80000000 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(leaves); i++) {
+		struct kvm_cpuid_entry2 *e = leaf_find(c, leaves[i], 0);
+
+		if (e) {
+			e->ebx = ld_le32(vendor);
+			e->edx = ld_le32(vendor + 4);
+			e->ecx = ld_le32(vendor + 8);
+		}
+	}
+}
+
+static int set_phys_bits(struct kvm_cpuid2 *c, const struct kvm_cpuid2 *host, const struct cpu_request *r, struct err *err)
+{
+	struct kvm_cpuid_entry2 *e = leaf_find(c, 0x80000008, 0);
+	unsigned have = cpuid_phys_bits(host);
+
+	if (r->phys_bits > have)
+		return err_set(err, ENOTSUP, "-cpu: phys-bits=%u: this host has %u", (unsigned)r->phys_bits, have);
+	if (e && (r->phys_bits || r->host_phys_bits))
+		e->eax = (e->eax & ~0xffu) | (r->phys_bits ? (uint32_t)r->phys_bits : have);
+	return 0;
+}
+
 static struct kvm_cpuid2 *stable_leaves(const struct cpu_model *m, const uint32_t *f)
 {
 	struct kvm_cpuid2 *c = xcalloc(1, sizeof(*c) + MAX_LEAVES * sizeof(c->entries[0]));
-	/* "AuthenticAMD": its 64-bit conventions (SYSCALL everywhere) are those KVM provides on both makers' hosts. */
-	const uint32_t ebx = 0x68747541, edx = 0x69746e65, ecx = 0x444d4163;
+	const uint32_t signature = m->signature ? m->signature : SIGNATURE_ANY;
 
-	leaf_add(c, 0, 0, false, 0xd, ebx, ecx, edx);
-	/* Family 15, model 107, stepping 1: 64-bit, and no quirk of a particular processor is expected of it. */
-	leaf_add(c, 1, 0, false, 0x00060fb1, 0x800, f[CPU_1_ECX], f[CPU_1_EDX]);
+	leaf_add(c, 0, 0, false, 0xd, 0, 0, 0);
+	leaf_add(c, 1, 0, false, signature, 0x800, f[CPU_1_ECX], f[CPU_1_EDX]);
 	leaf_add(c, 7, 0, true, 0, f[CPU_7_EBX], f[CPU_7_ECX], f[CPU_7_EDX]);
 	leaf_add(c, 0xb, 0, true, 0, 0, 0, 0);
 	leaf_add(c, 0xb, 1, true, 0, 0, 0, 0);
-	leaf_add(c, 0x80000000, 0, false, 0x80000008, ebx, ecx, edx);
-	leaf_add(c, 0x80000001, 0, false, 0x00060fb1, 0, f[CPU_EXT1_ECX], f[CPU_EXT1_EDX]);
+	leaf_add(c, 0x80000000, 0, false, 0x80000008, 0, 0, 0);
+	/* AMD's 64-bit conventions (SYSCALL everywhere) are those KVM provides on both makers' hosts. */
+	set_vendor(c, m->vendor ? m->vendor : "AuthenticAMD");
+	leaf_add(c, 0x80000001, 0, false, signature, 0, f[CPU_EXT1_ECX], f[CPU_EXT1_EDX]);
 	brand_leaves(c, m->brand);
 	/* 64 KiB 2-way L1 caches with 64-byte lines, 512 KiB 16-way L2. */
 	leaf_add(c, 0x80000005, 0, false, 0x01ff01ff, 0x01ff01ff, 0x40020140, 0x40020140);
 	leaf_add(c, 0x80000006, 0, false, 0, 0x42004200, 0x02008140, 0);
 	leaf_add(c, 0x80000007, 0, false, 0, 0, 0, 0);
 	leaf_add(c, 0x80000008, 0, false, 0x3028, f[CPU_EXT8_EBX], 0, 0);
-	stable_xsave(c);
+	stable_xsave(c, f);
 	return c;
 }
 
@@ -349,10 +417,16 @@ struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu
 	for (unsigned w = 0; w < CPU_WORDS; w++)
 		want[w] = ((r.model ? r.model->f[w] : 0) | r.on[w]) & ~r.off[w];
 	words_or_missing(host, want, missing, sizeof(missing));
-	if (missing[0]) {
-		err_set(err, ENOTSUP, "-cpu %s: this host's KVM lacks %s (take a smaller model, or leave it out: -cpu %s,-%.*s)",
-			spec, missing, spec, (int)strcspn(missing, ","), missing);
+	if (missing[0] && r.enforce) {
+		err_set(err, ENOTSUP, "-cpu %s: this host's KVM lacks %s (take a smaller model, leave it out: -cpu %s,-%.*s, or have all "
+			"that is missing left out: -cpu %s,enforce=off)", spec, missing, spec, (int)strcspn(missing, ","), missing, spec);
 		goto out;
+	}
+	if (missing[0])
+		log_warn("-cpu %s: without %s, which this host's KVM lacks", spec, missing);
+	for (unsigned w = 0; w < CPU_WORDS; w++) {
+		want[w] &= word_get(host, w);
+		r.on[w] &= word_get(host, w);
 	}
 	if (r.model) {
 		c = stable_leaves(r.model, want);
@@ -372,6 +446,12 @@ struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu
 	else
 		*word_of(c, CPU_1_ECX) &= ~F_HYPERVISOR;
 	hypervisor_leaves(c, host, &r);
+	if (r.vendor[0])
+		set_vendor(c, r.vendor);
+	if (set_phys_bits(c, host, &r, err) < 0) {
+		free(c);
+		c = NULL;
+	}
 out:
 	free(host);
 	return c;
@@ -483,8 +563,8 @@ void cpuid_help(void)
 	printf("Models:\n  %-12s what this host's KVM offers (default)\n", "host");
 	for (size_t i = 0; i < ARRAY_SIZE(models); i++)
 		printf("  %-12s stable: the same on every host that has its features\n", models[i].name);
-	printf("Features (+name, -name, name=on|off); also kvm=off, hypervisor=off, hv_relaxed, hv_vapic, hv_time, "
-	       "hv_spinlocks:\n ");
+	printf("Features (+name, -name, name=on|off); also enforce=off, vendor=GenuineIntel, phys-bits=N, host-phys-bits=on, kvm=off, "
+	       "hypervisor=off, hv_relaxed, hv_vapic, hv_time, hv_vpindex, hv_spinlocks:\n ");
 	for (; *names; names++) {
 		column += printf(" %s", *names);
 		if (column > 80)

@@ -14,7 +14,8 @@ struct cpu_topology {
 
 /*
  * The leaves all vCPUs share, for spec "MODEL[,+feature|,-feature|,feature=on|off]...". Models: host, max (the same),
- * qemu64, x86-64-v1 ... x86-64-v4. Allocated; NULL with the reason (unknown model or flag, with the nearest known name;
+ * qemu64, x86-64-v1 ... x86-64-v4, Opteron_G1, IvyBridge; also vendor=, phys-bits=, enforce=off
+ * (what the host lacks is left out with a warning). Allocated; NULL with the reason (unknown model or flag, with the nearest known name;
  * a feature this host lacks).
  */
 struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu_topology *t, struct err *err);

@@ -15,6 +15,7 @@ struct cpu_word {
 extern const struct cpu_word cpu_words[CPU_WORDS];
 
 #define F_SSE3 (1u << 0)		/* 1.ECX */
+#define F_PCLMUL (1u << 1)
 #define F_SSSE3 (1u << 9)
 #define F_FMA (1u << 12)
 #define F_CX16 (1u << 13)
@@ -24,12 +25,19 @@ extern const struct cpu_word cpu_words[CPU_WORDS];
 #define F_MOVBE (1u << 22)
 #define F_POPCNT (1u << 23)
 #define F_TSC_DEADLINE (1u << 24)
+#define F_AES (1u << 25)
 #define F_XSAVE (1u << 26)
 #define F_AVX (1u << 28)
 #define F_F16C (1u << 29)
+#define F_RDRAND (1u << 30)
 #define F_HYPERVISOR (1u << 31)
 #define F_HTT (1u << 28)		/* 1.EDX */
-#define F_AVX512F (1u << 16)		/* 7.EBX */
+#define F_FSGSBASE (1u << 0)		/* 7.EBX */
+#define F_SMEP (1u << 7)
+#define F_ERMS (1u << 9)
+#define F_AVX512F (1u << 16)
+#define F_XSAVEOPT (1u << 0)		/* 0xd.1.EAX */
+#define F_RDTSCP (1u << 27)		/* 0x80000001.EDX */
 #define F_LAHF (1u << 0)		/* 0x80000001.ECX */
 #define F_CMP_LEGACY (1u << 1)
 #define F_LZCNT (1u << 5)
