@@ -309,6 +309,16 @@ void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx)
 	pthread_mutex_unlock(&events.lock);
 }
 
+bool event_wanted(void)
+{
+	bool wanted;
+
+	pthread_mutex_lock(&events.lock);
+	wanted = events.sink != NULL;
+	pthread_mutex_unlock(&events.lock);
+	return wanted;
+}
+
 void event_emit(const char *name, json_t *data)
 {
 	struct timespec ts;

@@ -63,6 +63,7 @@ void monitor_line(struct machine *m, const char *line, FILE *out);
 
 /* --- events, to every QMP connection --- */
 void event_emit(const char *name, json_t *data);	/* steals data; any thread */
+bool event_wanted(void);		/* whether anyone listens; where data costs something to make */
 void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx);
 
 /* "-qmp SPEC": a server of QMP connections. 0 or -errno with the reason. */

@@ -133,6 +133,23 @@ int kvm_create_vm(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err)
 	return 0;
 }
 
+void kvm_end_vm(struct kvm *k)
+{
+	if (k->vm_fd < 0)
+		return;
+	/* In one step the number becomes /dev/kvm's, which knows none of a VM's requests: no thread meets a stranger's file. */
+	__atomic_store_n(&k->ended, true, __ATOMIC_RELEASE);
+	dup3(k->dev_fd, k->vm_fd, O_CLOEXEC);
+}
+
+/* A request that changes nothing once the VM has ended. 0 or -errno. */
+static int vm_ioctl(struct kvm *k, unsigned long request, void *arg)
+{
+	if (ioctl(k->vm_fd, request, arg) >= 0 || __atomic_load_n(&k->ended, __ATOMIC_ACQUIRE))
+		return 0;
+	return -errno;
+}
+
 void kvm_close(struct kvm *k)
 {
 	if (!k)
@@ -172,7 +189,7 @@ static int slot_set(void *ctx, unsigned slot, uint64_t gpa, uint64_t size, void 
 		.userspace_addr = (uintptr_t)host,
 	};
 
-	return ioctl(k->vm_fd, KVM_SET_USER_MEMORY_REGION, &r) < 0 ? -errno : 0;
+	return vm_ioctl(k, KVM_SET_USER_MEMORY_REGION, &r);
 }
 
 static int slot_dirty_log(void *ctx, unsigned slot, uint64_t size, unsigned long *bitmap)
@@ -180,7 +197,7 @@ static int slot_dirty_log(void *ctx, unsigned slot, uint64_t size, unsigned long
 	struct kvm *k = ctx;
 	struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = bitmap };
 
-	return ioctl(k->vm_fd, KVM_GET_DIRTY_LOG, &log) < 0 ? -errno : 0;
+	return vm_ioctl(k, KVM_GET_DIRTY_LOG, &log);
 }
 
 const struct mem_backend kvm_mem_backend = { .slot = slot_set, .dirty_log = slot_dirty_log };
@@ -192,18 +209,21 @@ static void irq_line(void *ctx, unsigned gsi, int level)
 	struct kvm *k = ctx;
 	struct kvm_irq_level l = { .irq = gsi, .level = level };
 
-	if (ioctl(k->vm_fd, KVM_IRQ_LINE, &l) < 0)
-		log_error("KVM_IRQ_LINE %u: %s", gsi, strerror(errno));
+	int ret = vm_ioctl(k, KVM_IRQ_LINE, &l);
+
+	if (ret < 0)
+		log_error("KVM_IRQ_LINE %u: %s", gsi, strerror(-ret));
 }
 
 static void irq_msi(void *ctx, uint64_t addr, uint32_t data)
 {
 	struct kvm *k = ctx;
 	struct kvm_msi m = { .address_lo = addr, .address_hi = addr >> 32, .data = data };
+	int ret = vm_ioctl(k, KVM_SIGNAL_MSI, &m);
 
 	/* A message to an APIC that does not exist is the guest's mistake; the bus would drop it as well. */
-	if (ioctl(k->vm_fd, KVM_SIGNAL_MSI, &m) < 0)
-		log_guest("interrupt message 0x%08lx = 0x%x was not delivered: %s", addr, data, strerror(errno));
+	if (ret < 0)
+		log_guest("interrupt message 0x%08lx = 0x%x was not delivered: %s", addr, data, strerror(-ret));
 }
 
 static void route_pins(struct kvm_irq_routing_entry *e)
@@ -227,7 +247,7 @@ static int irq_routes(void *ctx, const struct irq_route *msi, size_t n)
 {
 	struct kvm *k = ctx;
 	struct kvm_irq_routing *r = xcalloc(1, sizeof(*r) + (FIXED_ROUTES + n) * sizeof(r->entries[0]));
-	int ret = 0;
+	int ret;
 
 	route_pins(r->entries);
 	r->nr = FIXED_ROUTES + n;
@@ -240,8 +260,7 @@ static int irq_routes(void *ctx, const struct irq_route *msi, size_t n)
 		e->u.msi.address_hi = msi[i].addr >> 32;
 		e->u.msi.data = msi[i].data;
 	}
-	if (ioctl(k->vm_fd, KVM_SET_GSI_ROUTING, r) < 0)
-		ret = -errno;
+	ret = vm_ioctl(k, KVM_SET_GSI_ROUTING, r);
 	free(r);
 	return ret;
 }
@@ -251,7 +270,7 @@ static int irq_fd(void *ctx, int fd, unsigned gsi, bool add)
 	struct kvm *k = ctx;
 	struct kvm_irqfd f = { .fd = fd, .gsi = gsi, .flags = add ? 0 : KVM_IRQFD_FLAG_DEASSIGN };
 
-	return ioctl(k->vm_fd, KVM_IRQFD, &f) < 0 ? -errno : 0;
+	return vm_ioctl(k, KVM_IRQFD, &f);
 }
 
 const struct irq_backend kvm_irq_backend = {
@@ -274,7 +293,7 @@ static int bus_event(void *ctx, struct bus *b, uint64_t addr, unsigned size, boo
 			 (add ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN),
 	};
 
-	return ioctl(k->vm_fd, KVM_IOEVENTFD, &e) < 0 ? -errno : 0;
+	return vm_ioctl(k, KVM_IOEVENTFD, &e);
 }
 
 const struct bus_backend kvm_bus_backend = { .eventfd = bus_event };

@@ -22,6 +22,7 @@ struct kvm {
 	bool is_pvm;			/* a KVM without VT-x or AMD-V */
 	bool readonly_mem, xsave2, dirty_ring;
 	bool irqchip;
+	bool ended;			/* by kvm_end_vm */
 	uint32_t clock_flags;
 };
 
@@ -34,6 +35,11 @@ struct kvm *kvm_open(struct err *err);
 enum kvm_pit_ticks { KVM_PIT_NONE, KVM_PIT_REINJECT, KVM_PIT_DISCARD };
 /* Creates the VM. 0 or -errno with the reason. */
 int kvm_create_vm(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err);
+/*
+ * Ends the VM before its devices, doorbells and memory are taken apart: each of them given back to a living VM costs a grace period of
+ * the host kernel. What they ask for from here on does nothing. The vCPUs are closed (each holds the VM).
+ */
+void kvm_end_vm(struct kvm *k);
 void kvm_close(struct kvm *k);
 
 /* KVM_CHECK_EXTENSION on the VM (or the device before there is one). */

@@ -274,8 +274,8 @@ int machine_reset(struct machine *m, struct err *err)
 		ret = kvm_chips_reset(m->kvm);
 		if (ret < 0)
 			return err_set(err, -ret, "reset of the interrupt chips: %s", strerror(-ret));
+		irq_resync(m->irqs);
 	}
-	irq_resync(m->irqs);
 	coalesce_start(m->wires.coalesce);
 	ret = m->waking ? bios_resume(m->bios, m->pci, m->pio, &boot, err) : bios_reset(m->bios, m->pci, m->pio, &boot, err);
 	if (m->vga && m->config->kernel && machine_has_viewer(m->config) && !vga_text_mode(m->vga))
@@ -300,12 +300,10 @@ static void reset_now(struct machine *m)
 	}
 }
 
-/* Main loop, everything parked: what a device, a vCPU or a signal asked for. */
-static void on_request(void *ctx, enum vm_end what, int code)
+static void tell_request(enum vm_end what, int code, bool no_reboot)
 {
-	struct machine *m = ctx;
-	bool no_reboot = m->config->no_reboot;
-
+	if (!event_wanted())
+		return;
 	if (what == VM_END_RESET || what == VM_END_TRIPLE_FAULT)
 		event_emit("RESET", json_pack("{s:b,s:s}", "guest", code == 0, "reason", code ? "host-qmp-system-reset" : "guest-reset"));
 	else if (what == VM_END_PANIC)
@@ -313,6 +311,15 @@ static void on_request(void *ctx, enum vm_end what, int code)
 	else
 		event_emit("SHUTDOWN", json_pack("{s:b,s:s}", "guest", what == VM_END_POWEROFF, "reason",
 			   what == VM_END_POWEROFF ? "guest-shutdown" : what == VM_END_QUIT ? "host-qmp-quit" : "host-signal"));
+}
+
+/* Main loop, everything parked: what a device, a vCPU or a signal asked for. */
+static void on_request(void *ctx, enum vm_end what, int code)
+{
+	struct machine *m = ctx;
+	bool no_reboot = m->config->no_reboot;
+
+	tell_request(what, code, no_reboot);
 	switch (what) {
 	case VM_END_POWEROFF:
 		if (m->config->no_shutdown)
@@ -538,6 +545,11 @@ void machine_exit(struct machine *m)
 	migrate_exit(m);
 	stop_vcpus(m);
 	coalesce_free(m->wires.coalesce);
+	for (unsigned i = 0; i < m->nvcpus; i++)
+		vcpu_free(m->vcpus[i]);
+	free(m->vcpus);
+	if (m->kvm)
+		kvm_end_vm(m->kvm);
 	bios_free(m->bios);
 	for (unsigned i = m->ndevices; i-- > 0;) {
 		struct machine_device *d = &m->devices[i];
@@ -565,9 +577,6 @@ void machine_exit(struct machine *m)
 		chardev_free(m->consoles[i]);
 	if (m->pci)
 		pci_bus_free(m->pci);
-	for (unsigned i = 0; i < m->nvcpus; i++)
-		vcpu_free(m->vcpus[i]);
-	free(m->vcpus);
 	free(m->cpuid);
 	irq_hub_free(m->irqs);
 	bus_free(m->pio);
