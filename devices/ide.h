@@ -133,7 +133,6 @@ struct piix3_ide {
 	struct pci_dev pci;
 	struct ide_channel ch[2];
 	struct mem *mem;
-	struct vm *vm;
 	struct loop *loop;
 	bool paused;			/* quiesced: no new piece starts */
 	void (*quiesced)(void *ctx);

@@ -379,18 +379,18 @@ static void medium_failed(struct ide_drive *d)
 
 static void piece_failed(struct ide_drive *d, const struct blk_req *r)
 {
-	enum blk_on_error action = blk_error_action(d->blk, r);
-	struct piix3_ide *ide = d->ch->ide;
+	enum blk_on_error action;
 
 	/* A disk that cannot discard has nothing to complain about: it is a hint. */
-	if (action == BLK_ERR_IGNORE || r->op == BLK_DISCARD) {
+	if (r->op == BLK_DISCARD) {
 		piece_ok(d, r->len);
 		return;
 	}
-	log_error("%s: '%s': %s at %llu, %llu bytes: %s%s", ide->pci.dev.id, blk_filename(d->blk),
-		  r->op == BLK_READ ? "read" : r->op == BLK_FLUSH ? "flush" : "write", (unsigned long long)r->off,
-		  (unsigned long long)r->len, strerror(-r->ret),
-		  action == BLK_ERR_STOP ? "; the guest is stopped, `cont` tries again" : "");
+	action = blk_error_action(d->blk, r, d->ch->ide->pci.dev.id);
+	if (action == BLK_ERR_IGNORE) {
+		piece_ok(d, r->len);
+		return;
+	}
 	if (action != BLK_ERR_STOP) {
 		medium_failed(d);
 		return;
@@ -398,8 +398,6 @@ static void piece_failed(struct ide_drive *d, const struct blk_req *r)
 	if (d->xfer == XFER_DMA_READ || d->xfer == XFER_DMA_WRITE || d->xfer == XFER_ATAPI_DMA_READ)
 		d->ch->cursor = d->ch->chunk;
 	d->deferred = true;
-	if (ide->vm)
-		vm_pause_async(ide->vm, PAUSE_IO_ERROR);
 }
 
 static void orphan_done(struct ide_drive *d)

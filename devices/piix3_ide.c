@@ -563,7 +563,6 @@ struct device *piix3_ide_new(struct pci_bus *pci, const struct piix3_ide_opts *o
 	int ret;
 
 	s->mem = w->mem;
-	s->vm = w->vm;
 	s->loop = w->loop;
 	for (unsigned i = 0; i < 2; i++) {
 		s->ch[i].ide = s;

@@ -143,7 +143,6 @@ struct virtio_blk_config_opts {
 	uint16_t queue_size;		/* 0: 256 */
 	const char *serial;		/* at most 20 bytes; NULL: empty */
 	struct loop **queue_loops;	/* nqueues loops, or NULL: the device's */
-	struct vm *vm;			/* stopped by an I/O error when the policy says so; NULL: errors are reported */
 	bool packed;			/* offer packed rings */
 };
 struct virtio_dev *virtio_blk_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_blk_config_opts *o, struct err *err);

@@ -13,7 +13,6 @@
 #include "devices/virtio.h"
 #include "disk/blk.h"
 #include "vmm/log.h"
-#include "vmm/vm.h"
 
 #define SECTOR 512
 #define QUEUE_SIZE 256
@@ -49,7 +48,6 @@ struct vblk_queue {
 struct vblk {
 	struct virtio_dev v;
 	struct blk *blk;
-	struct vm *vm;
 	char serial[VIRTIO_BLK_ID_BYTES];
 	struct virtio_blk_config cfg;
 	struct vblk_queue *queues;
@@ -273,27 +271,17 @@ static void done(struct blk_req *blk)
 		finish(r, VIRTIO_BLK_S_OK);
 		return;
 	}
-	switch (blk_error_action(d->blk, blk)) {
+	switch (blk_error_action(d->blk, blk, d->v.id)) {
 	case BLK_ERR_STOP:
-		if (!d->vm)
-			break;
-		log_error("%s: '%s': %s at %llu, %llu bytes: %s; the guest is stopped, `cont` tries again", d->v.id,
-			  blk_filename(d->blk), blk->op == BLK_READ ? "read" : "write", (unsigned long long)blk->off,
-			  (unsigned long long)blk->len, strerror(-ret));
 		virtq_hold(&d->v.queues[q->index], &r->elem);
 		req_put(r);
-		vm_pause_async(d->vm, PAUSE_IO_ERROR);
-		return;
+		break;
 	case BLK_ERR_IGNORE:
 		finish(r, VIRTIO_BLK_S_OK);
-		return;
-	default:
 		break;
+	default:
+		finish(r, ret == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR);
 	}
-	log_error("%s: '%s': %s at %llu, %llu bytes: %s", d->v.id, blk_filename(d->blk),
-		  blk->op == BLK_READ ? "read" : "write", (unsigned long long)blk->off, (unsigned long long)blk->len,
-		  strerror(-ret));
-	finish(r, ret == -ENOTSUP ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR);
 }
 
 static void maybe_stopped(struct vblk *d)
@@ -465,7 +453,6 @@ struct virtio_dev *virtio_blk_new(const char *id, struct loop *loop, struct mem 
 		offer |= 1ull << VIRTIO_F_RING_PACKED;
 	d = xcalloc(1, sizeof(*d));
 	d->blk = o->blk;
-	d->vm = o->vm;
 	if (o->serial)
 		memcpy(d->serial, o->serial, strnlen(o->serial, sizeof(d->serial)));
 	virtio_init(&d->v, &virtio_blk_ops, id, loop, mem, o->nqueues, queue_size, offer, sizeof(d->cfg));

@@ -547,7 +547,13 @@ void blk_set_on_error(struct blk *b, enum blk_on_error rerror, enum blk_on_error
 	b->werror = werror;
 }
 
-enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r)
+void blk_on_io_error(struct blk *b, void (*fn)(void *ctx, const struct blk_req *r, enum blk_on_error action), void *ctx)
+{
+	b->on_io_error = fn;
+	b->on_io_error_ctx = ctx;
+}
+
+static enum blk_on_error error_action(const struct blk *b, const struct blk_req *r)
 {
 	enum blk_on_error e = r->op == BLK_READ ? b->rerror : b->werror;
 
@@ -555,8 +561,23 @@ enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r)
 	if (r->ret == -EINVAL || r->ret == -EPERM)
 		return BLK_ERR_REPORT;
 	if (e == BLK_ERR_ENOSPC)
-		return r->ret == -ENOSPC ? BLK_ERR_STOP : BLK_ERR_REPORT;
-	return e;
+		e = r->ret == -ENOSPC ? BLK_ERR_STOP : BLK_ERR_REPORT;
+	return e == BLK_ERR_STOP && !b->on_io_error ? BLK_ERR_REPORT : e;
+}
+
+enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r, const char *who)
+{
+	static const char *const op[] = {
+		[BLK_READ] = "read", [BLK_WRITE] = "write", [BLK_FLUSH] = "flush", [BLK_DISCARD] = "discard", [BLK_ZEROES] = "write zeroes",
+	};
+	enum blk_on_error action = error_action(b, r);
+
+	log_host("%s: '%s': %s at %llu, %llu bytes: %s%s", who, blk_filename(b), op[r->op], (unsigned long long)r->off,
+		 (unsigned long long)r->len, strerror(-r->ret),
+		 action == BLK_ERR_STOP ? "; the guest is stopped, `cont` tries again" : "");
+	if (b->on_io_error)
+		b->on_io_error(b->on_io_error_ctx, r, action);
+	return action;
 }
 
 void blk_get_stats(struct blk *b, struct blk_stats *s)

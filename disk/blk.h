@@ -131,8 +131,16 @@ int blk_activate(struct blk *b, struct err *err);
 /* --- error policy and throttle --- */
 enum blk_on_error { BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC };
 void blk_set_on_error(struct blk *b, enum blk_on_error rerror, enum blk_on_error werror);
-/* What the device does with a failed request: report it to the guest, or stop the VM and try again at resume. */
-enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r);
+/*
+ * Who owns the machine is told of each failed request, on the request's loop, and stops it for BLK_ERR_STOP (asynchronously). Without
+ * such an owner nothing is ever stopped: STOP becomes REPORT. Set once, before the first request.
+ */
+void blk_on_io_error(struct blk *b, void (*fn)(void *ctx, const struct blk_req *r, enum blk_on_error action), void *ctx);
+/*
+ * What the device does with a failed request: REPORT it to the guest, IGNORE it, or keep it (STOP): the machine is being stopped, and the
+ * request is tried again when it resumes. Tells the owner and the log, where the device is called who. Once for each failure.
+ */
+enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r, const char *who);
 struct blk_throttle { uint64_t bps, bps_rd, bps_wr, iops, iops_rd, iops_wr; };	/* 0: no limit */
 void blk_set_throttle(struct blk *b, const struct blk_throttle *t);
 void blk_get_throttle(struct blk *b, struct blk_throttle *t);

@@ -45,6 +45,8 @@ struct blk {
 	int64_t due[LIMITS];		/* when each limit's bucket is empty again */
 	bool throttled;			/* atomic: any limit set */
 	enum blk_on_error rerror, werror;
+	void (*on_io_error)(void *ctx, const struct blk_req *r, enum blk_on_error action);
+	void *on_io_error_ctx;
 	/* What the root says, for whoever asks while the tree may change: atomic; names live as long as the front. */
 	uint64_t size;
 	uint32_t align;

@@ -105,7 +105,7 @@ static int run_change(struct machine *m, json_t *args, struct command_result *r)
 
 	if (!d)
 		return -ENODEV;
-	blk = blk_open(str(args, "filename"), &o, &r->err);
+	blk = machine_open_medium(d, str(args, "filename"), &o, &r->err);
 	if (!blk)
 		return -EIO;
 	ret = change_medium(m, d, blk, json_is_true(json_object_get(args, "force")), &r->err);

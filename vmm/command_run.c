@@ -9,6 +9,7 @@
 #include "devices/chips.h"
 #include "vmm/command.h"
 #include "vmm/log.h"
+#include "vmm/machine_state.h"
 #include "vmm/migrate.h"
 
 /* --- running --- */
@@ -26,6 +27,7 @@ static int run_stop(struct machine *m, json_t *args, struct command_result *r)
 
 static int run_cont(struct machine *m, json_t *args, struct command_result *r)
 {
+	bool io_error = vm_pause_reasons(m->vm) & PAUSE_IO_ERROR;
 	int ret = machine_take_disks(m, &r->err);
 
 	if (ret < 0)
@@ -34,7 +36,8 @@ static int run_cont(struct machine *m, json_t *args, struct command_result *r)
 		return ret;
 	vm_resume(m->vm, PAUSE_USER);
 	vm_resume(m->vm, PAUSE_IO_ERROR);
-	return 0;
+	/* Only now: what fails again stops the guest again. */
+	return io_error ? machine_retry_io(m, &r->err) : 0;
 }
 
 static int run_powerdown(struct machine *m, json_t *args, struct command_result *r)

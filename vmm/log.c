@@ -141,7 +141,7 @@ DEFINE_LOG(log_warn, LOG_WARN, "warning: ")
 DEFINE_LOG(log_info, LOG_INFO, "")
 DEFINE_LOG(log_debug, LOG_DEBUG, "debug: ")
 
-void log_guest_at(struct log_limit *limit, const char *fmt, ...)
+void log_limited_at(struct log_limit *limit, enum log_level level, const char *prefix, const char *fmt, ...)
 {
 	int64_t now = now_ns();
 	unsigned dropped = 0;
@@ -158,11 +158,11 @@ void log_guest_at(struct log_limit *limit, const char *fmt, ...)
 	show = limit->count++ < LOG_GUEST_LINES;
 	pthread_mutex_unlock(&log_mutex);
 	if (dropped)
-		log_warn("guest: %u more like the next line were left out", dropped);
+		log_warn("%s%u more like the next line were left out", prefix, dropped);
 	if (!show)
 		return;
 	va_start(ap, fmt);
-	log_va(LOG_WARN, "guest: ", fmt, ap);
+	log_va(level, prefix, fmt, ap);
 	va_end(ap);
 }
 

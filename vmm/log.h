@@ -30,12 +30,15 @@ struct log_limit {
 	int64_t window;		/* start of the current second */
 	unsigned count;
 };
-void log_guest_at(struct log_limit *limit, const char *fmt, ...) PRINTF(2, 3);
-#define log_guest(...)									\
+void log_limited_at(struct log_limit *limit, enum log_level level, const char *prefix, const char *fmt, ...) PRINTF(4, 5);
+#define log_limited(level, prefix, ...)							\
 	do {										\
 		static struct log_limit log_limit_;					\
-		log_guest_at(&log_limit_, __VA_ARGS__);					\
+		log_limited_at(&log_limit_, level, prefix, __VA_ARGS__);		\
 	} while (0)
+#define log_guest(...) log_limited(LOG_WARN, "guest: ", __VA_ARGS__)
+/* What fails on the host as often as the guest asks for it: a broken disk. Same limit. */
+#define log_host(...) log_limited(LOG_ERROR, "", __VA_ARGS__)
 
 /*
  * Trace: one aligned line per event, for -trace. Off, it costs one test of a global word.

@@ -115,6 +115,36 @@ static bool waits_for_machine(const struct config *c)
 	return c->incoming && strncmp(c->incoming, "file:", 5);
 }
 
+/* A drive's error policy speaks: tell who listens, stop the guest when it says so. The request's loop. */
+static void on_io_error(void *ctx, const struct blk_req *r, enum blk_on_error action)
+{
+	struct machine_drive *d = ctx;
+	json_t *data = json_pack("{s:s, s:s, s:s, s:s}", "device", d->config->id, "operation", r->op == BLK_READ ? "read" : "write",
+				 "action", action == BLK_ERR_STOP ? "stop" : action == BLK_ERR_IGNORE ? "ignore" : "report",
+				 "reason", strerror(-r->ret));
+
+	if (action == BLK_ERR_STOP)
+		json_object_set_new(data, "nospace", json_boolean(r->ret == -ENOSPC));
+	event_emit("BLOCK_IO_ERROR", data);
+	if (action == BLK_ERR_STOP)
+		vm_pause_async(d->machine->vm, PAUSE_IO_ERROR);
+}
+
+struct blk *machine_open_medium(struct machine_drive *md, const char *file, const struct blk_options *o, struct err *err)
+{
+	const struct drive_config *d = md->config;
+	struct blk *blk = blk_open(file, o, err);
+
+	if (!blk)
+		return NULL;
+	blk_set_on_error(blk, d->rerror, d->werror);
+	blk_on_io_error(blk, on_io_error, md);
+	if (d->throttle.bps | d->throttle.bps_rd | d->throttle.bps_wr | d->throttle.iops | d->throttle.iops_rd |
+	    d->throttle.iops_wr)
+		blk_set_throttle(blk, &d->throttle);
+	return blk;
+}
+
 static int open_drives(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
@@ -124,18 +154,15 @@ static int open_drives(struct machine *m, struct err *err)
 		struct machine_drive *md = &m->drives[m->ndrives++];
 
 		md->config = d;
+		md->machine = m;
 		if (!d->file)
 			continue;
 		d->open.host = &m->host;
 		if (waits_for_machine(c))	/* the other side still has them */
 			d->open.flags |= BLK_INACTIVE;
-		md->blk = blk_open(d->file, &d->open, err);
+		md->blk = machine_open_medium(md, d->file, &d->open, err);
 		if (!md->blk)
 			return -EIO;
-		blk_set_on_error(md->blk, d->rerror, d->werror);
-		if (d->throttle.bps | d->throttle.bps_rd | d->throttle.bps_wr | d->throttle.iops | d->throttle.iops_rd |
-		    d->throttle.iops_wr)
-			blk_set_throttle(md->blk, &d->throttle);
 	}
 	return 0;
 }

@@ -40,6 +40,7 @@ struct machine_device {
 struct machine_drive {
 	struct drive_config *config;
 	struct blk *blk;			/* NULL: no medium */
+	struct machine *machine;
 };
 
 struct machine {
@@ -117,6 +118,8 @@ struct machine_device *machine_add_device(struct machine *m, struct device *dev,
 struct machine_device *machine_find_device(struct machine *m, const char *id);
 struct machine_drive *machine_find_drive(struct machine *m, const char *id);
 struct net *machine_find_net(struct machine *m, const char *id);
+/* Opens a medium for a drive, with the drive's error policy and limits. The caller puts it into the drive, or closes it. */
+struct blk *machine_open_medium(struct machine_drive *md, const char *file, const struct blk_options *o, struct err *err);
 
 /* The PC's and the micro machine's own chips (machine_pc.c, machine_micro.c). */
 int machine_init_pc(struct machine *m, struct err *err);

@@ -121,8 +121,6 @@ static int build_ide(struct machine *m, const struct device_config *d, struct er
 		return err_set(err, EINVAL, "%s: an IDE disk needs a drive=", d->id);
 	if (!o.serial && md)
 		o.serial = md->config->serial;
-	if (!m->ide)
-		return err_set(err, ENODEV, "IDE drives are not there yet; use if=virtio");
 	return piix3_ide_attach(m->ide, unit, &o, err);
 }
 

@@ -88,11 +88,11 @@ static bool quiesce_wait(struct quiesce *q)
 	return !ret;
 }
 
-int machine_quiesce(struct machine *m, struct err *err)
+/* No device has a request under way any more; those that an I/O error stopped are held. */
+static int quiesce_devices(struct machine *m, struct err *err)
 {
 	struct quiesce *q = xcalloc(1, sizeof(*q));
 	bool over;
-	int ret = 0;
 
 	pthread_mutex_init(&q->mutex, NULL);
 	pthread_cond_init(&q->cond, NULL);
@@ -115,11 +115,17 @@ int machine_quiesce(struct machine *m, struct err *err)
 	q->abandoned = !over;
 	over = --q->pending == 0;
 	pthread_mutex_unlock(&q->mutex);
-	if (over)
-		quiesce_free(q);
-	else
-		ret = err_set(err, ETIMEDOUT, "requests to a disk have not ended for %d seconds; is its storage there?",
-			      QUIESCE_SECONDS);
+	if (!over)
+		return err_set(err, ETIMEDOUT, "requests to a disk have not ended for %d seconds; is its storage there?",
+			       QUIESCE_SECONDS);
+	quiesce_free(q);
+	return 0;
+}
+
+int machine_quiesce(struct machine *m, struct err *err)
+{
+	int ret = quiesce_devices(m, err);
+
 	for (unsigned i = 0; i < m->ndrives && ret == 0; i++) {
 		if (!m->drives[i].blk || blk_readonly(m->drives[i].blk))
 			continue;
@@ -143,6 +149,14 @@ void machine_unquiesce(struct machine *m)
 		d->ops->resume(d);
 		loop_unlock(d->loop);
 	}
+}
+
+int machine_retry_io(struct machine *m, struct err *err)
+{
+	int ret = quiesce_devices(m, err);
+
+	machine_unquiesce(m);
+	return ret;
 }
 
 /* --- what must be the same --- */

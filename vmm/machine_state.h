@@ -16,6 +16,8 @@
  */
 int machine_quiesce(struct machine *m, struct err *err);
 void machine_unquiesce(struct machine *m);
+/* Takes again what an I/O error stopped; what fails again stops the machine again. The machine may run. A control thread. */
+int machine_retry_io(struct machine *m, struct err *err);
 
 /* What must be the same on both sides, written into / compared with the current node. */
 void machine_describe(struct machine *m, struct state_out *o);

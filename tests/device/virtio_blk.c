@@ -25,13 +25,12 @@ struct bench {
 	enum vtransport transport;
 	uint64_t features;
 	unsigned nqueues;
-	struct vm *vm;
 };
 
 static void build(struct bench *b)
 {
 	struct virtio_blk_config_opts o = { .blk = b->disk->blk, .nqueues = b->nqueues ? b->nqueues : 1,
-					    .serial = "SERIAL-0123456789", .packed = true, .vm = b->vm };
+					    .serial = "SERIAL-0123456789", .packed = true };
 	struct err err = { "" };
 
 	b->v = virtio_blk_new("disk0", b->g->loop, b->g->mem, &o, &err);
@@ -629,6 +628,12 @@ TEST(three_ways_mmio) { three_ways(V_MMIO, RINGS); }
 
 /* --- requests an I/O error stopped --- */
 
+static void stop_the_machine(void *ctx, const struct blk_req *r, enum blk_on_error action)
+{
+	if (action == BLK_ERR_STOP)
+		vm_pause_async(ctx, PAUSE_IO_ERROR);
+}
+
 static bool paused(void *ctx)
 {
 	return vm_pause_reasons(ctx) & PAUSE_IO_ERROR;
@@ -642,9 +647,9 @@ static void stopped_by_error(uint64_t features, bool through_file)
 	b->transport = V_MODERN;
 	b->features = features | FEATURES;
 	b->g = guest_new();
-	b->vm = b->g->vm;
 	b->disk = testdisk_new(DISK, false);
 	blk_set_on_error(b->disk->blk, BLK_ERR_STOP, BLK_ERR_STOP);
+	blk_on_io_error(b->disk->blk, stop_the_machine, b->g->vm);
 	build(b);
 	vdrv_find(&b->d, b->g, V_MODERN, DEVFN, 0);
 	drive(b);
