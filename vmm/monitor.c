@@ -104,6 +104,8 @@ struct terminal {
 	void *guest_ctx;
 	bool active;
 	bool busy;				/* a line is being carried out */
+	uint8_t ahead[64];			/* what was typed meanwhile */
+	size_t nahead;
 	char line[MAX_LINE];
 	size_t len;
 	char *history[HISTORY];
@@ -182,15 +184,25 @@ static void complete(struct terminal *t)
 	show_line(t);
 }
 
+static void keys(struct terminal *t, const uint8_t *buf, size_t len);
+
+/* What was typed while the line was carried out is next; then the terminal is read again. */
 static void terminal_done(struct line_job *j)
 {
 	struct terminal *t = j->ctx;
+	uint8_t ahead[sizeof(t->ahead)];
+	size_t n = t->nahead;
 
 	t->busy = false;
 	if (j->text)
 		put(t, j->text, j->len);
 	if (t->active)
 		puts_text(t, PROMPT);
+	memcpy(ahead, t->ahead, n);
+	t->nahead = 0;
+	keys(t, ahead, n);
+	if (!t->busy && t->active)
+		chardev_accept(t->c);
 }
 
 static void enter(struct terminal *t)
@@ -237,17 +249,26 @@ static void key(struct terminal *t, uint8_t k)
 	}
 }
 
+static void keys(struct terminal *t, const uint8_t *buf, size_t len)
+{
+	size_t i = 0;
+
+	while (i < len && !t->busy)
+		key(t, buf[i++]);
+	t->nahead = len - i;
+	memcpy(t->ahead, buf + i, t->nahead);
+}
+
 static size_t terminal_can_read(void *ctx)
 {
-	return 64;
+	struct terminal *t = ctx;
+
+	return t->busy ? 0 : sizeof(t->ahead);
 }
 
 static void terminal_read(void *ctx, const uint8_t *buf, size_t len)
 {
-	struct terminal *t = ctx;
-
-	for (size_t i = 0; i < len && !t->busy; i++)
-		key(t, buf[i]);
+	keys(ctx, buf, len);
 }
 
 static const struct chardev_user terminal_user = { .can_read = terminal_can_read, .read = terminal_read };
