@@ -16,6 +16,7 @@ struct acpi_hotplug {
 	struct bus *pio;
 	struct acpi_hotplug_opts o;
 	uint32_t up, down;		/* slots with a new device / whose device shall go */
+	uint32_t ejecting;		/* slots the guest let go, and the machine has not emptied yet */
 	uint32_t removable;		/* the machine's; not saved: wiring says it again */
 	uint32_t select;		/* bus number; only 0 exists */
 };
@@ -45,9 +46,10 @@ static uint64_t hotplug_read(void *dev, uint64_t off, unsigned size)
 
 static void slots_eject(struct acpi_hotplug *h, uint32_t slots)
 {
-	slots &= h->removable;
+	slots &= h->removable & ~h->ejecting;
 	h->down &= ~slots;
 	h->up &= ~slots;
+	h->ejecting |= slots;
 	for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
 		if (slots >> slot & 1)
 			h->o.eject(h->o.eject_ctx, slot);
@@ -88,12 +90,21 @@ void acpi_hotplug_plugged(struct device *d, unsigned slot)
 	h->o.gpe(h->o.gpe_ctx, HOTPLUG_GPE);
 }
 
-void acpi_hotplug_unplug_request(struct device *d, unsigned slot)
+bool acpi_hotplug_unplug_request(struct device *d, unsigned slot)
 {
 	struct acpi_hotplug *h = container_of(d, struct acpi_hotplug, dev);
+	uint32_t bit = 1u << (slot & 31);
+	bool asked = (h->down | h->ejecting) & bit;
 
-	h->down |= 1u << (slot & 31);
+	/* Asked again: a guest that was not up yet when it was told may be now. */
+	h->down |= bit & ~h->ejecting;
 	h->o.gpe(h->o.gpe_ctx, HOTPLUG_GPE);
+	return !asked;
+}
+
+void acpi_hotplug_ejected(struct device *d, unsigned slot)
+{
+	container_of(d, struct acpi_hotplug, dev)->ejecting &= ~(1u << (slot & 31));
 }
 
 static void hotplug_reset(struct device *d)
@@ -114,14 +125,25 @@ static const struct state_field hotplug_fields[] = {
 
 static int hotplug_save(struct device *d, struct state_out *o)
 {
-	state_save_fields(o, container_of(d, struct acpi_hotplug, dev), hotplug_fields, ARRAY_SIZE(hotplug_fields));
+	struct acpi_hotplug *h = container_of(d, struct acpi_hotplug, dev);
+
+	state_save_fields(o, h, hotplug_fields, ARRAY_SIZE(hotplug_fields));
+	state_u32(o, "ejecting", h->ejecting);
 	return 0;
 }
 
 static int hotplug_load(struct device *d, struct state_in *in, uint32_t version)
 {
-	return state_load_fields(in, container_of(d, struct acpi_hotplug, dev), hotplug_fields,
-				 ARRAY_SIZE(hotplug_fields));
+	struct acpi_hotplug *h = container_of(d, struct acpi_hotplug, dev);
+	uint32_t ejecting = 0;
+	int ret = state_load_fields(in, h, hotplug_fields, ARRAY_SIZE(hotplug_fields));
+
+	if (ret == 0)
+		ret = state_get_u32_opt(in, "ejecting", &ejecting, 0);
+	h->ejecting = 0;
+	if (ret == 0)
+		slots_eject(h, ejecting);
+	return ret;
 }
 
 static void hotplug_destroy(struct device *d)

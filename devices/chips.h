@@ -80,7 +80,9 @@ struct device *acpi_hotplug_new(struct bus *pio, struct loop *loop, const struct
 void acpi_hotplug_set_removable(struct device *d, uint32_t slots);
 /* A device appeared in the slot / please eject it. Lock held. */
 void acpi_hotplug_plugged(struct device *d, unsigned slot);
-void acpi_hotplug_unplug_request(struct device *d, unsigned slot);
+bool acpi_hotplug_unplug_request(struct device *d, unsigned slot);	/* false: it had been asked before, and is again */
+/* The slot that was ejected is empty now. */
+void acpi_hotplug_ejected(struct device *d, unsigned slot);
 
 /* --- port92.c: system control port A: fast A20 (remembered), fast reset --- */
 struct device *port92_new(struct bus *pio, struct vm *vm, struct loop *loop, struct err *err);

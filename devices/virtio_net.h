@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_net.h: what virtio_net.c (packets) and virtio_net_ctrl.c (control queue, filter) share. Nobody else includes it.
+ * virtio_net.h: what virtio_net.c (packets) and virtio_net_ctrl.c (control queue, filter) share, and the
+ * receive filter as query-rx-filter (vmm/command_net.c) shows it. Nobody else includes it.
  */
 #ifndef DEVICES_VIRTIO_NET_H
 #define DEVICES_VIRTIO_NET_H
@@ -25,6 +26,10 @@ struct net_filter {
 
 struct net_rx;
 
+/* Tells of each change the driver makes to its filter. Device's loop lock. */
+void virtio_net_on_filter(struct virtio_dev *v, void (*fn)(void *ctx, struct virtio_dev *v), void *ctx);
+const struct net_filter *virtio_net_filter(struct virtio_dev *v, const uint8_t **mac);
+
 struct vnet {
 	struct virtio_dev v;
 	struct net *net;		/* borrowed; NULL: no cable */
@@ -36,6 +41,8 @@ struct vnet {
 	unsigned offloads;		/* NET_ bits for received packets, now */
 	struct net_rx **rx;		/* a pair each */
 	struct net_filter filter;
+	void (*on_filter)(void *ctx, struct virtio_dev *v);
+	void *filter_ctx;
 };
 
 static inline struct vnet *to_net(struct virtio_dev *v)

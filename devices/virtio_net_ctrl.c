@@ -19,6 +19,18 @@ void filter_reset(struct vnet *d)
 	d->filter.promisc = true;
 }
 
+void virtio_net_on_filter(struct virtio_dev *v, void (*fn)(void *ctx, struct virtio_dev *v), void *ctx)
+{
+	to_net(v)->on_filter = fn;
+	to_net(v)->filter_ctx = ctx;
+}
+
+const struct net_filter *virtio_net_filter(struct virtio_dev *v, const uint8_t **mac)
+{
+	*mac = to_net(v)->cfg.mac;
+	return &to_net(v)->filter;
+}
+
 static bool in_table(const uint8_t (*macs)[MAC_LEN], unsigned n, const uint8_t *mac)
 {
 	for (unsigned i = 0; i < n; i++)
@@ -169,6 +181,13 @@ static uint8_t ctrl_offloads(struct vnet *d, uint8_t cmd, const struct virtq_ele
 	return VIRTIO_NET_OK;
 }
 
+static uint8_t filter_changed(struct vnet *d, uint8_t status)
+{
+	if (status == VIRTIO_NET_OK && d->on_filter)
+		d->on_filter(d->filter_ctx, &d->v);
+	return status;
+}
+
 static uint8_t ctrl_command(struct vnet *d, const struct virtq_elem *e)
 {
 	struct virtio_net_ctrl_hdr hdr;
@@ -178,9 +197,9 @@ static uint8_t ctrl_command(struct vnet *d, const struct virtq_elem *e)
 		return VIRTIO_NET_ERR;
 	trace(TRACE_NET, e->id, d->v.id, "control class %u command %u", hdr.class, hdr.cmd);
 	switch (hdr.class) {
-	case VIRTIO_NET_CTRL_RX: return ctrl_rx(d, hdr.cmd, e, off);
-	case VIRTIO_NET_CTRL_MAC: return ctrl_mac(d, hdr.cmd, e, off);
-	case VIRTIO_NET_CTRL_VLAN: return ctrl_vlan(d, hdr.cmd, e, off);
+	case VIRTIO_NET_CTRL_RX: return filter_changed(d, ctrl_rx(d, hdr.cmd, e, off));
+	case VIRTIO_NET_CTRL_MAC: return filter_changed(d, ctrl_mac(d, hdr.cmd, e, off));
+	case VIRTIO_NET_CTRL_VLAN: return filter_changed(d, ctrl_vlan(d, hdr.cmd, e, off));
 	case VIRTIO_NET_CTRL_ANNOUNCE: return ctrl_announce(d, hdr.cmd);
 	case VIRTIO_NET_CTRL_MQ: return ctrl_mq(d, hdr.cmd, e, off);
 	case VIRTIO_NET_CTRL_GUEST_OFFLOADS: return ctrl_offloads(d, hdr.cmd, e, off);

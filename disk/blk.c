@@ -208,7 +208,8 @@ void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, in
 	int w = op != BLK_READ;
 
 	if (ret) {
-		__atomic_add_fetch(&s->failed[w], 1, __ATOMIC_RELAXED);
+		__atomic_add_fetch(op == BLK_FLUSH ? &s->failed_flush : op == BLK_DISCARD ? &s->failed_discard : &s->failed[w], 1,
+				   __ATOMIC_RELAXED);
 		return;
 	}
 	switch (op) {
@@ -218,6 +219,8 @@ void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, in
 		return;
 	case BLK_DISCARD:
 		__atomic_add_fetch(&s->discard_ops, 1, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&s->discard_bytes, len, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&s->discard_ns, ns, __ATOMIC_RELAXED);
 		return;
 	case BLK_ZEROES:
 		__atomic_add_fetch(&s->zeroes_ops, 1, __ATOMIC_RELAXED);

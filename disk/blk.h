@@ -147,8 +147,9 @@ void blk_get_throttle(struct blk *b, struct blk_throttle *t);
 
 struct blk_stats {
 	uint64_t bytes[2], ops[2], failed[2];		/* BLK_READ, BLK_WRITE */
-	uint64_t flush_ops, discard_ops, zeroes_ops;
-	uint64_t ns[2], flush_ns;
+	uint64_t flush_ops, discard_ops, zeroes_ops, failed_flush, failed_discard;
+	uint64_t discard_bytes;
+	uint64_t ns[2], flush_ns, discard_ns;
 	uint64_t highest;				/* highest offset written */
 };
 void blk_get_stats(struct blk *b, struct blk_stats *s);

@@ -14,8 +14,8 @@
 #define MAX_WORDS 32
 
 static const struct command *const tables[] = {
-	commands_run, commands_query, commands_block, commands_device, commands_memory, commands_screen, commands_migrate,
-	commands_job,
+	commands_run, commands_query, commands_query_block, commands_stats, commands_block, commands_device, commands_net, commands_memory,
+	commands_screen, commands_migrate, commands_job,
 };
 
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx)
@@ -76,7 +76,7 @@ int command_check_args(const struct command *c, json_t *args, struct err *err)
 
 	json_object_foreach(args, key, v) {
 		for (i = 0; i < COMMAND_MAX_ARGS && c->args[i].name; i++)
-			if (!strcmp(key, c->args[i].name))
+			if (!strcmp(key, c->args[i].name) || !strcmp("*", c->args[i].name))
 				break;
 		if (i == COMMAND_MAX_ARGS || !c->args[i].name)
 			return err_set(err, EINVAL, "Parameter '%s' is unexpected", key);
@@ -93,16 +93,22 @@ int command_run(struct machine *m, const struct command *c, json_t *args, struct
 {
 	int ret = command_check_args(c, args, &r->err);
 	bool lock = c->slow == COMMAND_FAST && !loop_is_current(m->loop);
+	bool hold = c->slow == COMMAND_SLOW || c->slow == COMMAND_DISKS;
 
-	if (ret == 0 && c->slow == COMMAND_DISKS)
-		ret = machine_take_disks(m, &r->err);
 	if (ret < 0)
 		return ret;
+	if (hold)
+		pthread_rwlock_rdlock(&m->shape);
 	if (lock)
 		loop_lock(m->loop);
-	ret = c->run(m, args, r);
+	if (c->slow == COMMAND_DISKS)
+		ret = machine_take_disks(m, &r->err);
+	if (ret == 0)
+		ret = c->run(m, args, r);
 	if (lock)
 		loop_unlock(m->loop);
+	if (hold)
+		pthread_rwlock_unlock(&m->shape);
 	return ret;
 }
 

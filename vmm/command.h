@@ -15,7 +15,7 @@
 
 enum arg_type { ARG_STR, ARG_INT, ARG_BOOL, ARG_SIZE, ARG_OBJECT, ARG_ARRAY, ARG_ANY };
 struct command_arg {
-	const char *name;
+	const char *name;		/* "*": whatever else there is, the command looks itself */
 	enum arg_type type;
 	bool optional;
 };
@@ -28,8 +28,9 @@ struct command_result {
 
 enum command_speed {
 	COMMAND_FAST,			/* main loop, its lock held */
-	COMMAND_SLOW,			/* a control thread, no lock held */
+	COMMAND_SLOW,			/* a control thread, no loop's lock held; the machine keeps its parts meanwhile (hotplug.h) */
 	COMMAND_DISKS,			/* the same, and the disks are taken back first when a stopped machine gave them up */
+	COMMAND_PARTS,			/* a control thread that holds nothing: the command changes the machine's parts, or runs others */
 };
 
 #define COMMAND_MAX_ARGS 12
@@ -45,10 +46,12 @@ struct command {
 };
 
 /* The tables, each ending with an empty entry; command_*.c. */
-extern const struct command commands_run[], commands_query[], commands_block[], commands_device[], commands_memory[],
-	commands_screen[], commands_migrate[], commands_job[];
+extern const struct command commands_run[], commands_query[], commands_query_block[], commands_stats[], commands_block[],
+	commands_device[], commands_net[], commands_memory[], commands_screen[], commands_migrate[], commands_job[];
 /* Ends the block jobs before the drives are closed. Main thread, no loop runs. */
 void command_jobs_exit(void);
+/* A job works on the drive (NULL: no). Any thread. */
+bool command_jobs_use(const struct machine_drive *d);
 /* Calls fn for each command of all tables; stops when it returns true and gives that command. */
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx);
 const struct command *command_by_name(const char *qmp_name);

@@ -83,6 +83,17 @@ static int job_add(struct job *j, struct machine_drive *d)
 	return i < MAX_JOBS ? 0 : -E2BIG;
 }
 
+bool command_jobs_use(const struct machine_drive *d)
+{
+	bool found = false;
+
+	pthread_mutex_lock(&jobs.lock);
+	for (int i = 0; i < MAX_JOBS && d && !found; i++)
+		found = jobs.job[i] && jobs.drive[i] == d;
+	pthread_mutex_unlock(&jobs.lock);
+	return found;
+}
+
 static struct job *job_arg(json_t *args, struct err *err)
 {
 	const char *id = str(args, "device") ? str(args, "device") : str(args, "id");

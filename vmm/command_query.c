@@ -6,7 +6,6 @@
 
 #include "devices/pci.h"
 #include "devices/virtio.h"
-#include "disk/node.h"
 #include "vmm/command.h"
 
 static const char *status_name(unsigned reasons)
@@ -91,8 +90,8 @@ static int query_cpus(struct machine *m, json_t *args, struct command_result *r)
 
 	r->value = json_array();
 	for (unsigned i = 0; i < m->nvcpus; i++)
-		json_array_append_new(r->value, json_pack("{s:i,s:s,s:i,s:s,s:{s:i,s:i,s:i}}", "cpu-index", i,
-			"qom-path", "/machine/unattached/device[0]", "thread-id", m->vcpus[i]->tid, "target", "x86_64", "props",
+		json_array_append_new(r->value, json_pack("{s:i,s:o,s:i,s:s,s:{s:i,s:i,s:i}}", "cpu-index", i,
+			"qom-path", json_sprintf("/machine/unattached/device[%u]", i), "thread-id", m->vcpus[i]->tid, "target", "x86_64", "props",
 			"thread-id", i % t->threads, "core-id", i / t->threads % t->cores,
 			"socket-id", i / (t->threads * t->cores)));
 	return 0;
@@ -110,81 +109,16 @@ static void print_cpus(json_t *v, FILE *out)
 
 static int query_machines(struct machine *m, json_t *args, struct command_result *r)
 {
-	r->value = json_pack("[{s:s,s:s,s:b,s:i,s:b},{s:s,s:s,s:i,s:b}]",
-			     "name", "pc-1", "alias", "pc", "is-default", 1, "cpu-max", m->kvm->max_vcpus, "hotpluggable-cpus", 0,
-			     "name", "micro-1", "alias", "micro", "cpu-max", m->kvm->max_vcpus, "hotpluggable-cpus", 0);
-	return 0;
-}
+	static const struct { const char *name, *alias; } types[] = { { "pc-1", "pc" }, { "micro-1", "micro" } };
 
-/* --- disks --- */
-
-static json_t *drive_inserted(struct machine_drive *d)
-{
-	struct blk_throttle t = { 0 };
-	struct node *root = blk_root(d->blk);
-	json_t *j;
-
-	blk_get_throttle(d->blk, &t);
-	j = json_pack("{s:s,s:s,s:b,s:b,s:I,s:I,s:I,s:I,s:I,s:I,s:i,s:{s:s,s:s,s:I}}",
-		      "file", blk_filename(d->blk), "drv", blk_format(d->blk), "ro", blk_readonly(d->blk), "encrypted", 0,
-		      "bps", (json_int_t)t.bps, "bps_rd", (json_int_t)t.bps_rd, "bps_wr", (json_int_t)t.bps_wr,
-		      "iops", (json_int_t)t.iops, "iops_rd", (json_int_t)t.iops_rd, "iops_wr", (json_int_t)t.iops_wr,
-		      "backing_file_depth", root && root->backing ? 1 : 0,
-		      "image", "filename", blk_filename(d->blk), "format", blk_format(d->blk),
-		      "virtual-size", (json_int_t)blk_size(d->blk));
-	if (root && root->backing_name)
-		json_object_set_new(j, "backing_file", json_string(root->backing_name));
-	return j;
-}
-
-static int query_block(struct machine *m, json_t *args, struct command_result *r)
-{
 	r->value = json_array();
-	for (unsigned i = 0; i < m->ndrives; i++) {
-		struct machine_drive *d = &m->drives[i];
-		json_t *j = json_pack("{s:s,s:s,s:b,s:b}", "device", d->config->id, "type", "unknown", "locked", 0,
-				      "removable", d->config->cdrom);
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		json_t *j = json_pack("{s:s,s:s,s:i,s:b,s:b,s:b}", "name", types[i].name, "alias", types[i].alias,
+				      "cpu-max", m->kvm->max_vcpus, "hotpluggable-cpus", 0, "numa-mem-supported", 0, "deprecated", 0);
 
-		if (d->blk)
-			json_object_set_new(j, "inserted", drive_inserted(d));
+		if (i == 0)
+			json_object_set_new(j, "is-default", json_true());
 		json_array_append_new(r->value, j);
-	}
-	return 0;
-}
-
-static void print_block(json_t *v, FILE *out)
-{
-	json_t *d, *in;
-	size_t i;
-
-	json_array_foreach(v, i, d) {
-		in = json_object_get(d, "inserted");
-		fprintf(out, "%s: ", json_string_value(json_object_get(d, "device")));
-		if (in)
-			fprintf(out, "%s (%s%s)\n", json_string_value(json_object_get(in, "file")),
-				json_string_value(json_object_get(in, "drv")),
-				json_is_true(json_object_get(in, "ro")) ? ", read-only" : "");
-		else
-			fprintf(out, "[not inserted]\n");
-	}
-}
-
-static int query_blockstats(struct machine *m, json_t *args, struct command_result *r)
-{
-	r->value = json_array();
-	for (unsigned i = 0; i < m->ndrives; i++) {
-		struct blk_stats s = { 0 };
-
-		if (m->drives[i].blk)
-			blk_get_stats(m->drives[i].blk, &s);
-		json_array_append_new(r->value, json_pack("{s:s,s:{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}}",
-			"device", m->drives[i].config->id, "stats",
-			"rd_bytes", (json_int_t)s.bytes[0], "wr_bytes", (json_int_t)s.bytes[1],
-			"rd_operations", (json_int_t)s.ops[0], "wr_operations", (json_int_t)s.ops[1],
-			"flush_operations", (json_int_t)s.flush_ops, "rd_total_time_ns", (json_int_t)s.ns[0],
-			"wr_total_time_ns", (json_int_t)s.ns[1], "flush_total_time_ns", (json_int_t)s.flush_ns,
-			"failed_rd_operations", (json_int_t)s.failed[0], "failed_wr_operations", (json_int_t)s.failed[1],
-			"wr_highest_offset", (json_int_t)s.highest));
 	}
 	return 0;
 }
@@ -208,7 +142,11 @@ static void add_pci(void *ctx, struct pci_dev *p)
 			      "vendor", ld_le16(p->config + PCI_VENDOR_ID), "class_info",
 			      "class", ld_le16(p->config + PCI_CLASS_DEVICE));
 	json_t *regions = json_array();
+	unsigned pin = p->config[PCI_INTERRUPT_PIN];
 
+	json_object_set_new(j, "irq_pin", json_integer(pin));
+	if (pin)
+		json_object_set_new(j, "irq", json_integer(p->config[PCI_INTERRUPT_LINE]));
 	for (int i = 0; i < PCI_BARS; i++)
 		if (p->bars[i].size)
 			json_array_append_new(regions, json_pack("{s:i,s:s,s:I,s:I}", "bar", i, "type",
@@ -332,30 +270,6 @@ static int query_exits(struct machine *m, json_t *args, struct command_result *r
 	return 0;
 }
 
-static void add_node(json_t *list, struct node *n)
-{
-	json_t *j;
-
-	if (!n)
-		return;
-	j = json_pack("{s:s,s:s,s:b,s:b,s:s,s:{s:s,s:s,s:I}}", "node-name", n->filename, "drv", n->ops->format,
-		      "ro", !(n->flags & BLK_RDWR), "encrypted", 0, "file", n->filename, "image", "filename", n->filename,
-		      "format", n->ops->format, "virtual-size", (json_int_t)n->size);
-	if (n->backing_name)
-		json_object_set_new(j, "backing_file", json_string(n->backing_name));
-	json_array_append_new(list, j);
-	add_node(list, n->backing);
-}
-
-static int query_nodes(struct machine *m, json_t *args, struct command_result *r)
-{
-	r->value = json_array();
-	for (unsigned i = 0; i < m->ndrives; i++)
-		if (m->drives[i].blk)
-			add_node(r->value, blk_root(m->drives[i].blk));
-	return 0;
-}
-
 /* The threads that carry queues of their own (iothread=on). */
 static int query_iothreads(struct machine *m, json_t *args, struct command_result *r)
 {
@@ -363,6 +277,36 @@ static int query_iothreads(struct machine *m, json_t *args, struct command_resul
 	for (unsigned i = 0; i < m->ndevices; i++)
 		if (m->devices[i].iothread)
 			json_array_append_new(r->value, json_pack("{s:s}", "id", m->devices[i].config->id));
+	return 0;
+}
+
+static int query_target(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_pack("{s:s}", "arch", "x86_64");
+	return 0;
+}
+
+static int query_current_machine(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_pack("{s:b}", "wakeup-suspend-support", m->config->machine == MACHINE_PC && !m->config->kernel);
+	return 0;
+}
+
+static int query_memory(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_pack("{s:I,s:I}", "base-memory", (json_int_t)m->config->ram, "plugged-memory", (json_int_t)0);
+	return 0;
+}
+
+static int query_mice(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	if (m->i8042)
+		json_array_append_new(r->value, json_pack("{s:s,s:i,s:b,s:b}", "name", "PS/2 mouse", "index", 0, "current", !m->tablet,
+							  "absolute", 0));
+	if (m->tablet)
+		json_array_append_new(r->value, json_pack("{s:s,s:i,s:b,s:b}", "name", "virtio tablet", "index", 1, "current", 1,
+							  "absolute", 1));
 	return 0;
 }
 
@@ -375,10 +319,11 @@ const struct command commands_query[] = {
 	{ "query-uuid", "info uuid", "the machine's UUID", query_uuid, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-kvm", "info kvm", "KVM is used", query_kvm, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-cpus-fast", "info cpus", "the processors and their threads", query_cpus, print_cpus, COMMAND_FAST, NO_ARGS },
+	{ "query-target", NULL, "the processor architecture", query_target, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-current-machine", NULL, "what this machine can", query_current_machine, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-memory-size-summary", "info memory_size_summary", "how much memory", query_memory, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-mice", "info mice", "pointers, and which one is used", query_mice, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-machines", NULL, "machine types", query_machines, NULL, COMMAND_FAST, NO_ARGS },
-	{ "query-block", "info block", "the drives", query_block, print_block, COMMAND_FAST, NO_ARGS },
-	{ "query-blockstats", "info blockstats", "what the drives did", query_blockstats, NULL, COMMAND_FAST, NO_ARGS },
-	{ "query-named-block-nodes", NULL, "the layers of the drives", query_nodes, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-iothreads", "info iothreads", "the threads of disks", query_iothreads, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-chardev", "info chardev", "the serial ports", query_chardev, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-pci", "info pci", "the PCI functions", query_pci, print_pci, COMMAND_FAST, NO_ARGS },

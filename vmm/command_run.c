@@ -81,7 +81,7 @@ static int run_capabilities(struct machine *m, json_t *args, struct command_resu
 
 static int run_human(struct machine *m, json_t *args, struct command_result *r)
 {
-	char *text = NULL;
+	char *text = NULL, *crlf = NULL;
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
@@ -90,7 +90,12 @@ static int run_human(struct machine *m, json_t *args, struct command_result *r)
 	monitor_line(m, json_string_value(json_object_get(args, "command-line")), out);
 	fclose(out);
 	/* As existing clients expect them, lines end with CR LF. */
-	r->value = json_string(text);
+	out = open_memstream(&crlf, &len);
+	for (const char *p = text; *p; p++)
+		fprintf(out, *p == '\n' ? "\r\n" : "%c", *p);
+	fclose(out);
+	r->value = json_string(crlf);
+	free(crlf);
 	free(text);
 	return 0;
 }
@@ -106,7 +111,7 @@ const struct command commands_run[] = {
 	{ "quit", "quit", "end the machine at once", run_quit, NULL, COMMAND_FAST, { { 0 } } },
 	{ NULL, "q", "end the machine at once", run_quit, NULL, COMMAND_FAST, { { 0 } } },
 	{ "inject-nmi", "nmi", "a non-maskable interrupt on every processor", run_nmi, NULL, COMMAND_FAST, { { 0 } } },
-	{ "human-monitor-command", NULL, "a line of the monitor", run_human, NULL, COMMAND_SLOW,
+	{ "human-monitor-command", NULL, "a line of the monitor", run_human, NULL, COMMAND_PARTS,
 	  { { "command-line", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
 	{ 0 },
 };

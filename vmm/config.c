@@ -58,6 +58,27 @@ void config_free(struct config *c)
 	memset(c, 0, sizeof(*c));
 }
 
+/* --- entries that go again leave a hole: an empty id, which no lookup asks for; the next new entry fills it --- */
+
+void config_remove_drive(struct drive_config *d)
+{
+	free_drive(d);
+	*d = (struct drive_config){ .id = xstrdup(""), .interface = IF_NONE };
+}
+
+void config_remove_net(struct net_config *n)
+{
+	free(n->id);
+	free(n->spec);
+	*n = (struct net_config){ .id = xstrdup(""), .spec = xstrdup(""), .vlan = -1 };
+}
+
+void config_remove_device(struct device_config *d)
+{
+	free_device(d);
+	*d = (struct device_config){ .id = xstrdup(""), .slot = -1, .vlan = -1, .bootindex = -1 };
+}
+
 struct drive_config *config_drive(struct config *c, const char *id)
 {
 	for (unsigned i = 0; i < c->ndrives; i++)
@@ -92,67 +113,97 @@ static int check_id(const char *id, struct err *err)
 
 struct drive_config *config_add_drive(struct config *c, const char *id, struct err *err)
 {
-	struct drive_config *d = &c->drives[c->ndrives];
+	struct drive_config *d = config_drive(c, "");
+	unsigned n = c->ndrives;
+	char *name;
 
-	if (c->ndrives == CONFIG_MAX_DRIVES) {
+	if (!d && n == CONFIG_MAX_DRIVES) {
 		err_set(err, E2BIG, "more than %d drives", CONFIG_MAX_DRIVES);
 		return NULL;
 	}
-	if (id && (check_id(id, err) < 0 || config_drive(c, id))) {
+	if (id && check_id(id, err) < 0)
+		return NULL;
+	if (id && config_drive(c, id)) {
 		err_set(err, EEXIST, "drive id=%s is taken", id);
 		return NULL;
 	}
+	name = id ? xstrdup(id) : xasprintf("drive%u", n);
+	while (!id && config_drive(c, name)) {
+		free(name);
+		name = xasprintf("drive%u", ++n);
+	}
+	if (d)
+		free_drive(d);
+	else
+		d = &c->drives[c->ndrives++];
 	*d = (struct drive_config){ .index = -1, .bootindex = -1, .werror = BLK_ERR_ENOSPC, .rerror = BLK_ERR_REPORT };
 	d->open.flags = BLK_RDWR | BLK_DISCARD_UNMAP;
-	d->id = id ? xstrdup(id) : xasprintf("drive%u", c->ndrives);
-	c->ndrives++;
+	d->id = name;
 	return d;
 }
 
 struct net_config *config_add_net(struct config *c, const char *id, const char *spec, struct err *err)
 {
-	struct net_config *n = &c->nets[c->nnets];
+	struct net_config *n = config_net(c, "");
+	unsigned number = c->nnets;
+	char *name;
 
-	if (c->nnets == CONFIG_MAX_NETS) {
+	if (!n && number == CONFIG_MAX_NETS) {
 		err_set(err, E2BIG, "more than %d network backends", CONFIG_MAX_NETS);
 		return NULL;
 	}
-	if (id && (check_id(id, err) < 0 || config_net(c, id))) {
+	if (id && check_id(id, err) < 0)
+		return NULL;
+	if (id && config_net(c, id)) {
 		err_set(err, EEXIST, "netdev id=%s is taken", id);
 		return NULL;
 	}
+	name = id ? xstrdup(id) : xasprintf("net%u", number);
+	while (!id && config_net(c, name)) {
+		free(name);
+		name = xasprintf("net%u", ++number);
+	}
+	if (n) {
+		free(n->id);
+		free(n->spec);
+	} else {
+		n = &c->nets[c->nnets++];
+	}
 	*n = (struct net_config){ .vlan = -1 };
-	n->id = id ? xstrdup(id) : xasprintf("net%u", c->nnets);
+	n->id = name;
 	n->spec = xstrdup(spec);
-	c->nnets++;
 	return n;
 }
 
 struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id, struct err *err)
 {
-	struct device_config *d = &c->devices[c->ndevices];
+	struct device_config *d = find_device(c, "");
 	unsigned same = 0;
+	char *name;
 
-	if (c->ndevices == CONFIG_MAX_DEVICES) {
+	if (!d && c->ndevices == CONFIG_MAX_DEVICES) {
 		err_set(err, E2BIG, "more than %d devices", CONFIG_MAX_DEVICES);
 		return NULL;
 	}
-	if (id && (check_id(id, err) < 0 || find_device(c, id))) {
+	if (id && check_id(id, err) < 0)
+		return NULL;
+	if (id && find_device(c, id)) {
 		err_set(err, EEXIST, "device id=%s is taken", id);
 		return NULL;
 	}
 	for (unsigned i = 0; i < c->ndevices; i++)
-		same += c->devices[i].kind == kind;
-	*d = (struct device_config){ .kind = kind, .slot = -1, .vlan = -1, .bootindex = -1, .ide_index = -1 };
-	if (id) {
-		d->id = xstrdup(id);
-	} else {
-		do {
-			free(d->id);
-			d->id = xasprintf("%s%u", device_kind_name(kind), same++);
-		} while (find_device(c, d->id));
+		same += c->devices[i].kind == kind && *c->devices[i].id;
+	name = id ? xstrdup(id) : xasprintf("%s%u", device_kind_name(kind), same);
+	while (!id && find_device(c, name)) {
+		free(name);
+		name = xasprintf("%s%u", device_kind_name(kind), ++same);
 	}
-	c->ndevices++;
+	if (d)
+		free_device(d);
+	else
+		d = &c->devices[c->ndevices++];
+	*d = (struct device_config){ .kind = kind, .slot = -1, .vlan = -1, .bootindex = -1, .ide_index = -1 };
+	d->id = name;
 	return d;
 }
 

@@ -30,6 +30,7 @@ struct drive_config {
 	struct blk_throttle throttle;
 	int bootindex;				/* -1: none */
 	char *format, *secret_file;		/* open.format and open.secret_file point here */
+	bool keep;				/* blockdev-add: stays when its device is taken out */
 };
 
 /* A network backend: spec as net_open takes it. */
@@ -121,10 +122,15 @@ struct net_config *config_net(struct config *c, const char *id);
 struct drive_config *config_add_drive(struct config *c, const char *id, struct err *err);
 struct net_config *config_add_net(struct config *c, const char *id, const char *spec, struct err *err);
 struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id, struct err *err);
+/* The entry goes; what it pointed to is freed. The others stay where they are. */
+void config_remove_drive(struct drive_config *d);
+void config_remove_net(struct net_config *n);
+void config_remove_device(struct device_config *d);
 /* "virtio-blk-pci,drive=d0,...": an entry from text, as -device and device_add have it. NULL with the reason. */
 struct device_config *config_parse_device(struct config *c, const char *spec, struct err *err);
 struct drive_config *config_parse_drive(struct config *c, const char *spec, struct err *err);
 const char *device_kind_name(enum device_kind k);
+bool device_kind_hotplugs(enum device_kind k);		/* may come and go while the guest runs */
 /* A line a device with its properties, for -device help. */
 void config_device_help(void);
 

@@ -124,6 +124,8 @@ struct drive_config *config_parse_drive(struct config *c, const char *spec, stru
 		ret = keyval_finish(&kv, err);
 	if (ret < 0)
 		err_prefix(err, "-drive %s", spec);
+	if (ret < 0 && d)
+		config_remove_drive(d);
 	keyval_free(&kv);
 	return ret < 0 ? NULL : d;
 }
@@ -131,7 +133,7 @@ struct drive_config *config_parse_drive(struct config *c, const char *spec, stru
 /* --- devices --- */
 
 enum { P_DRIVE = 1, P_NETDEV = 2, P_CHARDEV = 4, P_QUEUES = 8, P_IOBASE = 16, P_9P = 32, P_IDE = 64, P_SERIAL = 128,
-       P_IOTHREAD = 256, P_PCI = 512 };
+       P_IOTHREAD = 256, P_PCI = 512, P_HOT = 1024 };
 
 static const struct {
 	const char *names[4];			/* the first is ours; the others are aliases in wide use */
@@ -140,15 +142,15 @@ static const struct {
 	const char *help;
 } kinds[] = {
 	{ { "virtio-blk", "virtio-blk-pci", "virtio-blk-device", NULL }, DEV_VIRTIO_BLK,
-	  P_DRIVE | P_QUEUES | P_SERIAL | P_IOTHREAD | P_PCI, "disk" },
-	{ { "virtio-net", "virtio-net-pci", "virtio-net-device", NULL }, DEV_VIRTIO_NET, P_NETDEV | P_QUEUES | P_PCI, "network card" },
-	{ { "virtio-rng", "virtio-rng-pci", "virtio-rng-device", NULL }, DEV_VIRTIO_RNG, P_PCI, "random numbers" },
+	  P_DRIVE | P_QUEUES | P_SERIAL | P_IOTHREAD | P_PCI | P_HOT, "disk" },
+	{ { "virtio-net", "virtio-net-pci", "virtio-net-device", NULL }, DEV_VIRTIO_NET, P_NETDEV | P_QUEUES | P_PCI | P_HOT, "network card" },
+	{ { "virtio-rng", "virtio-rng-pci", "virtio-rng-device", NULL }, DEV_VIRTIO_RNG, P_PCI | P_HOT, "random numbers" },
 	{ { "virtio-console", "virtconsole", "virtio-serial-pci", NULL }, DEV_VIRTIO_CONSOLE, P_CHARDEV | P_PCI, "console" },
-	{ { "virtio-balloon", "virtio-balloon-pci", "virtio-balloon-device", NULL }, DEV_VIRTIO_BALLOON, P_PCI, "memory balloon" },
-	{ { "virtio-tablet", "virtio-tablet-pci", NULL }, DEV_VIRTIO_INPUT, P_PCI, "absolute pointer" },
-	{ { "virtio-9p", "virtio-9p-pci", "virtio-9p-device", NULL }, DEV_VIRTIO_9P, P_9P | P_PCI, "shared folder" },
-	{ { "e1000", "e1000-82540em", NULL }, DEV_E1000, P_NETDEV | P_PCI, "network card, Intel 82540EM" },
-	{ { "rtl8139", NULL }, DEV_RTL8139, P_NETDEV | P_PCI, "network card, Realtek 8139" },
+	{ { "virtio-balloon", "virtio-balloon-pci", "virtio-balloon-device", NULL }, DEV_VIRTIO_BALLOON, P_PCI | P_HOT, "memory balloon" },
+	{ { "virtio-tablet", "virtio-tablet-pci", NULL }, DEV_VIRTIO_INPUT, P_PCI | P_HOT, "absolute pointer" },
+	{ { "virtio-9p", "virtio-9p-pci", "virtio-9p-device", NULL }, DEV_VIRTIO_9P, P_9P | P_PCI | P_HOT, "shared folder" },
+	{ { "e1000", "e1000-82540em", NULL }, DEV_E1000, P_NETDEV | P_PCI | P_HOT, "network card, Intel 82540EM" },
+	{ { "rtl8139", NULL }, DEV_RTL8139, P_NETDEV | P_PCI | P_HOT, "network card, Realtek 8139" },
 	{ { "ide-hd", "ide-drive", NULL }, DEV_IDE_HD, P_DRIVE | P_IDE | P_SERIAL, "IDE disk" },
 	{ { "ide-cd", NULL }, DEV_IDE_CD, P_DRIVE | P_IDE, "IDE CD-ROM drive" },
 	{ { "VGA", "vga", "stdvga", NULL }, DEV_VGA, P_PCI, "graphics card" },
@@ -166,6 +168,14 @@ const char *device_kind_name(enum device_kind k)
 		if (kinds[i].kind == k)
 			return kinds[i].names[0];
 	return "nic";		/* of a model still to be chosen */
+}
+
+bool device_kind_hotplugs(enum device_kind k)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		if (kinds[i].kind == k)
+			return kinds[i].props & P_HOT;
+	return false;
 }
 
 static int find_kind(const char *name, struct err *err)
@@ -302,6 +312,8 @@ struct device_config *config_parse_device(struct config *c, const char *spec, st
 		ret = keyval_finish(&kv, err);
 	if (ret < 0)
 		err_prefix(err, "-device %s", spec);
+	if (ret < 0 && d)
+		config_remove_device(d);
 	keyval_free(&kv);
 	return ret < 0 ? NULL : d;
 }

@@ -138,3 +138,20 @@ int keyval_finish(struct keyval *kv, struct err *err)
 	}
 	return 0;
 }
+
+char *keyval_take(char *spec, const char *key)
+{
+	size_t len = strlen(key);
+
+	for (char *p = spec; *p; p += strcspn(p, ",") + (p[strcspn(p, ",")] == ',')) {
+		size_t item = strcspn(p, ",");
+		char *value;
+
+		if (strncmp(p, key, len) || p[len] != '=')
+			continue;
+		value = strndup(p + len + 1, item - len - 1);
+		memmove(p > spec ? p - 1 : p, p + item + (p == spec && p[item]), strlen(p + item + (p == spec && p[item])) + 1);
+		return value;
+	}
+	return NULL;
+}

@@ -32,4 +32,7 @@ int keyval_choice(struct keyval *kv, const char *key, const char *const *words, 
 /* -EINVAL with the reason when a key was not taken. */
 int keyval_finish(struct keyval *kv, struct err *err);
 
+/* Takes "key=value" out of a text that is not parsed here; the value is the caller's, or NULL. */
+char *keyval_take(char *spec, const char *key);
+
 #endif

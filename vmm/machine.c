@@ -17,6 +17,7 @@
 #include "vmm/coalesce.h"
 #include "vmm/command.h"
 #include "vmm/ending.h"
+#include "vmm/hotplug.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/migrate.h"
@@ -475,7 +476,7 @@ struct machine_drive *machine_find_drive(struct machine *m, const char *id)
 struct net *machine_find_net(struct machine *m, const char *id)
 {
 	for (unsigned i = 0; i < m->nnets; i++)
-		if (!strcmp(m->nets[i]->id, id))
+		if (m->nets[i] && !strcmp(m->nets[i]->id, id))
 			return m->nets[i];
 	return NULL;
 }
@@ -489,6 +490,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	m->host = host_direct;
 	m->loop = loop_new("main");
 	pthread_mutex_init(&m->disks_lock, NULL);
+	pthread_rwlock_init(&m->shape, NULL);
 	if ((ret = init_kvm(m, err)) < 0 || (ret = init_ram(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)
 		return ret;
 	if ((ret = open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
@@ -501,6 +503,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	for (unsigned i = 0; i < c->ndevices; i++)
 		if ((ret = device_build(m, &c->devices[i], err)) < 0)
 			return ret;
+	hotplug_init(m);
 	if ((ret = init_bios(m, err)) < 0 || (ret = first_state(m, err)) < 0)
 		return ret;
 	vm_on_change(m->vm, on_running_change, m);
@@ -571,6 +574,7 @@ void machine_exit(struct machine *m)
 {
 	migrate_exit(m);
 	stop_vcpus(m);
+	hotplug_exit(m);
 	coalesce_free(m->wires.coalesce);
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_free(m->vcpus[i]);
@@ -597,7 +601,8 @@ void machine_exit(struct machine *m)
 			log_error("%s: closing: %s: the last writes may be lost", m->drives[i].config->file, strerror(-ret));
 	}
 	for (unsigned i = 0; i < m->nnets; i++)
-		net_close(m->nets[i]);
+		if (m->nets[i])
+			net_close(m->nets[i]);
 	for (unsigned i = 0; i < CONFIG_MAX_SERIAL; i++)
 		chardev_free(m->serial[i]);
 	for (unsigned i = 0; i < m->nconsoles; i++)

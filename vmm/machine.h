@@ -62,7 +62,7 @@ struct machine {
 
 	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
 	struct pci_bus *pci;
-	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *vmmouse, *micro_pm;
+	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *vmmouse, *micro_pm, *hotplug;
 	struct device *vga;
 	const struct display *display;		/* of the graphics card */
 	struct machine_screen *screen;		/* who looks at it (screen.c) */
@@ -85,6 +85,8 @@ struct machine {
 	struct bios_virtio_mmio mmio_windows[MICRO_MMIO_MAX];
 
 	struct migration *migration;		/* migrate.c's; NULL until it is needed */
+	pthread_rwlock_t shape;			/* which parts there are (hotplug.h) */
+	unsigned ejecting;			/* threads that take a device out; main loop's lock */
 
 	pthread_mutex_t disks_lock;
 	bool disks_given;			/* machine_give_disks was done */

@@ -42,7 +42,16 @@ static int pick_devfn(struct machine *m, const struct device_config *d, unsigned
 	return err_set(err, EBUSY, "%s %s: all PCI slots are taken", device_kind_name(d->kind), d->id);
 }
 
-/* A virtio device behind the transport of this machine. Takes v over, also on failure. */
+static void free_iothread(struct machine *m, struct loop *l)
+{
+	if (!l)
+		return;
+	loop_thread_join(l);
+	vm_del_loop(m->vm, l);
+	loop_free(l);
+}
+
+/* A virtio device behind the transport of this machine. Takes v and the thread over, also on failure. */
 static int attach_virtio(struct machine *m, const struct device_config *d, struct virtio_dev *v, struct loop *iothread,
 			 struct err *err)
 {
@@ -51,7 +60,7 @@ static int attach_virtio(struct machine *m, const struct device_config *d, struc
 	unsigned devfn;
 
 	if (!v)
-		return -EINVAL;
+		goto fail;
 	if (m->config->machine == MACHINE_MICRO) {
 		struct bios_virtio_mmio *w = &m->mmio_windows[m->nmmio];
 
@@ -64,16 +73,21 @@ static int attach_virtio(struct machine *m, const struct device_config *d, struc
 		dev = virtio_mmio_new(m->mmio, w->base, irq_source(m->irqs, w->gsi), m->vm, v, err);
 		m->nmmio++;
 	} else {
-		if (pick_devfn(m, d, &devfn, err) < 0)
-			return -EBUSY;
+		if (pick_devfn(m, d, &devfn, err) < 0) {
+			v->ops->destroy(v);
+			goto fail;
+		}
 		dev = virtio_pci_new(m->pci, devfn, v, err);
 	}
 	if (!dev)
-		return -EINVAL;
+		goto fail;
 	md = machine_add_device(m, dev, d);
 	md->virtio = v;
 	md->iothread = iothread;
 	return 0;
+fail:
+	free_iothread(m, iothread);
+	return -EINVAL;
 }
 
 static struct blk *find_blk(struct machine *m, const struct device_config *d, struct err *err)
@@ -124,21 +138,42 @@ static int build_ide(struct machine *m, const struct device_config *d, struct er
 	return piix3_ide_attach(m->ide, unit, &o, err);
 }
 
+static bool is_nic(const struct device_config *d)
+{
+	return d->kind == DEV_VIRTIO_NET || d->kind == DEV_E1000 || d->kind == DEV_RTL8139;
+}
+
+/* The machine's n-th card has its n-th address; one that was plugged in takes the first that no other card has. */
+static void pick_mac(struct machine *m, uint8_t mac[6])
+{
+	unsigned index = 0;
+	bool taken = true;
+
+	for (unsigned i = 0; i < m->ndevices; i++)
+		index += m->devices[i].config && is_nic(m->devices[i].config);
+	while (taken) {
+		net_default_mac(m->config->name, index++, mac);
+		taken = false;
+		for (unsigned i = 0; i < m->ndevices && !taken; i++) {
+			const struct device_config *o = m->devices[i].config;
+
+			taken = o && is_nic(o) && !memcmp(o->mac, mac, 6);
+		}
+	}
+}
+
 static int build_nic(struct machine *m, const struct device_config *d, struct err *err)
 {
 	struct net *net = d->backend ? machine_find_net(m, d->backend) : NULL;
 	uint8_t mac[6];
-	unsigned index = 0, devfn;
+	unsigned devfn;
 	struct device *dev;
 
 	if (d->backend && !net && !m->config->net_none)
 		return err_set(err, ENOENT, "%s %s: netdev=%s: no -netdev has that id", device_kind_name(d->kind), d->id, d->backend);
-	for (const struct device_config *o = m->config->devices; o < d; o++)
-		index += o->kind == DEV_VIRTIO_NET || o->kind == DEV_E1000 || o->kind == DEV_RTL8139;
-	if (d->has_mac)
-		memcpy(mac, d->mac, 6);
-	else
-		net_default_mac(m->config->name, index, mac);
+	if (!d->has_mac)
+		pick_mac(m, m->config->devices[d - m->config->devices].mac);
+	memcpy(mac, d->mac, 6);
 	if (d->kind == DEV_VIRTIO_NET) {
 		struct virtio_net_opts o = { .net = net, .pairs = d->queues ? d->queues : 1, .queue_size = d->queue_size };
 

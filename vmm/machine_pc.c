@@ -12,6 +12,7 @@
 #include "devices/chips.h"
 #include "devices/pflash.h"
 #include "vmm/log.h"
+#include "vmm/hotplug.h"
 #include "vmm/machine.h"
 
 #define IRQ_KEYBOARD 1
@@ -105,12 +106,13 @@ static void raise_gpe(void *ctx, unsigned n)
 	piix4_pm_gpe(ctx, n);
 }
 
-/* The registers the DSDT's hot-plug methods read. No slot can be ejected until someone sets which may. */
+/* The registers the DSDT's hot-plug methods read. */
 static int add_hotplug(struct machine *m, struct err *err)
 {
-	struct acpi_hotplug_opts o = { .base = BIOS_PCIHP_BASE, .gpe = raise_gpe, .gpe_ctx = m->pm };
+	struct acpi_hotplug_opts o = { .base = BIOS_PCIHP_BASE, .gpe = raise_gpe, .gpe_ctx = m->pm,
+				      .eject = hotplug_eject, .eject_ctx = m };
 
-	return add(m, acpi_hotplug_new(m->pio, m->loop, &o, err), NULL);
+	return add(m, acpi_hotplug_new(m->pio, m->loop, &o, err), &m->hotplug);
 }
 
 static void rtc_alarm(void *ctx)

@@ -88,8 +88,8 @@ static bool quiesce_wait(struct quiesce *q)
 	return !ret;
 }
 
-/* No device has a request under way any more; those that an I/O error stopped are held. */
-static int quiesce_devices(struct machine *m, struct err *err)
+/* No device (or only this one) has a request under way any more; those that an I/O error stopped are held. */
+static int quiesce_devices(struct machine *m, const struct device *only, struct err *err)
 {
 	struct quiesce *q = xcalloc(1, sizeof(*q));
 	bool over;
@@ -101,7 +101,7 @@ static int quiesce_devices(struct machine *m, struct err *err)
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		struct device *d = m->devices[i].dev;
 
-		if (!d->ops->quiesce)
+		if (!d->ops->quiesce || (only && d != only))
 			continue;
 		pthread_mutex_lock(&q->mutex);
 		q->pending++;
@@ -115,16 +115,27 @@ static int quiesce_devices(struct machine *m, struct err *err)
 	q->abandoned = !over;
 	over = --q->pending == 0;
 	pthread_mutex_unlock(&q->mutex);
-	if (!over)
-		return err_set(err, ETIMEDOUT, "requests to a disk have not ended for %d seconds; is its storage there?",
-			       QUIESCE_SECONDS);
-	quiesce_free(q);
-	return 0;
+	if (over)
+		quiesce_free(q);
+	return over ? 0 : err_set(err, ETIMEDOUT, "requests to a disk have not ended for %d seconds; is its storage there?",
+				  QUIESCE_SECONDS);
+}
+
+int machine_quiesce_device(struct machine *m, struct device *d, struct err *err)
+{
+	int ret = quiesce_devices(m, d, err);
+
+	if (ret < 0 && d->ops->resume) {
+		loop_lock(d->loop);
+		d->ops->resume(d);
+		loop_unlock(d->loop);
+	}
+	return ret;
 }
 
 int machine_quiesce(struct machine *m, struct err *err)
 {
-	int ret = quiesce_devices(m, err);
+	int ret = quiesce_devices(m, NULL, err);
 
 	for (unsigned i = 0; i < m->ndrives && ret == 0; i++) {
 		if (!m->drives[i].blk || blk_readonly(m->drives[i].blk))
@@ -153,7 +164,7 @@ void machine_unquiesce(struct machine *m)
 
 int machine_retry_io(struct machine *m, struct err *err)
 {
-	int ret = quiesce_devices(m, err);
+	int ret = quiesce_devices(m, NULL, err);
 
 	machine_unquiesce(m);
 	return ret;

@@ -15,6 +15,8 @@
  * again then. machine_unquiesce undoes it, before the machine resumes.
  */
 int machine_quiesce(struct machine *m, struct err *err);
+/* One device alone (it is about to go). On failure it works on. 0 or -ETIMEDOUT with the reason. */
+int machine_quiesce_device(struct machine *m, struct device *d, struct err *err);
 void machine_unquiesce(struct machine *m);
 /* Takes again what an I/O error stopped; what fails again stops the machine again. The machine may run. A control thread. */
 int machine_retry_io(struct machine *m, struct err *err);

@@ -64,6 +64,7 @@ static void *migrate_thread(void *arg)
 	int ret;
 
 	pthread_setname_np(pthread_self(), "migrate");
+	pthread_rwlock_rdlock(&g->m->shape);	/* its parts stay what they are (hotplug.h) */
 	if (!strncmp(g->uri, "file:", 5)) {
 		migration_set_state(g, MIGRATE_ACTIVE);
 		ret = snapshot_save(g->m, g->uri + 5, file_progress, g, &err);
@@ -93,6 +94,7 @@ static void *migrate_thread(void *arg)
 	g->zstd = NULL;
 	free(g->packed);
 	g->packed = NULL;
+	pthread_rwlock_unlock(&g->m->shape);
 	migration_set_state(g, ret == 0 ? MIGRATE_COMPLETED : migration_cancelled(g) ? MIGRATE_CANCELLED : MIGRATE_FAILED);
 	return NULL;
 }
@@ -201,7 +203,9 @@ static void *incoming_thread(void *arg)
 	struct migration *g = arg;
 
 	pthread_setname_np(pthread_self(), "incoming");
+	pthread_rwlock_rdlock(&g->m->shape);
 	migrate_receive(g->m, g->line);
+	pthread_rwlock_unlock(&g->m->shape);
 	return NULL;
 }
 

@@ -309,27 +309,9 @@ OPT(device)
 
 /* --- networks --- */
 
-/* Takes "key=value" out of a copy of the spec; returns the value (allocated) or NULL. */
-static char *take_property(char *spec, const char *key)
-{
-	size_t len = strlen(key);
-
-	for (char *p = spec; *p; p += strcspn(p, ",") + (p[strcspn(p, ",")] == ',')) {
-		size_t item = strcspn(p, ",");
-		char *value;
-
-		if (strncmp(p, key, len) || p[len] != '=')
-			continue;
-		value = strndup(p + len + 1, item - len - 1);
-		memmove(p > spec ? p - 1 : p, p + item + (p == spec && p[item]), strlen(p + item + (p == spec && p[item])) + 1);
-		return value;
-	}
-	return NULL;
-}
-
 OPT(netdev)
 {
-	char *spec = xstrdup(arg), *id = take_property(spec, "id");
+	char *spec = xstrdup(arg), *id = keyval_take(spec, "id");
 	int ret = 0;
 
 	if (!id)
@@ -344,7 +326,7 @@ OPT(netdev)
 /* "-net nic,model=e1000,macaddr=...": rewritten as a -device without a backend; config_finish pairs them. */
 static int net_nic(struct config *c, const char *arg, int vlan, struct err *err)
 {
-	char *props = xstrdup(arg), *model = take_property(props, "model"), *name = take_property(props, "name");
+	char *props = xstrdup(arg), *model = keyval_take(props, "model"), *name = keyval_take(props, "name");
 	const char *rest = strchr(props, ',');
 	char *spec = xasprintf("%s%s", model ? model : "virtio-net", rest ? rest : "");
 	struct device_config *d;
@@ -381,11 +363,11 @@ OPT(net)
 		return 0;
 	}
 	spec = xstrdup(arg);
-	s = take_property(spec, "vlan");
+	s = keyval_take(spec, "vlan");
 	if (s && parse_u64(s, 255, &vlan) < 0)
 		ret = err_set(err, EINVAL, "-net vlan=%s: a number from 0 to 255 expected", s);
 	free(s);
-	free(take_property(spec, "name"));
+	free(keyval_take(spec, "name"));
 	if (ret == 0 && !strncmp(spec, "nic", 3) && (!spec[3] || spec[3] == ',')) {
 		ret = net_nic(c, spec, vlan, err);
 	} else if (ret == 0) {

@@ -72,6 +72,7 @@ struct vcpu *vcpu_new(const struct vcpu_wires *w, unsigned index, uint32_t apic_
 	v->apic_id = apic_id;
 	v->w = w;
 	v->run = MAP_FAILED;
+	v->stats_fd = -1;
 	v->runner.kick = vcpu_kick;
 	v->fd = ioctl(w->kvm->vm_fd, KVM_CREATE_VCPU, (unsigned long)apic_id);
 	if (v->fd < 0) {
@@ -87,6 +88,7 @@ struct vcpu *vcpu_new(const struct vcpu_wires *w, unsigned index, uint32_t apic_
 		err_set(err, errno, "KVM_SET_CPUID2 of vCPU %u: %s (try -cpu host)", index, strerror(errno));
 		goto fail;
 	}
+	v->stats_fd = ioctl(v->fd, KVM_GET_STATS_FD, NULL);
 	vm_runner_add(w->vm, &v->runner);
 	return v;
 fail:
@@ -100,6 +102,8 @@ void vcpu_free(struct vcpu *v)
 		return;
 	if (v->run != MAP_FAILED)
 		munmap(v->run, v->w->kvm->mmap_size);
+	if (v->stats_fd >= 0)
+		close(v->stats_fd);
 	if (v->fd >= 0)
 		close(v->fd);
 	free(v);

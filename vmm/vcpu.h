@@ -36,6 +36,7 @@ struct vcpu {
 	uint32_t apic_id;
 	const struct vcpu_wires *w;
 	int fd;
+	int stats_fd;			/* KVM's counters, or -1; taken at the start because the ioctl waits for KVM_RUN's end */
 	struct kvm_run *run;
 	pthread_t thread;
 	bool thread_started;

@@ -412,10 +412,14 @@ TEST(the_timer_interrupt_comes_when_bit_23_changes)
 /* --- hot-plug --- */
 
 static uint32_t ejected;
+static bool eject_later;		/* as a machine that is being saved does */
+static struct device *hotplug_dev;
 
 static void eject(void *ctx, unsigned slot)
 {
 	ejected |= 1u << slot;
+	if (!eject_later)
+		acpi_hotplug_ejected(hotplug_dev, slot);
 }
 
 static void gpe(void *ctx, unsigned n)
@@ -427,7 +431,7 @@ static struct device *make_hotplug(struct guest *g, void *ctx)
 {
 	struct acpi_hotplug_opts o = { .base = 0xae00, .gpe = gpe, .gpe_ctx = g, .eject = eject };
 	struct err err = { "" };
-	struct device *d = acpi_hotplug_new(g->pio, g->loop, &o, &err);
+	struct device *d = hotplug_dev = acpi_hotplug_new(g->pio, g->loop, &o, &err);
 
 	acpi_hotplug_set_removable(d, 0xfffffff8);
 	return d;
@@ -462,6 +466,41 @@ static void step_eject(struct tw *t)
 }
 
 static void (*const hotplug_steps[])(struct tw *t) = { step_plug, step_look, step_eject };
+
+/* The machine is saved between the guest's eject and the removal: the copy removes it. */
+TEST(hot_plug_eject_outlives_a_save)
+{
+	struct guest *g = guest_new();
+	struct device *d = make_hotplug(g, NULL);
+	struct state_out *o = state_out_new();
+	struct state_in *in_state;
+	struct err err = { "" };
+	void *blob;
+	size_t len;
+
+	eject_later = true;
+	ejected = 0;
+	CHECK(acpi_hotplug_unplug_request(d, 6));
+	CHECK(!acpi_hotplug_unplug_request(d, 6));
+	out(g->pio, 0xae08, 4, 0x40);
+	out(g->pio, 0xae08, 4, 0x40);
+	CHECK_EQ(ejected, 0x40);
+	CHECK_EQ(device_save(d, o), 0);
+	CHECK_EQ(state_out_finish(o, &blob, &len), 0);
+	device_destroy(d);
+	eject_later = false;
+	ejected = 0;
+	d = make_hotplug(g, NULL);
+	in_state = state_in_new(blob, len, &err);
+	CHECK(in_state != NULL);
+	CHECK_EQ(device_load(d, in_state), 0);
+	CHECK_EQ(state_in_finish(in_state, &err), 0);
+	CHECK_EQ(ejected, 0x40);
+	CHECK(acpi_hotplug_unplug_request(d, 6));
+	free(blob);
+	device_destroy(d);
+	guest_free(g);
+}
 
 TEST(hot_plug_three_ways)
 {

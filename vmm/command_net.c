@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* command_net.c: networks while they run: cables and receive filters. Main loop. */
+#include <errno.h>
+
+#include "devices/virtio_net.h"
+#include "vmm/command.h"
+
+static int run_set_link(struct machine *m, json_t *args, struct command_result *r)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	bool up = json_is_true(json_object_get(args, "up"));
+	struct machine_device *d = machine_find_device(m, name);
+	struct net *n = machine_find_net(m, name);
+
+	if (!n && d && d->config->backend)
+		n = machine_find_net(m, d->config->backend);
+	if (n)
+		net_set_link(n, up);
+	else if (d && d->virtio && d->config->kind == DEV_VIRTIO_NET)
+		virtio_net_set_link(d->virtio, up);
+	else
+		return err_set(&r->err, ENODEV, "Device '%s' not found", name);
+	return 0;
+}
+
+/* --- query-rx-filter --- */
+
+static json_t *mac_text(const uint8_t *m)
+{
+	return json_sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5]);
+}
+
+static json_t *mac_list(const uint8_t (*macs)[MAC_LEN], unsigned n)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < n; i++)
+		json_array_append_new(list, mac_text(macs[i]));
+	return list;
+}
+
+static json_t *vlan_list(const struct net_filter *f)
+{
+	json_t *list = json_array();
+
+	for (unsigned i = 0; i < VLANS; i++)
+		if (f->vlans[i / 8] >> (i % 8) & 1)
+			json_array_append_new(list, json_integer(i));
+	return list;
+}
+
+static const char *filter_state(bool none, bool all)
+{
+	return none ? "none" : all ? "all" : "normal";
+}
+
+static json_t *filter_object(struct machine_device *d)
+{
+	const uint8_t *mac;
+	const struct net_filter *f = virtio_net_filter(d->virtio, &mac);
+	bool vlans = virtio_has(d->virtio, VIRTIO_NET_F_CTRL_VLAN);
+
+	return json_pack("{s:s,s:b,s:s,s:s,s:s,s:b,s:b,s:b,s:o,s:o,s:o,s:o}", "name", d->config->id, "promiscuous", f->promisc,
+			 "multicast", filter_state(f->nomulti, f->allmulti), "unicast", filter_state(f->nouni, f->alluni),
+			 "vlan", filter_state(false, !vlans), "broadcast-allowed", !f->nobcast,
+			 "multicast-overflow", f->multi_overflow, "unicast-overflow", f->uni_overflow, "main-mac", mac_text(mac),
+			 "vlan-table", vlans ? vlan_list(f) : json_array(), "unicast-table", mac_list(f->uni, f->uni_count),
+			 "multicast-table", mac_list(f->multi, f->multi_count));
+}
+
+/* The first change after somebody looked: one event, as the next look shows everything. */
+static void filter_changed(void *ctx, struct virtio_dev *v)
+{
+	virtio_net_on_filter(v, NULL, NULL);
+	event_emit("NIC_RX_FILTER_CHANGED", json_pack("{s:s,s:o}", "name", v->id, "path",
+		   json_sprintf("/machine/peripheral/%s/virtio-backend", v->id)));
+}
+
+static int query_rx_filter(struct machine *m, json_t *args, struct command_result *r)
+{
+	const char *name = json_string_value(json_object_get(args, "name"));
+	struct machine_device *d = name ? machine_find_device(m, name) : NULL;
+
+	if (name && !d)
+		return err_set(&r->err, ENOENT, "invalid net client name: %s", name);
+	if (d && d->config->kind != DEV_VIRTIO_NET)
+		return err_set(&r->err, ENOTSUP, "net client(%s) doesn't support rx-filter querying", name);
+	r->value = json_array();
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		if (!m->devices[i].config || m->devices[i].config->kind != DEV_VIRTIO_NET || (d && d != &m->devices[i]))
+			continue;
+		json_array_append_new(r->value, filter_object(&m->devices[i]));
+		virtio_net_on_filter(m->devices[i].virtio, filter_changed, m);
+	}
+	return 0;
+}
+
+const struct command commands_net[] = {
+	{ "set_link", "set_link", "plug a network cable in or out", run_set_link, NULL, COMMAND_FAST,
+	  { { "name", ARG_STR, false }, { "up", ARG_BOOL, false } } },
+	{ "query-rx-filter", "info rx-filter", "which frames the guest's drivers take", query_rx_filter, NULL, COMMAND_FAST,
+	  { { "name", ARG_STR, true } } },
+	{ 0 },
+};

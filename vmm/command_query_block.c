@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* command_query_block.c: what clients ask about disks. Main loop. Replies have the members of QEMU's schema. */
+#include <stdlib.h>
+
+#include "disk/node.h"
+#include "vmm/command.h"
+
+static unsigned chain_depth(const struct node *n)
+{
+	unsigned depth = 0;
+
+	while (n && (n = n->backing))
+		depth++;
+	return depth;
+}
+
+/* A node as ImageInfo has it, its backing files inside. */
+static json_t *image_info(const struct node *n)
+{
+	json_t *j = json_pack("{s:s,s:s,s:I,s:b}", "filename", n->filename, "format", n->ops->format, "virtual-size",
+			      (json_int_t)n->size, "dirty-flag", 0);
+
+	if (!n->backing_name)
+		return j;
+	json_object_set_new(j, "backing-filename", json_string(n->backing_name));
+	if (n->backing_format)
+		json_object_set_new(j, "backing-filename-format", json_string(n->backing_format));
+	if (n->backing) {
+		json_object_set_new(j, "full-backing-filename", json_string(n->backing->filename));
+		json_object_set_new(j, "backing-image", image_info(n->backing));
+	}
+	return j;
+}
+
+/* BlockDeviceInfo: a drive's top node has its front's limits, one below has none. */
+static json_t *node_object(const struct node *n, const struct blk_throttle *t)
+{
+	json_t *j = json_pack("{s:s,s:s,s:b,s:b,s:i,s:s,s:i,s:{s:b,s:b,s:b},s:o}",
+			      "file", n->filename, "drv", n->ops->format, "ro", !(n->flags & BLK_RDWR), "encrypted", 0,
+			      "backing_file_depth", chain_depth(n),
+			      "detect_zeroes", !(n->flags & BLK_DETECT_ZEROES) ? "off" :
+			      n->flags & BLK_DISCARD_UNMAP ? "unmap" : "on", "write_threshold", 0,
+			      "cache", "writeback", !(n->flags & BLK_WRITETHROUGH), "direct", (n->flags & BLK_NOCACHE) != 0,
+			      "no-flush", (n->flags & BLK_UNSAFE) != 0, "image", image_info(n));
+
+	json_object_update_new(j, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "bps", (json_int_t)t->bps, "bps_rd", (json_int_t)t->bps_rd,
+					    "bps_wr", (json_int_t)t->bps_wr, "iops", (json_int_t)t->iops, "iops_rd",
+					    (json_int_t)t->iops_rd, "iops_wr", (json_int_t)t->iops_wr));
+	if (n->backing_name)
+		json_object_set_new(j, "backing_file", json_string(n->backing_name));
+	return j;
+}
+
+static json_t *drive_inserted(struct machine_drive *d)
+{
+	struct blk_throttle t = { 0 };
+	json_t *j;
+
+	blk_get_throttle(d->blk, &t);
+	j = node_object(blk_root(d->blk), &t);
+	json_object_set_new(j, "ro", json_boolean(blk_readonly(d->blk)));
+	return j;
+}
+
+/* The device that shows a drive, or NULL. */
+static const struct machine_device *drive_device(struct machine *m, const struct machine_drive *d)
+{
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		const struct device_config *c = m->devices[i].config;
+
+		if (c && c->backend && !strcmp(c->backend, d->config->id))
+			return &m->devices[i];
+	}
+	return NULL;
+}
+
+static int query_block(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		struct machine_drive *d = &m->drives[i];
+		const struct machine_device *dev = drive_device(m, d);
+		json_t *j;
+
+		if (!*d->config->id)
+			continue;
+		j = json_pack("{s:s,s:s,s:b,s:b}", "device", d->config->id, "type", "unknown", "locked", 0,
+				      "removable", d->config->cdrom);
+
+		if (dev)
+			json_object_set_new(j, "qdev", json_string(dev->config->id));
+		if (d->blk) {
+			json_object_set_new(j, "inserted", drive_inserted(d));
+			json_object_set_new(j, "io-status", json_string(vm_pause_reasons(m->vm) & PAUSE_IO_ERROR ? "failed" : "ok"));
+		}
+		json_array_append_new(r->value, j);
+	}
+	return 0;
+}
+
+static void print_block(json_t *v, FILE *out)
+{
+	json_t *d, *in;
+	size_t i;
+
+	json_array_foreach(v, i, d) {
+		in = json_object_get(d, "inserted");
+		fprintf(out, "%s: ", json_string_value(json_object_get(d, "device")));
+		if (in)
+			fprintf(out, "%s (%s%s)\n", json_string_value(json_object_get(in, "file")),
+				json_string_value(json_object_get(in, "drv")),
+				json_is_true(json_object_get(in, "ro")) ? ", read-only" : "");
+		else
+			fprintf(out, "[not inserted]\n");
+	}
+}
+
+static json_t *stats_object(const struct blk_stats *s)
+{
+	/* What is not kept apart here counts as none: requests are not merged, invalid ones end before the disk. */
+	static const char *const none[] = {
+		"rd_merged", "wr_merged", "unmap_merged", "invalid_rd_operations", "invalid_wr_operations",
+		"invalid_flush_operations", "invalid_unmap_operations",
+	};
+	json_t *j = json_pack("{s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:b,s:b,s:[]}",
+			      "rd_bytes", (json_int_t)s->bytes[0], "wr_bytes", (json_int_t)s->bytes[1],
+			      "unmap_bytes", (json_int_t)s->discard_bytes,
+			      "rd_operations", (json_int_t)s->ops[0], "wr_operations", (json_int_t)s->ops[1],
+			      "flush_operations", (json_int_t)s->flush_ops, "unmap_operations", (json_int_t)s->discard_ops,
+			      "rd_total_time_ns", (json_int_t)s->ns[0], "wr_total_time_ns", (json_int_t)s->ns[1],
+			      "flush_total_time_ns", (json_int_t)s->flush_ns, "unmap_total_time_ns", (json_int_t)s->discard_ns,
+			      "failed_rd_operations", (json_int_t)s->failed[0], "failed_wr_operations", (json_int_t)s->failed[1],
+			      "failed_flush_operations", (json_int_t)s->failed_flush,
+			      "failed_unmap_operations", (json_int_t)s->failed_discard,
+			      "wr_highest_offset", (json_int_t)s->highest, "account_invalid", 0, "account_failed", 1, "timed_stats");
+
+	for (size_t i = 0; i < ARRAY_SIZE(none); i++)
+		json_object_set_new(j, none[i], json_integer(0));
+	return j;
+}
+
+static int query_blockstats(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		const struct machine_device *dev = drive_device(m, &m->drives[i]);
+		struct blk_stats s = { 0 };
+		json_t *j;
+
+		if (!*m->drives[i].config->id)
+			continue;
+		if (m->drives[i].blk)
+			blk_get_stats(m->drives[i].blk, &s);
+		j = json_pack("{s:s,s:o}", "device", m->drives[i].config->id, "stats", stats_object(&s));
+		if (dev)
+			json_object_set_new(j, "qdev", json_string(dev->config->id));
+		json_array_append_new(r->value, j);
+	}
+	return 0;
+}
+
+static int query_nodes(struct machine *m, json_t *args, struct command_result *r)
+{
+	r->value = json_array();
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		struct blk_throttle t = { 0 };
+
+		if (!m->drives[i].blk)
+			continue;
+		blk_get_throttle(m->drives[i].blk, &t);
+		for (struct node *n = blk_root(m->drives[i].blk); n; n = n->backing) {
+			json_t *j = node_object(n, &t);
+
+			json_object_set_new(j, "node-name", json_string(n->filename));
+			json_array_append_new(r->value, j);
+			t = (struct blk_throttle){ 0 };
+		}
+	}
+	return 0;
+}
+
+#define NO_ARGS { { 0 } }
+const struct command commands_query_block[] = {
+	{ "query-block", "info block", "the drives", query_block, print_block, COMMAND_FAST, NO_ARGS },
+	{ "query-blockstats", "info blockstats", "what the drives did", query_blockstats, NULL, COMMAND_FAST,
+	  { { "query-nodes", ARG_BOOL, true } } },
+	{ "query-named-block-nodes", NULL, "the layers of the drives", query_nodes, NULL, COMMAND_FAST, { { "flat", ARG_BOOL, true } } },
+	{ 0 },
+};
