@@ -84,6 +84,19 @@ bool acpi_hotplug_unplug_request(struct device *d, unsigned slot);	/* false: it 
 /* The slot that was ejected is empty now. */
 void acpi_hotplug_ejected(struct device *d, unsigned slot);
 
+/* --- vmgenid.c: the generation id, in a page of its own --- */
+struct vmgenid_opts {
+	uint64_t gpa;
+	bool has_uuid;			/* else random, and another at each renewal */
+	uint8_t uuid[16];		/* in text order */
+	void (*changed)(void *ctx);	/* tell the guest (ACPI) */
+	void *ctx;
+};
+struct device *vmgenid_new(struct mem *mem, struct loop *loop, const struct vmgenid_opts *o, struct err *err);
+/* The machine was started from a copy: another id, and the guest is told. Main loop's lock. 0 or -errno. */
+int vmgenid_renew(struct device *d);
+void vmgenid_get(struct device *d, uint8_t uuid[16]);
+
 /* --- port92.c: system control port A: fast A20 (remembered), fast reset --- */
 struct device *port92_new(struct bus *pio, struct vm *vm, struct loop *loop, struct err *err);
 

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+#include "devices/chips.h"
 #include "devices/pci.h"
 #include "devices/virtio.h"
 #include "vmm/command.h"
@@ -69,12 +70,23 @@ static int query_name(struct machine *m, json_t *args, struct command_result *r)
 
 static int query_uuid(struct machine *m, json_t *args, struct command_result *r)
 {
-	const uint8_t *u = m->config->uuid;
-	char text[40];
+	char text[37];
 
-	snprintf(text, sizeof(text), "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3],
-		 u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	format_uuid(text, m->config->uuid);
 	r->value = json_pack("{s:s}", "UUID", text);
+	return 0;
+}
+
+static int query_generation_id(struct machine *m, json_t *args, struct command_result *r)
+{
+	uint8_t uuid[16];
+	char text[37];
+
+	if (!m->vmgenid)
+		return err_set(&r->err, ENOENT, "VM Generation ID device not found (-device vmgenid)");
+	vmgenid_get(m->vmgenid, uuid);
+	format_uuid(text, uuid);
+	r->value = json_pack("{s:s}", "guid", text);
 	return 0;
 }
 
@@ -317,6 +329,8 @@ const struct command commands_query[] = {
 	{ "query-commands", NULL, "the commands", query_commands, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-name", "info name", "the machine's name", query_name, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-uuid", "info uuid", "the machine's UUID", query_uuid, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-vm-generation-id", "info vm-generation-id", "the number that changes when the machine is copied", query_generation_id, NULL,
+	  COMMAND_FAST, NO_ARGS },
 	{ "query-kvm", "info kvm", "KVM is used", query_kvm, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-cpus-fast", "info cpus", "the processors and their threads", query_cpus, print_cpus, COMMAND_FAST, NO_ARGS },
 	{ "query-target", NULL, "the processor architecture", query_target, NULL, COMMAND_FAST, NO_ARGS },

@@ -64,6 +64,8 @@ struct device_config {
 	char *path, *tag, *hide;		/* 9p: folder, mount tag, paths to cover with colons between */
 	bool readonly, pipes;
 	bool iothread;				/* queues on threads of their own */
+	bool has_guid;				/* vmgenid: a fixed one; else a new one whenever the machine is copied */
+	uint8_t guid[16];
 };
 
 struct config {

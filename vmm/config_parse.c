@@ -133,7 +133,7 @@ struct drive_config *config_parse_drive(struct config *c, const char *spec, stru
 /* --- devices --- */
 
 enum { P_DRIVE = 1, P_NETDEV = 2, P_CHARDEV = 4, P_QUEUES = 8, P_IOBASE = 16, P_9P = 32, P_IDE = 64, P_SERIAL = 128,
-       P_IOTHREAD = 256, P_PCI = 512, P_HOT = 1024 };
+       P_IOTHREAD = 256, P_PCI = 512, P_HOT = 1024, P_GUID = 4096 };
 
 static const struct {
 	const char *names[4];			/* the first is ours; the others are aliases in wide use */
@@ -159,7 +159,7 @@ static const struct {
 	{ { "pvpanic", NULL }, DEV_PVPANIC, 0, "tells when the guest panics" },
 	{ { "pc-testdev", NULL }, DEV_PC_TESTDEV, 0, "ports of kvm-unit-tests" },
 	{ { "pci-testdev", NULL }, DEV_PCI_TESTDEV, P_PCI, "PCI function of kvm-unit-tests" },
-	{ { "vmgenid", NULL }, DEV_VMGENID, 0, "generation id: changes when a saved machine is started again" },
+	{ { "vmgenid", NULL }, DEV_VMGENID, P_GUID, "generation id: changes when a saved machine is started again" },
 };
 
 const char *device_kind_name(enum device_kind k)
@@ -285,6 +285,11 @@ static int parse_device_props(struct device_config *d, unsigned props, struct ke
 			return -EINVAL;
 		d->ide_index = s || unit != ~0ull ? (int)(bus * 2 + (unit == ~0ull ? 0 : unit)) : -1;
 	}
+	if ((props & P_GUID) && (s = keyval_get(kv, "guid")) && strcmp(s, "auto")) {
+		if (parse_uuid(s, d->guid) < 0)
+			return err_set(err, EINVAL, "guid=%s: auto or 32 hexadecimal digits expected", s);
+		d->has_guid = true;
+	}
 	if (props & P_9P) {
 		d->path = keyval_dup(kv, "path");
 		d->tag = keyval_dup(kv, "mount_tag");
@@ -327,7 +332,7 @@ void config_device_help(void)
 		       p & P_PCI ? " addr=SLOT," : "", p & P_DRIVE ? " drive=ID, bootindex=," : "",
 		       p & P_NETDEV ? " netdev=ID, mac=," : "", p & P_CHARDEV ? " chardev=SPEC," : "",
 		       p & P_QUEUES ? " num-queues=, queue-size=," : "", p & P_IOTHREAD ? " iothread=on," : "",
-		       p & P_SERIAL ? " serial=," : "", p & P_IOBASE ? " iobase=," : "",
+		       p & P_GUID ? " guid=auto|UUID," : p & P_SERIAL ? " serial=," : "", p & P_IOBASE ? " iobase=," : "",
 		       p & P_9P ? " path=, mount_tag=, readonly=, pipes=, hide=PATH[:PATH]," : p & P_IDE ? " bus=ide.0|ide.1, unit=0|1," : "");
 	}
 }

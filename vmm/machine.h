@@ -51,7 +51,7 @@ struct machine {
 	struct vm *vm;
 	struct kvm *kvm;
 	struct mem *mem;
-	struct block *ram, *vmgenid;
+	struct block *ram;
 	struct bus *pio, *mmio;
 	struct irq_hub *irqs;
 	struct vcpu_wires wires;
@@ -62,7 +62,7 @@ struct machine {
 
 	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
 	struct pci_bus *pci;
-	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *vmmouse, *micro_pm, *hotplug;
+	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *vmmouse, *micro_pm, *hotplug, *vmgenid;
 	struct device *vga;
 	const struct display *display;		/* of the graphics card */
 	struct machine_screen *screen;		/* who looks at it (screen.c) */
@@ -143,6 +143,10 @@ void machine_powerdown(struct machine *m);
 void machine_suspend(void *ctx);
 bool machine_wakeup(struct machine *m, int reason);
 void machine_sleep_init(struct machine *m);
+/* The machine goes on from a copy of what it was: its generation id changes, and the guest is told. Main loop's lock. */
+void machine_copied(struct machine *m);
+/* The micro machine's own notification (machine_micro.c). Main loop's lock. */
+void micro_pm_generation(struct device *d);
 /* Power-on state of every part, then firmware or kernel again. All parked. 0 or -errno with the reason. */
 int machine_reset(struct machine *m, struct err *err);
 

@@ -300,6 +300,38 @@ static int build_vga(struct machine *m, const struct device_config *d, struct er
 	return 0;
 }
 
+static void generation_changed(void *ctx)
+{
+	struct machine *m = ctx;
+
+	if (m->pm)
+		piix4_pm_gpe(m->pm, BIOS_GPE_VMGENID);
+	else
+		micro_pm_generation(m->micro_pm);
+}
+
+static int build_vmgenid(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct vmgenid_opts o = { .gpa = BIOS_VMGENID_GPA, .has_uuid = d->has_guid, .changed = generation_changed, .ctx = m };
+
+	if (m->vmgenid)
+		return err_set(err, EEXIST, "-device vmgenid: the machine has one already");
+	memcpy(o.uuid, d->guid, sizeof(o.uuid));
+	m->vmgenid = vmgenid_new(m->mem, m->loop, &o, err);
+	if (!m->vmgenid)
+		return -EINVAL;
+	machine_add_device(m, m->vmgenid, d);
+	return 0;
+}
+
+void machine_copied(struct machine *m)
+{
+	int ret = m->vmgenid ? vmgenid_renew(m->vmgenid) : 0;
+
+	if (ret < 0)
+		log_error("the generation id stays: %s", strerror(-ret));
+}
+
 int device_build(struct machine *m, const struct device_config *d, struct err *err)
 {
 	switch (d->kind) {
@@ -324,6 +356,8 @@ int device_build(struct machine *m, const struct device_config *d, struct err *e
 		return build_ide(m, d, err);
 	case DEV_VGA:
 		return build_vga(m, d, err);
+	case DEV_VMGENID:
+		return build_vmgenid(m, d, err);
 	case DEV_DEBUG_EXIT:
 	case DEV_DEBUGCON:
 	case DEV_PVPANIC:

@@ -14,6 +14,7 @@
 #define SLP_TYP(v) ((v) >> 2 & 7)
 #define SLP_TYP_S5 5
 #define EVENT_POWER_BUTTON 1
+#define EVENT_GENERATION 2
 
 /* ACPI's sleep control, sleep status and reset registers (ACPI 6.4, 4.8.3.7), and the event word our DSDT reads. */
 struct micro_pm {
@@ -120,6 +121,14 @@ static void micro_pm_power_button(struct device *d)
 	struct micro_pm *p = container_of(d, struct micro_pm, dev);
 
 	p->events |= EVENT_POWER_BUTTON;
+	irq_set(&p->event, 1);
+}
+
+void micro_pm_generation(struct device *d)
+{
+	struct micro_pm *p = container_of(d, struct micro_pm, dev);
+
+	p->events |= EVENT_GENERATION;
 	irq_set(&p->event, 1);
 }
 

@@ -263,6 +263,12 @@ void migrate_receive(struct machine *m, struct line *l)
 	if (ret == 0) {
 		if (paused)
 			vm_pause(m->vm, PAUSE_USER);
+		/* A stream from a file may be read again; the other side of a line does not run any more. */
+		if (!r.two_way) {
+			loop_lock(m->loop);
+			machine_copied(m);
+			loop_unlock(m->loop);
+		}
 		machine_unquiesce(m);
 		vm_resume(m->vm, PAUSE_MIGRATE);
 		answer(&r, ANSWER_DONE, "");

@@ -182,19 +182,7 @@ OPT(machine)
 
 OPT(uuid)
 {
-	unsigned n = 0;
-
-	for (const char *p = arg; *p; p++) {
-		int v = *p >= '0' && *p <= '9' ? *p - '0' : (*p | 32) >= 'a' && (*p | 32) <= 'f' ? (*p | 32) - 'a' + 10 : -1;
-
-		if (*p == '-')
-			continue;
-		if (v < 0 || n >= 32)
-			return err_set(err, EINVAL, "-uuid %s: 32 hexadecimal digits expected, with or without dashes", arg);
-		c->uuid[n / 2] = c->uuid[n / 2] << 4 | v;
-		n++;
-	}
-	if (n != 32)
+	if (parse_uuid(arg, c->uuid) < 0)
 		return err_set(err, EINVAL, "-uuid %s: 32 hexadecimal digits expected, with or without dashes", arg);
 	c->has_uuid = true;
 	return 0;

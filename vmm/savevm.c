@@ -235,6 +235,9 @@ int savevm_load(struct machine *m, const char *name, struct err *err)
 		err_prefix(err, "loading '%s' (the machine stays paused)", name);
 		return ret;
 	}
+	loop_lock(m->loop);
+	machine_copied(m);
+	loop_unlock(m->loop);
 	machine_unquiesce(m);
 	vm_resume(m->vm, PAUSE_SAVE);
 	return 0;

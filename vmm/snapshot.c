@@ -343,8 +343,10 @@ int snapshot_restore(struct machine *m, const char *path, struct err *err)
 		ret = machine_load(m, s.tree, s.tree_len, restore_block, &s, err);
 		if (ret < 0)
 			err_prefix(err, "'%s'", path);
-		else
-			machine_unquiesce(m);	/* what was in flight when it was saved is taken up */
+	}
+	if (ret == 0) {
+		machine_copied(m);
+		machine_unquiesce(m);	/* what was in flight when it was saved is taken up */
 	}
 	snapshot_close(&s);
 	return ret;

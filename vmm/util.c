@@ -189,6 +189,29 @@ int parse_bool(const char *s, bool *value)
 	return -EINVAL;
 }
 
+int parse_uuid(const char *s, uint8_t uuid[16])
+{
+	unsigned n = 0;
+
+	for (; *s; s++) {
+		int v = *s >= '0' && *s <= '9' ? *s - '0' : (*s | 32) >= 'a' && (*s | 32) <= 'f' ? (*s | 32) - 'a' + 10 : -1;
+
+		if (*s == '-')
+			continue;
+		if (v < 0 || n == 32)
+			return -EINVAL;
+		uuid[n / 2] = n % 2 ? uuid[n / 2] | v : v << 4;
+		n++;
+	}
+	return n == 32 ? 0 : -EINVAL;
+}
+
+void format_uuid(char text[37], const uint8_t u[16])
+{
+	snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5],
+		 u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+}
+
 int64_t now_ns(void)
 {
 	struct timespec ts;

@@ -89,6 +89,10 @@ int parse_u64(const char *s, uint64_t max, uint64_t *value);
 /* "on/off/yes/no/true/false". Returns 0 or -EINVAL. */
 int parse_bool(const char *s, bool *value);
 
+/* A UUID in text order: 32 hexadecimal digits, with or without dashes. 0 or -EINVAL. */
+int parse_uuid(const char *s, uint8_t uuid[16]);
+void format_uuid(char text[37], const uint8_t uuid[16]);
+
 /* CLOCK_MONOTONIC in nanoseconds. */
 int64_t now_ns(void);
 
