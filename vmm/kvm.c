@@ -35,7 +35,13 @@ static int no_device(int errnum, struct err *err)
 			       "firmware setup (try: modprobe kvm-intel, or modprobe kvm-amd; minivmm-doctor says more)",
 			       strerror(errnum));
 	if (errnum == EACCES || errnum == EPERM) {
-		g = stat("/dev/kvm", &st) == 0 ? getgrgid(st.st_gid) : NULL;
+		bool known = stat("/dev/kvm", &st) == 0;
+
+		if (known && (!st.st_gid || (st.st_mode & 060) != 060))
+			return err_set(err, errnum, "/dev/kvm: permission denied: only root may open it (mode %04o); let a group do it "
+				       "and join that: sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; sudo adduser $USER kvm, then "
+				       "log in again", st.st_mode & 07777);
+		g = known ? getgrgid(st.st_gid) : NULL;
 		return err_set(err, errnum, "/dev/kvm: permission denied: it belongs to group %s (try: sudo adduser $USER %s, "
 			       "then log in again)", g ? g->gr_name : "kvm", g ? g->gr_name : "kvm");
 	}

@@ -39,7 +39,8 @@ static int init_ram(struct machine *m, struct err *err)
 	int ret;
 
 	if (c->ram > have)
-		return err_set(err, ENOMEM, "-m: %llu MiB of guest memory, and this host has %llu MiB", c->ram / MiB, have / MiB);
+		return err_set(err, ENOMEM, "-m: %llu MiB of guest memory, and this host has %llu MiB: the guest would be killed as it "
+			       "uses them; give it less", c->ram / MiB, have / MiB);
 	/*
 	 * Anonymous memory gets transparent huge pages, a memfd does not unless the administrator says so: with small pages a
 	 * booting guest faults some 25,000 times. Reserved huge pages (-mem-path) come as a memfd.
@@ -116,6 +117,22 @@ static bool waits_for_machine(const struct config *c)
 	return c->incoming && strncmp(c->incoming, "file:", 5);
 }
 
+/* The disk layer says what is wrong with an image; here it is said with which, and what can be done. */
+static void open_failed(const char *file, struct err *err)
+{
+	bool missing = !strchr(file, ':') && access(file, F_OK) < 0 && errno == ENOENT;
+	char why[sizeof(err->msg)];
+
+	snprintf(why, sizeof(why), "%s", err->msg);
+	err->msg[0] = 0;
+	if (missing)
+		err_set(err, ENOENT, "%s (minivmm-img create -f qcow2 '%s' 20G makes an empty one)", why, file);
+	else if (!strstr(why, file))
+		err_set(err, EINVAL, "'%s': %s (minivmm-img info and minivmm-img check say more)", file, why);
+	else
+		err_set(err, EINVAL, "%s", why);
+}
+
 /* A drive's error policy speaks: tell who listens, stop the guest when it says so. The request's loop. */
 static void on_io_error(void *ctx, const struct blk_req *r, enum blk_on_error action)
 {
@@ -136,8 +153,10 @@ struct blk *machine_open_medium(struct machine_drive *md, const char *file, cons
 	const struct drive_config *d = md->config;
 	struct blk *blk = blk_open(file, o, err);
 
-	if (!blk)
+	if (!blk) {
+		open_failed(file, err);
 		return NULL;
+	}
 	blk_set_on_error(blk, d->rerror, d->werror);
 	blk_on_io_error(blk, on_io_error, md);
 	if (d->throttle.bps | d->throttle.bps_rd | d->throttle.bps_wr | d->throttle.iops | d->throttle.iops_rd |

@@ -542,8 +542,8 @@ OPT(h)
 			printf("  %-30s%s%s\n", left, strlen(left) > 29 ? "\n                                " : " ", o->help);
 		}
 	}
-	printf("\nExit status: 0 the guest powered off, 1 the machine could not start or broke, otherwise what isa-debug-exit "
-	       "says.\nSee minivmm(1).\n");
+	printf("\nExit status: 0 the guest powered off, 125 the machine could not start, odd what isa-debug-exit says; minivmm(1) "
+	       "lists the others.\n");
 	return 1;
 }
 
@@ -600,6 +600,8 @@ int options_parse(struct config *c, int argc, char **argv, struct err *err)
 			arg = argv[++i];
 		}
 		ret = o->set(c, arg, err);
+		if (ret < 0 && err->msg[0] != '-')
+			err_prefix(err, "-%s%s%s", name, arg ? " " : "", arg ? arg : "");
 		if (ret)
 			return ret;
 	}

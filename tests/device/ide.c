@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ide.c: the PIIX3 IDE controller with disks and a CD-ROM drive, driven through its ports as a driver does. */
 #include <errno.h>
+#include <libfdt.h>
 
 #include "devices/chips.h"
 #include "tests/lib/testdisk.h"
@@ -773,6 +774,42 @@ TEST(a_hostile_state_is_refused)
 		p[i] = old;
 	}
 	CHECK(refused > 100 && taken > 100);
+}
+
+/* Where a transfer stands in its buffer, each a little and a lot too far: never taken. */
+TEST(a_saved_transfer_beyond_its_buffer)
+{
+	static const struct { const char *name; uint32_t value; } bad[] = {
+		{ "buf_pos", 513 }, { "buf_pos", UINT32_MAX }, { "drq_end", 513 }, { "drq_end", UINT32_MAX }, { "drq_end", 0 },
+		{ "buf_len", UINT32_MAX }, { "buf_len", 1 << 20 },
+	};
+	struct rig r = rig_new();
+	struct device *d2 = make(chips_guest(), r.k);
+	struct err err;
+	size_t len;
+	void *blob;
+	int drive;
+
+	task(r.g, 100, 1, false);
+	out(r.g->pio, CMD + 7, 1, 0x20);
+	wait_busy(r.g, CMD);
+	in(r.g->pio, CMD, 4);
+	guest_quiesce(r.g, r.d);
+	guest_save(r.d, &blob, &len);
+	drive = fdt_path_offset(blob, "/ide/channel@0/drive@0");
+	CHECK(drive > 0);
+	CHECK_EQ(guest_load(d2, blob, len, &err), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		const fdt32_t *p = fdt_getprop(blob, drive, bad[i].name, NULL);
+		uint32_t old;
+
+		CHECK(p != NULL);
+		old = fdt32_ld(p);
+		CHECK_EQ(fdt_setprop_inplace_u32(blob, drive, bad[i].name, bad[i].value), 0);
+		CHECK(guest_load(d2, blob, len, &err) < 0);
+		CHECK(strstr(err.msg, "of a block") != NULL);
+		fdt_setprop_inplace_u32(blob, drive, bad[i].name, old);
+	}
 }
 
 TAP_MAIN
