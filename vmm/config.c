@@ -327,6 +327,8 @@ static bool config_has_device(const struct config *c, enum device_kind kind)
 
 int config_finish(struct config *c, struct err *err)
 {
+	bool vga;
+
 	if (!c->cpu)
 		c->cpu = xstrdup("host");
 	if (c->ram % 4096 || c->ram < 1 * MiB)
@@ -339,9 +341,12 @@ int config_finish(struct config *c, struct err *err)
 		return err_set(err, EINVAL, "-M micro has no firmware: give it a kernel (-kernel FILE), or take -M pc");
 	if (!c->nserial && !c->nodefaults)
 		c->serial[c->nserial++] = xstrdup(c->daemonize || (c->display && !strcmp(c->display, "curses")) || (c->monitor && !strcmp(c->monitor, "stdio")) ? "null" : "mon:stdio");
-	/* Nobody looks at the screen of a -nographic machine; it does without the card, as with -nodefaults. */
-	if (c->machine == MACHINE_PC && !c->no_vga && !c->nographic && !c->nodefaults && !config_has_device(c, DEV_VGA) &&
-	    !config_add_device(c, DEV_VGA, "vga", err))
+	/* Nobody looks at the screen of a -nographic machine; it does without the card, as with -nodefaults, unless one is asked for. */
+	vga = c->vga == CONFIG_VGA_STD ||
+	      (c->vga == CONFIG_VGA_DEFAULT && c->machine == MACHINE_PC && !c->nographic && !c->nodefaults);
+	if (vga && c->machine == MACHINE_MICRO)
+		return err_set(err, EINVAL, "-vga std: -M micro has no PCI to hold a graphics card; take -M pc");
+	if (vga && !config_has_device(c, DEV_VGA) && !config_add_device(c, DEV_VGA, "vga", err))
 		return -EINVAL;
 	if (finish_topology(c, err) < 0 || finish_drives(c, err) < 0)
 		return -EINVAL;

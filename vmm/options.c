@@ -386,11 +386,9 @@ OPT(nographic)
 
 OPT(vga)
 {
-	static const char *const known[] = { "std", "none", NULL };
-
-	for (int i = 0; known[i]; i++)
-		if (!strcmp(arg, known[i]))
-			return c->no_vga = i == 1, 0;
+	c->vga = !strcmp(arg, "std") ? CONFIG_VGA_STD : CONFIG_VGA_NONE;
+	if (c->vga == CONFIG_VGA_STD || !strcmp(arg, "none"))
+		return 0;
 	return err_set(err, ENOTSUP, "-vga %s: the graphics card is a standard VGA (std), or there is none", arg);
 }
 

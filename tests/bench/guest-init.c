@@ -4,7 +4,7 @@
  * "RESULT name value", the last one is "END status"; then it resets the machine.
  *   boot          nothing: the end is the measurement
  *   idle          prints IDLE and sleeps for ever
- *   blk           random and sequential I/O on /dev/vda with Linux AIO and O_DIRECT
+ *   blk:SECONDS[:DISK]   random and sequential I/O on /dev/DISK (vda) with Linux AIO and O_DIRECT
  *   net           TCP to 10.77.0.1:5201 (the other end reads), then from :5202
  */
 #include <arpa/inet.h>
@@ -117,18 +117,23 @@ static double aio_run(int fd, uint64_t bytes, size_t size, unsigned depth, int w
 	return (double)done / (end - start);
 }
 
-static void blk(double seconds)
+static void blk(double seconds, const char *disk)
 {
 	static const struct { const char *name; size_t size; unsigned depth; int write, sequential; } t[] = {
 		{ "randread-qd1", BLOCK, 1, 0, 0 }, { "randread-qd32", BLOCK, 32, 0, 0 },
 		{ "randwrite-qd1", BLOCK, 1, 1, 0 }, { "randwrite-qd32", BLOCK, 32, 1, 0 },
 		{ "seqread-1M", BIG, 4, 0, 1 }, { "seqwrite-1M", BIG, 4, 1, 1 },
 	};
-	int fd = open("/dev/vda", O_RDWR | O_DIRECT);
+	char path[32];
 	off_t size;
+	int fd;
 
+	snprintf(path, sizeof(path), "/dev/%s", disk);
+	/* A driver that looks for its disks on a thread of its own may need a moment. */
+	for (int i = 0; (fd = open(path, O_RDWR | O_DIRECT)) < 0 && errno == ENOENT && i < 100; i++)
+		usleep(100000);
 	if (fd < 0 || (size = lseek(fd, 0, SEEK_END)) <= 0)
-		die("/dev/vda");
+		die(path);
 	aio_run(fd, (uint64_t)size, BIG, 4, 1, 1, 0.5);		/* qcow2: some clusters exist before the measurement */
 	for (unsigned i = 0; i < sizeof(t) / sizeof(t[0]); i++)
 		printf("RESULT %s %.1f\n", t[i].name,
@@ -219,8 +224,12 @@ int main(void)
 		for (;;)
 			pause();
 	}
-	if (!strncmp(what, "blk", 3))
-		blk(atof(what + 4));
+	if (!strncmp(what, "blk", 3)) {
+		char disk[16] = "vda";
+
+		sscanf(what, "blk:%*[0-9.]:%15[a-z]", disk);
+		blk(atof(what + 4), disk);
+	}
 	else if (!strncmp(what, "net", 3))
 		net(strtoull(what + 4, NULL, 10) << 20);
 	else

@@ -171,6 +171,21 @@ Test(config, refusals)
 	refused("-global foo.bar=1", "lost_tick_policy");
 	refused("-netdev user", "id= is missing");
 	refused("-vga qxl", "standard VGA");
+	refused("-M micro -kernel x -vga std", "take -M pc");
+}
+
+Test(config, a_graphics_card_asked_for_is_there)
+{
+	static const struct { const char *line; bool there; } t[] = {
+		{ "", true }, { "-nodefaults", false }, { "-nographic", false }, { "-vga none", false }, { "-nodefaults -vga std", true },
+		{ "-nographic -std-vga", true }, { "-nodefaults -device VGA", true },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		cr_assert_eq(parse(t[i].line), 0, "%s", e.msg);
+		cr_assert_eq(device(DEV_VGA) != NULL, t[i].there, "%s", t[i].line);
+		config_free(&c);
+	}
 }
 
 Test(config, many_of_everything)
