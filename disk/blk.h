@@ -61,12 +61,14 @@ enum blk_open_flags {
 	BLK_DETECT_ZEROES = 1 << 10,
 	BLK_NO_IO = 1 << 11,		/* metadata only (info): no data file is opened */
 };
+struct blk_secret { const char *id, *file; };
 struct blk_options {
 	const char *format;		/* NULL: probe */
 	unsigned flags;
 	const struct host *host;	/* NULL: host_direct */
 	uint64_t l2_cache_size;		/* 0: default */
 	const char *secret_file;	/* passphrase, for encrypted images; may be "/dev/fd/N" */
+	const struct blk_secret *secrets;	/* those a json: name may ask for by id; ends with id NULL. NULL: none */
 	const char *tmpdir;		/* for BLK_SNAPSHOT */
 };
 /* NULL with the reason (names the holder when locked). May block: not on the main loop once the guest runs. */

@@ -12,6 +12,7 @@ const struct node_ops *const node_formats[] = {
 	&parallels_ops,
 	&cow_ops,
 	&cloop_ops,
+	&luks_ops,
 	&qed_ops,
 	&bochs_ops,
 	&ewf_ops,

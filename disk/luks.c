@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * luks.c: LUKS version 1 ("LUKS On-Disk Format Specification 1.2.3"): a master key, stored up to eight times, each time
- * split over 4000 stripes and encrypted with a key made from a passphrase. Opening and creating only.
+ * split over 4000 stripes and encrypted with a key made from a passphrase.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -11,7 +11,7 @@
 #include "disk/luks.h"
 
 enum { H_CIPHER = 8, H_MODE = 40, H_HASH = 72, H_PAYLOAD = 104, H_KEY_BYTES = 108, H_DIGEST = 112, H_SALT = 132, H_ITER = 164,
-       H_UUID = 168, H_SLOTS = 208, SLOT_BYTES = 48, ALIGN_BYTES = 4096, MAX_KEY = 128 };
+       H_UUID = 168, H_SLOTS = 208, SLOT_BYTES = 48, ALIGN_BYTES = 4096, MAX_KEY = LUKS_MAX_KEY };
 static const uint8_t luks_magic[6] = { 'L', 'U', 'K', 'S', 0xba, 0xbe };
 
 static uint64_t material_bytes(uint32_t key_bytes)
@@ -123,15 +123,19 @@ static int af_split(const struct crypto_ops *ops, const char *hash, const uint8_
 	return 0;
 }
 
-/* Tries one slot: 0 with the master key, -EACCES when the passphrase is not its. */
-static int slot_try(const struct crypto_ops *ops, struct node *file, uint64_t off, const struct luks *l, const struct luks_slot *s,
-		    const void *pass, size_t pass_len, uint8_t *master, struct err *err)
+int luks_slot_unlock(const struct crypto_ops *ops, struct node *file, uint64_t off, const struct luks *l, int slot, const void *pass,
+		     size_t pass_len, uint8_t *master, struct err *err)
 {
+	const struct luks_slot *s = &l->slots[slot];
 	uint64_t len = material_bytes(l->key_bytes);
-	uint8_t key[MAX_KEY], digest[20], *m = malloc(len);
+	uint8_t key[MAX_KEY], digest[20], *m;
 	struct crypto_cipher *c = NULL;
-	int ret = m ? node_pread(file, m, len, off + (uint64_t)s->material * 512) : -ENOMEM;
+	int ret;
 
+	if (s->active != LUKS_SLOT_ACTIVE)
+		return -EACCES;
+	m = malloc(len);
+	ret = m ? node_pread(file, m, len, off + (uint64_t)s->material * 512) : -ENOMEM;
 	if (!ret)
 		ret = ops->pbkdf2(l->hash, pass, pass_len, s->salt, sizeof(s->salt), s->iterations, key, l->key_bytes);
 	if (!ret) {
@@ -153,21 +157,14 @@ static int slot_try(const struct crypto_ops *ops, struct node *file, uint64_t of
 }
 
 int luks_unlock(const struct crypto_ops *ops, struct node *file, uint64_t off, const struct luks *l, const void *pass, size_t pass_len,
-		struct crypto_cipher **c, struct err *err)
+		uint8_t *master, struct err *err)
 {
-	uint8_t master[MAX_KEY];
 	int ret = -EACCES;
 
 	if (!ops->hash_len(l->hash))
 		return err_set(err, ENOTSUP, "The hash %s of this LUKS header is not supported", l->hash);
 	for (int i = 0; i < LUKS_SLOTS && ret == -EACCES; i++)
-		if (l->slots[i].active == LUKS_SLOT_ACTIVE)
-			ret = slot_try(ops, file, off, l, &l->slots[i], pass, pass_len, master, err);
-	if (!ret) {
-		*c = ops->cipher_new(l->cipher, l->mode, master, l->key_bytes, err);
-		ret = *c ? 0 : -ENOTSUP;
-	}
-	ops->wipe(master, sizeof(master));
+		ret = luks_slot_unlock(ops, file, off, l, i, pass, pass_len, master, err);
 	return ret;
 }
 
@@ -201,49 +198,10 @@ static void make_uuid(const struct crypto_ops *ops, char *out)
 		 u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
 }
 
-int luks_create(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l, const void *pass, size_t pass_len,
-		unsigned iter_ms, struct err *err)
+static int header_write(struct node *file, uint64_t off, const struct luks *l)
 {
-	uint8_t b[LUKS_HEADER_BYTES] = { 0 }, master[MAX_KEY], key[MAX_KEY];
-	uint64_t len = material_bytes(l->key_bytes), step = ALIGN_UP(len, (uint64_t)ALIGN_BYTES) / 512;
-	uint8_t *m = calloc(1, len);
-	struct luks_slot *s = &l->slots[0];
-	struct crypto_cipher *c = NULL;
-	int ret = m ? 0 : -ENOMEM;
+	uint8_t b[LUKS_HEADER_BYTES] = { 0 };
 
-	if (l->key_bytes > MAX_KEY || !ops->hash_len(l->hash))
-		ret = err_set(err, ENOTSUP, "The hash %s is not supported", l->hash);
-	if (ret)
-		goto out;
-	ops->random(master, l->key_bytes);
-	ops->random(l->digest_salt, sizeof(l->digest_salt));
-	ops->random(s->salt, sizeof(s->salt));
-	make_uuid(ops, l->uuid);
-	s->iterations = count_iterations(ops, l->hash, l->key_bytes, iter_ms);
-	l->digest_iterations = MAX(s->iterations / 8, 1000u);
-	l->payload = luks_header_len(l->key_bytes) / 512;
-	ret = ops->pbkdf2(l->hash, master, l->key_bytes, l->digest_salt, 32, l->digest_iterations, l->digest, 20);
-	if (!ret)
-		ret = ops->pbkdf2(l->hash, pass, pass_len, s->salt, 32, s->iterations, key, l->key_bytes);
-	if (!ret)
-		ret = af_split(ops, l->hash, master, l->key_bytes, m);
-	if (!ret) {
-		c = ops->cipher_new(l->cipher, l->mode, key, l->key_bytes, err);
-		ret = c ? ops->crypt(c, 0, m, len, true) : -ENOTSUP;
-		ops->cipher_free(c);
-	}
-	for (uint32_t i = 0; i < LUKS_SLOTS; i++) {
-		uint8_t *p = b + H_SLOTS + i * SLOT_BYTES;
-
-		l->slots[i].active = i ? LUKS_SLOT_EMPTY : LUKS_SLOT_ACTIVE;
-		l->slots[i].material = ALIGN_BYTES / 512 + i * step;
-		l->slots[i].stripes = LUKS_STRIPES;
-		st_be32(p, l->slots[i].active);
-		st_be32(p + 4, l->slots[i].iterations);
-		memcpy(p + 8, l->slots[i].salt, 32);
-		st_be32(p + 40, l->slots[i].material);
-		st_be32(p + 44, l->slots[i].stripes);
-	}
 	memcpy(b, luks_magic, 6);
 	st_be16(b + 6, 1);
 	memcpy(b + H_CIPHER, l->cipher, 32);
@@ -255,13 +213,102 @@ int luks_create(const struct crypto_ops *ops, struct node *file, uint64_t off, s
 	memcpy(b + H_SALT, l->digest_salt, 32);
 	st_be32(b + H_ITER, l->digest_iterations);
 	memcpy(b + H_UUID, l->uuid, 40);
+	for (int i = 0; i < LUKS_SLOTS; i++) {
+		const struct luks_slot *s = &l->slots[i];
+		uint8_t *p = b + H_SLOTS + i * SLOT_BYTES;
+
+		st_be32(p, s->active);
+		st_be32(p + 4, s->iterations);
+		memcpy(p + 8, s->salt, 32);
+		st_be32(p + 40, s->material);
+		st_be32(p + 44, s->stripes);
+	}
+	return node_pwrite(file, b, sizeof(b), off);
+}
+
+/* The key material is durable before the header says the slot is active. */
+int luks_slot_set(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l, int slot, const uint8_t *master,
+		  const void *pass, size_t pass_len, unsigned iter_ms, struct err *err)
+{
+	uint64_t len = material_bytes(l->key_bytes);
+	struct luks_slot *s = &l->slots[slot], was = *s;
+	uint8_t key[MAX_KEY], *m = calloc(1, len);
+	struct crypto_cipher *c = NULL;
+	int ret = m ? 0 : -ENOMEM;
+
+	ops->random(s->salt, sizeof(s->salt));
+	s->iterations = count_iterations(ops, l->hash, l->key_bytes, iter_ms);
+	s->stripes = LUKS_STRIPES;
+	s->active = LUKS_SLOT_ACTIVE;
+	if (!ret)
+		ret = ops->pbkdf2(l->hash, pass, pass_len, s->salt, sizeof(s->salt), s->iterations, key, l->key_bytes);
+	if (!ret)
+		ret = af_split(ops, l->hash, master, l->key_bytes, m);
+	if (!ret) {
+		c = ops->cipher_new(l->cipher, l->mode, key, l->key_bytes, err);
+		ret = c ? ops->crypt(c, 0, m, len, true) : -ENOTSUP;
+		ops->cipher_free(c);
+	}
 	if (!ret)
 		ret = node_pwrite(file, m, len, off + (uint64_t)s->material * 512);
 	if (!ret)
-		ret = node_pwrite(file, b, sizeof(b), off);
-out:
-	ops->wipe(master, sizeof(master));
+		ret = node_flush(file);
+	if (!ret)
+		ret = header_write(file, off, l);
+	if (!ret)
+		ret = node_flush(file);
+	if (ret)
+		*s = was;
 	ops->wipe(key, sizeof(key));
 	free(m);
+	return ret;
+}
+
+/* Nobody finds the key in the header any more, and then it is overwritten. */
+int luks_slot_erase(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l, int slot)
+{
+	uint64_t len = material_bytes(l->key_bytes);
+	struct luks_slot *s = &l->slots[slot];
+	uint8_t *m = malloc(len);
+	int ret;
+
+	if (!m)
+		return -ENOMEM;
+	s->active = LUKS_SLOT_EMPTY;
+	s->iterations = 0;
+	memset(s->salt, 0, sizeof(s->salt));
+	ret = header_write(file, off, l);
+	if (!ret)
+		ret = node_flush(file);
+	for (int i = 0; i < 2 && !ret; i++) {
+		ops->random(m, len);
+		ret = node_pwrite(file, m, len, off + (uint64_t)s->material * 512);
+		if (!ret)
+			ret = node_flush(file);
+	}
+	free(m);
+	return ret;
+}
+
+int luks_create(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l, const void *pass, size_t pass_len,
+		unsigned iter_ms, struct err *err)
+{
+	uint64_t step = ALIGN_UP(material_bytes(l->key_bytes), (uint64_t)ALIGN_BYTES) / 512;
+	uint8_t master[MAX_KEY];
+	int ret;
+
+	if (l->key_bytes > MAX_KEY || !ops->hash_len(l->hash))
+		return err_set(err, ENOTSUP, "The hash %s is not supported", l->hash);
+	ops->random(master, l->key_bytes);
+	ops->random(l->digest_salt, sizeof(l->digest_salt));
+	make_uuid(ops, l->uuid);
+	for (uint32_t i = 0; i < LUKS_SLOTS; i++)
+		l->slots[i] = (struct luks_slot){ .active = LUKS_SLOT_EMPTY, .material = ALIGN_BYTES / 512 + i * step, .stripes = LUKS_STRIPES };
+	l->digest_iterations = MAX(count_iterations(ops, l->hash, l->key_bytes, iter_ms) / 8, 1000u);
+	l->payload = luks_header_len(l->key_bytes) / 512;
+	ret = ops->pbkdf2(l->hash, master, l->key_bytes, l->digest_salt, 32, l->digest_iterations, l->digest, 20);
+	if (!ret)
+		ret = luks_slot_set(ops, file, off, l, 0, master, pass, pass_len, iter_ms, err);
+	ops->wipe(master, sizeof(master));
 	return ret ? err_set(err, -ret, "cannot make the LUKS header: %s", strerror(-ret)) : 0;
 }

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "disk/formats.h"
+#include "disk/name.h"
 #include "vmm/iov.h"
 #include "vmm/log.h"
 
@@ -94,7 +95,7 @@ struct node *node_open_file(const char *filename, unsigned flags, const struct h
 	for (int i = 0; node_protocols[i] && !ops; i++)
 		if (!node_protocols[i]->match || node_protocols[i]->match(filename))
 			ops = node_protocols[i];
-	n = node_new(ops, filename, NULL, flags);
+	n = node_new(ops, strncmp(filename, "file:", 5) ? filename : filename + 5, NULL, flags);
 	n->host = host ? host : &host_direct;
 	ret = ops->open(n, &o, err);
 	if (ret) {
@@ -136,8 +137,27 @@ static void known_formats(char *buf, size_t len)
 		n += snprintf(buf + n, len - n, "%s%s", i ? ", " : "", node_formats[i]->format);
 }
 
-/* One layer, without its backing file. */
-static struct node *open_layer(const char *filename, const struct blk_options *o, struct err *err)
+/* The file that holds the passphrase a json: name asks for. */
+static int find_secret(const char *id, struct blk_options *o, struct err *err)
+{
+	for (const struct blk_secret *s = o->secrets; s && s->id; s++)
+		if (!strcmp(s->id, id)) {
+			o->secret_file = s->file;
+			return 0;
+		}
+	return err_set(err, ENOENT, "No secret with id '%s'", id);
+}
+
+/* What a json: name says about the layer below wins over what the image says. */
+static void override_backing(struct node *n, const char *backing)
+{
+	free(n->backing_name);
+	free(n->backing_format);
+	n->backing_name = *backing ? xstrdup(backing) : NULL;
+	n->backing_format = NULL;
+}
+
+static struct node *open_plain(const char *filename, const struct blk_options *o, struct err *err)
 {
 	const struct host *host = o->host ? o->host : &host_direct;
 	const struct node_ops *ops = NULL;
@@ -157,6 +177,7 @@ static struct node *open_layer(const char *filename, const struct blk_options *o
 	file = node_open_file(filename, o->flags, host, err);
 	if (!file)
 		return NULL;
+	filename = file->filename;
 	if (!ops)
 		ops = probe(file, filename, err);
 	if (!ops) {
@@ -175,12 +196,34 @@ static struct node *open_layer(const char *filename, const struct blk_options *o
 	return n;
 }
 
+/* One layer, without its backing file. */
+static struct node *open_layer(const char *filename, const struct blk_options *o, struct err *err)
+{
+	struct blk_options named = *o;
+	struct node *n = NULL;
+	struct image_name name;
+
+	if (!name_is_json(filename))
+		return open_plain(filename, o, err);
+	if (!name_parse(filename, &name, err) && (!name.secret || !find_secret(name.secret, &named, err))) {
+		if (!named.format)
+			named.format = name.format;
+		n = open_plain(name.filename, &named, err);
+	}
+	if (n && name.backing)
+		override_backing(n, name.backing);
+	name_free(&name);
+	return n;
+}
+
 char *node_backing_path(const struct node *n)
 {
 	const char *name = n->backing_name, *base = n->filename, *slash;
 
 	if (!name || !*name)
 		return NULL;
+	if (name_is_json(name))
+		return xstrdup(name);
 	if (!strncmp(name, "file:", 5))
 		name += 5;
 	for (int i = 0; node_protocols[i]; i++)
@@ -307,14 +350,35 @@ int node_create_opt_bool(const char *const *opts, const char *name, bool def, bo
 	return ret ? err_set(err, -ret, "Parameter '%s' expects 'on' or 'off'", name) : 0;
 }
 
-static bool opt_known(const struct node_ops *ops, const char *opt)
+static const struct node_opt *find_opt(const struct node_ops *ops, const char *opt)
 {
 	size_t len = strcspn(opt, "=");
 
 	for (const struct node_opt *k = ops->create_opts; k && k->name; k++)
 		if (strlen(k->name) == len && !strncmp(k->name, opt, len))
-			return true;
-	return len == 4 && !strncmp(opt, "size", 4);
+			return k;
+	return NULL;
+}
+
+static bool create_takes(const struct node_ops *ops, const char *opt)
+{
+	const struct node_opt *k = find_opt(ops, opt);
+
+	return k ? k->amend != OPT_AMEND : !strncmp(opt, "size", strcspn(opt, "="));
+}
+
+int node_amend(struct node *n, const char *const *opts, bool force, struct err *err)
+{
+	if (!n->ops->amend)
+		return err_set(err, ENOTSUP, "Format driver '%s' does not support option amendment", n->ops->format);
+	for (int i = 0; opts && opts[i]; i++) {
+		const struct node_opt *k = find_opt(n->ops, opts[i]);
+
+		if (!k || k->amend == OPT_CREATE)
+			return err_set(err, EINVAL, "Invalid parameter '%.*s'%s", (int)strcspn(opts[i], "="), opts[i],
+				       k ? "\nThis option is only supported for image creation" : "");
+	}
+	return n->ops->amend(n, opts, force, err);
 }
 
 int node_create(const char *format, const struct node_create *c, struct err *err)
@@ -326,8 +390,10 @@ int node_create(const char *format, const struct node_create *c, struct err *err
 		return err_set(err, EINVAL, "Unknown file format '%s'", format);
 	if (!ops->create)
 		return err_set(err, ENOTSUP, "Format driver '%s' does not support image creation", format);
+	if (name_is_json(c->filename))
+		return err_set(err, EINVAL, "%s: Unknown protocol 'json'", c->filename);
 	for (int i = 0; c->opts && c->opts[i]; i++)
-		if (!opt_known(ops, c->opts[i]))
+		if (!create_takes(ops, c->opts[i]))
 			return err_set(err, EINVAL, "Invalid parameter '%.*s' for format %s", (int)strcspn(c->opts[i], "="),
 				       c->opts[i], ops->format);
 	if (c->size > INT64_MAX - 511)

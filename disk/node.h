@@ -53,12 +53,13 @@ struct node_info {
 };
 
 /* One -o option of a format, for help and for refusing unknown ones. */
+enum node_opt_use { OPT_CREATE, OPT_BOTH, OPT_AMEND };
 struct node_opt {
 	const char *name;
 	const char *type;		/* "size", "bool (on/off)", "str", "num": as -o help prints it */
 	const char *help;
 	const char *def;		/* shown by create when not given; NULL: not shown */
-	bool amend;			/* amend may change it */
+	enum node_opt_use amend;	/* whether amend, or amend alone, takes it */
 };
 /* What a new image of this format would need for the disk given. */
 struct node_measure { uint64_t required, fully_allocated, bitmaps; bool has_bitmaps; };
@@ -165,6 +166,8 @@ struct node *node_new(const struct node_ops *ops, const char *filename, struct n
 struct node *node_create_file(const char *filename, uint64_t size, const struct host *host, struct err *err);
 /* A format's create, after looking at the options: unknown ones are refused, sizes of a backing file taken over. */
 int node_create(const char *format, const struct node_create *c, struct err *err);
+/* A format's amend, after looking at the options. */
+int node_amend(struct node *n, const char *const *opts, bool force, struct err *err);
 /* "cluster_size=64k" among opts, or NULL when not given. */
 const char *node_create_opt(const char *const *opts, const char *name);
 int node_create_opt_size(const char *const *opts, const char *name, uint64_t def, uint64_t *v, struct err *err);

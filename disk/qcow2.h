@@ -130,7 +130,7 @@ struct qcow2_snapshot {
 struct qcow2_ext { uint32_t type, len; uint8_t *data; struct qcow2_ext *next; };
 
 struct qcow2_bitmaps;
-struct qcow2_crypt;
+struct crypt;
 
 struct qcow2 {
 	struct node *n;
@@ -175,7 +175,7 @@ struct qcow2 {
 	struct qcow2_snapshot *snapshots;
 	struct qcow2_bitmaps *bitmaps;	/* NULL: none are being kept */
 	bool bitmaps_watch;		/* one of them records what the guest writes */
-	struct qcow2_crypt *crypt;
+	struct crypt *crypt;
 	struct qcow2_cbuf { uint64_t entry, used; uint8_t *data; } cbuf[4];	/* unpacked compressed clusters; own lock */
 	uint64_t cbuf_clock;
 	pthread_mutex_t cbuf_lock;

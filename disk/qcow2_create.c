@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "disk/crypt.h"
 #include "disk/qcow2.h"
 #include "disk/qcow2_crypt.h"
 #include "vmm/log.h"
@@ -19,15 +20,10 @@ const struct node_opt qcow2_create_opts[] = {
 	{ "compression_type", "str", "Compression method used for image cluster compression", "zlib", false },
 	{ "data_file", "str", "File name of an external data file", NULL, true },
 	{ "data_file_raw", "bool (on/off)", "The external data file must stay valid as a raw image", NULL, true },
-	{ "encrypt.cipher-alg", "str", "Name of encryption cipher algorithm", NULL, true },
-	{ "encrypt.cipher-mode", "str", "Name of encryption cipher mode", NULL, true },
-	{ "encrypt.format", "str", "Encrypt the image, format choices: 'aes', 'luks'", NULL, true },
-	{ "encrypt.hash-alg", "str", "Name of encryption hash algorithm", NULL, true },
-	{ "encrypt.iter-time", "num", "Time to spend in PBKDF in milliseconds", NULL, true },
-	{ "encrypt.ivgen-alg", "str", "Name of IV generator algorithm", NULL, true },
-	{ "encrypt.ivgen-hash-alg", "str", "Name of IV generator hash algorithm", NULL, true },
-	{ "encrypt.key-secret", "str", "File that holds the passphrase (/dev/fd/N: a descriptor)", NULL, true },
 	{ "encryption", "bool (on/off)", "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)", NULL, false },
+	{ "encrypt.format", "str", "Encrypt the image, format choices: 'aes', 'luks'", NULL, false },
+	LUKS_CREATE_OPTS("encrypt."),
+	LUKS_AMEND_OPTS("encrypt."),
 	{ "extended_l2", "bool (on/off)", "Extended L2 tables", "off", false },
 	{ "lazy_refcounts", "bool (on/off)", "Postpone refcount updates", "off", true },
 	{ "preallocation", "str", "Preallocation mode (allowed values: off, metadata, falloc, full)", NULL, false },
@@ -172,7 +168,7 @@ int qcow2_create(const struct node_create *c, struct err *err)
 	if (p.data_file && p.data_raw && backing)
 		return err_set(err, EINVAL, "Backing file and data-file-raw cannot be used at the same time");
 	if (p.encrypted && !secret)
-		return err_set(err, EINVAL, "Parameter 'encrypt.key-secret' is required for cipher: a file that holds the passphrase");
+		return err_set(err, EINVAL, "Parameter 'encrypt.key-secret' is required for cipher");
 	if (p.data_file) {
 		f = node_create_file(p.data_file, c->size, c->host, err);
 		if (!f)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* qcow2_crypt.h: encrypted data clusters. The ciphers live in the module "crypto" (disk/mod_crypto.c, libgcrypt). */
+/* qcow2_crypt.h: encrypted data clusters of qcow2. */
 #ifndef DISK_QCOW2_CRYPT_H
 #define DISK_QCOW2_CRYPT_H
 
@@ -14,6 +14,8 @@ int qcow2_crypt_write(struct qcow2 *q, uint64_t host, uint64_t off, const struct
 /* Makes the keys of a new, empty image (header and refcount table are there). */
 int qcow2_crypt_create(struct node *f, struct qcow2_header *h, const char *const *opts, const char *secret_file, const char *backing,
 		       const char *backing_format, const char *data_file, struct err *err);
+/* Passphrases come and go. Drained. */
+int qcow2_crypt_amend(struct qcow2 *q, const char *const *opts, bool force, struct err *err);
 int qcow2_crypt_info(struct qcow2 *q, struct json_t *specific);
 
 #endif

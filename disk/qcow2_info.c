@@ -158,21 +158,13 @@ int qcow2_amend(struct node *n, const char *const *opts, bool force, struct err 
 	const char *compat = node_create_opt(opts, "compat"), *file = node_create_opt(opts, "backing_file");
 	const char *fmt = node_create_opt(opts, "backing_fmt"), *data = node_create_opt(opts, "data_file");
 	uint64_t size, bits;
+	bool keys = false;
 	int ret;
 
-	for (int i = 0; opts && opts[i]; i++) {
-		size_t len = strcspn(opts[i], "=");
-		const struct node_opt *o = qcow2_create_opts;
-
-		while (o->name && (strlen(o->name) != len || strncmp(o->name, opts[i], len)))
-			o++;
-		if (!o->name)
-			return err_set(err, EINVAL, "Invalid parameter '%.*s'", (int)len, opts[i]);
-		if (!o->amend)
-			return err_set(err, ENOTSUP, "Changing the option '%s' is not supported", o->name);
-		if (!strncmp(o->name, "encrypt.", 8))
-			return err_set(err, ENOTSUP, "Changing the keys of an encrypted image is not supported; convert it to a new one");
-	}
+	for (int i = 0; opts && opts[i]; i++)
+		keys |= !strncmp(opts[i], "encrypt.", 8);
+	if (keys)
+		return qcow2_crypt_amend(q, opts, force, err);
 	ret = node_create_opt_size(opts, "size", n->size, &size, err);
 	if (!ret)
 		ret = node_create_opt_size(opts, "refcount_bits", 1ull << q->h.refcount_order, &bits, err);

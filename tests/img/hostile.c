@@ -210,6 +210,8 @@ TEST(qcow2_compressed) { sweep("qcow2", MAKE("qcow2", "-c"), (struct range[]){ {
 TEST(cloop) { sweep("cloop", "{ printf '#!/bin/sh\\n#V2.0 Format\\nmodprobe cloop file=$0\\n'; head -c 74 /dev/zero; "
 		"printf '\\0\\0\\20\\0\\0\\0\\0\\2\\0\\0\\0\\0\\0\\0\\0\\240\\0\\0\\0\\0\\0\\0\\0\\260\\0\\0\\0\\0\\0\\0\\0\\300'; head -c 9000 /dev/urandom; } >seed",
 		(struct range[]){ { 0, 8 }, { 128, 168 }, { 0, 0 } }, fix_none, 12); }
+TEST(luks) { sweep("luks", "printf secret >pw; %M create -q --object secret,id=s,file=pw -f luks -o key-secret=s,iter-time=10 seed 64k",
+		(struct range[]){ { 0, 16 }, { 104, 112 }, { 160, 176 }, { 208, 280 }, { 0, 0 } }, fix_none, 14); }
 TEST(cow) { sweep("cow", "{ printf 'OOOM\\0\\0\\0\\2'; head -c 1032 /dev/zero; printf '\\0\\0\\0\\0\\0\\1\\0\\0\\0\\0\\2\\0\\0\\0\\0\\0'; "
 		"head -c 99999 /dev/zero | tr '\\0' '\\125'; } >seed",
 		(struct range[]){ { 0, 16 }, { 1028, 1064 }, { 0, 0 } }, fix_none, 13); }
@@ -256,6 +258,19 @@ TEST(loops)
 	RUN_OK("%%M create -q -f vmdk p.vmdk 1M; sed -i 's/parentCID=ffffffff/parentCID=11111111/; s/^createType.*/parentFileNameHint=\"p.vmdk\"/' p.vmdk");
 	RUN_FAILS(1, "timeout 5 %%M info --backing-chain p.vmdk");
 	try_image("its own parent", "vmdk", "p.vmdk");
+}
+
+/* A name that is no file comes first: the list of files seen must not count it. */
+TEST(chain_from_options)
+{
+	img_enter();
+	RUN_OK("%%M create -q -f qcow2 a 1M; %%M create -q -f qcow2 -b a -F qcow2 b; %%M info --image-opts --backing-chain driver=qcow2,file.filename=b");
+	RUN_OK("%%M rebase -u -b 'json:{\"driver\":\"qcow2\",\"file.filename\":\"b\"}' -F qcow2 a");
+	RUN_FAILS(1, "timeout 5 %%M info --backing-chain b");
+	RUN_FAILS(1, "timeout 5 %%M map b");
+	/* Depth without end, twice. */
+	RUN_FAILS(1, "n=$(printf '{\"backing\":%%.0s' $(seq 3000)); timeout 5 %%M info \"json:$n\"");
+	RUN_FAILS(1, "n=$(printf 'a.%%.0s' $(seq 20000)); timeout 5 %%M info \"json:{\\\"${n}b\\\":1}\"");
 }
 
 /* What inflates without end: the block's size bounds it. */

@@ -203,6 +203,116 @@ TEST(conversions)
 	     "img convert -C -O raw plain x; md5sum <x");
 }
 
+/* --- names that are descriptions: json: and --image-opts --- */
+
+#define JSON(file) "'json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"" file "\"}}'"
+
+TEST(json_names)
+{
+	img_enter();
+	SAME("img create -q -f qcow2 a.qcow2 1M; " DATA "\n"
+	     "img info " JSON("a.qcow2") "\n"
+	     "img info --output=json " JSON("a.qcow2") "\n"
+	     "img info 'json:{\"file.filename\":\"a.qcow2\"}'\n"
+	     "img info 'json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"a.qcow2\"}}'\n"
+	     "img info 'json:{\"driver\":\"qcow2\",\"bogus\":1,\"file\":{\"driver\":\"file\",\"filename\":\"a.qcow2\"}}'\n"
+	     "img create -f qcow2 " JSON("x.qcow2") " 1M; ls x.qcow2 2>/dev/null\n"
+	     "img info file:a.qcow2\n"
+	     "img create -f qcow2 -b " JSON("a.qcow2") " -F qcow2 b.qcow2\n"
+	     "img info b.qcow2; img info --output=json --backing-chain b.qcow2\n"
+	     "img compare a.qcow2 b.qcow2; img map b.qcow2; img map --output=json b.qcow2; img check b.qcow2 | grep -v offset:\n"
+	     "img convert -O raw b.qcow2 x; md5sum <x; img convert -f raw -O raw " JSON("a.qcow2") " x; cmp x a.qcow2\n"
+	     "qemu-io -f qcow2 -c 'write -P 3 64k 70k' b.qcow2 >/dev/null; img commit b.qcow2; img convert -O raw a.qcow2 x; md5sum <x\n"
+	     "img create -q -f qcow2 -b a.qcow2 -F qcow2 c.qcow2; img rebase -u -b " JSON("a.qcow2") " -F qcow2 c.qcow2; img info c.qcow2 | grep backing\n"
+	     "img convert -O raw 'json:{\"driver\":\"qcow2\",\"backing\":null,\"file.filename\":\"c.qcow2\"}' x; md5sum <x\n"
+	     "img convert -O raw 'json:{\"driver\":\"qcow2\",\"backing\":{\"driver\":\"raw\",\"file.filename\":\"x\"},\"file.filename\":\"c.qcow2\"}' y; "
+	     "md5sum <y");
+	CHECK(strstr(RUN_FAILS(1, "%%M info 'json:{foo'")->out, "Could not parse the JSON options"));
+	CHECK(strstr(RUN_FAILS(1, "%%M info 'json:{\"driver\":\"raw\",\"offset\":512,\"file.filename\":\"script\"}'")->out, "the option 'offset'"));
+	CHECK(strstr(RUN_FAILS(1, "%%M info 'json:{\"driver\":\"qcow2\",\"file\":\"node0\"}'")->out, "names of nodes"));
+	RUN_FAILS(1, "%%M info 'json:[]'; r=$?; %%M info 'json:{\"a.b\":1,\"a\":2}' && r=0; exit $r");
+}
+
+TEST(image_opts_everywhere)
+{
+	img_enter();
+	SAME("img create -q -f qcow2 a.qcow2 1M; " DATA " img create -q -f qcow2 -b a.qcow2 -F qcow2 b.qcow2\n"
+	     "img info --image-opts driver=qcow2,file.driver=file,file.filename=b.qcow2\n"
+	     "img info --image-opts --backing-chain driver=qcow2,file.filename=b.qcow2\n"
+	     "img info --image-opts -f qcow2 driver=qcow2,file.filename=a.qcow2\n"
+	     "img compare --image-opts driver=qcow2,file.filename=a.qcow2 driver=qcow2,file.filename=b.qcow2\n"
+	     "img commit --image-opts driver=qcow2,file.filename=b.qcow2\n"
+	     "img snapshot -c s1 --image-opts driver=qcow2,file.filename=a.qcow2; img snapshot -l a.qcow2\n"
+	     "img resize --image-opts driver=qcow2,file.filename=a.qcow2 +1M; img info a.qcow2 | grep virtual\n"
+	     "img amend --image-opts -o lazy_refcounts=on driver=qcow2,file.filename=a.qcow2\n"
+	     "img bitmap --add --image-opts driver=qcow2,file.filename=a.qcow2 bm; img info a.qcow2 | grep bm\n"
+	     "img rebase --image-opts -b '' driver=qcow2,file.filename=b.qcow2; img info b.qcow2 | grep -c backing\n"
+	     "img dd --image-opts if=driver=qcow2,file.filename=a.qcow2 of=x bs=64k count=1; md5sum <x\n"
+	     "img convert -n --target-image-opts -O qcow2 a.qcow2 driver=qcow2,file.filename=b.qcow2");
+	RUN_OK("%%M create -q -f qcow2 t.qcow2 1M && %%M convert -n --image-opts --target-image-opts driver=qcow2,file.filename=ours/b.qcow2 "
+	       "driver=qcow2,file.filename=t.qcow2 && %%M compare t.qcow2 ours/b.qcow2 && "
+	       "%%M bench -c 10 --image-opts driver=qcow2,file.filename=t.qcow2");
+}
+
+/* --- LUKS: both programs take passphrases away from and give them to each other's images --- */
+
+#define S1 "--object secret,id=s,file=../pw1 "
+#define S2 "--object secret,id=t,file=../pw2 "
+#define AMEND(o, as) "img amend --image-opts " S1 S2 "-o " o " driver=qcow2,file.filename=e.qcow2,encrypt.key-secret=" as "\n"
+
+TEST(luks_key_slots)
+{
+	img_enter();
+	RUN_OK("printf secret >pw1; printf another >pw2");
+	SAME("img create -q " S1 "-f qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10 e.qcow2 1M\n"
+	     "qemu-io " S1 "-c 'write -P 7 0 64k' --image-opts driver=qcow2,file.filename=e.qcow2,encrypt.key-secret=s >/dev/null\n"
+	     AMEND("encrypt.state=active,encrypt.new-secret=t,encrypt.iter-time=10", "s")
+	     "qemu-io " S2 "-c 'read -P 7 0 64k' --image-opts driver=qcow2,file.filename=e.qcow2,encrypt.key-secret=t | grep -c bytes\n"
+	     AMEND("encrypt.state=inactive,encrypt.old-secret=s", "t")
+	     AMEND("encrypt.state=inactive,encrypt.old-secret=s", "s")
+	     "img info e.qcow2 | grep active\n"
+	     AMEND("encrypt.state=inactive,encrypt.old-secret=t", "t")
+	     AMEND("encrypt.state=inactive,encrypt.old-secret=s", "t")
+	     AMEND("encrypt.state=inactive,encrypt.keyslot=1", "t")
+	     AMEND("encrypt.state=inactive,encrypt.keyslot=2", "t")
+	     AMEND("encrypt.state=inactive,encrypt.keyslot=8", "t")
+	     AMEND("encrypt.state=active,encrypt.new-secret=s,encrypt.keyslot=1", "t")
+	     AMEND("encrypt.state=active", "t")
+	     AMEND("encrypt.state=inactive", "t")
+	     AMEND("encrypt.state=inactive,encrypt.new-secret=s,encrypt.keyslot=1", "t")
+	     AMEND("encrypt.state=maybe", "t")
+	     AMEND("encrypt.cipher-alg=aes-128", "t")
+	     AMEND("encrypt.state=active,encrypt.new-secret=s,encrypt.keyslot=5,encrypt.iter-time=10", "t")
+	     "img info e.qcow2 | grep active\n"
+	     "img amend -o help -f qcow2; img amend -o help -f luks; img create -f luks -o help\n"
+	     "img create -f luks m.luks 1M\n"
+	     "img create " S1 "-f luks -o key-secret=s,iter-time=10,cipher-alg=aes-128,cipher-mode=cbc,ivgen-alg=essiv,ivgen-hash-alg=sha256 m.luks 1M\n"
+	     "img info m.luks | grep -E 'alg|mode|active|offset|size'\n"
+	     "img measure " S1 "-O luks -o key-secret=s --size 1G; img measure -O luks --size 1G\n"
+	     "img create -q -f qcow2 p.qcow2 1M; img amend -f qcow2 -o encrypt.state=active p.qcow2");
+	/* Each opens what the other has changed. */
+	RUN_OK("for d in ours theirs; do (cd $d; for p in qemu-img %%M; do for k in 's pw1' 't pw2'; do set -- $k; "
+	       "$p convert --object secret,id=$1,file=../$2 --image-opts -O raw driver=qcow2,file.filename=e.qcow2,encrypt.key-secret=$1 x && "
+	       "[ $(tr -d '\\007' <x | wc -c) -le 983040 ] || exit 1; done; done) || exit 1; done");
+	RUN_OK("printf 'data %%01000d' 7 >in; truncate -s 1M in; for d in ours theirs; do (cd $d; "
+	       "%%M convert -n " S1 "--target-image-opts -f raw ../in driver=luks,file.filename=m.luks,key-secret=s && "
+	       "qemu-img convert " S1 "--image-opts -O raw driver=luks,file.filename=m.luks,key-secret=s x && cmp x ../in) || exit 1; done");
+	RUN_OK("cd ours; %%M convert " S1 "-f raw -O luks -o key-secret=s,iter-time=10 ../in n.luks && "
+	       "%%M amend " S1 S2 "--image-opts -o state=active,new-secret=t,iter-time=10 driver=luks,file.filename=n.luks,key-secret=s && "
+	       "qemu-img convert " S2 "--image-opts -O raw driver=luks,file.filename=n.luks,key-secret=t x && cmp x ../in");
+	/* Blocks laid out before they are encrypted hold no zeros: holes must be written. */
+	RUN_OK("cd ours; %%M convert " S1 "-f raw -O qcow2 -o encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10,preallocation=metadata "
+	       "../in n.qcow2 && qemu-img convert " S1 "--image-opts -O raw driver=qcow2,file.filename=n.qcow2,encrypt.key-secret=s x && cmp x ../in");
+	if (img_have("cryptsetup"))
+		RUN_OK("cd ours; cryptsetup luksDump n.luks | grep '^Key Slot [01]: ENABLED' && "
+		       "cryptsetup open --test-passphrase -d ../pw2 n.luks");
+	/* The last key goes only when forced; a passphrase is never taken from the command line. */
+	RUN_OK("cd ours; %%M amend " S1 S2 "--force --image-opts -o state=inactive,keyslot=0 driver=luks,file.filename=n.luks,key-secret=t && "
+	       "%%M amend " S2 "--force --image-opts -o state=inactive,keyslot=1 driver=luks,file.filename=n.luks,key-secret=t");
+	RUN_FAILS(1, "cd ours; %%M convert " S2 "--image-opts -O raw driver=luks,file.filename=n.luks,key-secret=t x");
+	CHECK(strstr(RUN_FAILS(1, "%%M info --object secret,id=a,file=pw1,format=base64 ours/n.luks")->out, "base64 -d"));
+}
+
 /* --- ours alone --- */
 
 TEST(older_forms)

@@ -234,7 +234,7 @@ int print_format_help(const char *format, bool with_protocol, bool amend)
 	if (!amend && !f->create)
 		return fail("Format driver '%s' does not support image creation", f->format);
 	for (const struct node_opt *o = f->create_opts; o && o->name && n < 128; o++)
-		if (!amend || o->amend)
+		if (amend ? o->amend != OPT_CREATE : o->amend != OPT_AMEND)
 			list[n++] = o;
 	qsort(list, n, sizeof(*list), compare_opts);
 	if (amend)

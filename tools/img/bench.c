@@ -148,8 +148,8 @@ static int run(struct args *a, struct bench *b, uint64_t pattern)
 int cmd_bench(struct args *a)
 {
 	struct bench b = { 0 };
-	struct blk_options o = { .format = arg_get(a, "-f"), .host = &img_host };
-	struct err err = { 0 };
+	struct blk_options o = { 0 };
+	struct node *n;
 	uint64_t pattern;
 	bool ok;
 	int ret;
@@ -163,11 +163,10 @@ int cmd_bench(struct args *a)
 		return fail("Invalid cache option: %s", arg_get(a, "-t"));
 	if (arg_has(a, "-n|--native"))
 		o.flags |= BLK_NOCACHE;
-	if (arg_has(a, "-U|--force-share"))
-		o.flags |= BLK_SHARE;
-	b.b = blk_open(a->operand[0], &o, &err);
-	if (!b.b)
-		return fail("Could not open '%s': %s", a->operand[0], err.msg);
+	n = img_open(a, a->operand[0], arg_get(a, "-f"), o.flags);
+	if (!n)
+		return 1;
+	b.b = blk_new(n, &o);
 	b.image_size = blk_size(b.b);
 	if (b.size > b.image_size)
 		ret = fail("the image is smaller than one request");

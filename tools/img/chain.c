@@ -30,7 +30,7 @@ static bool same_image(const char *wanted, const struct node *n, const char *pat
 static int open_chain(struct commit *c, const char *filename, unsigned flags)
 {
 	const char *format = arg_get(c->a, "-f"), *wanted = arg_get(c->a, "-b");
-	char *path = xstrdup(filename);
+	char *path = NULL;
 	struct err err = { 0 };
 	bool found = false;
 
@@ -41,7 +41,10 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 			free(path);
 			return fail("the chain of backing files has more than %d members", c->n);
 		}
-		n = img_open(c->a, path, format, BLK_NO_BACKING | flags | (c->n == 0 ? BLK_RDWR : 0));
+		if (c->n == 0)
+			n = img_open(c->a, filename, format, BLK_NO_BACKING | BLK_RDWR | flags);
+		else if (!(n = img_open_layer(c->a, path, format, BLK_NO_BACKING | flags, &err)))
+			fail("Could not open '%s': %s", path, err.msg);
 		free(path);
 		if (!n)
 			return 1;
@@ -56,7 +59,7 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 		format = n->backing_format;
 		found = !wanted || same_image(wanted, n, path);
 	}
-	c->base = img_open_err(c->a, path, format, BLK_RDWR | flags, &err);
+	c->base = img_open_layer(c->a, path, format, BLK_RDWR | flags, &err);
 	if (!c->base)
 		fail("Could not open '%s': %s", path, err.msg);
 	free(path);
@@ -245,7 +248,7 @@ static int rebase_to(struct args *a, struct node *n, const char *name, const cha
 		char *path = *name ? node_backing_path(&over) : NULL;
 
 		if (path) {
-			to = img_open_err(a, path, format, src_flags, &err);
+			to = img_open_layer(a, path, format, src_flags, &err);
 			if (!to)
 				fail("Could not open new backing file '%s': %s", name, err.msg);
 		}

@@ -186,6 +186,7 @@ int cmd_bitmap(struct args *a)
 	const char *file = arg_get(a, "-b"), *g = arg_get(a, "-g|--granularity");
 	uint64_t granularity = 0;
 	struct node *n, *src = NULL;
+	struct err err = { 0 };
 	bool any = false;
 	int ret;
 
@@ -207,9 +208,9 @@ int cmd_bitmap(struct args *a)
 	if (!n)
 		return 1;
 	if (file)
-		src = img_open(a, file, arg_get(a, "-F"), BLK_NO_BACKING);
+		src = img_open_layer(a, file, arg_get(a, "-F"), BLK_NO_BACKING, &err);
 	if (file && !src)
-		ret = 1;
+		ret = fail("Could not open '%s': %s", file, err.msg);
 	else if (!n->ops->bitmap)
 		ret = fail("the format %s keeps no bitmaps; '%s convert -O qcow2 %s %s.qcow2' makes an image that does", n->ops->format,
 			   log_name(), n->filename, n->filename);

@@ -107,10 +107,10 @@ static int make_output(struct convert *cv, const struct node_ops *ops)
 	if (!ops->create)
 		return fail("Format driver '%s' does not support image creation", ops->format);
 	if (cv->backing && !cv->backing_format) {
-		struct node *b = img_open(cv->a, cv->backing, NULL, BLK_NO_IO);
+		struct node *b = img_open_layer(cv->a, cv->backing, NULL, BLK_NO_IO, &err);
 
 		if (!b)
-			return 1;
+			return fail("Could not open '%s': %s", cv->backing, err.msg);
 		fail("warning: backing format was not given (-F); detected %s", b->ops->format);
 		cv->backing_format = b->ops->format;
 		node_unref(b);
@@ -128,40 +128,54 @@ static int make_output(struct convert *cv, const struct node_ops *ops)
 	return 0;
 }
 
-/* Does fresh output read as zeros? Not a block device, and not an image that existed before. */
+/* Were its blocks all laid out when it was made? Then what the file held before shows through. */
+static bool laid_out(const struct optlist *opts)
+{
+	static const char *const names[] = { "preallocation", "static", "subformat" };
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		const char *v = optlist_get(opts, names[i]);
+
+		if (v && strcmp(v, "off"))
+			return true;
+	}
+	return false;
+}
+
+/* Does fresh output read as zeros? Not a block device, not encrypted blocks, and not an image that existed before. */
 static bool reads_as_zeros(const struct convert *cv)
 {
+	const char *format = cv->copy.dst->ops->format;
 	struct node *f = cv->copy.dst->file;
+	struct node_info info = { 0 };
 	struct stat st;
+	bool regular = f && f->fd >= 0 && fstat(f->fd, &st) == 0 && S_ISREG(st.st_mode);
 
 	if (cv->no_create)
 		return arg_has(cv->a, "--target-is-zero");
-	if (strcmp(cv->copy.dst->ops->format, "raw") || !f || f->fd < 0)
-		return true;
-	return fstat(f->fd, &st) == 0 && S_ISREG(st.st_mode);
+	if (!strcmp(format, "raw"))
+		return regular;
+	if (cv->copy.dst->ops->info && cv->copy.dst->ops->info(cv->copy.dst, &info) == 0)
+		json_decref(info.specific);
+	if (info.encrypted && (!strcmp(format, "luks") || laid_out(&cv->opts)))
+		return false;
+	return regular || !laid_out(&cv->opts);
 }
 
 static int open_output(struct convert *cv, const struct node_ops *ops)
 {
 	struct copy *c = &cv->copy;
-	struct args target = *cv->a;
 	struct err err = { 0 };
-	const char *secret = optlist_get(&cv->opts, "encrypt.key-secret");
+	const char *secret = optlist_get(&cv->opts, !strcmp(cv->out_format, "luks") ? "key-secret" : "encrypt.key-secret");
 	struct blk_options o = { .format = cv->out_format, .flags = cv->dst_flags | BLK_RDWR | BLK_NO_BACKING, .host = &img_host };
 
 	if (c->dst_backing)
 		o.flags &= ~BLK_NO_BACKING;
 	if (arg_has(cv->a, "--target-image-opts")) {
-		/* The same option strings as for sources. */
-		target.set = xcalloc(cv->a->nset + 1, sizeof(*target.set));
-		memcpy(target.set, cv->a->set, cv->a->nset * sizeof(*target.set));
-		target.set[target.nset].name = "--image-opts";
-		target.set[target.nset++].value = NULL;
-		c->dst = img_open_err(&target, cv->out_name, NULL, o.flags, &err);
-		free(target.set);
+		c->dst = img_open_options(cv->a, cv->out_name, o.flags, &err);
 	} else {
 		if (secret)
-			o.secret_file = secret_file(cv->a, secret);
+			o.secret_file = secret_file(secret);
 		c->dst = node_open(cv->out_name, &o, &err);
 	}
 	if (!c->dst)
@@ -289,6 +303,8 @@ static int parse_convert(struct convert *cv)
 		return 1;
 	if (arg_has(a, "--target-is-zero") && !cv->no_create)
 		return fail("--target-is-zero requires use of -n flag");
+	if (arg_has(a, "--target-image-opts") && arg_get(a, "-O"))
+		return fail("--image-opts and --format are mutually exclusive");
 	if (arg_has(a, "--target-image-opts") && !cv->no_create)
 		return fail("--target-image-opts requires use of -n flag");
 	if (cv->copy.compressed && cv->copy.copy_range)

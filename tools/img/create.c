@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "disk/name.h"
 #include "tools/img/img.h"
 
 /* --- create --- */
@@ -68,10 +69,13 @@ static void print_formatting(const struct create *c, const struct node_ops *ops)
 			v = o->def;
 		if (!v)
 			continue;
-		if (!strcmp(o->type, "size") && parse_size(v, 1, &bytes) == 0)
+		if (!strcmp(o->type, "size") && parse_size(v, 1, &bytes) == 0) {
 			printf(" %s=%llu", o->name, (unsigned long long)bytes);
-		else
-			printf(" %s=%s", o->name, v);
+			continue;
+		}
+		printf(" %s=", o->name);
+		for (; *v; v++)		/* as it would be written after -o */
+			printf(*v == ',' ? ",," : "%c", *v);
 	}
 	if (!size_shown)
 		printf(" size=%llu", (unsigned long long)c->size);
@@ -82,20 +86,18 @@ static void print_formatting(const struct create *c, const struct node_ops *ops)
 static int probe_backing(struct create *c)
 {
 	bool need_size = !c->has_size, unsafe = arg_has(c->a, "-u");
-	struct node_create dummy = { 0 };
 	struct err err = { 0 };
 	struct node over = { .filename = (char *)c->filename, .backing_name = c->backing };
 	struct node *b;
 	char *path;
 
-	(void)dummy;
 	if (unsafe && (!need_size || c->has_size)) {
 		if (!c->backing_format)
 			return fail("%s: Backing file specified without backing format", c->filename);
 		return 0;
 	}
 	path = node_backing_path(&over);
-	b = img_open_err(c->a, path ? path : c->backing, c->backing_format, c->backing_format ? 0 : BLK_NO_IO, &err);
+	b = img_open_layer(c->a, path ? path : c->backing, c->backing_format, c->backing_format ? 0 : BLK_NO_IO, &err);
 	free(path);
 	if (!b)
 		return fail("%s: %s\nCould not open backing image.", c->filename, err.msg);
@@ -167,6 +169,8 @@ static int create_image(struct create *c)
 		return fail("%s: Unknown file format '%s'", c->filename, c->format);
 	if (!ops->create)
 		return fail("%s: Format driver '%s' does not support image creation", c->filename, ops->format);
+	if (name_is_json(c->filename))
+		return fail("%s: Unknown protocol 'json'", c->filename);
 	if (create_options(c))
 		return 1;
 	if (c->backing && !knows(ops, "backing_file"))
@@ -212,7 +216,7 @@ int cmd_create(struct args *a)
 int cmd_amend(struct args *a)
 {
 	const char *format = arg_get(a, "-f");
-	struct optlist opts = { 0 };
+	struct optlist opts = { 0 }, files = { 0 };
 	struct err err = { 0 };
 	struct node *n = NULL;
 	bool ok, help = false;
@@ -237,29 +241,19 @@ int cmd_amend(struct args *a)
 		ret = print_format_help(n->ops->format, false, true);
 		goto out;
 	}
-	if (!n->ops->amend) {
-		fail("Format driver '%s' does not support option amendment", n->ops->format);
+	if (secrets_to_files(&opts, &files, &err)) {
+		fail("%s", err.msg);
 		goto out;
 	}
-	for (int i = 0; i < opts.n; i++) {
-		const struct node_opt *o = n->ops->create_opts;
-		size_t len = strcspn(opts.v[i], "=");
-
-		while (o && o->name && (strlen(o->name) != len || strncmp(o->name, opts.v[i], len)))
-			o++;
-		if (!o || !o->name) {
-			fail("Invalid parameter '%.*s'", (int)len, opts.v[i]);
-			goto out;
-		}
-	}
 	progress_start(arg_has(a, "-p") && !args_quiet(a), 0);
-	ret = n->ops->amend(n, (const char *const *)opts.v, arg_has(a, "--force"), &err) < 0 ? fail("%s", err.msg) : 0;
+	ret = node_amend(n, (const char *const *)files.v, arg_has(a, "--force"), &err) < 0 ? fail("%s", err.msg) : 0;
 	if (ret == 0 && node_flush(n) < 0)
 		ret = fail("could not write '%s'", a->operand[0]);
 	progress_end();
 out:
 	node_unref(n);
 	optlist_free(&opts);
+	optlist_free(&files);
 	return ret;
 }
 

@@ -64,13 +64,17 @@ int print_format_help(const char *format, bool with_protocol, bool amend);
 /* --- opening --- */
 /* Cache mode ("none", "writeback" ...) as BLK_ flags; -1 after a message. NULL: def. */
 int cache_flags(const char *mode, const char *def, bool *ok);
-/* Opens with --image-opts, -U and secrets of the command line honoured. NULL after a message. */
+/* Opens an operand: with --image-opts, -U and the secrets of the command line. NULL after a message. */
 struct node *img_open(const struct args *a, const char *filename, const char *format, unsigned flags);
-struct node *img_open_err(const struct args *a, const char *filename, const char *format, unsigned flags, struct err *err);
+/* Opens what an option string, or an image, names. */
+struct node *img_open_options(const struct args *a, const char *text, unsigned flags, struct err *err);
+struct node *img_open_layer(const struct args *a, const char *filename, const char *format, unsigned flags, struct err *err);
 /* --object secret,id=ID,file=FILE: the file of the secret, or NULL. */
-const char *secret_file(const struct args *a, const char *id);
-int args_objects(const struct args *a);			/* checks them all. 0 or 1 after a message */
-/* Makes an image; -o encrypt.key-secret is turned into the secret's file. 0 or -errno. */
+const char *secret_file(const char *id);
+/* A copy of -o options in which ids of secrets have become the names of their files. 0 or -errno. */
+int secrets_to_files(const struct optlist *in, struct optlist *out, struct err *err);
+int args_objects(const struct args *a);			/* takes them all. 0 or 1 after a message */
+/* Makes an image; ids of secrets among the options become files. 0 or -errno. */
 int img_create(const struct args *a, const char *format, const char *filename, uint64_t size, const char *backing,
 	       const char *backing_format, const struct optlist *opts, struct err *err);
 bool img_warn_raw_guess(struct node *n);		/* a writable disk that was only guessed to be raw */

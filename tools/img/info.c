@@ -142,12 +142,21 @@ static void image_free(struct image *im)
 	free(im->full_backing);
 }
 
-/* Has the chain come back to this file? */
-static bool seen_before(const struct stat *seen, int n, const struct stat *st)
+/* The host files a chain has come through. */
+struct seen { struct stat *st; int n; };
+
+/* Has the chain come back to the file of this layer? */
+static bool seen_before(struct seen *s, const struct node *n)
 {
-	for (int i = 0; i < n; i++)
-		if (seen[i].st_dev == st->st_dev && seen[i].st_ino == st->st_ino)
+	struct stat st;
+
+	if (!n->file || n->file->fd < 0 || fstat(n->file->fd, &st) < 0)
+		return false;
+	for (int i = 0; i < s->n; i++)
+		if (s->st[i].st_dev == st.st_dev && s->st[i].st_ino == st.st_ino)
 			return true;
+	s->st = xrealloc(s->st, (s->n + 1) * sizeof(st));
+	s->st[s->n++] = st;
 	return false;
 }
 
@@ -156,7 +165,8 @@ int cmd_info(struct args *a)
 	char *name, *format = arg_get(a, "-f") ? xstrdup(arg_get(a, "-f")) : NULL;
 	bool chain = arg_has(a, "--backing-chain");
 	json_t *list = json_array();
-	struct stat *seen = NULL;
+	struct seen seen = { 0 };
+	struct err err = { 0 };
 	int output = args_output(a), n = 0, ret = 0;
 
 	if (output < 0 || a->n != 1) {
@@ -167,18 +177,15 @@ int cmd_info(struct args *a)
 	name = xstrdup(a->operand[0]);
 	while (name && !ret) {
 		struct image im = { 0 };
-		struct stat st;
 
-		if (stat(name, &st) == 0 && S_ISREG(st.st_mode)) {
-			if (seen_before(seen, n, &st)) {
-				ret = fail("Backing file '%s' creates an infinite loop.", name);
-				break;
-			}
-			seen = xrealloc(seen, (n + 1) * sizeof(*seen));
-			seen[n] = st;
-		}
-		im.n = img_open(a, name, format, BLK_NO_IO | BLK_NO_BACKING);
-		ret = im.n ? image_read(&im) : 1;
+		if (!n)
+			im.n = img_open(a, name, format, BLK_NO_IO | BLK_NO_BACKING);
+		else if (!(im.n = img_open_layer(a, name, format, BLK_NO_IO | BLK_NO_BACKING, &err)))
+			fail("Could not open '%s': %s", name, err.msg);
+		if (im.n && seen_before(&seen, im.n))
+			ret = fail("Backing file '%s' creates an infinite loop.", name);
+		else
+			ret = im.n ? image_read(&im) : 1;
 		if (!ret && output)
 			json_array_append_new(list, image_json(&im));
 		else if (!ret) {
@@ -195,7 +202,7 @@ int cmd_info(struct args *a)
 	}
 	free(name);
 	free(format);
-	free(seen);
+	free(seen.st);
 	if (!ret && output)
 		json_print(chain ? list : json_array_get(list, 0));
 	json_decref(list);

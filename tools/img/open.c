@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "disk/name.h"
 #include "tools/img/img.h"
 
 /*
@@ -67,48 +68,61 @@ void outputs_remove(void)
 
 /* --- --object secret,id=,file= --- */
 
-const char *secret_file(const struct args *a, const char *id)
+static struct blk_secret *secrets;	/* ends with id NULL */
+static int nsecrets;
+
+const char *secret_file(const char *id)
 {
-	static char file[4096];
-
-	for (int i = 0; i < a->nset; i++) {
-		struct optlist l = { 0 };
-		const char *v;
-		bool found;
-
-		if (strcmp(a->set[i].name, "--object") || optlist_add(&l, a->set[i].value))
-			continue;
-		v = optlist_get(&l, "id");
-		found = v && !strcmp(v, id) && optlist_get(&l, "file");
-		if (found)
-			snprintf(file, sizeof(file), "%s", optlist_get(&l, "file"));
-		optlist_free(&l);
-		if (found)
-			return file;
-	}
+	for (int i = 0; i < nsecrets; i++)
+		if (!strcmp(secrets[i].id, id))
+			return secrets[i].file;
 	return NULL;
+}
+
+static int add_secret(const char *text)
+{
+	static const char *const known[] = { "secret", "qom-type", "id", "file", "format" };
+	struct optlist l = { 0 };
+	const char *format;
+	int ret = optlist_add(&l, text);
+
+	for (int i = 0; i < l.n && !ret; i++) {
+		size_t len = strcspn(l.v[i], "="), k = 0;
+
+		if (len == 4 && !strncmp(l.v[i], "data", len))
+			ret = fail("a secret's data on the command line can be read by every user: put it into a file and use file=FILE");
+		while (k < ARRAY_SIZE(known) && (strlen(known[k]) != len || strncmp(known[k], l.v[i], len)))
+			k++;
+		if (!ret && k == ARRAY_SIZE(known))
+			ret = fail("Invalid object '%s': Parameter '%.*s' is not known; a secret has id=ID and file=FILE", text, (int)len, l.v[i]);
+	}
+	if (ret)
+		goto out;
+	format = optlist_get(&l, "format");
+	if (strcmp(l.n ? l.v[0] : "", "secret=on") && strcmp(l.n ? l.v[0] : "", "qom-type=secret"))
+		ret = fail("Invalid object '%s': only secret,id=ID,file=FILE is known", text);
+	else if (!optlist_get(&l, "id") || !optlist_get(&l, "file"))
+		ret = fail("Invalid object '%s': it needs id=ID and file=FILE", text);
+	else if (format && strcmp(format, "raw"))
+		ret = fail("Invalid object '%s': only format=raw is known; 'base64 -d' makes such a file", text);
+	else if (secret_file(optlist_get(&l, "id")))
+		ret = fail("attempt to add duplicate property '%s' to object (type 'container')", optlist_get(&l, "id"));
+	if (ret)
+		goto out;
+	secrets = xrealloc(secrets, (nsecrets + 2) * sizeof(*secrets));
+	secrets[nsecrets].id = optlist_take(&l, "id");
+	secrets[nsecrets++].file = optlist_take(&l, "file");
+	secrets[nsecrets] = (struct blk_secret){ NULL, NULL };
+out:
+	optlist_free(&l);
+	return ret;
 }
 
 int args_objects(const struct args *a)
 {
-	for (int i = 0; i < a->nset; i++) {
-		struct optlist l = { 0 };
-		int ret = 0;
-
-		if (strcmp(a->set[i].name, "--object"))
-			continue;
-		if (optlist_add(&l, a->set[i].value))
+	for (int i = 0; i < a->nset; i++)
+		if (!strcmp(a->set[i].name, "--object") && add_secret(a->set[i].value))
 			return 1;
-		if (strcmp(l.n ? l.v[0] : "", "secret=on") && strcmp(l.n ? l.v[0] : "", "qom-type=secret"))
-			ret = fail("Invalid object '%s': only secret,id=ID,file=FILE is known", a->set[i].value);
-		else if (optlist_get(&l, "data"))
-			ret = fail("a secret's data on the command line can be read by every user: put it into a file and use file=FILE");
-		else if (!optlist_get(&l, "id") || !optlist_get(&l, "file"))
-			ret = fail("Invalid object '%s': it needs id=ID and file=FILE", a->set[i].value);
-		optlist_free(&l);
-		if (ret)
-			return ret;
-	}
 	return 0;
 }
 
@@ -133,69 +147,43 @@ int cache_flags(const char *mode, const char *def, bool *ok)
 	return 0;
 }
 
-/* "driver=qcow2,file.driver=file,file.filename=x": the format and name that node_open takes. */
-static int image_opts(const char *text, struct optlist *l, const char **filename, const char **format, const char **secret,
-		      struct err *err)
+struct node *img_open_layer(const struct args *a, const char *filename, const char *format, unsigned flags, struct err *err)
 {
-	static const char *const known[] = { "driver", "file.driver", "file.filename", "filename", "key-secret",
-					     "encrypt.key-secret", "encrypt.format", "read-only", "file.read-only",
-					     "force-share", "file.locking" };
-
-	if (optlist_add(l, text))
-		return err_set(err, EINVAL, "Invalid option list");
-	for (int i = 0; i < l->n; i++) {
-		size_t len = strcspn(l->v[i], "=");
-		bool found = false;
-
-		for (unsigned k = 0; k < ARRAY_SIZE(known); k++)
-			found |= strlen(known[k]) == len && !strncmp(known[k], l->v[i], len);
-		if (!found)
-			return err_set(err, EINVAL, "Invalid parameter '%.*s': minivmm knows driver, file.driver, file.filename and "
-				       "encrypt.key-secret here", (int)len, l->v[i]);
-	}
-	*format = optlist_get(l, "driver");
-	*filename = optlist_get(l, "file.filename");
-	if (!*filename)
-		*filename = optlist_get(l, "filename");
-	if (!*filename)
-		return err_set(err, EINVAL, "A file name is needed: file.filename=NAME");
-	if (*format && !strcmp(*format, "file"))
-		*format = "raw";
-	*secret = optlist_get(l, "encrypt.key-secret");
-	if (!*secret)
-		*secret = optlist_get(l, "key-secret");
-	return 0;
-}
-
-struct node *img_open_err(const struct args *a, const char *filename, const char *format, unsigned flags, struct err *err)
-{
-	struct blk_options o = { .format = format, .flags = flags, .host = &img_host };
-	struct optlist l = { 0 };
-	const char *secret = NULL;
-	struct node *n = NULL;
+	struct blk_options o = { .format = format, .flags = flags, .host = &img_host, .secrets = secrets };
 
 	if (arg_has(a, "-U|--force-share"))
 		o.flags |= BLK_SHARE;
-	if (arg_has(a, "--image-opts") && image_opts(filename, &l, &filename, &o.format, &secret, err))
-		goto out;
-	if (secret) {
-		o.secret_file = secret_file(a, secret);
-		if (!o.secret_file) {
-			err_set(err, ENOENT, "No secret with id '%s'", secret);
-			goto out;
-		}
-	}
-	n = node_open(filename, &o, err);
-out:
+	return node_open(filename, &o, err);
+}
+
+struct node *img_open_options(const struct args *a, const char *text, unsigned flags, struct err *err)
+{
+	struct optlist l = { 0 };
+	struct node *n = NULL;
+	char *name = NULL;
+
+	if (optlist_add(&l, text))
+		err_set(err, EINVAL, "Invalid option list");
+	else
+		name = name_from_options((const char *const *)l.v, err);
+	if (name)
+		n = img_open_layer(a, name, NULL, flags, err);
+	free(name);
 	optlist_free(&l);
 	return n;
 }
 
 struct node *img_open(const struct args *a, const char *filename, const char *format, unsigned flags)
 {
+	bool options = arg_has(a, "--image-opts");
 	struct err err = { 0 };
-	struct node *n = img_open_err(a, filename, format, flags, &err);
+	struct node *n;
 
+	if (options && format) {
+		fail("--image-opts and --format are mutually exclusive");
+		return NULL;
+	}
+	n = options ? img_open_options(a, filename, flags, &err) : img_open_layer(a, filename, format, flags, &err);
 	if (!n)
 		fail("Could not open '%s': %s", filename, err.msg);
 	return n;
@@ -225,6 +213,25 @@ int size_arg(const char *s, uint64_t *size)
 	return -EINVAL;
 }
 
+int secrets_to_files(const struct optlist *in, struct optlist *out, struct err *err)
+{
+	static const char *const ids[] = { "key-secret", "new-secret", "old-secret" };
+
+	for (int i = 0; i < in->n; i++) {
+		char *eq = strchr(in->v[i], '='), *name = xasprintf("%.*s", (int)(eq - in->v[i]), in->v[i]);
+		const char *last = strncmp(name, "encrypt.", 8) ? name : name + 8, *value = eq + 1;
+
+		for (unsigned k = 0; k < ARRAY_SIZE(ids); k++)
+			if (!strcmp(last, ids[k]) && !(value = secret_file(eq + 1))) {
+				free(name);
+				return err_set(err, ENOENT, "No secret with id '%s'", eq + 1);
+			}
+		optlist_set(out, name, value);
+		free(name);
+	}
+	return 0;
+}
+
 int img_create(const struct args *a, const char *format, const char *filename, uint64_t size, const char *backing,
 	       const char *backing_format, const struct optlist *opts, struct err *err)
 {
@@ -232,23 +239,12 @@ int img_create(const struct args *a, const char *format, const char *filename, u
 		.filename = filename, .size = size, .backing = backing, .backing_format = backing_format,
 		.opts = (const char *const *)opts->v, .host = &img_host,
 	};
-	const char *secret = optlist_get(opts, "encrypt.key-secret");
 	struct optlist copy = { 0 };
-	int ret;
+	int ret = secrets_to_files(opts, &copy, err);
 
-	if (secret) {
-		if (!secret_file(a, secret))
-			return err_set(err, ENOENT, "No secret with id '%s'", secret);
-		for (int i = 0; i < opts->n; i++) {
-			char *eq = strchr(opts->v[i], '='), *name = xasprintf("%.*s", (int)(eq - opts->v[i]), opts->v[i]);
-
-			optlist_set(&copy, name, eq + 1);
-			free(name);
-		}
-		optlist_set(&copy, "encrypt.key-secret", secret_file(a, secret));
-		c.opts = (const char *const *)copy.v;
-	}
-	ret = node_create(format, &c, err);
+	c.opts = (const char *const *)copy.v;
+	if (!ret)
+		ret = node_create(format, &c, err);
 	for (int i = 0; ret == 0 && i < noutputs; i++)
 		outputs[i].existed = false;	/* what was there before is gone */
 	optlist_free(&copy);
