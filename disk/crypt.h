@@ -29,8 +29,8 @@ int crypt_read(struct crypt *c, struct node *data, uint64_t at, uint64_t number,
 int crypt_write(struct crypt *c, struct node *data, uint64_t at, uint64_t number, const struct iovec *iov, int niov, uint64_t len);
 
 /* --- -o options of LUKS (luks_opts.c); prefix is "encrypt." in qcow2 --- */
-#define LUKS_CREATE_OPTS(prefix) \
-	{ prefix "key-secret", "str", "ID of the secret that provides the keyslot passphrase", NULL, OPT_CREATE }, \
+#define LUKS_CREATE_OPTS(prefix, secret) \
+	{ prefix "key-secret", "str", secret, NULL, OPT_CREATE }, \
 	{ prefix "cipher-alg", "str", "Name of encryption cipher algorithm", NULL, OPT_CREATE }, \
 	{ prefix "cipher-mode", "str", "Name of encryption cipher mode", NULL, OPT_CREATE }, \
 	{ prefix "ivgen-alg", "str", "Name of IV generator algorithm", NULL, OPT_CREATE }, \

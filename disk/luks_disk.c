@@ -118,7 +118,7 @@ static int luks_disk_amend(struct node *n, const char *const *opts, bool force, 
 
 static const struct node_opt luks_opts[] = {
 	{ "size", "size", "Virtual disk size", NULL, OPT_CREATE },
-	LUKS_CREATE_OPTS(""),
+	LUKS_CREATE_OPTS("", "ID of the secret that provides the keyslot passphrase"),
 	LUKS_AMEND_OPTS(""),
 	{ NULL, NULL, NULL, NULL, OPT_CREATE },
 };

@@ -360,7 +360,7 @@ static const struct node_opt *find_opt(const struct node_ops *ops, const char *o
 	return NULL;
 }
 
-static bool create_takes(const struct node_ops *ops, const char *opt)
+bool node_create_takes(const struct node_ops *ops, const char *opt)
 {
 	const struct node_opt *k = find_opt(ops, opt);
 
@@ -393,9 +393,8 @@ int node_create(const char *format, const struct node_create *c, struct err *err
 	if (name_is_json(c->filename))
 		return err_set(err, EINVAL, "%s: Unknown protocol 'json'", c->filename);
 	for (int i = 0; c->opts && c->opts[i]; i++)
-		if (!create_takes(ops, c->opts[i]))
-			return err_set(err, EINVAL, "Invalid parameter '%.*s' for format %s", (int)strcspn(c->opts[i], "="),
-				       c->opts[i], ops->format);
+		if (!node_create_takes(ops, c->opts[i]))
+			return err_set(err, EINVAL, "Invalid parameter '%.*s'", (int)strcspn(c->opts[i], "="), c->opts[i]);
 	if (c->size > INT64_MAX - 511)
 		return err_set(err, EFBIG, "Image size must be less than 8 EiB");
 	ret = ops->create(c, err);

@@ -168,6 +168,8 @@ struct node *node_create_file(const char *filename, uint64_t size, const struct 
 int node_create(const char *format, const struct node_create *c, struct err *err);
 /* A format's amend, after looking at the options. */
 int node_amend(struct node *n, const char *const *opts, bool force, struct err *err);
+/* Does the format's create know this option ("name=value")? */
+bool node_create_takes(const struct node_ops *ops, const char *opt);
 /* "cluster_size=64k" among opts, or NULL when not given. */
 const char *node_create_opt(const char *const *opts, const char *name);
 int node_create_opt_size(const char *const *opts, const char *name, uint64_t def, uint64_t *v, struct err *err);

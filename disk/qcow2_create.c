@@ -22,7 +22,7 @@ const struct node_opt qcow2_create_opts[] = {
 	{ "data_file_raw", "bool (on/off)", "The external data file must stay valid as a raw image", NULL, true },
 	{ "encryption", "bool (on/off)", "Encrypt the image with format 'aes'. (Deprecated in favor of encrypt.format=aes)", NULL, false },
 	{ "encrypt.format", "str", "Encrypt the image, format choices: 'aes', 'luks'", NULL, false },
-	LUKS_CREATE_OPTS("encrypt."),
+	LUKS_CREATE_OPTS("encrypt.", "ID of secret providing qcow AES key or LUKS passphrase"),
 	LUKS_AMEND_OPTS("encrypt."),
 	{ "extended_l2", "bool (on/off)", "Extended L2 tables", "off", false },
 	{ "lazy_refcounts", "bool (on/off)", "Postpone refcount updates", "off", true },
@@ -52,7 +52,7 @@ static int parse_params(const char *const *opts, struct params *p, struct err *e
 	if (compat && (!strcmp(compat, "0.10") || !strcmp(compat, "v2")))
 		h->version = 2;
 	else if (compat && strcmp(compat, "1.1") && strcmp(compat, "v3"))
-		return err_set(err, EINVAL, "Invalid parameter '%s': compat is 0.10 (v2) or 1.1 (v3)", compat);
+		return err_set(err, EINVAL, "Parameter 'version' does not accept value '%s'", compat);
 	ret = node_create_opt_bool(opts, "extended_l2", false, &ext_l2, err);
 	if (!ret)
 		ret = node_create_opt_size(opts, "cluster_size", 65536, &cluster, err);
@@ -110,7 +110,7 @@ static int parse_params(const char *const *opts, struct params *p, struct err *e
 	p->preallocation = node_create_opt(opts, "preallocation");
 	if (p->preallocation && strcmp(p->preallocation, "off") && strcmp(p->preallocation, "metadata") &&
 	    strcmp(p->preallocation, "falloc") && strcmp(p->preallocation, "full"))
-		return err_set(err, EINVAL, "Invalid parameter '%s': preallocation is off, metadata, falloc or full", p->preallocation);
+		return err_set(err, EINVAL, "Parameter 'preallocation' does not accept value '%s'", p->preallocation);
 	if (p->preallocation && !strcmp(p->preallocation, "off"))
 		p->preallocation = NULL;
 	return 0;
@@ -191,7 +191,7 @@ int qcow2_create(const struct node_create *c, struct err *err)
 	if (!n)
 		return -EIO;
 	if (c->size)
-		ret = node_resize(n, c->size, err);
+		ret = node_resize(n, ALIGN_UP(c->size, 512ull), err);
 	if (!ret && p.preallocation)
 		ret = qcow2_preallocate(n, 0, n->size, p.preallocation, err);
 	node_unref(n);

@@ -7,6 +7,7 @@
 #include "disk/qcow2.h"
 #include "disk/qcow2_bitmap.h"
 #include "disk/qcow2_crypt.h"
+#include "vmm/log.h"
 
 static json_t *bitmaps_json(struct node *n)
 {
@@ -157,6 +158,7 @@ int qcow2_amend(struct node *n, const char *const *opts, bool force, struct err 
 	struct qcow2 *q = n->priv;
 	const char *compat = node_create_opt(opts, "compat"), *file = node_create_opt(opts, "backing_file");
 	const char *fmt = node_create_opt(opts, "backing_fmt"), *data = node_create_opt(opts, "data_file");
+	const char *file_now = n->backing_name ? n->backing_name : "", *fmt_now = n->backing_format ? n->backing_format : "";
 	uint64_t size, bits;
 	bool keys = false;
 	int ret;
@@ -165,6 +167,10 @@ int qcow2_amend(struct node *n, const char *const *opts, bool force, struct err 
 		keys |= !strncmp(opts[i], "encrypt.", 8);
 	if (keys)
 		return qcow2_crypt_amend(q, opts, force, err);
+	/* Its content would change with it. */
+	if ((file && strcmp(file, file_now)) || (fmt && strcmp(fmt, fmt_now)))
+		return err_set(err, EINVAL, "Cannot amend the backing file%s\nYou can use '%s rebase' instead.",
+			       file && strcmp(file, file_now) ? "" : " format", log_name());
 	ret = node_create_opt_size(opts, "size", n->size, &size, err);
 	if (!ret)
 		ret = node_create_opt_size(opts, "refcount_bits", 1ull << q->h.refcount_order, &bits, err);
@@ -191,8 +197,6 @@ int qcow2_amend(struct node *n, const char *const *opts, bool force, struct err 
 		q->data_file_name = xstrdup(data);
 		ret = qcow2_header_rewrite(q, err);
 	}
-	if (!ret && (file || fmt))
-		ret = qcow2_set_backing(n, file ? file : n->backing_name, fmt ? fmt : n->backing_format, err);
 	if (!ret && size != n->size)
 		ret = qcow2_resize(n, size, err);
 	if (!ret && compat && (!strcmp(compat, "0.10") || !strcmp(compat, "v2")))

@@ -85,7 +85,19 @@ TEST(create_errors)
 	     "img measure\n"
 	     "img measure -O vmdk --size 1G\n"
 	     "img dd\n"
-	     "img dd if=b.qcow2 of=y.raw bs=0");
+	     "img dd if=b.qcow2 of=y.raw bs=0\n"
+	     "img create -f qcow2 s.qcow2 1b; img info s.qcow2 | grep virtual; img create -f qcow2 s.qcow2 1023; img info s.qcow2 | grep virtual\n"
+	     "img create -f qcow2 s.qcow2 9E; img create -f qcow2 -o size=1M s.qcow2 2M\n"
+	     "img create -f qcow2 -o foo=bar s.qcow2 1M; img create -f qcow2 -o lazy_refcounts=maybe s.qcow2 1M\n"
+	     "img create -f qcow2 -o preallocation=foo s.qcow2 1M; img create -f qcow2 -o compat=foo s.qcow2 1M\n"
+	     "img create -f qcow2 -u -b nosuch -F qcow2 s.qcow2; img create -f qcow2 -b '' s.qcow2 1M\n"
+	     "img create -f qcow2 -b b.qcow2 -F foo s.qcow2\n"
+	     "img convert -O raw -B b.qcow2 b.qcow2 x; img convert -O qcow2 -B b.qcow2 b.qcow2 x; img convert --bitmaps -O raw b.qcow2 x\n"
+	     "img convert --skip-broken-bitmaps -O qcow2 b.qcow2 x; img convert -r foo -O raw b.qcow2 x\n"
+	     "img check -r foo b.qcow2; img check -U -r all b.qcow2; img snapshot -U -c x b.qcow2; img snapshot -l b.qcow2\n"
+	     "img measure --size 1G b.qcow2; img dd if=b.qcow2 of=x foo=1; img bench -i foo b.qcow2\n"
+	     "img amend -o cluster_size=4k b.qcow2; img amend -o encryption=on b.qcow2; img amend -f vmdk -o help\n"
+	     "img create -q -f qcow2 t.qcow2 1M; img amend -o backing_file=b.qcow2 t.qcow2 2>&1 | head -1; img info t.qcow2 | grep backing");
 }
 
 #define DATA "qemu-io -f qcow2 -c 'write -P 1 0 64k' -c 'write -P 2 128k 64k' -c 'write -z 512k 64k' a.qcow2 >/dev/null; "
@@ -129,6 +141,9 @@ TEST(snapshots)
 	     "img info --output=json a.qcow2\n"
 	     "img convert -f qcow2 -O raw -l one a.qcow2 s.raw; md5sum <s.raw\n"
 	     "img convert -f qcow2 -O raw -l snapshot.name=one a.qcow2 s.raw; md5sum <s.raw\n"
+	     "img convert -f qcow2 -O raw -l snapshot.id=1,snapshot.name=one a.qcow2 s.raw; md5sum <s.raw\n"
+	     "img convert -f qcow2 -O raw -l snapshot.id=2,snapshot.name=one a.qcow2 t.raw; ls t.raw 2>/dev/null\n"
+	     "img measure -O qcow2 -l snapshot.id=1 a.qcow2\n"
 	     "img snapshot -a one a.qcow2\n"
 	     "img convert -O raw a.qcow2 s.raw; md5sum <s.raw\n"
 	     "img snapshot -d one a.qcow2\n"

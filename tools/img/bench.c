@@ -89,12 +89,16 @@ static int number(struct args *a, const char *name, uint64_t def, uint64_t max, 
 
 static int parse(struct args *a, struct bench *b, uint64_t *pattern)
 {
+	const char *aio = arg_get(a, "-i");
+
 	if (number(a, "-c", 75000, INT64_MAX, &b->count, "request count") ||
 	    number(a, "-d", 64, 65536, &b->depth, "queue depth") || number(a, "-o", 0, INT64_MAX, &b->off, "offset") ||
 	    number(a, "-s", 4096, INT32_MAX, &b->size, "buffer size") || number(a, "-S", 0, INT64_MAX, &b->step, "step size") ||
 	    number(a, "--flush-interval", 0, INT64_MAX, &b->flush_interval, "flush interval") ||
 	    number(a, "--pattern", 0, 255, pattern, "pattern byte"))
 		return 1;
+	if (aio && strcmp(aio, "threads") && strcmp(aio, "native") && strcmp(aio, "io_uring"))
+		return fail("Invalid aio option: %s", aio);
 	b->write = arg_has(a, "-w");
 	b->drain = !arg_has(a, "--no-drain");
 	if (!b->size || !b->depth)

@@ -82,7 +82,7 @@ int cmd_check(struct args *a)
 	else if (repair && !strcmp(repair, "all"))
 		fix = CHECK_FIX_LEAKS | CHECK_FIX_ERRORS;
 	else if (repair)
-		return usage_error("-r expects 'leaks' or 'all' as argument");
+		return usage_error("Unknown option value for -r (expecting 'leaks' or 'all'): %s", repair);
 	if (a->n != 1)
 		return usage_error("Expecting one image file name");
 	n = img_open(a, a->operand[0], arg_get(a, "-f"), flags | BLK_CHECK | (fix ? BLK_RDWR : 0));

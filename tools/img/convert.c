@@ -23,34 +23,58 @@ static uint64_t round_sector(uint64_t size)
 	return ALIGN_UP(size, 512ull);
 }
 
-/* "snapshot.id=1,snapshot.name=x", or a name or ID alone. */
-static char *snapshot_param(const char *s)
+/* The ID of the snapshot of that ID and name, either may be NULL; NULL after a message. */
+static char *snapshot_id(struct node *n, const char *id, const char *name)
+{
+	struct node_snapshot *list = NULL;
+	char *found = NULL;
+	int count = 0;
+
+	if (n->ops->snapshot_list)
+		n->ops->snapshot_list(n, &list, &count);
+	for (int i = 0; i < count && !found; i++)
+		if ((!id || !strcmp(id, list[i].id)) && (!name || !strcmp(name, list[i].name)))
+			found = xstrdup(list[i].id);
+	free(list);
+	if (!found)
+		fail("Failed to load snapshot: Can't find snapshot");
+	return found;
+}
+
+/* "snapshot.id=1,snapshot.name=x", or a name or ID alone. NULL after a message. */
+static char *snapshot_param(struct node *n, const char *s)
 {
 	struct optlist l = { 0 };
-	const char *v;
-	char *name;
+	char *id, *name, *found = NULL;
 
 	if (strncmp(s, "snapshot.", 9))
 		return xstrdup(s);
-	optlist_add(&l, s);
-	v = optlist_get(&l, "snapshot.name");
-	if (!v)
-		v = optlist_get(&l, "snapshot.id");
-	name = xstrdup(v ? v : s);
+	if (optlist_add(&l, s))
+		return NULL;
+	id = optlist_take(&l, "snapshot.id");
+	name = optlist_take(&l, "snapshot.name");
+	if (l.n)
+		fail("Failed in parsing snapshot param '%s': it takes snapshot.id and snapshot.name", s);
+	else
+		found = snapshot_id(n, id, name);
+	free(id);
+	free(name);
 	optlist_free(&l);
-	return name;
+	return found;
 }
 
-static int load_snapshot(struct node *n, const char *param)
+int img_load_snapshot(struct node *n, const char *param)
 {
 	struct err err = { 0 };
-	char *name = snapshot_param(param);
+	char *name;
 	int ret;
 
 	if (!n->ops->snapshot_load_tmp)
-		ret = fail("Failed to load snapshot: format %s has no internal snapshots", n->ops->format);
-	else
-		ret = n->ops->snapshot_load_tmp(n, name, &err) < 0 ? fail("Failed to load snapshot: %s", err.msg) : 0;
+		return fail("Failed to load snapshot: format %s has no internal snapshots", n->ops->format);
+	name = snapshot_param(n, param);
+	if (!name)
+		return 1;
+	ret = n->ops->snapshot_load_tmp(n, name, &err) < 0 ? fail("Failed to load snapshot: %s", err.msg) : 0;
 	free(name);
 	return ret;
 }
@@ -69,7 +93,7 @@ static int open_sources(struct convert *cv)
 			return 1;
 		if (cv->snapshot && c->nsrc > 1)
 			return fail("No support for concatenating multiple snapshot");
-		if (cv->snapshot && load_snapshot(c->src[i], cv->snapshot))
+		if (cv->snapshot && img_load_snapshot(c->src[i], cv->snapshot))
 			return 1;
 		c->start[i + 1] = c->start[i] + round_sector(c->src[i]->size);
 	}
@@ -106,15 +130,12 @@ static int make_output(struct convert *cv, const struct node_ops *ops)
 		return 1;
 	if (!ops->create)
 		return fail("Format driver '%s' does not support image creation", ops->format);
-	if (cv->backing && !cv->backing_format) {
-		struct node *b = img_open_layer(cv->a, cv->backing, NULL, BLK_NO_IO, &err);
-
-		if (!b)
-			return fail("Could not open '%s': %s", cv->backing, err.msg);
-		fail("warning: backing format was not given (-F); detected %s", b->ops->format);
-		cv->backing_format = b->ops->format;
-		node_unref(b);
-	}
+	if (cv->backing && !node_create_takes(ops, "backing_file"))
+		return fail("Backing file not supported for file format '%s'", ops->format);
+	if (cv->backing && !cv->backing_format)
+		return fail("Use of backing file requires explicit backing format");
+	if (arg_has(cv->a, "--bitmaps") && !ops->bitmap)
+		return fail("Format driver '%s' does not support bitmaps", ops->format);
 	if (cv->copy.compressed) {
 		const char *prealloc = optlist_get(&cv->opts, "preallocation");
 
@@ -270,7 +291,8 @@ static int parse_numbers(struct convert *cv)
 	cv->copy.threads = s ? v : 0;
 	s = arg_get(cv->a, "-r");
 	if (s && (parse_size(s, 1, &cv->copy.rate) < 0 || !cv->copy.rate))
-		return fail("Invalid rate limit '%s'", s);
+		return fail("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for\n%s: kilobytes, megabytes, "
+			    "gigabytes, terabytes, petabytes and exabytes.", log_name());
 	return sparse_size(cv);
 }
 
@@ -301,6 +323,8 @@ static int parse_convert(struct convert *cv)
 			return print_format_help(cv->out_format, a->n > 0, false) ? 1 : -1;
 	if (args_optlist(a, &cv->opts) || parse_numbers(cv))
 		return 1;
+	if (arg_has(a, "--skip-broken-bitmaps") && !arg_has(a, "--bitmaps"))
+		return fail("Use of --skip-broken-bitmaps requires --bitmaps");
 	if (arg_has(a, "--target-is-zero") && !cv->no_create)
 		return fail("--target-is-zero requires use of -n flag");
 	if (arg_has(a, "--target-image-opts") && arg_get(a, "-O"))
@@ -388,7 +412,7 @@ static int parse_dd(const struct args *a, struct dd *d)
 		else if (len == 4 && !strncmp(s, "skip", 4))
 			number = &d->skip;
 		else
-			return fail("unrecognized operand %s", s);
+			return fail("unrecognized operand %.*s", eq ? (int)len : (int)strlen(s), s);
 		if (number && parse_size(eq + 1, 1, number) < 0)
 			return fail("invalid number: '%s'", eq + 1);
 		if (number == &d->bs && (d->bs < 1 || d->bs > INT32_MAX))

@@ -85,13 +85,13 @@ static void print_formatting(const struct create *c, const struct node_ops *ops)
 
 static int probe_backing(struct create *c)
 {
-	bool need_size = !c->has_size, unsafe = arg_has(c->a, "-u");
+	bool unsafe = arg_has(c->a, "-u");
 	struct err err = { 0 };
 	struct node over = { .filename = (char *)c->filename, .backing_name = c->backing };
 	struct node *b;
 	char *path;
 
-	if (unsafe && (!need_size || c->has_size)) {
+	if (unsafe) {
 		if (!c->backing_format)
 			return fail("%s: Backing file specified without backing format", c->filename);
 		return 0;
@@ -106,7 +106,7 @@ static int probe_backing(struct create *c)
 		node_unref(b);
 		return 1;
 	}
-	if (need_size) {
+	if (!c->has_size) {
 		c->size = b->size;
 		c->has_size = true;
 	}
@@ -142,6 +142,8 @@ static int create_options(struct create *c)
 		free(c->backing_format);
 		c->backing_format = xstrdup(arg_get(a, "-F"));
 	}
+	if (a->n > 1 && c->has_size)
+		return fail("%s: The image size must be specified only once", c->filename);
 	if (a->n > 1) {
 		if (size_arg(a->operand[1], &c->size) < 0)
 			return 1;
@@ -152,12 +154,21 @@ static int create_options(struct create *c)
 	return 0;
 }
 
-static bool knows(const struct node_ops *ops, const char *name)
+/* Names, and what is on or off; the rest only the format can judge. */
+static int check_options(struct create *c, const struct node_ops *ops)
 {
-	for (const struct node_opt *o = ops->create_opts; o && o->name; o++)
-		if (!strcmp(o->name, name))
-			return true;
-	return false;
+	for (int i = 0; i < c->opts.n; i++) {
+		int len = strcspn(c->opts.v[i], "=");
+		bool v;
+
+		if (!node_create_takes(ops, c->opts.v[i]))
+			return fail("%s: Invalid parameter '%.*s'", c->filename, len, c->opts.v[i]);
+		for (const struct node_opt *o = ops->create_opts; o && o->name; o++)
+			if ((int)strlen(o->name) == len && !strncmp(o->name, c->opts.v[i], len) && !strncmp(o->type, "bool", 4) &&
+			    parse_bool(c->opts.v[i] + len + 1, &v))
+				return fail("%s: Parameter '%s' expects 'on' or 'off'", c->filename, o->name);
+	}
+	return 0;
 }
 
 static int create_image(struct create *c)
@@ -173,10 +184,16 @@ static int create_image(struct create *c)
 		return fail("%s: Unknown protocol 'json'", c->filename);
 	if (create_options(c))
 		return 1;
-	if (c->backing && !knows(ops, "backing_file"))
+	if (c->backing && !node_create_takes(ops, "backing_file"))
 		return fail("%s: Backing file not supported for file format '%s'", c->filename, ops->format);
+	if (c->backing && !*c->backing)
+		return fail("%s: Expected backing file name, got empty string", c->filename);
+	if (c->backing_format && !c->backing)
+		return fail("%s: Backing format cannot be used without backing file", c->filename);
 	if (c->backing_format && !node_format_find(c->backing_format))
-		return fail("%s: Unknown backing file format '%s'", c->filename, c->backing_format);
+		return fail("%s: Unknown driver '%s'\nCould not open backing image.", c->filename, c->backing_format);
+	if (check_options(c, ops))
+		return 1;
 	if (c->backing && !strcmp(c->backing, c->filename))
 		return fail("%s: Error: Trying to create an image with the same filename as the backing file", c->filename);
 	if (c->backing && *c->backing && probe_backing(c))
@@ -402,7 +419,6 @@ int cmd_measure(struct args *a)
 {
 	const char *format = arg_get(a, "-O"), *s = arg_get(a, "--size");
 	int output = args_output(a), ret = 1;
-	struct err err = { 0 };
 	struct node *n = NULL;
 	uint64_t size = 0;
 
@@ -414,16 +430,16 @@ int cmd_measure(struct args *a)
 		return fail("At most one filename argument is allowed.");
 	if (!a->n && (arg_get(a, "-f") || arg_get(a, "-l") || arg_has(a, "--image-opts")))
 		return fail("--image-opts, -f, and -l can only be used with a filename argument.");
-	if (!s == !a->n)
+	if (s && a->n)
+		return fail("--size N cannot be used together with a filename.");
+	if (!s && !a->n)
 		return fail("Either --size N or one filename must be specified.");
 	if (a->n) {
 		n = img_open(a, a->operand[0], arg_get(a, "-f"), 0);
 		if (!n)
 			return 1;
-		if (arg_get(a, "-l") && (!n->ops->snapshot_load_tmp || n->ops->snapshot_load_tmp(n, arg_get(a, "-l"), &err) < 0)) {
-			fail("Failed to load snapshot: %s", err.msg[0] ? err.msg : "the format has none");
+		if (arg_get(a, "-l") && img_load_snapshot(n, arg_get(a, "-l")))
 			goto out;
-		}
 		size = n->size;
 	}
 	ret = measure_image(a, format ? format : "raw", size, n, output);

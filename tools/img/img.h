@@ -77,6 +77,8 @@ int args_objects(const struct args *a);			/* takes them all. 0 or 1 after a mess
 /* Makes an image; ids of secrets among the options become files. 0 or -errno. */
 int img_create(const struct args *a, const char *format, const char *filename, uint64_t size, const char *backing,
 	       const char *backing_format, const struct optlist *opts, struct err *err);
+/* The disk as an internal snapshot has it: a name or ID, or "snapshot.id=1,snapshot.name=x". 0, or 1 after a message. */
+int img_load_snapshot(struct node *n, const char *param);
 bool img_warn_raw_guess(struct node *n);		/* a writable disk that was only guessed to be raw */
 /* Size from the command line; -errno after a message in qemu-img's words. */
 int size_arg(const char *s, uint64_t *size);

@@ -151,8 +151,13 @@ struct node *img_open_layer(const struct args *a, const char *filename, const ch
 {
 	struct blk_options o = { .format = format, .flags = flags, .host = &img_host, .secrets = secrets };
 
-	if (arg_has(a, "-U|--force-share"))
+	if (arg_has(a, "-U|--force-share")) {
+		if (flags & BLK_RDWR) {
+			err_set(err, EINVAL, "force-share=on can only be used with read-only images");
+			return NULL;
+		}
 		o.flags |= BLK_SHARE;
+	}
 	return node_open(filename, &o, err);
 }
 
@@ -206,7 +211,7 @@ int size_arg(const char *s, uint64_t *size)
 	if (ret == 0 && *size <= INT64_MAX)
 		return 0;
 	if (ret == -ERANGE || (ret == 0 && *size > INT64_MAX))
-		fail("Image size must be less than 8 EiB!");
+		fail("Invalid image size specified. Must be between 0 and 9223372036854775807.");
 	else
 		fail("Invalid image size specified. You may use k, M, G, T, P or E suffixes for\n%s: kilobytes, megabytes, "
 		     "gigabytes, terabytes, petabytes and exabytes.", log_name());
