@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <libdeflate.h>
+#include <pthread.h>
 #include <stdlib.h>
 
 #include "vmm/iov.h"
@@ -41,47 +42,76 @@ int vmdk_stream_unpack(struct bmap *m, uint64_t b, const void *packed, uint64_t 
 	return fmt_inflate(FMT_ZLIB, packed, len, out, m->block);
 }
 
+/* A compressor for each thread: making one costs as much as packing several grains. */
+static pthread_key_t compressor_key;
+static pthread_once_t compressor_once = PTHREAD_ONCE_INIT;
+
+static void compressor_free(void *c)
+{
+	libdeflate_free_compressor(c);
+}
+
+static void compressor_key_make(void)
+{
+	pthread_key_create(&compressor_key, compressor_free);
+}
+
+static struct libdeflate_compressor *compressor_get(void)
+{
+	struct libdeflate_compressor *c;
+
+	pthread_once(&compressor_once, compressor_key_make);
+	c = pthread_getspecific(compressor_key);
+	if (!c) {
+		c = libdeflate_alloc_compressor(STREAM_LEVEL);
+		pthread_setspecific(compressor_key, c);
+	}
+	return c;
+}
+
+/* One grain behind its marker, padded to whole sectors. Returns the bytes made. */
+static size_t pack_grain(struct libdeflate_compressor *c, uint64_t lba, const uint8_t *in, uint64_t grain, uint8_t *p, size_t bound)
+{
+	size_t made = libdeflate_zlib_compress(c, in, grain, p + MARKER_HEADER, bound - MARKER_HEADER);
+	size_t padded = ALIGN_UP(MARKER_HEADER + made, (size_t)VMDK_SECTOR);
+
+	st_le64(p, lba);
+	st_le32(p + 8, made);
+	memset(p + MARKER_HEADER + made, 0, padded - MARKER_HEADER - made);
+	return padded;
+}
+
 /* Grains of [off, off + len), each with marker and padding; those of zeros are left out. */
 int vmdk_pack(struct node *n, uint64_t off, const void *buf, uint64_t len, void **packed, size_t *packed_len)
 {
 	struct vmdk *v = n->priv;
 	struct vmdk_extent *x = &v->ext[0];
-	struct libdeflate_compressor *c;
+	struct libdeflate_compressor *c = compressor_get();
 	uint64_t grain = x->map.block;
-	size_t bound, room;
-	uint8_t *out, *p, *whole;
+	uint8_t *out, *p, *whole = NULL;
+	size_t bound;
 
 	if (!x->compressed || v->n != 1 || off % grain)
 		return -ENOTSUP;
-	c = libdeflate_alloc_compressor(STREAM_LEVEL);
-	bound = ALIGN_UP(MARKER_HEADER + libdeflate_zlib_compress_bound(c, grain), (size_t)VMDK_SECTOR);
-	room = bound * (len / grain + 1);
-	out = p = malloc(room);
-	whole = calloc(1, grain);
-	if (!c || !out || !whole) {
-		libdeflate_free_compressor(c);
+	bound = c ? ALIGN_UP(MARKER_HEADER + libdeflate_zlib_compress_bound(c, grain), (size_t)VMDK_SECTOR) : 0;
+	out = p = c ? malloc(bound * (len / grain + 1)) : NULL;
+	if (len % grain)
+		whole = calloc(1, grain);
+	if (!out || (len % grain && !whole)) {
 		free(out);
 		free(whole);
 		return -ENOMEM;
 	}
 	for (uint64_t at = 0; at < len; at += grain) {
 		const uint8_t *in = (const uint8_t *)buf + at;
-		size_t made, padded;
 
 		if (len - at < grain) {		/* the disk's last grain is filled with zeros */
 			memcpy(whole, in, len - at);
 			in = whole;
 		}
-		if (buf_is_zero(in, grain))
-			continue;
-		made = libdeflate_zlib_compress(c, in, grain, p + MARKER_HEADER, bound - MARKER_HEADER);
-		st_le64(p, (off + at) / VMDK_SECTOR);
-		st_le32(p + 8, made);
-		padded = ALIGN_UP(MARKER_HEADER + made, (size_t)VMDK_SECTOR);
-		memset(p + MARKER_HEADER + made, 0, padded - MARKER_HEADER - made);
-		p += padded;
+		if (!buf_is_zero(in, grain))
+			p += pack_grain(c, (off + at) / VMDK_SECTOR, in, grain, p, bound);
 	}
-	libdeflate_free_compressor(c);
 	free(whole);
 	*packed = out;
 	*packed_len = p - out;

@@ -18,12 +18,21 @@
 #define PIECE (512 * KiB)		/* small enough to stay in a processor's cache between read and write */
 #define PIECE_PACKED (512 * KiB)
 #define WORKERS_MAX 16
+#define READY_MAX 32		/* twice the workers: bounds what waits in memory */
 
 enum what { COPY_DATA, COPY_ZERO };
 
 struct piece {
 	uint64_t off, len, seq;
 	enum what what;
+};
+
+/* A piece that has been compressed and waits for those before it. */
+struct ready {
+	bool filled;
+	void *packed;
+	size_t len;
+	uint64_t off;
 };
 
 struct engine {
@@ -36,6 +45,8 @@ struct engine {
 	pthread_cond_t turned;
 	pthread_mutex_t writing;	/* plain writes one at a time: the kernel lets in no more, and its lock spins */
 	uint64_t cursor, seq, turn;
+	struct ready ready[READY_MAX];	/* by their seq; [turn] is next */
+	bool appending;			/* a worker writes ready pieces */
 	/* The last answer about the source's allocation: holds for [ext_off, ext_end). */
 	uint64_t ext_off, ext_end;
 	enum what ext_what;
@@ -240,30 +251,53 @@ static int write_compressed(struct engine *e, const uint8_t *buf, uint64_t off, 
 	return 0;
 }
 
-/* Compresses now, appends when all before has been appended. */
-static int write_packed(struct engine *e, const struct piece *p, const uint8_t *buf)
+/* Appends what is ready, in order, unless another worker is at it. Lock held, but for the writing itself. */
+static int append_ready(struct engine *e)
 {
 	const struct node_ops *ops = e->c->dst->ops;
-	void *packed = NULL;
-	size_t len = 0;
-	int ret = p->what == COPY_ZERO ? 0 : ops->pack(e->c->dst, p->off, buf, p->len, &packed, &len);
+	int ret = 0;
 
-	pthread_mutex_lock(&e->lock);
-	while (e->turn != p->seq && e->ret == 0)
-		pthread_cond_wait(&e->turned, &e->lock);
-	if (e->ret < 0)
-		ret = e->ret;
-	pthread_mutex_unlock(&e->lock);
-	if (ret == 0 && len)
-		ret = ops->put_packed(e->c->dst, p->off, packed, len);
-	free(packed);
+	if (e->appending)
+		return 0;
+	e->appending = true;
+	while (e->ready[e->turn % READY_MAX].filled && e->ret == 0 && ret == 0) {
+		struct ready *r = &e->ready[e->turn % READY_MAX];
+
+		pthread_mutex_unlock(&e->lock);
+		if (r->len)
+			ret = ops->put_packed(e->c->dst, r->off, r->packed, r->len);
+		if (ret < 0)
+			write_failed(e, r->off, ret);
+		free(r->packed);
+		pthread_mutex_lock(&e->lock);
+		*r = (struct ready){ 0 };
+		e->turn++;
+		pthread_cond_broadcast(&e->turned);
+	}
+	e->appending = false;
+	return ret;
+}
+
+/* Compresses now; the piece is appended, by whoever comes by, when all before has been. */
+static int write_packed(struct engine *e, const struct piece *p, const uint8_t *buf)
+{
+	struct ready r = { .filled = true, .off = p->off };
+	int ret = p->what == COPY_ZERO ? 0 : e->c->dst->ops->pack(e->c->dst, p->off, buf, p->len, &r.packed, &r.len);
+
 	if (ret < 0)
 		return write_failed(e, p->off, ret);
 	pthread_mutex_lock(&e->lock);
-	e->turn++;
-	pthread_cond_broadcast(&e->turned);
+	while (p->seq - e->turn >= READY_MAX && e->ret == 0)
+		pthread_cond_wait(&e->turned, &e->lock);
+	ret = e->ret;
+	if (ret == 0) {
+		e->ready[p->seq % READY_MAX] = r;
+		ret = append_ready(e);
+	} else {
+		free(r.packed);
+	}
 	pthread_mutex_unlock(&e->lock);
-	return 0;
+	return ret;
 }
 
 /* Reads a piece sector by sector where it cannot be read at once, as far as possible. */
@@ -431,6 +465,8 @@ int copy_run(struct copy *c, struct err *err)
 	worker(&e);
 	for (unsigned i = 1; i < n; i++)
 		pthread_join(threads[i], NULL);
+	for (unsigned i = 0; i < READY_MAX; i++)		/* left over after an error */
+		free(e.ready[i].packed);
 	pthread_mutex_destroy(&e.lock);
 	pthread_cond_destroy(&e.turned);
 	pthread_mutex_destroy(&e.writing);
