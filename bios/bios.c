@@ -219,7 +219,7 @@ static int bios_place_tables(struct bios *b, struct err *err)
 	b->anchor = MAX(0xf0000ull, ALIGN_UP(b->tables + b->acpi.a.len, 16ull));
 	b->structures = ALIGN_UP(b->anchor + SMBIOS_ANCHOR_LEN, 16ull);
 	smbios_place(&b->smbios, b->structures);
-	if (b->structures + b->smbios.len > LOW_END)
+	if (b->structures + b->smbios.len > LOW_NO_BIOS)
 		return err_set(err, E2BIG, "ACPI and SMBIOS tables for %u processors do not fit below 1 MiB; boot through "
 			       "the firmware instead of -kernel", b->c.max_cpus);
 	return 0;
@@ -314,6 +314,7 @@ int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot
 	if (pci)
 		bios_setup_pci(&b->c, pci, pio);
 	boot_bda(&b->c);
+	boot_no_bios(&b->c);
 	bios_write_tables(b);
 	ret = bios_load_kernel(b, cpu, err);
 	if (ret < 0)

@@ -178,6 +178,33 @@ void boot_bda(const struct bios_config *c)
 	ram_write(c, LOW_EBDA, "\1", 1);		/* its length in KiB */
 }
 
+/*
+ * A kernel that goes back to real mode to ask a BIOS (Xen does, for memory map, disks and screen) hears from each service that it
+ * does not exist: carry, ah 0x86. What is no service returns. Vectors of zeros would let it run into the weeds.
+ */
+void boot_no_bios(const struct bios_config *c)
+{
+	static const uint8_t code[16] = {
+		0x55,				/* push bp */
+		0x89, 0xe5,			/* mov bp, sp */
+		0x80, 0x4e, 0x06, 0x01,		/* or byte [bp + 6], 1: carry among the flags to return to */
+		0xb4, 0x86,			/* mov ah, 0x86 */
+		0x5d,				/* pop bp */
+		0xcf,				/* iret */
+	};
+	enum { IRET = 10, FIRST_SERVICE = 0x10, LAST_SERVICE = 0x1a, VECTORS = 256 };
+	uint8_t ivt[VECTORS * 4];
+
+	for (unsigned i = 0; i < VECTORS; i++) {
+		bool service = i >= FIRST_SERVICE && i <= LAST_SERVICE;
+
+		st_le16(ivt + 4 * i, (LOW_NO_BIOS & 0xffff) + (service ? 0 : IRET));
+		st_le16(ivt + 4 * i + 2, LOW_NO_BIOS >> 4 & 0xf000);
+	}
+	ram_write(c, 0, ivt, sizeof(ivt));
+	ram_write(c, LOW_NO_BIOS, code, sizeof(code));
+}
+
 void boot_mtrrs(const struct bios_config *c, struct boot_cpu *cpu)
 {
 	enum { DEF_TYPE = 0x2ff, FIX64K_00000 = 0x250, FIX16K_80000 = 0x258, FIX16K_A0000 = 0x259, FIX4K_C0000 = 0x268,

@@ -19,6 +19,7 @@
 #define LOW_CMDLINE	0x20000		/* up to the EBDA */
 #define LOW_EBDA	0x9fc00		/* 1 KiB */
 #define LOW_TABLES	0xe0000		/* ACPI, SMBIOS */
+#define LOW_NO_BIOS	0xfffe0		/* what BIOS interrupts come to, where there is no BIOS: 16 bytes */
 #define LOW_END		0x100000
 
 /* Host address of guest RAM [gpa, gpa + len), or NULL when any byte is not RAM. Whatever is mapped over it is ignored. */
@@ -43,6 +44,7 @@ int boot_long64(const struct bios_config *c, struct boot_cpu *cpu);
 void boot_real(uint32_t at, struct boot_cpu *cpu);
 /* BIOS data area: where the EBDA begins, how much memory lies below it, which serial ports there are. */
 void boot_bda(const struct bios_config *c);
+void boot_no_bios(const struct bios_config *c);		/* interrupt vectors by which every BIOS call fails */
 /* MTRRs as firmware leaves them: write-back, PCI hole and VGA window uncached. */
 void boot_mtrrs(const struct bios_config *c, struct boot_cpu *cpu);
 

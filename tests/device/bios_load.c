@@ -579,6 +579,28 @@ TEST(a_guest_wakes_where_it_said)
 	bios_free(b);
 }
 
+/* What a kernel that calls a BIOS meets: an entry for each vector, in memory it does not overwrite, that fails or returns. */
+TEST(without_a_bios_its_calls_fail)
+{
+	struct bios_config c = bios_fixture(BIOS_PC, RAM, 0);
+	struct kernel k = kernel_new();
+	struct boot_cpu cpu;
+	struct bios *b;
+
+	c.cmdline = "quiet";
+	c.kernel = bios_file_of("vmlinuz", k.bytes, k.len);
+	b = bios_new(&c, NULL, &err);
+	CHECK(b);
+	WORKS(bios_reset(b, NULL, NULL, &cpu, &err));
+	for (unsigned i = 0; i < 256; i++) {
+		const uint8_t *v = ram_at(&c, 4 * i, 4), *code;
+
+		code = ram_at(&c, ld_le16(v + 2) * 16 + ld_le16(v), 1);
+		CHECK_EQ(code[0], i >= 0x10 && i <= 0x1a ? 0x55 : 0xcf);
+	}
+	bios_free(b);
+}
+
 TEST(a_reset_loads_again)
 {
 	struct bios_config c = bios_fixture(BIOS_PC, RAM, 0);
