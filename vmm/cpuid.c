@@ -398,6 +398,23 @@ static void host_cleanup(struct kvm_cpuid2 *c)
 	leaf_del(c, 5, 5);		/* MONITOR/MWAIT */
 }
 
+/* The leaves only announce Hyper-V's registers; it is KVM that has them. A guest told of what is not there dies at its first rdmsr. */
+static int hv_check(struct kvm *k, struct cpu_request *r, const char *spec, struct err *err)
+{
+	bool any = kvm_has(k, KVM_CAP_HYPERV);
+	unsigned missing = !any ? r->hv : kvm_has(k, KVM_CAP_HYPERV_TIME) ? 0 : r->hv & HV_TIME;
+
+	if (!missing)
+		return 0;
+	if (r->enforce)
+		return err_set(err, ENOTSUP, "-cpu %s: this host's KVM does not offer %s (its kernel is built without CONFIG_KVM_HYPERV): "
+			       "leave that out, or have all that is missing left out: -cpu %s,enforce=off", spec,
+			       any ? "hv_time" : "Hyper-V's interface, that is hv_relaxed, hv_time ...", spec);
+	log_warn("-cpu %s: without %s, which this host's KVM lacks", spec, any ? "hv_time" : "the hv_ features");
+	r->hv &= ~missing;
+	return 0;
+}
+
 struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu_topology *t, struct err *err)
 {
 	struct kvm_cpuid2 *host = kvm_supported_cpuid(k), *c = NULL;
@@ -409,7 +426,7 @@ struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu
 		err_set(err, errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
 		return NULL;
 	}
-	if (request_parse(&r, spec, err) < 0)
+	if (request_parse(&r, spec, err) < 0 || hv_check(k, &r, spec, err) < 0)
 		goto out;
 	/* Without in-kernel support for a bit the emulated chips provide, KVM does not list it. */
 	if (kvm_has(k, KVM_CAP_TSC_DEADLINE_TIMER) && word_of(host, CPU_1_ECX))
