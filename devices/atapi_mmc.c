@@ -210,43 +210,56 @@ static void read_toc(struct ide_drive *d)
 	atapi_answer(d, len, ld_be16(d->packet + 7));
 }
 
-static uint32_t feature(uint8_t *p, uint16_t code, uint8_t flags, uint32_t len)
+/* Features (MMC-3, 5.3). A persistent one is always current; the others are with the medium they are about. */
+#define PERSISTENT	0x02		/* version << 2 stands beside it */
+enum feature_medium { ALWAYS, WITH_MEDIUM, WITH_CD, WITH_DVD };
+static const struct { uint16_t code; uint8_t flags, len; enum feature_medium current; uint8_t data[8]; } features[] = {
+	{ 0x0000, PERSISTENT, 8, ALWAYS, { 0, 0x10, 0, 0, 0, 0x08, 0, 0 } },	/* profiles: DVD-ROM, CD-ROM; which is current is put in */
+	{ 0x0001, PERSISTENT | 2 << 2, 8, ALWAYS, { 0, 0, 0, 2, 1 } },		/* core: ATAPI, device busy events */
+	{ 0x0002, PERSISTENT, 4, ALWAYS, { 0 } },				/* morphing: by polling */
+	{ 0x0003, PERSISTENT, 4, ALWAYS, { 0x29 } },				/* removable medium: tray, eject, lock */
+	{ 0x0010, 0, 8, WITH_MEDIUM, { 0, 0, 8, 0, 0, 1, 1 } },			/* random readable: 2048 bytes, recovery page */
+	{ 0x001d, 0, 0, WITH_CD, { 0 } },					/* multi-read */
+	{ 0x001e, 0, 4, WITH_CD, { 0 } },					/* CD read: no C2 pointers, no CD-Text */
+	{ 0x001f, 0, 0, WITH_DVD, { 0 } },					/* DVD read */
+	{ 0x0100, PERSISTENT, 0, ALWAYS, { 0 } },				/* power management */
+	{ 0x0105, PERSISTENT, 0, ALWAYS, { 0 } },				/* timeout */
+};
+
+static bool feature_current(const struct ide_drive *d, enum feature_medium m)
 {
-	st_be16(p, code);
-	p[2] = flags;			/* 1: current, 2: persistent */
-	p[3] = (uint8_t)len;
-	memset(p + 4, 0, len);
-	return 4 + len;
+	return m == ALWAYS || (has_medium(d) && (m == WITH_MEDIUM || (m == WITH_DVD) == is_dvd(d)));
 }
 
 static void get_configuration(struct ide_drive *d)
 {
-	uint8_t *b = d->buf, *p;
+	uint8_t *b = d->buf, rt = d->packet[1] & 3;
 	uint16_t from = ld_be16(d->packet + 2);
-	uint8_t rt = d->packet[1] & 3;
 	bool dvd = is_dvd(d), cd = has_medium(d) && !dvd;
 	uint32_t len = 8;
 
+	if (rt == 3) {
+		atapi_fail(d, SENSE_ILLEGAL_REQUEST, ASC_FIELD);
+		return;
+	}
 	memset(b, 0, 8);
-	st_be16(b + 6, dvd ? 0x0010 : cd ? 0x0008 : 0);		/* current profile: DVD-ROM, CD-ROM */
-	if (from == 0) {
-		p = b + len;
-		len += feature(p, 0x0000, 3, 8);		/* profile list */
-		st_be16(p + 4, 0x0010);
-		p[6] = dvd;
-		st_be16(p + 8, 0x0008);
-		p[10] = cd;
-	}
-	if (from <= 1 && (rt != 2 || from == 1)) {
-		p = b + len;
-		len += feature(p, 0x0001, 0x0b, 8);		/* core: ATAPI, with removable events */
-		st_be32(p + 4, 2);
-		p[8] = 1;
-	}
-	if (from <= 3 && (rt != 2 || from == 3)) {
-		p = b + len;
-		len += feature(p, 0x0003, 0x03, 4);		/* removable medium: tray, eject, lock */
-		p[4] = 0x29;
+	st_be16(b + 6, dvd ? 0x0010 : cd ? 0x0008 : 0);
+	/* RT: 0 all from the number on, 1 the current ones of these, 2 that one alone. */
+	for (unsigned i = 0; i < ARRAY_SIZE(features); i++) {
+		bool current = feature_current(d, features[i].current);
+		uint8_t *p = b + len;
+
+		if (features[i].code < from || (rt == 1 && !current) || (rt == 2 && features[i].code != from))
+			continue;
+		st_be16(p, features[i].code);
+		p[2] = features[i].flags | current;
+		p[3] = features[i].len;
+		memcpy(p + 4, features[i].data, features[i].len);
+		if (!features[i].code) {
+			p[6] = dvd;
+			p[10] = cd;
+		}
+		len += 4 + features[i].len;
 	}
 	st_be32(b, len - 4);
 	atapi_answer(d, len, ld_be16(d->packet + 7));
@@ -482,6 +495,10 @@ static void read_cd(struct ide_drive *d, uint32_t lba, uint32_t count)
 {
 	uint8_t type = d->packet[1] >> 2 & 7;
 
+	if (d->packet[10] & 7) {	/* there are no sub-channels */
+		atapi_fail(d, SENSE_ILLEGAL_REQUEST, ASC_FIELD);
+		return;
+	}
 	/* Sector type: any or mode 1, for that is what is there. */
 	if (type != 0 && type != 2) {
 		atapi_fail(d, SENSE_ILLEGAL_REQUEST, 0x64, 0);

@@ -560,6 +560,61 @@ TEST(eject_and_media_change)
 	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x28, 0, 0, 0, 0, 0, 0, 0, 1 }, buf, sizeof(buf), NULL), 0x251);
 }
 
+/* What GET CONFIGURATION lists: the codes, one after the other. */
+static unsigned features(struct rig *r, uint8_t rt, uint16_t from, uint16_t *codes, bool *current, unsigned max)
+{
+	uint8_t buf[256];
+	unsigned n = 0;
+	size_t len;
+
+	CHECK_EQ(packet_in(r->g, (uint8_t[12]){ 0x46, rt, from >> 8, (uint8_t)from, 0, 0, 0, 1, 0 }, buf, sizeof(buf), &len), 0x50);
+	CHECK_EQ(ld_be32(buf), len - 4);
+	for (size_t at = 8; at < len; at += 4 + buf[at + 3]) {
+		CHECK(n < max && at + 4 + buf[at + 3] <= len && !(buf[at + 3] & 3));
+		current[n] = buf[at + 2] & 1;
+		codes[n++] = ld_be16(buf + at);
+	}
+	return n;
+}
+
+TEST(configuration_lists_what_is_asked_for)
+{
+	struct rig r = rig_new();
+	uint16_t codes[32];
+	bool current[32];
+	unsigned all = features(&r, 0, 0, codes, current, 32), now;
+	struct blk *old;
+	uint8_t buf[16];
+
+	CHECK_EQ(codes[0], 0);
+	for (unsigned i = 1; i < all; i++)
+		CHECK(codes[i] > codes[i - 1]);
+	for (unsigned i = 0; i < all; i++)
+		CHECK_EQ(current[i], codes[i] != 0x1f);			/* a CD is in it, no DVD */
+	CHECK_EQ(features(&r, 1, 0, codes, current, 32), all - 1);
+	CHECK_EQ(features(&r, 2, 3, codes, current, 32), 1);
+	CHECK_EQ(codes[0], 3);
+	CHECK_EQ(features(&r, 2, 4, codes, current, 32), 0);		/* there is none of that number */
+	CHECK_EQ(features(&r, 0, 0x1e, codes, current, 32), 4);
+	CHECK_EQ(codes[0], 0x1e);
+	CHECK_EQ(change(&r, 2, NULL, true, &old), 0);
+	now = features(&r, 1, 0, codes, current, 32);
+	CHECK_EQ(now, all - 4);						/* nothing is read without a medium */
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x46, 3, 0, 0, 0, 0, 0, 1, 0 }, buf, sizeof(buf), NULL), 0x551);
+}
+
+TEST(read_cd_has_no_subchannels)
+{
+	struct rig r = rig_new();
+	uint8_t buf[4096];
+	size_t len;
+
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0x10, 0 }, buf, sizeof(buf), &len), 0x50);
+	CHECK_EQ(len, 2048);
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0x10, 1 }, buf, sizeof(buf), NULL), 0x551);
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0xf8, 2 }, buf, sizeof(buf), NULL), 0x551);
+}
+
 TEST(a_write_error_reaches_the_guest_once)
 {
 	struct rig r = rig_new();
