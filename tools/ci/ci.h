@@ -14,6 +14,8 @@ enum ci_end {
 	END_CANNOT_RUN = 126, END_NOT_FOUND = 127,	/* as a shell; 128 + n: killed by signal n */
 	END_PANIC = 240, END_TRIPLE_FAULT = 242, END_KVM = 244, END_HANG = 246, END_OOPS = 248,	/* 240 to 246: minivmm's own numbers */
 };
+struct ci_ending { int status; const char *range, *text, *name; };
+extern const struct ci_ending ci_endings[];	/* text is NULL at the end; status 0: a range */
 const char *ci_end_name(int status);	/* NULL: the command's own */
 
 #define CI_DISKS 16
@@ -25,7 +27,10 @@ struct ci_options {
 	const char *modules;		/* the folder that has lib/modules; NULL: beside the kernel, or / */
 	const char *root;
 	const char *net;		/* the card: "virtio", "e1000", "rtl8139"; NULL: none */
-	bool rw, oops_fails, kmsg, keep;
+	bool rw, oops_fails, kmsg, keep, tty, show_keys;
+	const char *machine;		/* "pc", "micro"; NULL: what fits */
+	const char *matrix;
+	int copy;			/* a descriptor that gets both outputs too, or -1 */
 	const char *cpus, *mem, *append, *log, *junit;
 	bool tap;
 	unsigned timeout, idle_timeout, repeat, jobs;
@@ -42,6 +47,8 @@ struct ci_kernel {
 	char *image;
 	char *version;			/* NULL: unknown, modules cannot be found */
 	char *modules_dir;		/* .../lib/modules/VERSION, or NULL */
+	char *unpacked;			/* the kernel proper (vmlinux), or NULL */
+	char *boot;			/* what is started: image or unpacked */
 	char *symbols;			/* System.map beside it, or NULL */
 };
 
@@ -50,6 +57,19 @@ int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err
 void kernel_free(struct ci_kernel *k);
 /* The files of these modules and of all they need, in the order of loading; built-in ones are passed over. n or -errno. */
 int kernel_modules(const struct ci_kernel *k, const char *const *names, char *files[CI_MODULES], struct err *err);
+
+/* image.c: the kernel proper inside a bzImage, in the user's cache; NULL: it cannot be had. */
+char *image_unpacked(const char *bzimage, const char *version);
+bool image_has_pvh(const char *vmlinux);	/* minivmm can start it */
+char *cache_folder(void);			/* ~/.cache/minivmm; NULL: there is none */
+
+/* symbols.c: from System.map or the kernel's own table; either may be NULL. NULL: no names known. */
+struct symbols;
+struct symbols *symbols_load(const char *map, const char *image);
+void symbols_free(struct symbols *t);
+bool symbols_have(const struct symbols *t, const char *function);
+/* The function that an address lies in, and how far; NULL: none. */
+const char *symbols_name(const struct symbols *t, uint64_t addr, uint64_t *offset);
 
 /* initramfs.c: a cpio archive in memory; the descriptor. */
 struct cpio;
@@ -62,8 +82,23 @@ int cpio_finish(struct cpio *c, struct err *err);		/* a memfd; frees c */
 /* run.c: one machine, to its end. Output goes to out and err. Returns the ending. */
 int ci_run(const struct ci_options *o, int in, int out, int err_fd);
 
-/* report.c */
-struct ci_result { int status; double seconds; char *output; };
-int report_write(const struct ci_options *o, const struct ci_result *r, unsigned n, struct err *err);
+/* options.c: ends the program at a mistake. */
+void options_parse(struct ci_options *o, int argc, char **argv);
+
+/* report.c: results for people (a table), for TAP readers and for JUnit readers. */
+struct ci_result {
+	const char *kernel;		/* NULL: that of the options */
+	char **command;
+	char *name, *output;
+	int status;
+	double seconds;
+	/* while it runs */
+	pid_t pid;
+	int fd;
+	int64_t started;
+};
+struct ci_report { struct ci_result *results; unsigned n; };
+void report_progress(const struct ci_options *o, const struct ci_result *r, unsigned index);	/* one has ended */
+int report_write(const struct ci_options *o, const struct ci_report *rep, struct err *err);
 
 #endif

@@ -68,19 +68,22 @@ static char *image_version(const char *path)
 	return v;
 }
 
-/* .deb to a folder in the user's cache, once. */
+/* .deb to a folder in the user's cache, once for each state of the file. */
 static char *unpack_deb(const char *path, struct err *err)
 {
-	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME"), *base = strrchr(path, '/');
-	char *argv[] = { "dpkg-deb", "-x", (char *)path, NULL, NULL }, *dir;
+	const char *base = strrchr(path, '/');
+	char *argv[] = { "dpkg-deb", "-x", (char *)path, NULL, NULL }, *dir, *cache = cache_folder();
 	int status = 0, ret;
+	struct stat st;
 	pid_t pid;
 
-	dir = cache ? xasprintf("%s/minivmm", cache) : xasprintf("%s/.cache/minivmm", home ? home : "/tmp");
-	mkdir(cache ? cache : "/nonexistent", 0700);
-	mkdir(dir, 0700);
-	argv[3] = xasprintf("%s/%s", dir, base ? base + 1 : path);
-	free(dir);
+	if (!cache || stat(path, &st) < 0) {
+		err_set(err, errno, "%s: %s", cache ? path : "no folder to unpack to: set XDG_CACHE_HOME or HOME", strerror(errno));
+		free(cache);
+		return NULL;
+	}
+	argv[3] = xasprintf("%s/%s-%llx", cache, base ? base + 1 : path, (unsigned long long)st.st_mtim.tv_sec);
+	free(cache);
 	dir = xasprintf("%s/boot", argv[3]);
 	if (is_dir(dir)) {
 		free(dir);
@@ -134,6 +137,17 @@ static void find_modules(struct ci_kernel *k, const char *root)
 	}
 }
 
+/* The kernel proper, and the names of its functions. */
+static void find_proper(struct ci_kernel *k)
+{
+	char *slash = strrchr(k->image, '/');
+
+	if (k->version)
+		k->symbols = xasprintf("%.*s/System.map-%s", (int)(slash ? slash - k->image : 1), slash ? k->image : ".", k->version);
+	k->unpacked = image_has_pvh(k->image) ? xstrdup(k->image) : image_unpacked(k->image, k->version);
+	k->boot = xstrdup(k->unpacked && image_has_pvh(k->unpacked) ? k->unpacked : k->image);
+}
+
 int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err)
 {
 	const char *given = o->kernel;
@@ -154,7 +168,9 @@ int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err
 		k->image = xstrdup(given);
 	} else {
 		k->image = xasprintf("/boot/vmlinuz-%s", given);
-		if (!exists(k->image))
+		if (strchr(given, '/'))
+			ret = err_set(err, errno, "--kernel %s: %s", given, strerror(errno));
+		else if (!exists(k->image))
 			ret = err_set(err, ENOENT, "--kernel %s: no such file or folder, and no %s", given, k->image);
 		root = xstrdup("");
 	}
@@ -176,6 +192,7 @@ int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err
 		if (!k->modules_dir)
 			find_modules(k, "");
 		/* An empty folder name means /. */
+		find_proper(k);
 	}
 	free(root);
 	if (ret < 0)
@@ -188,6 +205,8 @@ void kernel_free(struct ci_kernel *k)
 	free(k->image);
 	free(k->version);
 	free(k->modules_dir);
+	free(k->unpacked);
+	free(k->boot);
 	free(k->symbols);
 	memset(k, 0, sizeof(*k));
 }
@@ -281,16 +300,35 @@ static int add_module(const struct ci_kernel *k, const char *line, char *files[C
 	return n < 0 ? n : add_file(k, line, len, files, n);
 }
 
+/* Is it built into a kernel that has no list of what is? By a function of it. */
+static bool in_image(const struct ci_kernel *k, struct symbols **names, const char *module)
+{
+	static const struct { const char *module, *function; } marks[] = {
+		{ "9p", "v9fs_session_init" }, { "9pnet_virtio", "p9_virtio_probe" }, { "virtio_pci", "virtio_pci_probe" },
+		{ "virtio_mmio", "virtio_mmio_probe" }, { "overlay", "ovl_fill_super" }, { "virtio_net", "virtnet_probe" },
+		{ "virtio_blk", "virtblk_probe" }, { "e1000", "e1000_probe" }, { "8139cp", "cp_init_one" },
+	};
+
+	if (!*names)
+		*names = symbols_load(k->symbols, k->unpacked);
+	for (size_t i = 0; *names && i < ARRAY_SIZE(marks); i++)
+		if (!strcmp(marks[i].module, module))
+			return symbols_have(*names, marks[i].function);
+	return true;			/* it has no names: all we can do is hope */
+}
+
 int kernel_modules(const struct ci_kernel *k, const char *const *names, char *files[CI_MODULES], struct err *err)
 {
 	char *dep = k->modules_dir ? read_text(k->modules_dir, "modules.dep") : NULL;
 	char *builtin = k->modules_dir ? read_text(k->modules_dir, "modules.builtin") : NULL;
+	const char *version = k->version ? k->version : k->image;
+	struct symbols *functions = NULL;
 	int n = 0;
 
 	for (; *names && n >= 0; names++) {
 		bool optional = **names == '?';
 		const char *name = *names + optional, *line = dep_line(dep, name);
-		bool have = false;
+		bool have = optional;
 
 		if (line) {
 			n = add_module(k, line, files, n);
@@ -298,12 +336,16 @@ int kernel_modules(const struct ci_kernel *k, const char *const *names, char *fi
 		}
 		for (const char *b = builtin; b && *b && !have; b = strchr(b, '\n'), b += !!b)
 			have = is_module(b, strcspn(b, "\n"), name);
-		/* Without a list of modules all we can do is hope that the kernel has them built in. */
-		if (have || optional || !builtin)
+		if (have || (!builtin && in_image(k, &functions, name)))
 			continue;
-		n = err_set(err, ENOENT, "kernel %s has no %s, neither built in nor as a module in %s%s", k->version, name,
-			    k->modules_dir, strstr(k->version, "cloud") ? ": Debian's cloud kernel lacks it, take linux-image-amd64" : "");
+		if (k->modules_dir)
+			n = err_set(err, ENOENT, "kernel %s has no %s, neither built in nor as a module in %s%s", version, name, k->modules_dir,
+				    strstr(version, "cloud") ? ": Debian's cloud kernel lacks it, take linux-image-amd64" : "");
+		else
+			n = err_set(err, ENOENT, "kernel %s has no %s built in, and there is no lib/modules/%s beside it or in /: give "
+				    "--modules DIR", version, name, version);
 	}
+	symbols_free(functions);
 	free(dep);
 	free(builtin);
 	return n;

@@ -1,171 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* main.c: minivmm-ci: options, and many machines at once. */
+/* main.c: minivmm-ci: one machine, or many: kernels times commands times repetitions, so many at once. */
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
-#include <glob.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "tools/ci/ci.h"
 #include "vmm/log.h"
 
-static const char usage[] =
-"usage: minivmm-ci [options] [--] [command...]\n"
-"\n"
-"Boots a kernel with this machine's file system as its root (read-only, writes stay in memory), runs the command in\n"
-"this folder as this user, and ends with its status. Without a command: a shell.\n"
-"\n"
-"  -k, --kernel K         a bzImage, a version, a folder with boot/ and lib/modules/, or a linux-image .deb;\n"
-"                         default: the newest /boot/vmlinuz-*\n"
-"      --modules DIR      the folder that holds lib/modules/VERSION\n"
-"      --rw               what is written to this folder stays\n"
-"      --root DIR         another tree as root\n"
-"      --hide PATH        looks empty or missing inside; keys in home folders always do, unless --show-keys\n"
-"      --cpus N, --mem M  default 1, 1G\n"
-"      --net[=CARD]       a network (NAT) behind a virtio (default), e1000 or rtl8139 card\n"
-"      --disk FILE        a disk, /dev/vda and on\n"
-"      --append TEXT      more for the kernel's command line\n"
-"  -t, --timeout S        at most S seconds (124)\n"
-"      --idle-timeout S   at most S seconds without output (246)\n"
-"      --oops=fail        a kernel oops ends the run (248)\n"
-"      --repeat N         N runs; --jobs N: so many at once\n"
-"      --tap, --junit F   results as TAP on standard output, as JUnit XML in F\n"
-"      --log F, --kmsg    the console's text to F; to standard error as it comes\n"
-"\n"
-"Status: the command's own, 128+n when signal n ended it; 124 time limit; 125 error of minivmm-ci; 126, 127 command\n"
-"cannot be run, not found; 240 kernel panic, 242 triple fault, 244 KVM failed, 246 no output for too long, 248 oops.\n";
-
-enum { O_MODULES = 256, O_RW, O_ROOT, O_HIDE, O_SHOW, O_CPUS, O_MEM, O_NET, O_DISK, O_APPEND_, O_IDLE, O_OOPS, O_REPEAT, O_JOBS,
-       O_TAP, O_JUNIT, O_LOG, O_KMSG, O_KEEP, O_VERSION };
-
-static const struct option longs[] = {
-	{ "kernel", 1, NULL, 'k' }, { "modules", 1, NULL, O_MODULES }, { "rw", 0, NULL, O_RW }, { "root", 1, NULL, O_ROOT },
-	{ "hide", 1, NULL, O_HIDE }, { "show-keys", 0, NULL, O_SHOW }, { "cpus", 1, NULL, O_CPUS }, { "mem", 1, NULL, O_MEM },
-	{ "net", 2, NULL, O_NET }, { "disk", 1, NULL, O_DISK }, { "append", 1, NULL, O_APPEND_ }, { "timeout", 1, NULL, 't' },
-	{ "idle-timeout", 1, NULL, O_IDLE }, { "oops", 1, NULL, O_OOPS }, { "repeat", 1, NULL, O_REPEAT },
-	{ "jobs", 1, NULL, O_JOBS }, { "tap", 0, NULL, O_TAP }, { "junit", 1, NULL, O_JUNIT }, { "log", 1, NULL, O_LOG },
-	{ "kmsg", 0, NULL, O_KMSG }, { "keep", 0, NULL, O_KEEP }, { "version", 0, NULL, O_VERSION }, { "help", 0, NULL, 'h' }, { 0 },
-};
-
-static void die(const char *fmt, const char *what)
-{
-	fprintf(stderr, "minivmm-ci: ");
-	fprintf(stderr, fmt, what);
-	fprintf(stderr, "\n");
-	exit(END_ERROR);
-}
-
-static unsigned number(const char *option, const char *text, unsigned min)
-{
-	uint64_t v;
-
-	if (parse_u64(text, 1000000, &v) < 0 || v < min) {
-		fprintf(stderr, "minivmm-ci: --%s %s: a whole number from %u\n", option, text, min);
-		exit(END_ERROR);
-	}
-	return v;
-}
-
-static void hide(struct ci_options *o, const char *path)
-{
-	if (strchr(path, ':'))
-		die("--hide %s: a path with a colon cannot be hidden", path);
-	if (o->nhides == CI_HIDES - 1)
-		die("too many hidden paths, at %s", path);
-	o->hides[o->nhides++] = xstrdup(path);
-}
-
-/* A test kernel is not trusted: it gets no keys. */
-static void hide_keys(struct ci_options *o)
-{
-	static const char *const patterns[] = {
-		"/root/.[sgakdn]*", "/home/*/.[sgakdn]*", "/etc/shadow*", "/etc/gshadow*", "/etc/ssh/ssh_host_*_key", "/etc/ssl/private",
-	};
-	static const char *const names[] = { "/.ssh", "/.gnupg", "/.aws", "/.kube", "/.docker", "/.netrc", "/.password-store", "shadow", "_key", "private" };
-	char *home = getenv("HOME") ? xasprintf("%s/.[sgakdn]*", getenv("HOME")) : NULL;
-
-	for (size_t i = 0; i <= ARRAY_SIZE(patterns); i++) {
-		const char *pattern = i < ARRAY_SIZE(patterns) ? patterns[i] : home;
-		glob_t g;
-
-		if (!pattern || glob(pattern, 0, NULL, &g))
-			continue;
-		for (size_t k = 0; k < g.gl_pathc; k++)
-			for (size_t n = 0; n < ARRAY_SIZE(names); n++)
-				if (strstr(g.gl_pathv[k], names[n]) && o->nhides < CI_HIDES - 8 && !strchr(g.gl_pathv[k], ':')) {
-					hide(o, g.gl_pathv[k]);
-					break;
-				}
-		globfree(&g);
-	}
-	free(home);
-}
-
-static void parse(struct ci_options *o, int argc, char **argv)
-{
-	bool show = false;
-	int c;
-
-	while ((c = getopt_long(argc, argv, "+k:t:h", longs, NULL)) != -1) {
-		switch (c) {
-		case 'k': o->kernel = optarg; break;
-		case O_MODULES: o->modules = optarg; break;
-		case O_RW: o->rw = true; break;
-		case O_ROOT: o->root = optarg; break;
-		case O_HIDE: hide(o, optarg); break;
-		case O_SHOW: show = true; break;
-		case O_CPUS: number("cpus", optarg, 1); o->cpus = optarg; break;
-		case O_MEM: o->mem = optarg; break;
-		case O_NET:
-			o->net = optarg ? optarg : "virtio";
-			if (strcmp(o->net, "virtio") && strcmp(o->net, "e1000") && strcmp(o->net, "rtl8139"))
-				die("--net=%s: virtio, e1000 or rtl8139", o->net);
-			break;
-		case O_DISK:
-			if (o->ndisks == CI_DISKS)
-				die("too many disks, at %s", optarg);
-			o->disks[o->ndisks++] = optarg;
-			break;
-		case O_APPEND_: o->append = optarg; break;
-		case 't': o->timeout = number("timeout", optarg, 1); break;
-		case O_IDLE: o->idle_timeout = number("idle-timeout", optarg, 1); break;
-		case O_OOPS:
-			if (strcmp(optarg, "fail") && strcmp(optarg, "ignore"))
-				die("--oops=%s: fail or ignore", optarg);
-			o->oops_fails = !strcmp(optarg, "fail");
-			break;
-		case O_REPEAT: o->repeat = number("repeat", optarg, 1); break;
-		case O_JOBS: o->jobs = number("jobs", optarg, 1); break;
-		case O_TAP: o->tap = true; break;
-		case O_JUNIT: o->junit = optarg; break;
-		case O_LOG: o->log = optarg; break;
-		case O_KMSG: o->kmsg = true; break;
-		case O_KEEP: o->keep = true; break;
-		case O_VERSION:
-			printf("minivmm-ci %s\n", MINIVMM_VERSION);
-			exit(0);
-		case 'h':
-			fputs(usage, stdout);
-			exit(0);
-		default:
-			fprintf(stderr, "minivmm-ci --help lists the options\n");
-			exit(END_ERROR);
-		}
-	}
-	if (optind < argc)
-		o->command = argv + optind;
-	if (!show)
-		hide_keys(o);
-	if (o->rw && o->root)
-		die("%s", "--rw keeps what is written to this folder, --root shows another tree: give one of them");
-	if (!o->command && (o->repeat > 1 || o->jobs > 1))
-		die("%s", "--repeat and --jobs need a command");
-}
+#define OUTPUT_MAX (1 << 20)		/* of one run, in a report */
 
 /* minivmm beside us, or in PATH. */
 static const char *find_minivmm(void)
@@ -182,110 +29,227 @@ static const char *find_minivmm(void)
 	return access(path, X_OK) == 0 ? path : "minivmm";
 }
 
-/* --- several machines: a process each, whose output is kept --- */
+/* --- what is to be run --- */
 
-struct job { pid_t pid; int output; int64_t started; };
+struct list { char **v; unsigned n; };
 
-static void job_start(const struct ci_options *o, struct job *j)
+static void list_add(struct list *l, char *s)
 {
-	FILE *f = tmpfile();
-
-	j->output = f ? fcntl(fileno(f), F_DUPFD_CLOEXEC, 3) : -1;
-	if (f)
-		fclose(f);
-	j->started = now_ns();
-	fflush(NULL);
-	j->pid = fork();
-	if (j->pid == 0)
-		_exit(ci_run(o, -1, j->output, j->output));
+	l->v = xrealloc(l->v, (l->n + 1) * sizeof(*l->v));
+	l->v[l->n++] = s;
 }
 
-static char *job_output(struct job *j)
+static int read_matrix(const char *path, struct list *kernels, struct list *commands, struct err *err)
 {
-	off_t size = lseek(j->output, 0, SEEK_END);
-	char *text = xcalloc(1, MIN(size < 0 ? 0 : size, (off_t)(1 << 20)) + 1);
-	ssize_t n = pread(j->output, text, MIN(size < 0 ? 0 : size, (off_t)(1 << 20)), 0);
+	FILE *f = fopen(path, "re");
+	char *line = NULL;
+	size_t room = 0;
+	int ret = 0;
 
-	text[n < 0 ? 0 : n] = 0;
-	close(j->output);
+	if (!f)
+		return err_set(err, errno, "--matrix %s: %s", path, strerror(errno));
+	for (unsigned n = 1; ret == 0 && getline(&line, &room, f) >= 0; n++) {
+		char *word = line + strspn(line, " \t"), *rest;
+		size_t len = strcspn(word, " \t\n");
+
+		word[strcspn(word, "\n")] = 0;
+		rest = word + len + strspn(word + len, " \t");
+		if (!*word || *word == '#')
+			continue;
+		if (len == 6 && !strncmp(word, "kernel", 6) && *rest)
+			list_add(kernels, xstrdup(rest));
+		else if (len == 7 && !strncmp(word, "command", 7) && *rest)
+			list_add(commands, xstrdup(rest));
+		else
+			ret = err_set(err, EINVAL, "--matrix %s, line %u: neither \"kernel K\" nor \"command TEXT\": %s", path, n, word);
+	}
+	free(line);
+	fclose(f);
+	return ret;
+}
+
+static char *join(char **argv)
+{
+	char *text = xstrdup(argv && *argv ? *argv : "shell");
+
+	for (char **a = argv ? argv + 1 : NULL; argv && *argv && *a; a++) {
+		char *longer = xasprintf("%s %s", text, *a);
+
+		free(text);
+		text = longer;
+	}
 	return text;
 }
 
-static volatile sig_atomic_t stop;
-static void on_stop(int sig) { stop = sig; }
-
-static int run_many(const struct ci_options *o, struct err *err)
+static void add_result(struct ci_report *r, const char *kernel, char **command, unsigned repeat)
 {
-	unsigned total = o->repeat, jobs = MIN(o->jobs, total), begun = 0, ended = 0, failed = 0;
-	struct ci_result *results = xcalloc(total, sizeof(*results));
-	struct job *job = xcalloc(total, sizeof(*job));
-	int ret;
+	for (unsigned i = 0; i < repeat; i++) {
+		char *text = join(command);
+		struct ci_result *one;
 
-	for (const int *s = (const int[]){ SIGINT, SIGTERM, SIGHUP, 0 }; *s; s++)
-		sigaction(*s, &(struct sigaction){ .sa_handler = on_stop }, NULL);
-	while (ended < begun || (begun < total && !stop)) {
-		int status;
-		pid_t pid;
+		r->results = xrealloc(r->results, (r->n + 1) * sizeof(*r->results));
+		one = &r->results[r->n++];
+		*one = (struct ci_result){ .kernel = kernel, .command = command };
+		one->name = repeat > 1 ? xasprintf("%s%s%s #%u", kernel ? kernel : "", kernel ? ": " : "", text, i + 1) :
+			xasprintf("%s%s%s", kernel ? kernel : "", kernel ? ": " : "", text);
+		free(text);
+	}
+}
 
-		while (begun < total && begun - ended < jobs && !stop)
-			job_start(o, &job[begun++]);
-		pid = waitpid(-1, &status, 0);
-		if (stop)
-			for (unsigned i = 0; i < begun; i++)
-				if (job[i].pid > 0)
-					kill(job[i].pid, SIGTERM);
-		for (unsigned i = 0; i < begun && pid > 0; i++) {
-			if (job[i].pid != pid)
-				continue;
-			job[i].pid = 0;
-			results[i].status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-			results[i].seconds = (now_ns() - job[i].started) / 1e9;
-			results[i].output = job_output(&job[i]);
-			failed += results[i].status != 0;
-			if (results[i].status || total == 1)
-				fprintf(total == 1 && !o->tap ? stdout : stderr, "%s", results[i].output);
-			ended++;
+static int plan(const struct ci_options *o, struct ci_report *r, struct err *err)
+{
+	struct list kernels = { 0 }, commands = { 0 };
+
+	if (!o->matrix) {
+		add_result(r, NULL, o->command, o->repeat);
+		return 0;
+	}
+	if (read_matrix(o->matrix, &kernels, &commands, err) < 0)
+		return -EINVAL;
+	if (!commands.n && !o->command)
+		return err_set(err, EINVAL, "--matrix %s: no command in it, and none given", o->matrix);
+	if (!kernels.n)
+		list_add(&kernels, (char *)o->kernel);
+	for (unsigned k = 0; k < kernels.n; k++) {
+		if (o->command)
+			add_result(r, kernels.v[k], o->command, o->repeat);
+		for (unsigned c = 0; c < commands.n; c++) {
+			char **argv = xcalloc(4, sizeof(*argv));
+
+			argv[0] = "sh";
+			argv[1] = "-c";
+			argv[2] = commands.v[c];
+			add_result(r, kernels.v[k], argv, o->repeat);
 		}
 	}
-	ret = report_write(o, results, begun, err);
-	for (unsigned i = 0; i < begun; i++)
-		free(results[i].output);
-	free(results);
-	free(job);
-	if (ret < 0)
+	/* The lists live as long as the program: the results point into them. */
+	return 0;
+}
+
+/* --- a process for each machine, whose output is kept --- */
+
+static int temporary(void)
+{
+	FILE *f = tmpfile();
+	int fd = f ? fcntl(fileno(f), F_DUPFD_CLOEXEC, 3) : -1;
+
+	if (f)
+		fclose(f);
+	return fd;
+}
+
+static char *kept_output(int fd)
+{
+	off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END), from = MAX(size - OUTPUT_MAX, (off_t)0);
+	char *text = xcalloc(1, MIN(MAX(size, (off_t)0), (off_t)OUTPUT_MAX) + 1);
+	ssize_t n = size > 0 ? pread(fd, text, size - from, from) : 0;
+
+	/* A report is text. */
+	for (ssize_t i = 0; i < n; i++)
+		if (!text[i])
+			text[i] = '?';
+	if (fd >= 0)
+		close(fd);
+	return text;
+}
+
+static void job_start(const struct ci_options *o, struct ci_result *r)
+{
+	struct ci_options mine = *o;
+	pid_t parent = getpid();
+
+	mine.command = r->command;
+	if (r->kernel)
+		mine.kernel = r->kernel;
+	r->fd = temporary();
+	r->started = now_ns();
+	fflush(NULL);
+	r->pid = fork();
+	if (r->pid == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
+		_exit(getppid() == parent ? ci_run(&mine, -1, r->fd, r->fd) : END_ERROR);
+	}
+}
+
+static void job_end(struct ci_result *r, int status)
+{
+	r->pid = 0;
+	r->status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+	r->seconds = (now_ns() - r->started) / 1e9;
+	r->output = kept_output(r->fd);
+}
+
+static int run_many(const struct ci_options *o, struct ci_report *rep, struct err *err)
+{
+	unsigned begun = 0, ended = 0, failed = 0;
+	int stop = 0, status, sig;
+	sigset_t set;
+	pid_t pid;
+
+	sigemptyset(&set);
+	for (const int *s = (const int[]){ SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGCHLD, 0 }; *s; s++)
+		sigaddset(&set, *s);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	while (ended < begun || (begun < rep->n && !stop)) {
+		while (begun < rep->n && begun - ended < o->jobs && !stop)
+			job_start(o, &rep->results[begun++]);
+		sig = sigwaitinfo(&set, NULL);
+		if (sig > 0 && sig != SIGCHLD) {
+			stop = sig;
+			for (unsigned i = 0; i < begun; i++)
+				if (rep->results[i].pid > 0)
+					kill(rep->results[i].pid, SIGTERM);
+		}
+		while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+			for (unsigned i = 0; i < begun; i++) {
+				if (rep->results[i].pid != pid)
+					continue;
+				job_end(&rep->results[i], status);
+				failed += rep->results[i].status != 0;
+				ended++;
+				report_progress(o, &rep->results[i], i);
+			}
+		}
+	}
+	rep->n = begun;
+	if (report_write(o, rep, err) < 0)
 		return END_ERROR;
 	return stop ? 128 + stop : failed ? 1 : 0;
 }
 
-/* The manual page, from the help. */
-static void print_man(void)
+/* One machine with our own streams; a report wants its output as well. */
+static int run_one(struct ci_options *o, struct ci_report *rep, struct err *err)
 {
-	printf(".TH MINIVMM-CI 1 \"\" \"minivmm %s\"\n.SH NAME\nminivmm-ci \\- run a command under another kernel\n"
-	       ".SH SYNOPSIS\n.B minivmm-ci\n[options] [\\-\\-] [command...]\n.SH DESCRIPTION\n.nf\n", MINIVMM_VERSION);
-	for (const char *p = strchr(usage, '\n') + 2; *p; p++) {
-		if (*p == '-' || *p == '\\')
-			putchar('\\');
-		putchar(*p);
-	}
-	printf(".fi\n.SH SEE ALSO\n.BR minivmm (1)\n");
+	struct ci_result *r = rep->results;
+
+	o->command = r->command;
+	if (r->kernel)
+		o->kernel = r->kernel;
+	r->started = now_ns();
+	r->fd = o->junit ? temporary() : -1;
+	o->copy = r->fd;
+	r->status = ci_run(o, 0, 1, 2);
+	r->seconds = (now_ns() - r->started) / 1e9;
+	r->output = kept_output(r->fd);
+	return report_write(o, rep, err) < 0 ? END_ERROR : r->status;
 }
 
 int main(int argc, char **argv)
 {
-	struct ci_options o = { .repeat = 1, .jobs = 1 };
-	struct err err = { 0 };
+	struct ci_options o = { .repeat = 1, .jobs = 1, .copy = -1 };
+	struct ci_report rep = { 0 };
+	struct err err = { "" };
 	int status;
 
 	log_set_name("minivmm-ci");
-	if (argc == 2 && (!strcmp(argv[1], "-man") || !strcmp(argv[1], "--man"))) {
-		print_man();
-		return 0;
-	}
-	parse(&o, argc, argv);
+	options_parse(&o, argc, argv);
 	o.minivmm = find_minivmm();
-	if (o.repeat == 1 && !o.tap && !o.junit)
-		return ci_run(&o, 0, 1, 2);
-	status = run_many(&o, &err);
+	if (plan(&o, &rep, &err) < 0)
+		status = END_ERROR;
+	else if (rep.n == 1 && !o.tap)
+		status = run_one(&o, &rep, &err);
+	else
+		status = run_many(&o, &rep, &err);
 	if (err.msg[0])
 		fprintf(stderr, "minivmm-ci: %s\n", err.msg);
 	return status;

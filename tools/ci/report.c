@@ -6,29 +6,35 @@
 
 #include "tools/ci/ci.h"
 
-const char *ci_end_name(int status)
+/* How long the UTF-8 character at s is; 0: it is none that XML 1.0 carries. */
+static unsigned utf8(const unsigned char *s)
 {
-	switch (status) {
-	case END_TIMEOUT: return "time limit";
-	case END_ERROR: return "minivmm-ci's own error";
-	case END_CANNOT_RUN: return "command cannot be run";
-	case END_NOT_FOUND: return "command not found";
-	case END_PANIC: return "kernel panic";
-	case END_OOPS: return "kernel oops";
-	case END_TRIPLE_FAULT: return "triple fault";
-	case END_KVM: return "KVM failed";
-	case END_HANG: return "no output for too long";
-	}
-	return NULL;
+	unsigned n = *s < 0x80 ? 1 : *s >= 0xc2 && *s < 0xe0 ? 2 : (*s & 0xf0) == 0xe0 ? 3 : *s >= 0xf0 && *s < 0xf5 ? 4 : 0;
+
+	if (n == 1)
+		return *s >= 0x20 || *s == '\n' || *s == '\t';
+	for (unsigned i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	/* Overlong forms, surrogates, beyond U+10FFFF, U+FFFE and U+FFFF. */
+	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] > 0x9f) || (*s == 0xf0 && s[1] < 0x90) || (*s == 0xf4 && s[1] > 0x8f) ||
+	    (*s == 0xef && s[1] == 0xbf && s[2] >= 0xbe))
+		return 0;
+	return n;
 }
 
 /* Text inside XML: what XML 1.0 cannot carry becomes '?'. */
 static void xml(FILE *f, const char *s)
 {
-	for (; *s; s++) {
-		unsigned char c = *s;
+	for (unsigned n; *s; s += n ? n : 1) {
+		char c = *s;
 
-		if (c == '<')
+		n = utf8((const unsigned char *)s);
+		if (!n)
+			fputc('?', f);
+		else if (n > 1)
+			fwrite(s, 1, n, f);
+		else if (c == '<')
 			fputs("&lt;", f);
 		else if (c == '>')
 			fputs("&gt;", f);
@@ -37,29 +43,25 @@ static void xml(FILE *f, const char *s)
 		else if (c == '"')
 			fputs("&quot;", f);
 		else
-			fputc(c < 0x20 && c != '\n' && c != '\t' ? '?' : c, f);
+			fputc(c, f);
 	}
 }
 
-static void print_command(FILE *f, const struct ci_options *o, void (*put)(FILE *, const char *))
-{
-	for (char **a = o->command; a && *a; a++) {
-		if (a != o->command)
-			fputc(' ', f);
-		put(f, *a);
-	}
-	if (!o->command)
-		put(f, "shell");
-}
-
-/* One line, whatever the arguments hold. */
+/* One line, whatever the arguments hold; '#' would begin a directive in TAP. */
 static void plain(FILE *f, const char *s)
 {
 	for (; *s; s++)
 		fputc((unsigned char)*s < 0x20 ? ' ' : *s, f);
 }
 
-static int junit(const struct ci_options *o, const struct ci_result *r, unsigned n, struct err *err)
+static const char *verdict(const struct ci_result *r)
+{
+	const char *name = ci_end_name(r->status);
+
+	return name ? name : r->status > 128 ? "killed" : r->status ? "failed" : "passed";
+}
+
+static int junit(const struct ci_options *o, const struct ci_report *rep, struct err *err)
 {
 	FILE *f = fopen(o->junit, "we");
 	unsigned failed = 0;
@@ -67,23 +69,22 @@ static int junit(const struct ci_options *o, const struct ci_result *r, unsigned
 
 	if (!f)
 		return err_set(err, errno, "--junit %s: %s", o->junit, strerror(errno));
-	for (unsigned i = 0; i < n; i++) {
-		failed += r[i].status != 0;
-		total += r[i].seconds;
+	for (unsigned i = 0; i < rep->n; i++) {
+		failed += rep->results[i].status != 0;
+		total += rep->results[i].seconds;
 	}
 	fprintf(f, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"minivmm-ci\" tests=\"%u\" failures=\"%u\" time=\"%.3f\">\n",
-		n, failed, total);
-	for (unsigned i = 0; i < n; i++) {
-		fprintf(f, "  <testcase classname=\"minivmm-ci\" name=\"");
-		print_command(f, o, xml);
-		fprintf(f, " #%u\" time=\"%.3f\">\n", i + 1, r[i].seconds);
-		if (r[i].status) {
-			const char *name = ci_end_name(r[i].status);
+		rep->n, failed, total);
+	for (unsigned i = 0; i < rep->n; i++) {
+		const struct ci_result *r = &rep->results[i];
 
-			fprintf(f, "    <failure message=\"%s %d\"/>\n", name ? name : "status", r[i].status);
-		}
+		fprintf(f, "  <testcase classname=\"minivmm-ci\" name=\"");
+		xml(f, r->name);
+		fprintf(f, "\" time=\"%.3f\">\n", r->seconds);
+		if (r->status)
+			fprintf(f, "    <failure message=\"%s, status %d\"/>\n", verdict(r), r->status);
 		fprintf(f, "    <system-out>");
-		xml(f, r[i].output ? r[i].output : "");
+		xml(f, r->output);
 		fprintf(f, "</system-out>\n  </testcase>\n");
 	}
 	fprintf(f, "</testsuite>\n");
@@ -92,26 +93,39 @@ static int junit(const struct ci_options *o, const struct ci_result *r, unsigned
 	return 0;
 }
 
-int report_write(const struct ci_options *o, const struct ci_result *r, unsigned n, struct err *err)
+void report_progress(const struct ci_options *o, const struct ci_result *r, unsigned index)
+{
+	if (o->tap) {
+		printf("%sok %u - ", r->status ? "not " : "", index + 1);
+		for (const char *p = r->name; *p; p++)
+			*p == '#' ? fputs("\\#", stdout) : putchar((unsigned char)*p < 0x20 ? ' ' : *p);
+		printf(" (%.1f s, %s %d)\n", r->seconds, verdict(r), r->status);
+		for (const char *p = r->output, *end; r->status && *p; p = end + (*end == '\n')) {
+			end = strchrnul(p, '\n');
+			printf("# %.*s\n", (int)(end - p), p);
+		}
+		fflush(stdout);
+	} else if (r->status) {
+		fprintf(stderr, "== %s\n%s%s", r->name, r->output, *r->output && r->output[strlen(r->output) - 1] != '\n' ? "\n" : "");
+	}
+}
+
+int report_write(const struct ci_options *o, const struct ci_report *rep, struct err *err)
 {
 	unsigned failed = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		const char *name = ci_end_name(r[i].status);
-
-		failed += r[i].status != 0;
-		if (o->tap) {
-			printf("%sok %u - ", r[i].status ? "not " : "", i + 1);
-			print_command(stdout, o, plain);
-			printf(" (%.1f s%s%s)\n", r[i].seconds, name ? ", " : "", name ? name : "");
-		} else if (n > 1) {
-			fprintf(stderr, "%3u  %-24s %3d  %7.1f s\n", i + 1, name ? name : r[i].status ? "failed" : "passed", r[i].status,
-				r[i].seconds);
-		}
-	}
 	if (o->tap)
-		printf("1..%u\n", n);
-	else if (n > 1)
-		fprintf(stderr, "%u passed, %u failed\n", n - failed, failed);
-	return o->junit ? junit(o, r, n, err) : 0;
+		printf("1..%u\n", rep->n);
+	if (!o->tap && rep->n > 1) {
+		for (unsigned i = 0; i < rep->n; i++) {
+			const struct ci_result *r = &rep->results[i];
+
+			failed += r->status != 0;
+			fprintf(stderr, "%3u  %-24s %3d  %7.1f s  ", i + 1, verdict(r), r->status, r->seconds);
+			plain(stderr, r->name);
+			fputc('\n', stderr);
+		}
+		fprintf(stderr, "%u passed, %u failed\n", rep->n - failed, failed);
+	}
+	return o->junit ? junit(o, rep, err) : 0;
 }

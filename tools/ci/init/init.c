@@ -4,7 +4,8 @@
  * in /m, mounts the host's tree (9p, read-only, under an overlay in memory), runs one command as the host's user would,
  * carries its three streams, and hands its wait status to the host.
  *
- * /cfg is a list of "key\0value\0". The streams are files of two 9p shares, each a FIFO of the host.
+ * /cfg is a list of "key\0value\0". The streams are files of two 9p shares, each a FIFO of the host. With a terminal, what
+ * comes in is in pieces: a type (d: bytes typed, w: rows and columns), a length of two bytes, the bytes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,6 +18,8 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,7 +39,7 @@
 #define P9_OPTIONS "trans=virtio,version=9p2000.L,msize=512000,access=any"
 
 static struct {
-	int uid, gid, ngroups, net, rows, columns, tty;
+	int uid, gid, ngroups, net, rows, columns, tty, umask;
 	gid_t groups[64];
 	const char *cwd, *rw;
 	char *argv[MAX_LIST + 1], *env[MAX_LIST + 1];
@@ -94,6 +97,8 @@ static void read_config(void)
 			cfg.uid = atoi(value);
 		else if (!strcmp(key, "gid"))
 			cfg.gid = atoi(value);
+		else if (!strcmp(key, "umask"))
+			cfg.umask = atoi(value);
 		else if (!strcmp(key, "group") && cfg.ngroups < 64)
 			cfg.groups[cfg.ngroups++] = atoi(value);
 		else if (!strcmp(key, "cwd"))
@@ -152,7 +157,7 @@ static void mount_tree(void)
 	mount_or_die("io-in", "/i", "9p", 0, P9_OPTIONS ",cache=none");
 	mount_or_die("io-out", "/x", "9p", 0, P9_OPTIONS ",cache=none");
 	status_fd = open_stream("/x/status", O_WRONLY);
-	in_fd = open_stream("/i/in", O_RDONLY);
+	in_fd = open_stream("/i/in", O_RDONLY | O_NONBLOCK);	/* 9p: what is there, not all that was asked for */
 	out_fd = open_stream("/x/out", O_WRONLY);
 	err_fd = open_stream("/x/err", O_WRONLY);
 	/* Nothing below it changes while the machine runs that the guest has to see: cache as you like. */
@@ -276,6 +281,8 @@ static pthread_t start_pump(int from, int to)
 static void run(int in, int out, int err, const char *tty)
 {
 	setsid();
+	signal(SIGPIPE, SIG_DFL);
+	umask(cfg.umask);
 	if (tty) {
 		int fd = open(tty, O_RDWR);
 
@@ -327,11 +334,53 @@ static pid_t start_on_pipes(pthread_t threads[2])
 	return pid;
 }
 
+/* Whole pieces are asked for: some kernels' 9p waits until a read is complete. */
+static bool take(void *buf, size_t len)
+{
+	for (size_t at = 0; at < len;) {
+		ssize_t n = read(in_fd, (char *)buf + at, len - at);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return false;
+		at += n;
+	}
+	return true;
+}
+
+static void *type_in(void *arg)
+{
+	int master = (intptr_t)arg;
+	static unsigned char head[3], data[65536];
+
+	while (take(head, 3) && take(data, head[1] | head[2] << 8)) {
+		size_t len = head[1] | head[2] << 8;
+
+		if (head[0] == 'w' && len == 4) {
+			struct winsize ws = { .ws_row = data[0] | data[1] << 8, .ws_col = data[2] | data[3] << 8 };
+
+			ioctl(master, TIOCSWINSZ, &ws);		/* the kernel tells the foreground by SIGWINCH */
+		}
+		for (size_t at = 0; head[0] == 'd' && at < len;) {
+			ssize_t n = write(master, data + at, len - at);
+
+			if (n < 0 && errno == EINTR)
+				continue;
+			if (n <= 0)
+				return NULL;
+			at += n;
+		}
+	}
+	return NULL;
+}
+
 static pid_t start_on_tty(pthread_t threads[2])
 {
 	struct winsize ws = { .ws_row = cfg.rows, .ws_col = cfg.columns };
 	int master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC), unlock = 0, n;
 	char name[32];
+	pthread_t typing;
 	pid_t pid;
 
 	if (master < 0 || ioctl(master, TIOCSPTLCK, &unlock) < 0 || ioctl(master, TIOCGPTN, &n) < 0)
@@ -343,7 +392,8 @@ static pid_t start_on_tty(pthread_t threads[2])
 	pid = fork();
 	if (pid == 0)
 		run(-1, -1, -1, name);
-	start_pump(in_fd, dup(master));
+	if (pthread_create(&typing, NULL, type_in, (void *)(intptr_t)dup(master)))
+		die("a thread");
 	threads[0] = threads[1] = start_pump(master, out_fd);
 	return pid;
 }
