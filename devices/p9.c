@@ -134,7 +134,7 @@ struct p9_fid *p9_fid_new(struct p9 *s, uint32_t num, int path)
 {
 	struct p9_fid *f;
 
-	if (num == P9_NOFID || p9_fid_get(s, num))
+	if (num == P9_NOFID || s->nfids >= FIDS_MAX || p9_fid_get(s, num))
 		return NULL;
 	f = xcalloc(1, sizeof(*f));
 	f->num = num;
@@ -160,6 +160,8 @@ int p9_fid_drop(struct p9 *s, struct p9_fid *f)
 		close(f->open);
 	if (f->path >= 0)
 		close(f->path);
+	if (f->xattr)
+		s->xattr_bytes -= f->xattr_len;
 	free(f->xattr_name);
 	free(f->xattr);
 	free(f);
@@ -209,21 +211,25 @@ struct p9_fid *p9_dir_fid(struct p9 *s, struct p9_msg *m, int *ret)
 
 /* --- names --- */
 
-bool p9_hidden(const struct p9 *s, dev_t dev, ino_t ino)
+bool p9_hidden(const struct p9 *s, const struct stat *file, const struct stat *dir, const char *name)
 {
-	for (unsigned i = 0; i < s->nhide; i++)
-		if (s->hide[i].dev == dev && s->hide[i].ino == ino)
+	for (const struct p9_hide *h = s->hide; h < s->hide + s->nhide; h++)
+		if ((h->ino && h->ino == file->st_ino && h->dev == file->st_dev) ||
+		    (h->dir_ino == dir->st_ino && h->dir_dev == dir->st_dev && !strcmp(h->name, name)))
 			return true;
 	return false;
 }
 
 int p9_check_hidden(const struct p9 *s, int dir, const char *name)
 {
-	struct stat st;
+	struct stat st = { 0 }, up;
 
-	if (s->nhide && fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && p9_hidden(s, st.st_dev, st.st_ino))
-		return -EACCES;
-	return 0;
+	if (!s->nhide)
+		return 0;
+	if (fstat(dir, &up) < 0)
+		return -errno;
+	(void)!fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW);	/* not there: its name still counts */
+	return p9_hidden(s, &st, &up, name) ? -EACCES : 0;
 }
 
 const char *p9_link(char buf[16], int fd)
@@ -278,7 +284,7 @@ int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opa
 		close(fd);
 		return -e;
 	}
-	*opaque = p9_hidden(s, st.st_dev, st.st_ino) || (st.st_dev != up.st_dev && is_kernel_fs(fd));
+	*opaque = p9_hidden(s, &st, &up, name) || (st.st_dev != up.st_dev && is_kernel_fs(fd));
 	if (*opaque && !S_ISDIR(st.st_mode)) {
 		close(fd);
 		return -ENOENT;
@@ -353,7 +359,10 @@ static int op_attach(struct p9 *s, struct p9_msg *m)
 	fd = fcntl(s->root, F_DUPFD_CLOEXEC, 3);
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return -errno;
-	p9_fid_new(s, num, fd);
+	if (!p9_fid_new(s, num, fd)) {
+		close(fd);
+		return -ENFILE;
+	}
 	p9_put_qid(s, m, &st);
 	return 0;
 }
@@ -430,6 +439,10 @@ static int op_walk(struct p9 *s, struct p9_msg *m)
 		to = from;
 	} else {
 		to = p9_fid_new(s, num, -1);
+		if (!to) {
+			close(at.path);
+			return -ENFILE;
+		}
 	}
 	to->path = at.path;
 	to->opaque = at.opaque;
@@ -522,14 +535,30 @@ size_t p9_handle(struct p9 *s, const struct iovec *in, int nin, const struct iov
 
 static int add_hidden(struct p9 *s, const char *path, struct err *err)
 {
-	struct stat st;
+	struct p9_hide h = { 0 };
+	char *dir = xstrdup(path), *slash;
+	struct stat st, up;
 
-	if (stat(path, &st) < 0)
-		return 0;			/* nothing there to hide */
+	while ((slash = strrchr(dir, '/')) && slash > dir && !slash[1])
+		*slash = 0;
+	if (slash && slash[1])
+		snprintf(h.name, sizeof(h.name), "%s", slash + 1);
+	if (stat(dir, &st) == 0) {
+		h.dev = st.st_dev;
+		h.ino = st.st_ino;
+	}
+	if (slash)
+		slash[slash == dir] = 0;
+	if (slash && stat(dir, &up) == 0) {
+		h.dir_dev = up.st_dev;
+		h.dir_ino = up.st_ino;
+	}
+	free(dir);
+	if (!h.ino && !h.dir_ino)
+		return 0;			/* neither it nor its folder is there */
 	if (s->nhide == HIDE_MAX)
 		return err_set(err, E2BIG, "more than %d hidden paths", HIDE_MAX);
-	s->hide[s->nhide].dev = st.st_dev;
-	s->hide[s->nhide++].ino = st.st_ino;
+	s->hide[s->nhide++] = h;
 	return 0;
 }
 

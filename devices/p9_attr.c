@@ -220,9 +220,14 @@ int p9_xattrwalk(struct p9 *s, struct p9_msg *m)
 	}
 	if (!*name)
 		n = filter_list((char *)buf, n);
-	to = p9_fid_new(s, num, -1);
+	to = n > (ssize_t)(XATTR_BYTES_MAX - s->xattr_bytes) ? NULL : p9_fid_new(s, num, -1);
+	if (!to) {
+		free(buf);
+		return -ENFILE;
+	}
+	s->xattr_bytes += n;
 	to->kind = FID_XATTR_READ;
-	to->xattr = buf;
+	to->xattr = xrealloc(buf, MAX(n, (ssize_t)1));
 	to->xattr_len = n;
 	p9_put64(m, n);
 	return 0;
@@ -246,6 +251,9 @@ int p9_xattrcreate(struct p9 *s, struct p9_msg *m)
 		return -EOPNOTSUPP;
 	if (size > P9_XATTR_MAX)
 		return -E2BIG;
+	if (size > XATTR_BYTES_MAX - s->xattr_bytes)
+		return -ENFILE;
+	s->xattr_bytes += size;
 	f->kind = FID_XATTR_WRITE;
 	f->xattr_name = xstrdup(name);
 	f->xattr = xcalloc(1, size);

@@ -32,7 +32,7 @@ static bool put_entry(struct p9 *s, struct p9_fid *f, const struct stat *dir, st
 			st = (struct stat){ .st_dev = dir->st_dev, .st_ino = e->ino, .st_mode = e->type << 12 };
 	if (e->type != DT_UNKNOWN)
 		st.st_mode = e->type << 12;
-	if (p9_hidden(s, st.st_dev, st.st_ino) && !S_ISDIR(st.st_mode))
+	if (p9_hidden(s, &st, dir, e->name) && !S_ISDIR(st.st_mode))
 		return true;
 	p9_put_qid(s, m, &st);
 	p9_put64(m, e->off);
@@ -78,6 +78,14 @@ int p9_readdir(struct p9 *s, struct p9_msg *m)
 
 /* --- making --- */
 
+/* The name of something to be made: nothing comes up under a hidden one. */
+static int new_name(struct p9 *s, const struct p9_fid *dir, struct p9_msg *m, char name[256])
+{
+	int ret = p9_name(m, name);
+
+	return ret < 0 ? ret : p9_check_hidden(s, dir->path, name);
+}
+
 /* The new file belongs to the group the guest says where that is possible, as on a file system that ignores chown. */
 static void give_group(int dir, const char *name, uint32_t gid)
 {
@@ -85,6 +93,17 @@ static void give_group(int dir, const char *name, uint32_t gid)
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && st.st_gid != gid)
 		(void)!fchownat(dir, name, -1, gid, AT_SYMLINK_NOFOLLOW);
+}
+
+/* mkdir drops these bits of its mode. By a descriptor: the name may be a symbolic link by now, and chmod follows those. */
+static void set_id_bits(struct p9 *s, int dir, const char *name, uint32_t mode)
+{
+	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return;
+	(void)!fchmod(fd, mode & P9_MODE_BITS);
+	close(fd);
 }
 
 int p9_mkdir(struct p9 *s, struct p9_msg *m)
@@ -96,16 +115,15 @@ int p9_mkdir(struct p9 *s, struct p9_msg *m)
 	struct stat st;
 
 	if (ret == 0)
-		ret = p9_name(m, name);
+		ret = new_name(s, f, m, name);
 	mode = p9_u32(m);
 	gid = p9_u32(m);
 	if (ret < 0 || m->short_in)
 		return ret < 0 ? ret : -EPROTO;
 	if (mkdirat(f->path, name, mode & P9_MODE_BITS) < 0)
 		return -errno;
-	/* mkdir drops the set-id and sticky bits of its mode. */
-	if (mode & 07000 && fstatat(f->path, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode))
-		fchmodat(f->path, name, mode & P9_MODE_BITS, 0);
+	if (mode & 07000)
+		set_id_bits(s, f->path, name, mode);
 	give_group(f->path, name, gid);
 	if (fstatat(f->path, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
@@ -121,7 +139,7 @@ int p9_symlink(struct p9 *s, struct p9_msg *m)
 	struct stat st;
 
 	if (ret == 0)
-		ret = p9_name(m, name);
+		ret = new_name(s, f, m, name);
 	if (ret == 0)
 		ret = p9_str(m, target, sizeof(target));
 	if (ret < 0)
@@ -144,7 +162,7 @@ int p9_mknod(struct p9 *s, struct p9_msg *m)
 	struct stat st;
 
 	if (ret == 0)
-		ret = p9_name(m, name);
+		ret = new_name(s, f, m, name);
 	mode = p9_u32(m);
 	p9_u32(m);
 	p9_u32(m);
@@ -170,7 +188,7 @@ int p9_link_op(struct p9 *s, struct p9_msg *m)
 	char name[256], link[16];
 
 	if (ret == 0)
-		ret = !f || f->opaque ? -EBADF : p9_name(m, name);
+		ret = !f || f->opaque ? -EBADF : new_name(s, dir, m, name);
 	if (ret < 0)
 		return ret;
 	return p9_sys(linkat(s->proc, p9_link(link, f->path), dir->path, name, AT_SYMLINK_FOLLOW));

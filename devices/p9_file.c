@@ -70,7 +70,7 @@ int p9_lcreate(struct p9 *s, struct p9_msg *m)
 	fd = syscall(SYS_openat2, f->path, name, &how, sizeof(how));
 	if (fd < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || p9_hidden(s, st.st_dev, st.st_ino)) {
+	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || p9_check_hidden(s, f->path, name) < 0) {
 		close(fd);
 		return -EACCES;
 	}

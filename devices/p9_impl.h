@@ -44,6 +44,8 @@ struct p9_fid {
 };
 
 #define FID_BUCKETS 1024
+#define FIDS_MAX (1u << 20)		/* a guest that makes more is told ENFILE */
+#define XATTR_BYTES_MAX (16u << 20)
 #define DEVS_MAX 4096
 #define HIDE_MAX 64
 
@@ -53,8 +55,13 @@ struct p9 {
 	int cancel;			/* an eventfd */
 	int root, proc;			/* the folder; /proc/self/fd */
 	char *root_path;		/* as the kernel spells it */
-	struct { dev_t dev; ino_t ino; } hide[HIDE_MAX];
+	struct p9_hide {
+		dev_t dev, dir_dev;
+		ino_t ino, dir_ino;	/* of the file when the server was made (0: there was none), of its folder */
+		char name[256];		/* in its folder: who replaces a file makes another inode */
+	} hide[HIDE_MAX];
 	unsigned nhide;
+	size_t xattr_bytes;		/* what fids hold */
 	dev_t devs[DEVS_MAX];		/* file systems seen; their numbers make qid paths unique */
 	unsigned ndevs;
 	uint32_t msize;			/* 0: no Tversion yet */
@@ -90,7 +97,7 @@ void p9_put_str(struct p9_msg *m, const char *s, size_t len);
 void p9_put_qid(struct p9 *s, struct p9_msg *m, const struct stat *st);
 
 struct p9_fid *p9_fid_get(struct p9 *s, uint32_t num);
-/* A new fid, or NULL when the number is taken; owns path. */
+/* A new fid; owns path. NULL when the number is taken, or there are too many. */
 struct p9_fid *p9_fid_new(struct p9 *s, uint32_t num, int path);
 int p9_fid_drop(struct p9 *s, struct p9_fid *f);
 /* The request's next word as a fid that names a file; NULL when it is none. */
@@ -101,7 +108,8 @@ struct p9_fid *p9_dir_fid(struct p9 *s, struct p9_msg *m, int *ret);
 int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque);
 /* The folder a file is in now, and its name there; a descriptor or -errno. */
 int p9_parent(struct p9 *s, const struct p9_fid *f, char name[256]);
-bool p9_hidden(const struct p9 *s, dev_t dev, ino_t ino);
+/* Is the file, or the name in that folder, hidden? */
+bool p9_hidden(const struct p9 *s, const struct stat *file, const struct stat *dir, const char *name);
 /* What the guest must not see it must not unlink, move, open by creating, or put something else over: -EACCES. */
 int p9_check_hidden(const struct p9 *s, int dir, const char *name);
 static inline int p9_sys(int ret) { return ret < 0 ? -errno : 0; }

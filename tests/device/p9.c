@@ -388,6 +388,165 @@ TEST(readonly_and_hidden)
 	shell("test $(cat secret) = s");
 }
 
+/* A hidden name stays hidden when the host puts another file in its place, and comes into being for nobody. */
+TEST(hidden_names)
+{
+	char secret[100], folder[100];
+	const char *hide[] = { secret, folder, NULL };
+
+	CHECK(mkdtemp(dir));
+	atexit(cleanup);
+	umask(0);
+	shell("mkdir -p sub && echo s >secret");
+	snprintf(secret, sizeof(secret), "%s/secret", dir);
+	snprintf(folder, sizeof(folder), "%s/sub/.ssh/", dir);
+	s = (void *)1;
+	start(false, hide);
+	shell("echo changed >new && mv new secret");
+	CHECK_EQ(walk(0, 1, "secret"), -ENOENT);
+	CHECK_EQ(walk(0, 1, ""), 0);
+	CHECK_EQ(call(P9_TLOPEN, "44", L(1), L(0)), 0);
+	CHECK_EQ(call(P9_TREADDIR, "484", L(1), L(0), L(4000)), 0);
+	CHECK(!memmem(rep, ld_le32(rep), "secret", 6));
+	CHECK_EQ(walk(0, 2, "sub"), 0);
+	CHECK_EQ(call(P9_TMKDIR, "4s44", L(2), ".ssh", L(0700), L(0)), -EACCES);
+	CHECK_EQ(call(P9_TSYMLINK, "4ss4", L(2), ".ssh", "x", L(0)), -EACCES);
+	CHECK_EQ(call(P9_TMKNOD, "4s4444", L(2), ".ssh", L(S_IFREG | 0666), L(0), L(0), L(0)), -EACCES);
+	CHECK_EQ(walk(0, 3, "file"), 0);
+	CHECK_EQ(call(P9_TLINK, "44s", L(2), L(3), ".ssh"), -EACCES);
+	CHECK_EQ(call(P9_TRENAMEAT, "4s4s", L(0), "file", L(2), ".ssh"), -EACCES);
+	CHECK_EQ(call(P9_TRENAME, "44s", L(3), L(2), ".ssh"), -EACCES);
+	/* Made by the host meanwhile, it is empty. */
+	shell("mkdir sub/.ssh && echo key >sub/.ssh/id");
+	CHECK_EQ(walk(0, 4, "sub/.ssh/id"), -EXDEV);
+	/* Moving the folder it is in does not uncover it. */
+	CHECK_EQ(call(P9_TRENAMEAT, "4s4s", L(0), "sub", L(0), "bus"), 0);
+	CHECK_EQ(walk(0, 5, "bus/.ssh/id"), -EXDEV);
+}
+
+/* While a folder and a symbolic link to the outside change places, things are made, moved, changed and removed below it. */
+TEST(races_of_every_operation)
+{
+	static char outside[] = "/tmp/minivmm-p9-out-XXXXXX";
+	char cmd[300], path[64];
+	struct stat before, after;
+	unsigned worked = 0;
+	pthread_t t;
+
+	CHECK(mkdtemp(outside));
+	start(false, NULL);
+	shell("ln -s %s link && echo secret >%s/in && mkdir %s/d && chmod 640 %s/in && touch -d @1000 %s/in %s/d %s && cp %s/in sub/in",
+	      outside, outside, outside, outside, outside, outside, outside, outside);
+	snprintf(path, sizeof(path), "%s/in", outside);
+	stat(outside, &before);
+	race_over = false;
+	pthread_create(&t, NULL, swapper, NULL);
+	for (int i = 0; i < 4000; i++) {
+		if (walk(0, 1, "sub") < 0)
+			continue;
+		if (walk(1, 2, "in") == 0) {
+			call(P9_TSETATTR, "444448" "8888", L(2), L(1 | 0x10 | 0x20), L(0666), L(0), L(0), L(0), L(0), L(0), L(0), L(0));
+			if (call(P9_TLOPEN, "44", L(2), L(O_RDWR)) == 0)
+				call(P9_TWRITE, "4844", L(2), L(0), L(4), L(0x21212121));
+			call(P9_TCLUNK, "4", L(2));
+		}
+		if (walk(0, 3, "sub") == 0) {
+			if (call(P9_TLCREATE, "4s444", L(3), "new", L(O_RDWR | O_TRUNC), L(0666), L(0)) == 0)
+				worked++;
+			call(P9_TCLUNK, "4", L(3));
+		}
+		call(P9_TMKDIR, "4s44", L(1), "d", L(07777), L(0));
+		call(P9_TSYMLINK, "4ss4", L(1), "l", "/etc", L(0));
+		call(P9_TRENAMEAT, "4s4s", L(1), "new", L(1), "newer");
+		call(P9_TUNLINKAT, "4s4", L(1), "newer", L(0));
+		call(P9_TUNLINKAT, "4s4", L(1), "l", L(0));
+		call(P9_TUNLINKAT, "4s4", L(1), "d", L(AT_REMOVEDIR));
+		call(P9_TCLUNK, "4", L(1));
+	}
+	race_over = true;
+	pthread_join(t, NULL);
+	CHECK(worked > 10);
+	stat(outside, &after);
+	CHECK_EQ(after.st_mtim.tv_sec, before.st_mtim.tv_sec);
+	CHECK_EQ(after.st_ctim.tv_nsec, before.st_ctim.tv_nsec);
+	snprintf(cmd, sizeof(cmd), "cd %s && test \"$(ls -A | tr '\\n' ' ')\" = 'd in ' && test $(cat in) = secret && test $(stat -c %%a in) = 640 && "
+		 "test $(stat -c %%Y in) = 1000; r=$?; rm -rf %s; exit $r", outside, outside);
+	CHECK_EQ(system(cmd), 0);
+}
+
+/* Numbers that are taken, counts that lie, sessions that begin anew in the middle of one. */
+TEST(hostile_numbers)
+{
+	static const uint32_t counts[] = { 0, 1, 4096, 65536, 0x7fffffff, 0x80000000, 0xffffffff };
+	struct iovec in = { req, 23 }, out = { rep, 64 };
+
+	start(false, NULL);
+	CHECK_EQ(walk(0, 1, "file"), 0);
+	/* A number in use is not given again; the file behind it stays. */
+	CHECK_EQ(walk(0, 1, "sub"), -EINVAL);
+	CHECK_EQ(call(P9_TATTACH, "44ss4", L(1), L(P9_NOFID), "root", "", L(0)), -EINVAL);
+	CHECK_EQ(call(P9_TXATTRWALK, "44s", L(1), L(1), ""), -EBADF);
+	CHECK_EQ(walk(0, P9_NOFID, "sub"), -EINVAL);
+	CHECK_EQ(walk(7, 8, "sub"), -EBADF);
+	CHECK_EQ(call(P9_TLOPEN, "44", L(1), L(O_RDWR)), 0);
+	CHECK_EQ(call(P9_TLOPEN, "44", L(1), L(O_RDWR)), -EBADF);
+	CHECK_EQ(walk(1, 1, "x"), -EINVAL);
+	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
+		/* As much as fits in 64 bytes of room, whatever is asked for; at the end of any offset nothing. */
+		st_le32(req, 23);
+		req[4] = P9_TREAD;
+		st_le32(req + 7, 1);
+		st_le64(req + 11, 0);
+		st_le32(req + 19, counts[i]);
+		CHECK(p9_handle(s, &in, 1, &out, 1) <= 64);
+		CHECK_EQ(rep[4], P9_TREAD + 1);
+		CHECK(ld_le32(rep + 7) <= counts[i]);
+		CHECK(call(P9_TREAD, "484", L(1), L(INT64_MAX), L(counts[i])) <= 0);
+		CHECK_EQ(call(P9_TREAD, "484", L(1), ~L(0), L(counts[i])), -EINVAL);
+		/* More than the message holds is not written. */
+		if (counts[i])
+			CHECK_EQ(call(P9_TWRITE, "484", L(1), L(0), L(counts[i])), -EINVAL);
+		CHECK(call(P9_TSETATTR, "444448" "8888", L(1), L(8), L(0), L(0), L(0), ~L(0) - counts[i], L(0), L(0), L(0), L(0)) < 0);
+	}
+	shell("test $(cat file) = hello");
+	CHECK_EQ(call(P9_TWALK, "442", L(0), L(9), L(17)), -EINVAL);
+	CHECK_EQ(call(P9_TWALK, "442", L(0), L(9), L(65535)), -EINVAL);
+	CHECK_EQ(call(P9_TWALK, "442", L(0), L(9), L(3)), -EPROTO);
+	/* Sizes of messages: the least, the largest, too small to work with. */
+	CHECK_EQ(call(P9_TVERSION, "4s", L(0), "9P2000.L"), 0);
+	CHECK(!memcmp(rep + 13, "unknown", 7));
+	CHECK_EQ(call(P9_TVERSION, "4s", L(4095), "9P2000.L"), 0);
+	CHECK(!memcmp(rep + 13, "unknown", 7));
+	CHECK_EQ(call(P9_TREAD, "484", L(1), L(0), L(1)), -EPROTO);
+	CHECK_EQ(call(P9_TVERSION, "4s", L(0xffffffff), "9P2000.L"), 0);
+	CHECK_EQ(ld_le32(rep + 7), P9_MSIZE_MAX);
+	/* A new session in the middle of the old one: its numbers are free, its files closed. */
+	CHECK_EQ(call(P9_TATTACH, "44ss4", L(0), L(P9_NOFID), "root", "", L(0)), 0);
+	CHECK_EQ(walk(0, 1, "sub"), 0);
+	CHECK_EQ(call(P9_TVERSION, "4s", L(65536), "9P2000.L"), 0);
+	CHECK_EQ(p9_fids(s), 0);
+	CHECK_EQ(call(P9_TGETATTR, "48", L(1), ~L(0)), -EBADF);
+	CHECK_EQ(call(P9_TFLUSH, "2", L(99)), 0);
+}
+
+/* Attributes to be written take memory before they are: there is an end to it. */
+TEST(memory_has_an_end)
+{
+	unsigned n = 0;
+
+	start(false, NULL);
+	for (int ret = 0; ret == 0; n++) {
+		CHECK(n < 1000);
+		CHECK_EQ(walk(0, n + 1, "file"), 0);
+		ret = call(P9_TXATTRCREATE, "4s84", L(n + 1), "user.big", L(65536), L(0));
+		CHECK(ret == 0 || ret == -ENFILE);
+	}
+	CHECK_EQ(n, (16 << 20) / 65536 + 1);
+	CHECK_EQ(call(P9_TCLUNK, "4", L(1)), -EINVAL);
+	CHECK_EQ(walk(0, 1, "file"), 0);
+	CHECK_EQ(call(P9_TXATTRCREATE, "4s84", L(1), "user.big", L(65536), L(0)), 0);
+}
+
 /* The kernel's own file systems look empty: no /proc/self/mem, no /sys. */
 TEST(kernel_file_systems)
 {
