@@ -179,14 +179,30 @@ void p9_reset(struct p9 *s)
 		}
 	}
 	s->msize = 0;
+	memset(s->flushed, 0, sizeof(s->flushed));
 }
 
-void p9_cancel(struct p9 *s)
+static void look_again(struct p9 *s)
 {
 	uint64_t one = 1;
 
 	if (write(s->cancel, &one, sizeof(one)) < 0)
-		log_debug("%s: cancelled twice", s->id);
+		log_debug("%s: woken often", s->id);
+}
+
+void p9_cancel(struct p9 *s, bool on)
+{
+	__atomic_store_n(&s->cancelled, on, __ATOMIC_SEQ_CST);
+	if (on)
+		look_again(s);
+}
+
+/* Its bit first, then a look who waits; the waiting one does it the other way round (p9_file.c). */
+void p9_flush(struct p9 *s, uint16_t tag)
+{
+	__atomic_fetch_or(&s->flushed[tag / 64], 1ull << tag % 64, __ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&s->waiting, __ATOMIC_SEQ_CST) == (0x10000u | tag))
+		look_again(s);
 }
 
 unsigned p9_fids(const struct p9 *s)
@@ -456,9 +472,12 @@ static int op_clunk(struct p9 *s, struct p9_msg *m)
 	return f ? p9_fid_drop(s, f) : -EBADF;
 }
 
-/* Requests are carried out one after the other: the one to flush has been answered. */
+/* Requests are carried out one after the other: the one to flush has been answered, if it had to wait because of p9_flush. */
 static int op_flush(struct p9 *s, struct p9_msg *m)
 {
+	uint16_t tag = p9_u16(m);
+
+	__atomic_fetch_and(&s->flushed[tag / 64], ~(1ull << tag % 64), __ATOMIC_SEQ_CST);
 	return 0;
 }
 

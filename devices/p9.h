@@ -36,8 +36,10 @@ void p9_free(struct p9 *s);
  */
 size_t p9_handle(struct p9 *s, const struct iovec *in, int nin, const struct iovec *out, int nout);
 void p9_reset(struct p9 *s);
-/* A request that waits for a FIFO ends with EINTR. Any thread. */
-void p9_cancel(struct p9 *s);
+/* While on, requests that wait for a FIFO, or would, end with EINTR. Any thread. */
+void p9_cancel(struct p9 *s, bool on);
+/* The guest wants an end of the request with this tag (Tflush, whose turn comes after it): it waits no longer. Any thread. */
+void p9_flush(struct p9 *s, uint16_t tag);
 /* Files the guest holds: with any, the server cannot be saved. Any thread. */
 unsigned p9_fids(const struct p9 *s);
 

@@ -107,20 +107,38 @@ static int data_iov(struct iovec *to, const struct iovec *from, int n, size_t he
 	return MIN(k, 1024);			/* as many as one preadv takes; the rest is a short count */
 }
 
-/* Waits for the host program at the other end. False, errno EINTR: the device stops meanwhile. */
+static bool may_wait(struct p9 *s, uint16_t tag)
+{
+	return !__atomic_load_n(&s->cancelled, __ATOMIC_SEQ_CST) &&
+	       !(__atomic_load_n(&s->flushed[tag / 64], __ATOMIC_SEQ_CST) >> tag % 64 & 1);
+}
+
+/* Waits for the host program at the other end. False, errno EINTR: the device stops meanwhile, or the guest gave up. */
 static bool stream_wait(struct p9 *s, const struct p9_fid *f, short events)
 {
 	struct pollfd p[2] = { { f->open, events, 0 }, { s->cancel, POLLIN, 0 } };
+	uint16_t tag = ld_le16(s->buf + 5);
+	bool ready = false;
 	uint64_t count;
 
-	while (poll(p, 2, -1) < 0 && errno == EINTR)
-		;
-	if (!(p[1].revents & POLLIN))
-		return true;
-	if (read(s->cancel, &count, sizeof(count)) < 0)
-		return true;
-	errno = EINTR;
-	return false;
+	__atomic_store_n(&s->waiting, 0x10000u | tag, __ATOMIC_SEQ_CST);
+	while (!ready && may_wait(s, tag)) {
+		if (poll(p, 2, -1) < 0)
+			continue;
+		ready = p[0].revents;
+		if (p[1].revents && read(s->cancel, &count, sizeof(count)) < 0)
+			continue;
+	}
+	__atomic_store_n(&s->waiting, 0, __ATOMIC_SEQ_CST);
+	if (!ready)
+		errno = EINTR;
+	return ready;
+}
+
+/* After a failed call: once more? */
+static bool again(struct p9 *s, const struct p9_fid *f, short events)
+{
+	return errno == EINTR || (errno == EAGAIN && f->stream && stream_wait(s, f, events));
 }
 
 int p9_read(struct p9 *s, struct p9_msg *m)
@@ -146,7 +164,7 @@ int p9_read(struct p9 *s, struct p9_msg *m)
 			n = readv(f->open, iov, data_iov(iov, m->out, m->nout, P9_READ_HEAD, count));
 		else
 			n = preadv(f->open, iov, data_iov(iov, m->out, m->nout, P9_READ_HEAD, count), off);
-	while (n < 0 && (errno == EINTR || (errno == EAGAIN && f->stream && stream_wait(s, f, POLLIN))));
+	while (n < 0 && again(s, f, POLLIN));
 	if (n < 0)
 		return -errno;
 	p9_put32(m, n);
@@ -180,7 +198,7 @@ int p9_write(struct p9 *s, struct p9_msg *m)
 			n = writev(f->open, iov, data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count));
 		else
 			n = pwritev(f->open, iov, data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count), off);
-	while (n < 0 && (errno == EINTR || (errno == EAGAIN && f->stream && stream_wait(s, f, POLLOUT))));
+	while (n < 0 && again(s, f, POLLOUT));
 	if (n < 0)
 		return -errno;
 	p9_put32(m, n);

@@ -52,7 +52,10 @@ struct p9_fid {
 struct p9 {
 	char *id;
 	bool readonly, pipes;
-	int cancel;			/* an eventfd */
+	int cancel;			/* an eventfd: a waiting request looks again whether it may go on waiting */
+	bool cancelled;			/* atomic */
+	uint32_t waiting;		/* atomic: 0x10000 | tag of the request that waits, or 0 */
+	uint64_t flushed[1024];		/* atomic: tags whose Tflush is on its way */
 	int root, proc;			/* the folder; /proc/self/fd */
 	char *root_path;		/* as the kernel spells it */
 	struct p9_hide {

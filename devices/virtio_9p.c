@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "devices/p9.h"
+#include "devices/p9_impl.h"
 #include "devices/virtio.h"
 #include "vmm/log.h"
 
@@ -68,6 +68,7 @@ static void finish(void *ctx)
 	virtio_flush(&d->v, 0);
 	if (d->stopping && !d->inflight) {
 		d->stopping = false;
+		p9_cancel(d->p9, false);
 		virtio_stopped(&d->v);
 	}
 }
@@ -114,6 +115,15 @@ static void *worker(void *ctx)
 
 /* --- the device --- */
 
+/* A Tflush waits its turn behind the request it is about; that one must not wait for a host program any more. */
+static void look_for_flush(struct v9 *d, const struct v9_req *r)
+{
+	uint8_t head[9];
+
+	if (iov_to_buf(r->e.iov, r->e.out_n, 0, head, sizeof(head)) == sizeof(head) && head[4] == P9_TFLUSH)
+		p9_flush(d->p9, ld_le16(head + 7));
+}
+
 static void kick(struct virtio_dev *v, unsigned q)
 {
 	struct v9 *d = to_v9(v);
@@ -137,6 +147,7 @@ static void kick(struct virtio_dev *v, unsigned q)
 			}
 			d->inflight++;
 			any = true;
+			look_for_flush(d, r);
 			pthread_mutex_lock(&d->mutex);
 			*d->todo_tail = r;
 			d->todo_tail = &r->next;
@@ -153,7 +164,7 @@ static void stop(struct virtio_dev *v)
 
 	d->stopping = d->inflight;
 	if (d->stopping)
-		p9_cancel(d->p9);
+		p9_cancel(d->p9, true);
 	if (!d->stopping)
 		virtio_stopped(v);
 }
