@@ -290,7 +290,8 @@ static void build_args(struct run *r, char **argv)
 	argv[n++] = "-initrd";
 	argv[n++] = xasprintf("/proc/self/fd/%d", r->initrd);
 	argv[n++] = "-append";
-	argv[n++] = xasprintf("console=ttyS0 %s panic=-1 nokaslr net.ifnames=0 %s%s", o->kmsg ? "ignore_loglevel" : "quiet",
+	argv[n++] = xasprintf("console=ttyS0 %s panic=-1 nokaslr net.ifnames=0 %s%s%s", o->kmsg ? "ignore_loglevel" : "quiet",
+			      is_micro(r) ? "pci=off " : "",		/* not to look for it on 256 buses */
 			      o->oops_fails ? "oops=panic " : "", o->append ? o->append : "");
 	if (o->timeout) {
 		argv[n++] = "-timeout";
