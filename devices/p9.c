@@ -284,9 +284,9 @@ static bool is_kernel_fs(int fd)
 	return false;
 }
 
-int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque)
+int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque, struct stat *st)
 {
-	struct stat st, up;
+	struct stat up;
 	int fd;
 
 	if (dir->opaque)
@@ -294,14 +294,14 @@ int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opa
 	fd = open_beneath(dir->path, name, O_PATH);
 	if (fd < 0)
 		return fd == -EXDEV ? -ENOENT : fd;
-	if (fstat(fd, &st) < 0 || fstat(dir->path, &up) < 0) {
+	if (fstat(fd, st) < 0 || fstat(dir->path, &up) < 0) {
 		int e = errno;
 
 		close(fd);
 		return -e;
 	}
-	*opaque = p9_hidden(s, &st, &up, name) || (st.st_dev != up.st_dev && is_kernel_fs(fd));
-	if (*opaque && !S_ISDIR(st.st_mode)) {
+	*opaque = p9_hidden(s, st, &up, name) || (st->st_dev != up.st_dev && is_kernel_fs(fd));
+	if (*opaque && !S_ISDIR(st->st_mode)) {
 		close(fd);
 		return -ENOENT;
 	}
@@ -383,40 +383,67 @@ static int op_attach(struct p9 *s, struct p9_msg *m)
 	return 0;
 }
 
-/* One step: replaces *at. */
-static int walk_step(struct p9 *s, struct p9_fid *at, const char *name)
+/* One step: replaces *at, whose descriptor is closed unless it is `keep`; what is there now. */
+static int walk_step(struct p9 *s, struct p9_fid *at, const char *name, int keep, struct stat *st)
 {
 	bool opaque = false;
 	char last[256];
-	struct stat here, root;
+	struct stat root;
 	int fd;
 
 	if (!strcmp(name, ".."))  {
-		if (fstat(at->path, &here) < 0 || fstat(s->root, &root) < 0)
+		if (fstat(at->path, st) < 0 || fstat(s->root, &root) < 0)
 			return -errno;
-		if (here.st_ino == root.st_ino && here.st_dev == root.st_dev)
-			return 0;
-		fd = p9_parent(s, at, last);
+		if (st->st_ino == root.st_ino && st->st_dev == root.st_dev)
+			fd = fcntl(at->path, F_DUPFD_CLOEXEC, 3);
+		else
+			fd = p9_parent(s, at, last);
+		if (fd >= 0 && fstat(fd, st) < 0) {
+			close(fd);
+			return -EIO;
+		}
 	} else {
-		fd = p9_enter(s, at, name, &opaque);
+		fd = p9_enter(s, at, name, &opaque, st);
 	}
 	if (fd < 0)
 		return fd;
-	close(at->path);
+	if (at->path != keep)
+		close(at->path);
 	at->path = fd;
 	at->opaque = opaque;
 	return 0;
+}
+
+/* The steps of a walk, as far as they go; their qids. The descriptor reached is from's own when no step was done. */
+static unsigned walk_steps(struct p9 *s, struct p9_msg *m, const struct p9_fid *from, unsigned n, struct p9_fid *at, int *ret)
+{
+	uint8_t *count = room(m, 2);
+	unsigned done = 0;
+	char name[256];
+	struct stat st;
+
+	*at = *from;
+	for (*ret = 0; done < n; done++) {
+		*ret = p9_str(m, name, sizeof(name));
+		if (*ret == 0 && (!*name || strchr(name, '/') || !strcmp(name, ".")))
+			*ret = -ENOENT;
+		if (*ret == 0)
+			*ret = walk_step(s, at, name, from->path, &st);
+		if (*ret < 0)
+			break;
+		p9_put_qid(s, m, &st);
+	}
+	if (m->r)
+		st_le16(count, done);
+	return done;
 }
 
 static int op_walk(struct p9 *s, struct p9_msg *m)
 {
 	struct p9_fid *from = p9_fid_get(s, p9_u32(m)), at, *to;
 	uint32_t num = p9_u32(m);
-	unsigned n = p9_u16(m), done = 0;
-	uint8_t *count;
-	char name[256];
-	struct stat st;
-	int ret = 0;
+	unsigned n = p9_u16(m), done;
+	int ret;
 
 	if (m->short_in || n > P9_WALK_MAX)
 		return -EINVAL;
@@ -426,41 +453,27 @@ static int op_walk(struct p9 *s, struct p9_msg *m)
 		return -EINVAL;
 	if (num != from->num && (num == P9_NOFID || p9_fid_get(s, num)))
 		return -EINVAL;
-	at = *from;
-	at.path = fcntl(from->path, F_DUPFD_CLOEXEC, 3);
-	if (at.path < 0)
-		return errno == EMFILE ? -ENFILE : -errno;
-	count = room(m, 2);
-	while (done < n && ret == 0) {
-		ret = p9_str(m, name, sizeof(name));
-		if (ret == 0 && (!*name || strchr(name, '/') || !strcmp(name, ".")))
-			ret = -ENOENT;
-		if (ret == 0)
-			ret = walk_step(s, &at, name);
-		if (ret == 0 && fstat(at.path, &st) < 0)
-			ret = -errno;
-		if (ret == 0) {
-			p9_put_qid(s, m, &st);
-			done++;
-		}
-	}
-	if (m->r)
-		st_le16(count, done);
+	done = walk_steps(s, m, from, n, &at, &ret);
 	if (done < n) {
-		close(at.path);
-		return done ? 0 : ret;		/* as far as it went; no fid is made */
+		if (at.path != from->path)
+			close(at.path);
+		return done ? 0 : ret == -EMFILE ? -ENFILE : ret;	/* as far as it went; no fid is made */
 	}
 	if (num == from->num) {
-		close(from->path);
-		to = from;
-	} else {
-		to = p9_fid_new(s, num, -1);
-		if (!to) {
-			close(at.path);
-			return -ENFILE;
-		}
+		if (at.path != from->path)
+			close(from->path);
+		from->path = at.path;
+		from->opaque = at.opaque;
+		return 0;
 	}
-	to->path = at.path;
+	if (at.path == from->path)
+		at.path = fcntl(from->path, F_DUPFD_CLOEXEC, 3);
+	to = at.path < 0 ? NULL : p9_fid_new(s, num, at.path);
+	if (!to) {
+		if (at.path >= 0)
+			close(at.path);
+		return -ENFILE;
+	}
 	to->opaque = at.opaque;
 	return 0;
 }

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -46,16 +47,22 @@ static void put_time(struct p9_msg *m, int64_t sec, uint32_t nsec)
 int p9_getattr(struct p9 *s, struct p9_msg *m)
 {
 	struct p9_fid *f = p9_path_fid(s, m);
-	struct statx x = { 0 };
+	struct statx x;
 	struct stat st;
 	bool btime;
 
 	if (!f)
 		return -EBADF;
 	/* The opened file where there is one: some file systems tell the length only there. */
-	if (fstat(f->open >= 0 ? f->open : f->path, &st) < 0)
+	if (statx(f->open >= 0 ? f->open : f->path, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &x) < 0)
 		return -errno;
-	btime = statx(f->path, "", AT_EMPTY_PATH, STATX_BTIME, &x) == 0 && x.stx_mask & STATX_BTIME;
+	btime = x.stx_mask & STATX_BTIME;
+	st = (struct stat){
+		.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor), .st_ino = x.stx_ino, .st_mode = x.stx_mode, .st_nlink = x.stx_nlink,
+		.st_uid = x.stx_uid, .st_gid = x.stx_gid, .st_rdev = makedev(x.stx_rdev_major, x.stx_rdev_minor), .st_size = x.stx_size,
+		.st_blksize = x.stx_blksize, .st_blocks = x.stx_blocks, .st_atim = { x.stx_atime.tv_sec, x.stx_atime.tv_nsec },
+		.st_mtim = { x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec }, .st_ctim = { x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec },
+	};
 	p9_put64(m, GETATTR_BASIC | (btime ? GETATTR_BTIME : 0));
 	p9_put_qid(s, m, &st);
 	if (s->pipes && S_ISFIFO(st.st_mode)) {

@@ -26,8 +26,8 @@ static bool put_entry(struct p9 *s, struct p9_fid *f, const struct stat *dir, st
 
 	if (m->r + P9_QID + 8 + 1 + 2 + len > limit)
 		return false;
-	/* A mount point's entry has the number of what it covers. */
-	if (e->type == DT_DIR || e->type == DT_UNKNOWN || s->nhide)
+	/* A mount point's entry has the number of what it covers. (A file that is one is hidden by its name.) */
+	if (e->type == DT_DIR || e->type == DT_UNKNOWN)
 		if (fstatat(f->open, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			st = (struct stat){ .st_dev = dir->st_dev, .st_ino = e->ino, .st_mode = e->type << 12 };
 	if (e->type != DT_UNKNOWN)

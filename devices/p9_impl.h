@@ -107,8 +107,8 @@ int p9_fid_drop(struct p9 *s, struct p9_fid *f);
 struct p9_fid *p9_path_fid(struct p9 *s, struct p9_msg *m);
 /* ... as a folder something is made in: *ret is 0, -EBADF, or -EACCES for one that looks empty. */
 struct p9_fid *p9_dir_fid(struct p9 *s, struct p9_msg *m, int *ret);
-/* An entry of a folder as O_PATH descriptor, nothing followed; -ENOENT for hidden files. *opaque as in the fid. */
-int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque);
+/* An entry of a folder as O_PATH descriptor, nothing followed, and what it is; -ENOENT for hidden files. *opaque as in the fid. */
+int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque, struct stat *st);
 /* The folder a file is in now, and its name there; a descriptor or -errno. */
 int p9_parent(struct p9 *s, const struct p9_fid *f, char name[256]);
 /* Is the file, or the name in that folder, hidden? */
