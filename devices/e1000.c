@@ -535,7 +535,7 @@ struct device *e1000_new(struct pci_bus *pci, unsigned devfn, const char *id, st
 	loop_timer_init(&d->tx_timer, loop, clock, tx_delay_over, d);
 	loop_timer_init(&d->link_timer, loop, clock, link_timer_over, d);
 	loop_timer_init(&d->tx_next, loop, NULL, tx_next, d);
-	nic_connect(&d->pci, net, NET_CSUM, net_readable, net_writable, net_link, d);
+	nic_connect(&d->pci, net, NET_CUT, net_readable, net_writable, net_link, d);
 	e1000_eeprom_init(d);
 	e1000_reset(&d->pci.dev);
 	return &d->pci.dev;

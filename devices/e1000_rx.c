@@ -3,8 +3,8 @@
  * e1000_rx.c: the 82540EM's receive side (manual, 3.2): filters, descriptors, checksums, VLAN stripping, delayed
  * interrupts. Lock of the device's loop.
  *
- * A packet is read straight into the driver's buffers; one that the filter refuses leaves them unused. The kernel may
- * hand packets over without a checksum (NET_CSUM): it is completed here, and the driver is told that it is right.
+ * A packet is read straight into the driver's buffers; one that the filter refuses leaves them unused. Packets the kernel hands
+ * over large or without a checksum are cut and completed by net/ (NET_CUT), and the driver is told that the checksum is right.
  */
 #include <errno.h>
 #include <linux/virtio_net.h>
@@ -100,57 +100,14 @@ static bool filter_accepts(const struct e1000 *d, const uint8_t *head, size_t le
 
 /* --- checksums --- */
 
-static uint16_t sum_iov(const struct iovec *iov, int n, size_t off, size_t len)
+static bool ip_header_sum_ok(const uint8_t *ip)
 {
-	uint64_t sum = 0;
-	bool odd = false;
+	uint32_t sum = 0;
 
-	for (int i = 0; i < n && len; i++) {
-		const uint8_t *p = iov[i].iov_base;
-		size_t k = iov[i].iov_len;
-
-		if (off >= k) {
-			off -= k;
-			continue;
-		}
-		p += off;
-		k = MIN(k - off, len);
-		off = 0;
-		len -= k;
-		if (odd && k) {
-			sum += (uint32_t)*p++ << 8;
-			k--;
-			odd = false;
-		}
-		for (; k >= 4; k -= 4, p += 4)
-			sum += ld_le32(p);
-		if (k >= 2) {
-			sum += ld_le16(p);
-			k -= 2;
-			p += 2;
-		}
-		if (k) {
-			sum += *p;
-			odd = true;
-		}
-	}
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
-}
-
-/* The kernel left this to the receiver. */
-static void complete_csum(const struct virtio_net_hdr *h, const struct iovec *iov, int n, size_t len)
-{
-	size_t at = (size_t)h->csum_start + h->csum_offset;
-	uint8_t field[2];
-	uint16_t sum;
-
-	if (h->csum_start >= len || !range_ok(at, 2, len))
-		return;
-	sum = ~sum_iov(iov, n, h->csum_start, len - h->csum_start);
-	st_le16(field, sum ? sum : 0xffff);
-	iov_from_buf(iov, n, at, field, 2);
+	for (int i = 0; i < 20; i += 2)
+		sum += ld_le16(ip + i);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return (sum & 0xffff) + (sum >> 16) == 0xffff;
 }
 
 /* Status bits for a packet whose transport checksum is known to be right. */
@@ -160,7 +117,7 @@ static uint32_t csum_status(const struct e1000 *d, const struct virtio_net_hdr *
 	uint32_t status = 0;
 	unsigned proto;
 
-	if (!(h->flags & (VIRTIO_NET_HDR_F_NEEDS_CSUM | VIRTIO_NET_HDR_F_DATA_VALID)))
+	if (!(h->flags & VIRTIO_NET_HDR_F_DATA_VALID))
 		return RXD_IXSM;
 	if (ld_be16(head + 12) == P_VLAN)
 		ip += 4;
@@ -168,9 +125,7 @@ static uint32_t csum_status(const struct e1000 *d, const struct virtio_net_hdr *
 		return RXD_IXSM;
 	proto = head[ip + 9];
 	if (d->rxcsum & RXCSUM_IPOFL) {
-		struct iovec iov = { (void *)(head + ip), 20 };
-
-		if (sum_iov(&iov, 1, 0, 20) != 0xffff)
+		if (!ip_header_sum_ok(head + ip))
 			return RXD_IXSM;
 		status |= RXD_IPCS;
 	}
@@ -320,8 +275,6 @@ static bool rx_accept(struct e1000 *d, struct rx_slots *s, const struct virtio_n
 	iov_to_buf(iov, s->pieces, 0, head, MIN(len, sizeof(head)));
 	if (len < ETH_HLEN || len > frame_max(d) || !filter_accepts(d, head, len))
 		return false;
-	if (h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM)
-		complete_csum(h, iov, s->pieces, len);
 	status = csum_status(d, h, head, len);
 	if (d->ctrl & CTRL_VME && ld_be16(head + 12) == (uint16_t)d->vet) {
 		iov_to_buf(iov, s->pieces, 0, d->bounce, len);

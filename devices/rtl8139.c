@@ -527,7 +527,7 @@ struct device *rtl8139_new(struct pci_bus *pci, unsigned devfn, const char *id, 
 	pci_bar_regs(&d->pci, 1, PCI_BASE_ADDRESS_SPACE_MEMORY, BAR_SIZE, &rtl_region, d);
 	loop_timer_init(&d->timer, loop, rtl_clock(d), timer_over, d);
 	loop_timer_init(&d->tx_next, loop, NULL, tx_next, d);
-	nic_connect(&d->pci, net, 0, net_readable, net_writable, net_link, d);
+	nic_connect(&d->pci, net, NET_CUT, net_readable, net_writable, net_link, d);
 	rtl_reset(&d->pci.dev);
 	return &d->pci.dev;
 }

@@ -65,13 +65,21 @@ struct net_gso {
 	uint32_t net_off, l4_off, payload_off, next;	/* offsets; next payload byte to send */
 	uint32_t segment;		/* number of the next one */
 	bool v6, tcp, jumbo;
+	bool pending;			/* cut.c: segments are left */
 	uint8_t head[256];		/* headers of the segment being sent */
 };
+struct net_gso *gso_new(void);
+void gso_free(struct net_gso *g);		/* NULL is fine */
 /* The frame g->frame/len with g->hdr: 0 when it makes sense; -EINVAL when the guest's header does not. */
 int gso_begin(struct net_gso *g);
 /* The next frame to send in iov (2 entries); false when there is none left. gso_advance after it was sent. */
 bool gso_segment(struct net_gso *g, struct iovec iov[2]);
 void gso_advance(struct net_gso *g);
+/*
+ * cut.c: receives one segment: of the packet in g, or of the next one of the backend. The room in iov behind the header is
+ * at most NET_MAX_FRAME or all of it. As net_recv.
+ */
+ssize_t cut_recv(struct net *n, unsigned q, struct net_gso *g, const struct iovec *iov, int niov);
 /* One's complement sum of a buffer, to be folded by csum_fold. */
 uint32_t csum_add(uint32_t sum, const void *buf, size_t len);
 uint16_t csum_fold(uint32_t sum);

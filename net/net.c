@@ -27,6 +27,8 @@ struct net_queue {
 	unsigned errors;
 	struct net_gso *gso;		/* segments of a packet not all sent yet; made at the first need */
 	bool gso_pending;
+	struct net_gso *cut;		/* segments of a packet not all received yet (NET_CUT) */
+	struct loop_timer cut_next;	/* no descriptor tells of them */
 	uint8_t *flat;			/* for packets in more pieces than writev takes; made at the first need */
 	struct net_stats stats;
 };
@@ -60,6 +62,25 @@ static void queue_room(struct net_queue *q)
 		n->writable(n->ctx, q->index);
 }
 
+static bool cut_waiting(const struct net_queue *q)
+{
+	return q->cut && q->cut->pending && q->want_read && q->net->link_up;
+}
+
+static void queue_readable(struct net_queue *q)
+{
+	if (q->net->readable)
+		q->net->readable(q->net->ctx, q->index);
+	if (cut_waiting(q))
+		loop_timer_set(&q->cut_next, 0);
+}
+
+static void cut_next(void *ctx)
+{
+	if (cut_waiting(ctx))
+		queue_readable(ctx);
+}
+
 static void queue_event(void *ctx, uint32_t events)
 {
 	struct net_queue *q = ctx;
@@ -67,8 +88,8 @@ static void queue_event(void *ctx, uint32_t events)
 
 	if (events & EPOLLOUT && (q->want_write || q->want_flush))
 		queue_room(q);
-	if (events & EPOLLIN && q->want_read && n->readable)
-		n->readable(n->ctx, q->index);
+	if (events & EPOLLIN && q->want_read)
+		queue_readable(q);
 	else if (events & (EPOLLERR | EPOLLHUP) && !(events & EPOLLIN) && n->ops->hangup)
 		n->ops->hangup(n, q->index);
 	else if (events & (EPOLLERR | EPOLLHUP) && !(events & EPOLLIN))
@@ -108,6 +129,8 @@ void net_poll(struct net *n, unsigned q, bool read, bool write)
 	nq->want_read = read;
 	nq->want_write = write;
 	queue_watch(nq);
+	if (cut_waiting(nq))
+		loop_timer_set(&nq->cut_next, 0);
 }
 
 void net_want_room(struct net *n, unsigned q)
@@ -145,6 +168,8 @@ static void queue_drain(struct net_queue *q)
 	uint8_t buf[128];
 	struct iovec iov = { buf, sizeof(buf) };
 
+	if (q->cut)
+		q->cut->pending = false;
 	for (int i = 0; i < DRAIN_MAX; i++) {
 		ssize_t len = q->net->ops->recv(q->net, q->index, &iov, 1);
 
@@ -174,6 +199,13 @@ void net_set_link(struct net *n, bool up)
 		n->link(n->ctx, up);
 }
 
+static void queue_set_loop(struct net_queue *q, struct loop *loop)
+{
+	loop_timer_cancel(&q->cut_next);
+	loop_timer_init(&q->cut_next, loop, NULL, cut_next, q);
+	q->loop = loop;
+}
+
 void net_attach(struct net *n, struct loop *loop, void (*readable)(void *, unsigned), void (*writable)(void *, unsigned),
 		void (*link)(void *, bool), void *ctx)
 {
@@ -182,7 +214,7 @@ void net_attach(struct net *n, struct loop *loop, void (*readable)(void *, unsig
 
 		nq->want_read = nq->want_write = nq->want_flush = nq->gso_pending = false;
 		queue_watch(nq);
-		nq->loop = loop;
+		queue_set_loop(nq, loop);
 	}
 	n->loop = loop;
 	n->readable = readable;
@@ -203,7 +235,7 @@ void net_queue_loop(struct net *n, unsigned q, struct loop *loop)
 		loop_fd_del(nq->watch);
 		nq->watch = NULL;
 	}
-	nq->loop = loop;
+	queue_set_loop(nq, loop);
 	queue_watch(nq);
 }
 
@@ -215,11 +247,23 @@ int net_set_offload(struct net *n, unsigned bits, unsigned hdr_len)
 
 	if (hdr_len != 0 && hdr_len != sizeof(struct virtio_net_hdr) && hdr_len != sizeof(struct virtio_net_hdr_mrg_rxbuf))
 		return -EINVAL;
+	if (bits & NET_CUT)
+		bits = NET_CSUM | NET_TSO4 | NET_TSO6 | NET_TSO_ECN | NET_CUT;
 	if (n->vnet_hdr)
-		ret = n->ops->set_offload(n, hdr_len ? bits : 0, hdr_len);
-	if (ret == 0)
-		n->hdr_len = hdr_len;
-	return ret;
+		ret = n->ops->set_offload(n, hdr_len ? bits & ~NET_CUT : 0, hdr_len);
+	if (ret < 0)
+		return ret;
+	n->hdr_len = hdr_len;
+	n->cut = n->vnet_hdr && hdr_len && bits & NET_CUT;
+	for (unsigned q = 0; q < n->max_queues; q++) {
+		struct net_queue *nq = &n->queues[q];
+
+		if (n->cut && !nq->cut)
+			nq->cut = gso_new();
+		if (nq->cut)
+			nq->cut->pending = false;
+	}
+	return 0;
 }
 
 int net_set_queues(struct net *n, unsigned pairs)
@@ -278,10 +322,8 @@ static size_t iov_gather(void *buf, size_t len, const struct iovec *iov, int nio
 
 static struct net_gso *queue_gso(struct net_queue *q)
 {
-	if (!q->gso) {
-		q->gso = xcalloc(1, sizeof(*q->gso));
-		q->gso->frame = xcalloc(1, NET_MAX_FRAME);
-	}
+	if (!q->gso)
+		q->gso = gso_new();
 	return q->gso;
 }
 
@@ -411,7 +453,10 @@ ssize_t net_recv(struct net *n, unsigned q, const struct iovec *iov, int niov)
 	if (niov <= 0)
 		return -EINVAL;
 	niov = MIN(niov, PIECES_MAX);
-	len = n->vnet_hdr ? n->ops->recv(n, q, iov, niov) : recv_plain(nq, iov, niov);
+	if (n->cut)
+		len = cut_recv(n, q, nq->cut, iov, niov);
+	else
+		len = n->vnet_hdr ? n->ops->recv(n, q, iov, niov) : recv_plain(nq, iov, niov);
 	if (len >= 0) {
 		nq->errors = 0;
 		count(&nq->stats.rx_packets, 1);
@@ -474,8 +519,10 @@ struct net *net_open(const char *id, const char *spec, struct loop *loop, const 
 	if (!n->vnet_hdr)
 		n->offload = NET_CSUM | NET_TSO4 | NET_TSO6 | NET_TSO_ECN;	/* offload.c */
 	n->queues = xcalloc(n->max_queues, sizeof(*n->queues));
-	for (unsigned q = 0; q < n->max_queues; q++)
-		n->queues[q] = (struct net_queue){ .net = n, .index = q, .fd = -1, .loop = loop };
+	for (unsigned q = 0; q < n->max_queues; q++) {
+		n->queues[q] = (struct net_queue){ .net = n, .index = q, .fd = -1 };
+		queue_set_loop(&n->queues[q], loop);
+	}
 	return n;
 }
 
@@ -488,9 +535,9 @@ void net_close(struct net *n)
 
 		if (nq->watch)
 			loop_fd_del(nq->watch);
-		if (nq->gso)
-			free(nq->gso->frame);
-		free(nq->gso);
+		loop_timer_cancel(&nq->cut_next);
+		gso_free(nq->gso);
+		gso_free(nq->cut);
 		free(nq->flat);
 	}
 	n->ops->close(n);

@@ -19,8 +19,10 @@
 struct net;
 struct net_queue;
 
-/* What a side can take (the values of TUN_F_*): packets without checksum, and of more than one segment. */
-enum { NET_CSUM = 1, NET_TSO4 = 2, NET_TSO6 = 4, NET_TSO_ECN = 8, NET_UFO = 16, NET_USO4 = 32, NET_USO6 = 64 };
+/* What a side can take (the values of TUN_F_*, but the last): packets without checksum, and of more than one segment. */
+enum { NET_CSUM = 1, NET_TSO4 = 2, NET_TSO6 = 4, NET_TSO_ECN = 8, NET_UFO = 16, NET_USO4 = 32, NET_USO6 = 64,
+       /* Receive only: packets of several segments are wanted, but one segment at a time, with complete checksums. */
+       NET_CUT = 128 };
 
 /* The longest frame any side may hand over: 64 KiB of IP, Ethernet with two VLAN tags. */
 #define NET_MAX_FRAME (65536 + 22)
@@ -71,6 +73,7 @@ struct net {
 	/* private to net.c */
 	unsigned hdr_len;
 	unsigned pairs;			/* queue pairs in use */
+	bool cut;			/* NET_CUT */
 	struct net_queue *queues;
 	const struct host *host;
 };

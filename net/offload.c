@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <linux/if_ether.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 
 #include "net/backend.h"
 
@@ -16,27 +17,51 @@
 #define TCP_CWR 0x80
 #define MSS_MIN 48		/* below it a packet would become thousands of segments */
 
+struct net_gso *gso_new(void)
+{
+	struct net_gso *g = xcalloc(1, sizeof(*g));
+
+	g->frame = xcalloc(1, NET_MAX_FRAME);
+	return g;
+}
+
+void gso_free(struct net_gso *g)
+{
+	if (g)
+		free(g->frame);
+	free(g);
+}
+
+/* Words of 64 bits with the carry put back in: their 16-bit parts have the same one's complement sum. */
+static uint64_t sum_words(uint64_t s, const uint8_t *p, size_t words)
+{
+	uint64_t a, b, c, d;
+
+	for (; words >= 4; words -= 4, p += 32) {
+		memcpy(&a, p, 8);
+		memcpy(&b, p + 8, 8);
+		memcpy(&c, p + 16, 8);
+		memcpy(&d, p + 24, 8);
+		s += a, s += s < a;
+		s += b, s += s < b;
+		s += c, s += s < c;
+		s += d, s += s < d;
+	}
+	for (; words; words--, p += 8) {
+		memcpy(&a, p, 8);
+		s += a, s += s < a;
+	}
+	return s;
+}
+
 uint32_t csum_add(uint32_t sum, const void *buf, size_t len)
 {
 	const uint8_t *p = buf;
-	uint64_t s = sum;
+	uint64_t s = sum_words(sum, p, len / 8), tail = 0;
 
-	for (; len >= 4; len -= 4, p += 4) {
-		uint32_t v;
-
-		memcpy(&v, p, 4);
-		s += v;
-	}
-	if (len >= 2) {
-		uint16_t v;
-
-		memcpy(&v, p, 2);
-		s += v;
-		p += 2;
-		len -= 2;
-	}
-	if (len)
-		s += *p;		/* the odd byte is the first of a pair whose second is 0; little endian host */
+	/* The odd byte is the first of a pair whose second is 0; little endian host. */
+	memcpy(&tail, p + len / 8 * 8, len % 8);
+	s = (s & 0xffffffff) + (s >> 32) + (tail & 0xffffffff) + (tail >> 32);
 	s = (s & 0xffffffff) + (s >> 32);
 	return (s & 0xffffffff) + (s >> 32);
 }
