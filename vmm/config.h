@@ -55,7 +55,7 @@ struct device_config {
 	int vlan;				/* nic of the old -net; -1: backend names it */
 	bool has_mac;
 	uint8_t mac[6];
-	unsigned queues;			/* 0: one (pair) */
+	unsigned queues;			/* 0: one; of a NIC: as many pairs as its backend has */
 	unsigned queue_size;			/* 0: the device's default */
 	uint16_t iobase, iosize;		/* 0: the device's default */
 	int bootindex;
@@ -64,6 +64,7 @@ struct device_config {
 	char *path, *tag, *hide;		/* 9p: folder, mount tag, paths to cover with colons between */
 	bool readonly, pipes;
 	bool iothread;				/* queues on threads of their own */
+	bool packed;				/* offer packed virtqueues */
 	bool has_guid;				/* vmgenid: a fixed one; else a new one whenever the machine is copied */
 	uint8_t guid[16];
 };

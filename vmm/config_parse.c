@@ -258,7 +258,7 @@ static int parse_device_props(struct device_config *d, unsigned props, struct ke
 		d->backend = keyval_dup(kv, props & P_DRIVE ? "drive" : props & P_NETDEV ? "netdev" : "chardev");
 	if (props & P_QUEUES) {
 		if (keyval_u64(kv, "num-queues", 64, &queues, err) < 0 || keyval_u64(kv, "queues", 64, &queues, err) < 0 ||
-		    keyval_u64(kv, "queue-size", 1024, &size, err) < 0)
+		    keyval_u64(kv, "queue-size", 1024, &size, err) < 0 || keyval_bool(kv, "packed", &d->packed, err) < 0)
 			return -EINVAL;
 		if (size && (!IS_POWER_OF_2(size) || size < 4))
 			return err_set(err, EINVAL, "queue-size=%lu: a power of two from 4 to 1024 expected", size);
@@ -331,7 +331,7 @@ void config_device_help(void)
 		printf("  %-15s %s\n                  id=,%s%s%s%s%s%s%s%s%s\n", kinds[i].names[0], kinds[i].help,
 		       p & P_PCI ? " addr=SLOT," : "", p & P_DRIVE ? " drive=ID, bootindex=," : "",
 		       p & P_NETDEV ? " netdev=ID, mac=," : "", p & P_CHARDEV ? " chardev=SPEC," : "",
-		       p & P_QUEUES ? " num-queues=, queue-size=," : "", p & P_IOTHREAD ? " iothread=on," : "",
+		       p & P_QUEUES ? " num-queues=, queue-size=, packed=on," : "", p & P_IOTHREAD ? " iothread=on," : "",
 		       p & P_GUID ? " guid=auto|UUID," : p & P_SERIAL ? " serial=," : "", p & P_IOBASE ? " iobase=," : "",
 		       p & P_9P ? " path=, mount_tag=, readonly=, pipes=, hide=PATH[:PATH]," : p & P_IDE ? " bus=ide.0|ide.1, unit=0|1," : "");
 	}

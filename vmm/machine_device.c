@@ -104,7 +104,8 @@ static struct blk *find_blk(struct machine *m, const struct device_config *d, st
 
 static int build_blk(struct machine *m, const struct device_config *d, struct err *err)
 {
-	struct virtio_blk_config_opts o = { .nqueues = d->queues ? d->queues : 1, .queue_size = d->queue_size };
+	struct virtio_blk_config_opts o = { .nqueues = d->queues ? d->queues : 1, .queue_size = d->queue_size,
+					  .packed = d->packed };
 	struct machine_drive *md = d->backend ? machine_find_drive(m, d->backend) : NULL;
 	struct loop *loop = m->loop;
 
@@ -175,7 +176,8 @@ static int build_nic(struct machine *m, const struct device_config *d, struct er
 		pick_mac(m, m->config->devices[d - m->config->devices].mac);
 	memcpy(mac, d->mac, 6);
 	if (d->kind == DEV_VIRTIO_NET) {
-		struct virtio_net_opts o = { .net = net, .pairs = d->queues ? d->queues : 1, .queue_size = d->queue_size };
+		struct virtio_net_opts o = { .net = net, .pairs = d->queues ? d->queues : net ? net->max_queues : 1,
+					     .queue_size = d->queue_size, .packed = d->packed };
 
 		memcpy(o.mac, mac, 6);
 		return attach_virtio(m, d, virtio_net_new(d->id, m->loop, m->mem, &o, err), NULL, err);

@@ -138,6 +138,10 @@ Test(config, drives)
 		     "%s", e.msg);
 	cr_assert_eq(c.drives[0].open.flags & (BLK_RDWR | BLK_NOCACHE), BLK_NOCACHE);
 	cr_assert_eq(device(DEV_VIRTIO_BLK)->slot, 7);
+	cr_assert(!device(DEV_VIRTIO_BLK)->packed);
+	config_free(&c);
+	cr_assert_eq(parse("-drive file=a.img,if=none,id=d0 -device virtio-blk-pci,drive=d0,num-queues=4,packed=on"), 0, "%s", e.msg);
+	cr_assert(device(DEV_VIRTIO_BLK)->packed && device(DEV_VIRTIO_BLK)->queues == 4);
 	config_free(&c);
 	cr_assert_eq(parse("-drive file=a,,b.img"), 0, "%s", e.msg);
 	cr_assert_str_eq(c.drives[0].file, "a,b.img", "two commas are one");
