@@ -22,6 +22,7 @@
 #include "net/backend.h"
 #include "vmm/log.h"
 
+#define SLIRP_IDLE_MS 1000
 #define USER_KNOWN "net=, host=, dhcpstart=, dns=, restrict=, hostname=, domainname=, dnssearch=, hostfwd=, guestfwd=, " \
 	"ipv4=, ipv6=, ipv6-net=, ipv6-host=, ipv6-dns=, tftp=, bootfile=, tftp-server-name="
 #define BATCH 64			/* frames taken from the guest before the sockets get their turn */
@@ -186,6 +187,9 @@ static void *user_thread(void *arg)
 		poll_add(u->stop, SLIRP_POLL_IN, u);
 		poll_add(u->stack, SLIRP_POLL_IN, u);
 		slirp_pollfds_fill(u->slirp, &timeout, poll_add, u);
+		/* What libslirp says when nothing it keeps will expire: then only a packet, or a timer, is worth waking for. */
+		if (timeout >= SLIRP_IDLE_MS)
+			timeout = UINT32_MAX;
 		timeout = run_timers(u, timeout);
 		ret = poll(u->poll, u->npoll, timeout > INT32_MAX ? -1 : (int)timeout);
 		if (u->poll[0].revents && ret > 0)

@@ -295,6 +295,35 @@ TEST(bad_options)
 }
 
 /* What a hostile guest sends must leave the stack standing: it answers DHCP afterwards. */
+/* How often the backend's thread has slept so far. */
+static long thread_sleeps(void)
+{
+	char cmd[200];
+	long n = -1;
+	FILE *f;
+
+	snprintf(cmd, sizeof(cmd), "cat $(dirname $(grep -lx net-user /proc/%d/task/*/comm))/status | awk '/^voluntary/ { print $2 }'",
+		 getpid());
+	f = popen(cmd, "r");
+	CHECK(f && fscanf(f, "%ld", &n) == 1);
+	pclose(f);
+	return n;
+}
+
+TEST(an_idle_network_sleeps)
+{
+	struct net *n;
+	long before;
+
+	loop = loop_new("test");
+	n = open_net("user");
+	usleep(100000);
+	before = thread_sleeps();
+	usleep(2500000);
+	CHECK(thread_sleeps() - before <= 1);
+	net_close(n);
+}
+
 TEST(noise_first)
 {
 	struct iovec iov = { frame, 0 };
