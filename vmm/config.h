@@ -77,7 +77,7 @@ struct config {
 	uint8_t uuid[16];
 	bool has_uuid;
 	uint64_t ram;
-	bool huge_pages, mem_prealloc;
+	bool mem_prealloc;
 	char *mem_path;
 	unsigned cpus, max_cpus;
 	struct cpu_topology topology;

@@ -24,42 +24,7 @@
 #include "vmm/savevm.h"
 #include "vmm/snapshot.h"
 
-/* RAM stands in two pieces around the hole for PCI and the chips; where the first ends follows the machine type. */
-static uint64_t ram_low(const struct machine *m)
-{
-	return MIN(m->config->ram, (uint64_t)BIOS_PCI_HOLE);
-}
-
 /* --- parts --- */
-
-static int init_ram(struct machine *m, struct err *err)
-{
-	const struct config *c = m->config;
-	uint64_t low = ram_low(m), pages = sysconf(_SC_PHYS_PAGES), have = pages * sysconf(_SC_PAGESIZE);
-	int ret;
-
-	if (c->ram > have)
-		return err_set(err, ENOMEM, "-m: %llu MiB of guest memory, and this host has %llu MiB: the guest would be killed as it "
-			       "uses them; give it less", c->ram / MiB, have / MiB);
-	/*
-	 * Anonymous memory gets transparent huge pages, a memfd does not unless the administrator says so: with small pages a
-	 * booting guest faults some 25,000 times. Reserved huge pages (-mem-path) come as a memfd.
-	 */
-	m->ram = block_new(m->mem, "ram", c->ram, BLOCK_RAM | BLOCK_HUGE | (c->huge_pages || c->mem_path ? BLOCK_SHARED : 0), err);
-	if (!m->ram)
-		return -ENOMEM;
-	/* The PC leaves 0xa0000-0xfffff to the graphics card and the host bridge's PAM registers; micro has neither. */
-	if (c->machine == MACHINE_MICRO) {
-		ret = block_map(m->ram, 0, 0, low, 0);
-	} else {
-		ret = block_map(m->ram, 0, 0, MIN(low, 0xa0000ull), 0);
-		if (ret == 0 && low > 1 * MiB)
-			ret = block_map(m->ram, 1 * MiB, 1 * MiB, low - 1 * MiB, 0);
-	}
-	if (ret == 0 && c->ram > low)
-		ret = block_map(m->ram, 4 * GiB, low, c->ram - low, 0);
-	return ret < 0 ? err_set(err, -ret, "guest memory: %s", strerror(-ret)) : 0;
-}
 
 static int init_kvm(struct machine *m, struct err *err)
 {
@@ -237,7 +202,7 @@ static int init_bios(struct machine *m, struct err *err)
 	uint8_t seed[32];
 	struct bios_config b = {
 		.machine = c->machine == MACHINE_PC ? BIOS_PC : BIOS_MICRO,
-		.version = c->version, .mem = m->mem, .ram = m->ram, .ram_low = ram_low(m), .ram_high = c->ram - ram_low(m),
+		.version = c->version, .mem = m->mem, .ram = m->ram, .ram_low = machine_ram_low(m), .ram_high = c->ram - machine_ram_low(m),
 		.ncpus = c->cpus, .max_cpus = c->max_cpus, .apic_ids = apic_ids,
 		.sockets = c->topology.sockets, .cores = c->topology.cores, .threads = c->topology.threads,
 		.phys_bits = cpuid_phys_bits(m->cpuid), .name = c->name, .serial_mask = serial_mask(c),
@@ -510,7 +475,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	m->loop = loop_new("main");
 	pthread_mutex_init(&m->disks_lock, NULL);
 	pthread_rwlock_init(&m->shape, NULL);
-	if ((ret = init_kvm(m, err)) < 0 || (ret = init_ram(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)
+	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)
 		return ret;
 	if ((ret = open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
 		return ret;

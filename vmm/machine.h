@@ -126,6 +126,9 @@ struct blk *machine_open_medium(struct machine_drive *md, const char *file, cons
 /* The PC's and the micro machine's own chips (machine_pc.c, machine_micro.c). */
 int machine_init_pc(struct machine *m, struct err *err);
 int machine_init_micro(struct machine *m, struct err *err);
+/* Guest RAM and where it stands (machine_ram.c); low: the bytes below the PCI hole. */
+int machine_init_ram(struct machine *m, struct err *err);
+uint64_t machine_ram_low(const struct machine *m);
 /* Serial ports, shared by both. port 0..3 */
 int machine_init_serial(struct machine *m, struct err *err);
 

@@ -21,7 +21,7 @@ struct block;
 enum block_flags {
 	BLOCK_ROM = 1 << 0,	/* guest writes are refused (and go to the bus); our writes too */
 	BLOCK_SHARED = 1 << 1,	/* memfd, shared mapping: vhost-user and migration can map it */
-	BLOCK_HUGE = 1 << 2,	/* wanted: huge pages */
+	BLOCK_HUGE = 1 << 2,	/* wanted: transparent huge pages */
 	BLOCK_RAM = 1 << 3,	/* the machine's main memory (as opposed to VRAM, ROM ...) */
 };
 

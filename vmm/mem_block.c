@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/memfd.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -71,20 +70,11 @@ struct block *block_new_mapping(struct mem *m, const char *id, void *host, uint6
 	return b;
 }
 
-/* A memfd of the size, huge pages if wanted and to be had; mapped at `at`. The fd or -errno. */
-static int map_memfd(const char *id, void *at, uint64_t size, unsigned flags)
+/* A memfd of the size, mapped at `at`. The fd or -errno. */
+static int map_memfd(const char *id, void *at, uint64_t size)
 {
-	int ret, fd = -1;
+	int ret, fd = memfd_create(id, MFD_CLOEXEC);
 
-	if ((flags & BLOCK_HUGE) && size % HUGE_SIZE == 0)
-		fd = memfd_create(id, MFD_CLOEXEC | MFD_HUGETLB | MFD_HUGE_2MB);
-	if (fd >= 0) {
-		if (!ftruncate(fd, size) &&
-		    mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != MAP_FAILED)
-			return fd;
-		close(fd);	/* none reserved (vm.nr_hugepages): ordinary pages do */
-	}
-	fd = memfd_create(id, MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	if (!ftruncate(fd, size) &&
@@ -116,7 +106,7 @@ struct block *block_new(struct mem *m, const char *id, uint64_t size, unsigned f
 	}
 	host = (uint8_t *)ALIGN_UP((uintptr_t)reserved + PAGE_SIZE, size >= HUGE_SIZE ? HUGE_SIZE : PAGE_SIZE);
 	if (flags & BLOCK_SHARED)
-		fd = map_memfd(id, host, size, flags);
+		fd = map_memfd(id, host, size);
 	else if (mmap(host, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
 		      0) == MAP_FAILED)
 		fd = -errno;
