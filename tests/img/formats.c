@@ -154,6 +154,12 @@ static const struct { const char *format, *opts, *flags; } foreign[] = {
 	{ "qcow2", "", "" }, { "qcow2", "", "-c" }, { "qcow2", "compression_type=zstd", "-c" }, { "qcow2", "cluster_size=512", "" },
 	{ "qcow2", "cluster_size=2M", "-c" }, { "qcow2", "compat=0.10", "-c" }, { "qcow2", "refcount_bits=64", "" },
 	{ "qcow2", "extended_l2=on", "" }, { "qcow2", "preallocation=full", "" }, { "qcow2", "data_file=ext.raw,data_file_raw=on", "" },
+	{ "qcow2", "data_file=ext.raw", "" }, { "qcow2", "preallocation=metadata", "" }, { "qcow2", "preallocation=falloc", "" },
+	{ "qcow2", "lazy_refcounts=on,refcount_bits=1", "" }, { "qcow2", "refcount_bits=8,cluster_size=4k", "-c" },
+	{ "qcow2", "extended_l2=on,cluster_size=16k,compression_type=zstd", "-c" }, { "qcow2", "extended_l2=on,cluster_size=2M", "" },
+	{ "vmdk", "hwversion=6,adapter_type=lsilogic", "" }, { "vmdk", "subformat=twoGbMaxExtentSparse,zeroed_grain=on", "" },
+	{ "vpc", "subformat=fixed,force_size=on", "" }, { "vhdx", "log_size=4M,block_size=256M", "" },
+	{ "vhdx", "subformat=fixed,block_state_zero=off", "" }, { "parallels", "cluster_size=64k", "" }, { "raw", "preallocation=full", "" },
 };
 
 TEST(what_qemu_img_writes_we_read)

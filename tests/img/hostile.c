@@ -216,6 +216,76 @@ TEST(cow) { sweep("cow", "{ printf 'OOOM\\0\\0\\0\\2'; head -c 1032 /dev/zero; p
 		"head -c 99999 /dev/zero | tr '\\0' '\\125'; } >seed",
 		(struct range[]){ { 0, 16 }, { 1028, 1064 }, { 0, 0 } }, fix_none, 13); }
 
+/* What the header points at: snapshots with their tables, bitmaps and their directory, the header's extensions. */
+#define FULL "%M create -q -f qcow2 seed 3M && %M convert -n -f raw -O qcow2 in.raw seed && %M snapshot -c one seed && " \
+	     "%M snapshot -c two seed && %M bitmap --add seed b0 && %M bitmap --add -g 4k seed b1 && %M rebase -u -b some.raw -F raw seed"
+
+static uint64_t seed_be64(uint64_t at)
+{
+	size_t len;
+	uint8_t *p = load("seed", &len);
+	uint64_t v = ld_be64(p + at);
+
+	free(p);
+	return v;
+}
+
+/* Where the data of a header extension lies; 0: not there. */
+static uint64_t seed_extension(uint32_t type)
+{
+	size_t len;
+	uint8_t *p = load("seed", &len);
+	uint64_t at = ld_be32(p + 100), found = 0;
+
+	while (!found && at < 4096 && ld_be32(p + at)) {
+		if (ld_be32(p + at) == type)
+			found = at + 8;
+		at += 8 + ALIGN_UP(ld_be32(p + at + 4), 8u);
+	}
+	free(p);
+	return found;
+}
+
+TEST(qcow2_snapshot_table)
+{
+	uint64_t at;
+
+	img_enter();
+	img_pattern("some.raw", 64 * KiB, 1);
+	img_pattern("in.raw", 3 * MiB, 2);
+	RUN_OK("%s", FULL);
+	at = seed_be64(64);
+	CHECK(at);
+	sweep("qcow2", FULL, (struct range[]){ { 56, 72 }, { at, at + 72 }, { seed_be64(at), seed_be64(at) + 16 }, { 0, 0 } }, fix_none, 15);
+}
+
+TEST(qcow2_extensions_and_bitmaps)
+{
+	uint64_t ext, dir;
+
+	img_enter();
+	img_pattern("some.raw", 64 * KiB, 1);
+	img_pattern("in.raw", 3 * MiB, 2);
+	RUN_OK("%s", FULL);
+	ext = seed_extension(0x23852875);
+	CHECK(ext);
+	dir = seed_be64(ext + 16);
+	sweep("qcow2", FULL, (struct range[]){ { 112, 130 }, { ext - 8, ext + 24 }, { dir, dir + 56 }, { seed_be64(dir), seed_be64(dir) + 16 },
+		{ 0, 0 } }, fix_none, 16);
+}
+
+/* A data file is a file's name and nothing else, and info does not look for it. */
+TEST(qcow2_data_file_names)
+{
+	img_enter();
+	RUN_OK("%%M create -q -f qcow2 -o data_file=ext.raw d 1M && printf secret >target && "
+	       "%%M amend -o 'data_file=json:{\"driver\":\"file\",,\"filename\":\"target\"}' d");
+	RUN_OK("%%M info d | grep 'data file: json:'");
+	RUN_FAILS(1, "%%M convert -f qcow2 -O raw d x");
+	RUN_FAILS(1, "%%M convert -n -f raw -O qcow2 target d");
+	RUN_OK("[ \"$(cat target)\" = secret ] && [ ! -e x ] && [ $(ls | grep -c json) = 0 ]");
+}
+
 /* --- text descriptors --- */
 
 TEST(vmdk_descriptors)
