@@ -23,6 +23,7 @@
 #include "vmm/vcpu.h"
 
 #define SIG_KICK SIGUSR1
+#define EXIT_MEMORY_FAULT 39	/* KVM_EXIT_MEMORY_FAULT of Linux 6.8: comes with EFAULT */
 
 static const char *const exit_names[VCPU_EXIT_REASONS] = {
 	[KVM_EXIT_UNKNOWN] = "KVM_EXIT_UNKNOWN", [KVM_EXIT_EXCEPTION] = "KVM_EXIT_EXCEPTION",
@@ -38,7 +39,7 @@ static const char *const exit_names[VCPU_EXIT_REASONS] = {
 	[KVM_EXIT_X86_RDMSR] = "KVM_EXIT_X86_RDMSR", [KVM_EXIT_X86_WRMSR] = "KVM_EXIT_X86_WRMSR",
 	[KVM_EXIT_DIRTY_RING_FULL] = "KVM_EXIT_DIRTY_RING_FULL", [KVM_EXIT_AP_RESET_HOLD] = "KVM_EXIT_AP_RESET_HOLD",
 	[KVM_EXIT_X86_BUS_LOCK] = "KVM_EXIT_X86_BUS_LOCK", [KVM_EXIT_XEN] = "KVM_EXIT_XEN",
-	[KVM_EXIT_NOTIFY] = "KVM_EXIT_NOTIFY",
+	[KVM_EXIT_NOTIFY] = "KVM_EXIT_NOTIFY", [EXIT_MEMORY_FAULT] = "KVM_EXIT_MEMORY_FAULT",
 };
 
 const char *vcpu_exit_name(unsigned reason)
@@ -296,6 +297,22 @@ static void vcpu_exit(struct vcpu *v)
 	}
 }
 
+/* KVM_RUN itself fails. Memory that the host cannot give is the one case a user can do something about. */
+static void run_failed(struct vcpu *v, int errnum)
+{
+	const uint64_t *fault = (const uint64_t *)&v->run->hw;	/* flags, guest address, length */
+	char where[48] = "";
+
+	if (errnum != EFAULT) {
+		vcpu_fatal(v, "KVM_RUN: %s", strerror(errnum));
+		return;
+	}
+	if (v->run->exit_reason == EXIT_MEMORY_FAULT)
+		snprintf(where, sizeof(where), " at 0x%llx", (unsigned long long)fault[1]);
+	vcpu_fatal(v, "KVM_RUN: the host cannot give the guest its memory%s: no huge page is left for -mem-path, the file behind it "
+		   "was cut, or the host has none left", where);
+}
+
 /*
  * Have KVM finish an access whose answer lies in the run page, so that the registers are those after the
  * instruction: nobody may look at a parked vCPU in between. It may ask for the next part of the same access.
@@ -352,7 +369,7 @@ static void *vcpu_thread(void *arg)
 			continue;
 		}
 		if (ret < 0) {
-			vcpu_fatal(v, "KVM_RUN: %s", strerror(errno));
+			run_failed(v, errno);
 			continue;
 		}
 		coalesce_drain(v->w->coalesce);
