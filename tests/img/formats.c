@@ -176,8 +176,8 @@ TEST(what_qemu_img_writes_we_read)
 		RUN_OK("%%M convert -f %s -O raw q.%s back.raw; cmp -n %llu in.raw back.raw", f, f, (unsigned long long)SIZE);
 		RUN_OK("diff <(%%M info -f %s q.%s | grep -v '^disk size') <(qemu-img info -f %s q.%s | grep -v '^disk size')", f, f, f, f);
 		RUN_OK("diff <(%%M info --output=json -f %s q.%s) <(qemu-img info --output=json -f %s q.%s)", f, f, f, f);
-		/* Where qemu-img does not look closely, or gives places for what is not there. */
-		if (strcmp(f, "vhdx") && !strstr(foreign[i].opts, "extended_l2"))
+		/* Where qemu-img does not look closely, gives places for what is not there, or looks for holes in what is. */
+		if (strcmp(f, "vhdx") && !strstr(foreign[i].opts, "extended_l2") && !strstr(foreign[i].opts, "preallocation=metadata"))
 			RUN_OK("diff <(%%M map --output=json -f %s q.%s) <(qemu-img map --output=json -f %s q.%s)", f, f, f, f);
 		RUN_OK("rm -f q* back.raw ext.raw");
 	}
