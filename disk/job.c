@@ -13,6 +13,7 @@ struct job_thread {
 	pthread_cond_t changed;
 	struct loop *loop;
 	void (*ended)(void *ctx, struct job *j);
+	void (*changed_fn)(void *ctx, struct job *j, enum job_state now);
 	void *ctx;
 	int64_t due;			/* when the speed limit lets the next bytes go */
 	bool joined;
@@ -23,6 +24,31 @@ static void job_ended(void *arg)
 	struct job *j = arg;
 
 	j->thread->ended(j->thread->ctx, j);
+}
+
+struct change {
+	struct job *j;
+	enum job_state now;
+};
+
+static void change_posted(void *arg)
+{
+	struct change *c = arg;
+
+	c->j->thread->changed_fn(c->j->thread->ctx, c->j, c->now);
+	free(c);
+}
+
+static void set_state(struct job *j, enum job_state now)
+{
+	struct change *c;
+
+	__atomic_store_n(&j->state, now, __ATOMIC_RELAXED);
+	if (!j->thread->changed_fn || !j->thread->loop)
+		return;
+	c = xcalloc(1, sizeof(*c));
+	*c = (struct change){ j, now };
+	loop_post(j->thread->loop, change_posted, c);
 }
 
 static void *job_run(void *arg)
@@ -45,8 +71,7 @@ static void *job_run(void *arg)
 	return NULL;
 }
 
-struct job *job_start(const struct job_ops *ops, const char *id, struct blk *b, void *priv, uint64_t speed,
-		      struct loop *l, void (*ended)(void *ctx, struct job *j), void *ctx, struct err *err)
+struct job *job_start(const struct job_ops *ops, struct blk *b, void *priv, const struct job_common *c, struct err *err)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 	struct job_thread *t = xcalloc(1, sizeof(*t));
@@ -54,14 +79,15 @@ struct job *job_start(const struct job_ops *ops, const char *id, struct blk *b, 
 	int ret;
 
 	j->ops = ops;
-	j->id = xstrdup(id ? id : ops->type);
+	j->id = xstrdup(c->id ? c->id : ops->type);
 	j->blk = b;
 	j->priv = priv;
-	j->speed = speed;
+	j->speed = c->speed;
 	j->thread = t;
-	t->loop = l;
-	t->ended = ended;
-	t->ctx = ctx;
+	t->loop = c->loop;
+	t->ended = c->ended;
+	t->changed_fn = c->changed;
+	t->ctx = c->ctx;
 	pthread_mutex_init(&t->lock, NULL);
 	pthread_cond_init(&t->changed, NULL);
 	sigfillset(&all);
@@ -103,9 +129,9 @@ bool job_pace(struct job *j, uint64_t bytes)
 		if (j->pause) {
 			enum job_state was = j->state;
 
-			__atomic_store_n(&j->state, JOB_PAUSED, __ATOMIC_RELAXED);
+			set_state(j, JOB_PAUSED);
 			pthread_cond_wait(&t->changed, &t->lock);
-			__atomic_store_n(&j->state, was == JOB_PAUSED ? JOB_RUNNING : was, __ATOMIC_RELAXED);
+			set_state(j, was == JOB_PAUSED ? JOB_RUNNING : was);
 		} else {
 			sleep_until(t, MIN(t->due - now_ns(), NS_PER_SEC));
 		}
@@ -120,7 +146,7 @@ bool job_wait_complete(struct job *j, int (*again)(struct job *j))
 	struct job_thread *t = j->thread;
 	bool complete;
 
-	__atomic_store_n(&j->state, JOB_READY, __ATOMIC_RELAXED);
+	set_state(j, JOB_READY);
 	pthread_mutex_lock(&t->lock);
 	while (!j->cancel && !j->complete && !j->ret) {
 		sleep_until(t, 100 * NS_PER_MS);
@@ -132,7 +158,7 @@ bool job_wait_complete(struct job *j, int (*again)(struct job *j))
 	}
 	complete = j->complete && !j->cancel;
 	pthread_mutex_unlock(&t->lock);
-	__atomic_store_n(&j->state, JOB_RUNNING, __ATOMIC_RELAXED);
+	set_state(j, JOB_RUNNING);
 	return complete;
 }
 

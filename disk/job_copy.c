@@ -332,7 +332,7 @@ static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct n
 		filter_mark(c->filter, 0, c->root->size);
 	filter_in(&first, c);
 	blk_drain_end(b);
-	j = job_start(ops, jc->id, b, c, jc->speed, jc->loop, jc->ended, jc->ctx, err);
+	j = job_start(ops, b, c, jc, err);
 	if (j)
 		return j;
 	leave(&(struct job){ .blk = b, .priv = c });

@@ -222,8 +222,8 @@ struct job {
 	struct err err;				/* with ret */
 	struct job_thread *thread;		/* private to job.c */
 };
-struct job *job_start(const struct job_ops *ops, const char *id, struct blk *b, void *priv, uint64_t speed,
-		      struct loop *l, void (*ended)(void *ctx, struct job *j), void *ctx, struct err *err);
+struct job_common;
+struct job *job_start(const struct job_ops *ops, struct blk *b, void *priv, const struct job_common *c, struct err *err);
 /* Sleeps for the speed limit and while paused; true when the job was cancelled. On the job's thread. */
 bool job_pace(struct job *j, uint64_t bytes);
 /* On the job's thread: READY, until job_complete (true) or job_cancel (false). Calls again(j) meanwhile, every 100 ms. */
@@ -235,12 +235,16 @@ void job_set_paused(struct job *j, bool pause);
 int job_wait(struct job *j);
 void job_free(struct job *j);			/* after it ended */
 
-/* ended(ctx, j) is called on the loop l, or, without one, on the job's thread. */
+/*
+ * ended(ctx, j) is called on the loop, or, without one, on the job's thread; it may come before the call that started the job
+ * has returned. changed(ctx, j, now) tells on the loop, before ended, that the job is READY, PAUSED or RUNNING again; optional.
+ */
 struct job_common {
 	const char *id;
 	uint64_t speed;
 	struct loop *loop;
 	void (*ended)(void *ctx, struct job *j);
+	void (*changed)(void *ctx, struct job *j, enum job_state now);
 	void *ctx;
 };
 /* The disk as it is now into target (taken over), while the guest goes on writing. */

@@ -338,6 +338,7 @@ void event_emit(const char *name, json_t *data)
 		if (data)
 			json_object_set(e, "data", data);
 		events.sink(events.ctx, e);
+		json_decref(e);
 	}
 	pthread_mutex_unlock(&events.lock);
 	json_decref(data);

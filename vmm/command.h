@@ -48,10 +48,6 @@ struct command {
 /* The tables, each ending with an empty entry; command_*.c. */
 extern const struct command commands_run[], commands_query[], commands_query_block[], commands_stats[], commands_block[],
 	commands_device[], commands_net[], commands_memory[], commands_screen[], commands_migrate[], commands_job[];
-/* Ends the block jobs before the drives are closed. Main thread, no loop runs. */
-void command_jobs_exit(void);
-/* A job works on the drive (NULL: no). Any thread. */
-bool command_jobs_use(const struct machine_drive *d);
 /* Calls fn for each command of all tables; stops when it returns true and gives that command. */
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx);
 const struct command *command_by_name(const char *qmp_name);

@@ -10,16 +10,8 @@
 
 #include "disk/node.h"
 #include "vmm/command.h"
-#include "vmm/log.h"
-
-#define MAX_JOBS 16
-
-static struct {
-	pthread_mutex_t lock;		/* a leaf */
-	struct job *job[MAX_JOBS];
-	struct machine_drive *drive[MAX_JOBS];
-	bool told_ready[MAX_JOBS];
-} jobs = { .lock = PTHREAD_MUTEX_INITIALIZER };
+#include "vmm/jobs.h"
+#include "vmm/savevm.h"
 
 static const char *str(json_t *args, const char *name)
 {
@@ -35,124 +27,33 @@ static struct machine_drive *drive_arg(struct machine *m, json_t *args, struct e
 	if (dev && dev->config->backend)
 		d = machine_find_drive(m, dev->config->backend);
 	if (!d || !d->blk) {
-		err_set(err, ENODEV, "Cannot find device='%s' nor node-name=''", name ? name : "");
+		err_set(err, ENOENT, "Cannot find device='%s' nor node-name='%s'", name ? name : "", name ? name : "");
 		return NULL;
 	}
 	return d;
 }
 
-/* --- the list --- */
-
-static json_t *job_object(const struct job *j)
-{
-	return json_pack("{s:s,s:s,s:I,s:I,s:I}", "type", j->ops->type, "device", j->id, "len",
-			 (json_int_t)__atomic_load_n(&j->total, __ATOMIC_RELAXED), "offset",
-			 (json_int_t)__atomic_load_n(&j->done, __ATOMIC_RELAXED), "speed",
-			 (json_int_t)__atomic_load_n(&j->speed, __ATOMIC_RELAXED));
-}
-
-/* Main loop: the job is over. */
-static void job_ended(void *ctx, struct job *j)
-{
-	json_t *data = job_object(j);
-
-	if (j->ret < 0 && !j->cancel)
-		json_object_set_new(data, "error", json_string(j->err.msg[0] ? j->err.msg : strerror(-j->ret)));
-	event_emit(j->cancel ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", data);
-	pthread_mutex_lock(&jobs.lock);
-	for (int i = 0; i < MAX_JOBS; i++)
-		if (jobs.job[i] == j)
-			jobs.job[i] = NULL;
-	pthread_mutex_unlock(&jobs.lock);
-	job_free(j);
-}
-
-static int job_add(struct job *j, struct machine_drive *d)
-{
-	int i;
-
-	pthread_mutex_lock(&jobs.lock);
-	for (i = 0; i < MAX_JOBS && jobs.job[i]; i++)
-		;
-	if (i < MAX_JOBS) {
-		jobs.job[i] = j;
-		jobs.drive[i] = d;
-		jobs.told_ready[i] = false;
-	}
-	pthread_mutex_unlock(&jobs.lock);
-	return i < MAX_JOBS ? 0 : -E2BIG;
-}
-
-bool command_jobs_use(const struct machine_drive *d)
-{
-	bool found = false;
-
-	pthread_mutex_lock(&jobs.lock);
-	for (int i = 0; i < MAX_JOBS && d && !found; i++)
-		found = jobs.job[i] && jobs.drive[i] == d;
-	pthread_mutex_unlock(&jobs.lock);
-	return found;
-}
-
-static struct job *job_arg(json_t *args, struct err *err)
-{
-	const char *id = str(args, "device") ? str(args, "device") : str(args, "id");
-	struct job *found = NULL;
-
-	pthread_mutex_lock(&jobs.lock);
-	for (int i = 0; i < MAX_JOBS && !found; i++)
-		if (jobs.job[i] && id && !strcmp(jobs.job[i]->id, id))
-			found = jobs.job[i];
-	pthread_mutex_unlock(&jobs.lock);
-	if (!found)
-		err_set(err, ENOTCONN, "Block job '%s' not found", id ? id : "");
-	return found;
-}
-
-static int query_jobs(struct machine *m, json_t *args, struct command_result *r)
-{
-	static const char *const states[] = { "running", "paused", "ready", "concluded" };
-
-	r->value = json_array();
-	pthread_mutex_lock(&jobs.lock);
-	for (int i = 0; i < MAX_JOBS; i++) {
-		struct job *j = jobs.job[i];
-		json_t *o;
-
-		if (!j)
-			continue;
-		o = job_object(j);
-		json_object_set_new(o, "status", json_string(states[j->state]));
-		json_object_set_new(o, "ready", json_boolean(j->state == JOB_READY));
-		json_object_set_new(o, "paused", json_boolean(j->state == JOB_PAUSED));
-		json_object_set_new(o, "busy", json_boolean(j->state == JOB_RUNNING));
-		json_object_set_new(o, "io-status", json_string("ok"));
-		json_array_append_new(r->value, o);
-	}
-	pthread_mutex_unlock(&jobs.lock);
-	return 0;
-}
-
 /* --- starting --- */
 
-static struct job_common common(struct machine *m, json_t *args, struct machine_drive *d)
+/* The entry of a new block job. NULL with the reason. */
+static struct job_entry *entry(json_t *args, const char *type, struct machine_drive *d, struct err *err)
 {
 	const char *id = str(args, "job-id");
-	json_int_t speed = json_integer_value(json_object_get(args, "speed"));
 
-	return (struct job_common){ .id = id ? id : d->config->id, .speed = speed > 0 ? speed : 0, .loop = m->loop,
-				    .ended = job_ended };
+	return jobs_add(id ? id : d->config->id, type, d, !json_is_false(json_object_get(args, "auto-dismiss")), err);
 }
 
-static int started(struct job *j, struct machine_drive *d, struct err *err)
+static uint64_t speed_arg(json_t *args)
 {
-	if (!j)
-		return -EIO;
-	if (job_add(j, d) < 0) {
-		job_cancel(j);
-		return err_set(err, E2BIG, "more than %d jobs", MAX_JOBS);
-	}
-	return 0;
+	json_int_t speed = json_integer_value(json_object_get(args, "speed"));
+
+	return speed > 0 ? speed : 0;
+}
+
+static int started(struct job_entry *e, struct job *j)
+{
+	jobs_started(e, j);
+	return j ? 0 : -EIO;
 }
 
 /* The target of a backup or mirror: made new unless mode=existing. */
@@ -181,18 +82,24 @@ static int run_copy(struct machine *m, json_t *args, struct command_result *r, b
 {
 	struct machine_drive *d = drive_arg(m, args, &r->err);
 	const char *sync = str(args, "sync");
+	struct job_entry *e;
 	struct job_common c;
 	struct node *target;
 
 	if (!d)
-		return -ENODEV;
+		return -ENOENT;
 	if (sync && strcmp(sync, "full"))
 		return err_set(&r->err, ENOTSUP, "sync=%s: only 'full' is offered", sync);
 	target = open_target(m, args, d, &r->err);
 	if (!target)
 		return -EIO;
-	c = common(m, args, d);
-	return started(mirror ? job_mirror(d->blk, target, &c, &r->err) : job_backup(d->blk, target, &c, &r->err), d, &r->err);
+	e = entry(args, mirror ? "mirror" : "backup", d, &r->err);
+	if (!e) {
+		node_unref(target);
+		return -EBUSY;
+	}
+	c = jobs_common(e, m, speed_arg(args));
+	return started(e, mirror ? job_mirror(d->blk, target, &c, &r->err) : job_backup(d->blk, target, &c, &r->err));
 }
 
 static int run_backup(struct machine *m, json_t *args, struct command_result *r)
@@ -219,27 +126,35 @@ static int run_commit(struct machine *m, json_t *args, struct command_result *r)
 	struct machine_drive *d = drive_arg(m, args, &r->err);
 	const char *base = str(args, "base");
 	struct node *n = NULL;
+	struct job_entry *e;
 	struct job_common c;
 
 	if (!d)
-		return -ENODEV;
+		return -ENOENT;
 	if (base && !(n = find_layer(d->blk, base)))
 		return err_set(&r->err, ENOENT, "Can't find '%s' in the backing chain", base);
 	if (!blk_root(d->blk)->backing)
 		return err_set(&r->err, EINVAL, "Device '%s' has no backing file to commit to", d->config->id);
-	c = common(m, args, d);
-	return started(job_commit(d->blk, n, &c, &r->err), d, &r->err);
+	e = entry(args, "commit", d, &r->err);
+	if (!e)
+		return -EBUSY;
+	c = jobs_common(e, m, speed_arg(args));
+	return started(e, job_commit(d->blk, n, &c, &r->err));
 }
 
 static int run_stream(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct job_entry *e;
 	struct job_common c;
 
 	if (!d)
-		return -ENODEV;
-	c = common(m, args, d);
-	return started(job_stream(d->blk, &c, &r->err), d, &r->err);
+		return -ENOENT;
+	e = entry(args, "stream", d, &r->err);
+	if (!e)
+		return -EBUSY;
+	c = jobs_common(e, m, speed_arg(args));
+	return started(e, job_stream(d->blk, &c, &r->err));
 }
 
 /* The monitor's commit: what -snapshot kept apart goes into the image, and is waited for. */
@@ -271,59 +186,102 @@ static int run_commit_all(struct machine *m, json_t *args, struct command_result
 
 /* --- steering --- */
 
-static int run_job_cancel(struct machine *m, json_t *args, struct command_result *r)
+static int query_jobs(struct machine *m, json_t *args, struct command_result *r)
 {
-	struct job *j = job_arg(args, &r->err);
-
-	if (!j)
-		return -ENOTCONN;
-	job_cancel(j);
+	r->value = jobs_list();
 	return 0;
 }
 
-static int run_job_complete(struct machine *m, json_t *args, struct command_result *r)
+static int query_block_jobs(struct machine *m, json_t *args, struct command_result *r)
 {
-	struct job *j = job_arg(args, &r->err);
-
-	if (!j)
-		return -ENOTCONN;
-	if (j->state != JOB_READY)
-		return err_set(&r->err, EINVAL, "The active block job '%s' cannot be completed", j->id);
-	job_complete(j);
+	r->value = jobs_list_block();
 	return 0;
 }
 
-static int run_job_pause(struct machine *m, json_t *args, struct command_result *r)
+/* "device" of a block-job- command, "id" of a job- command, which takes every job. */
+static int steer(json_t *args, enum job_verb verb, struct command_result *r)
 {
-	struct job *j = job_arg(args, &r->err);
+	const char *device = str(args, "device");
 
-	if (!j)
-		return -ENOTCONN;
-	job_set_paused(j, true);
-	return 0;
+	return jobs_steer(device ? device : str(args, "id"), verb, device != NULL, &r->err);
 }
 
-static int run_job_resume(struct machine *m, json_t *args, struct command_result *r)
-{
-	struct job *j = job_arg(args, &r->err);
-
-	if (!j)
-		return -ENOTCONN;
-	job_set_paused(j, false);
-	return 0;
-}
+static int run_job_cancel(struct machine *m, json_t *args, struct command_result *r) { return steer(args, JOB_CANCEL, r); }
+static int run_job_complete(struct machine *m, json_t *args, struct command_result *r) { return steer(args, JOB_COMPLETE, r); }
+static int run_job_pause(struct machine *m, json_t *args, struct command_result *r) { return steer(args, JOB_PAUSE, r); }
+static int run_job_resume(struct machine *m, json_t *args, struct command_result *r) { return steer(args, JOB_RESUME, r); }
+static int run_job_dismiss(struct machine *m, json_t *args, struct command_result *r) { return steer(args, JOB_DISMISS, r); }
+static int run_job_finalize(struct machine *m, json_t *args, struct command_result *r) { return steer(args, JOB_FINALIZE, r); }
 
 static int run_job_speed(struct machine *m, json_t *args, struct command_result *r)
 {
-	struct job *j = job_arg(args, &r->err);
 	json_int_t speed = json_integer_value(json_object_get(args, "speed"));
 
-	if (!j)
-		return -ENOTCONN;
 	if (speed < 0)
 		return err_set(&r->err, EINVAL, "Parameter 'speed' expects a non-negative value");
-	__atomic_store_n(&j->speed, speed, __ATOMIC_RELAXED);
+	return jobs_set_speed(str(args, "device"), speed, &r->err);
+}
+
+/* --- snapshots of the machine: savevm and loadvm as jobs --- */
+
+static bool named(json_t *list, const struct machine_drive *d)
+{
+	json_t *name;
+	size_t i;
+
+	json_array_foreach(list, i, name)
+		if (json_is_string(name) && (!strcmp(json_string_value(name), d->config->id) ||
+					     !strcmp(json_string_value(name), blk_filename(d->blk))))
+			return true;
+	return false;
+}
+
+/* A snapshot here is of all disks the guest can change, and the first of them keeps the machine: what the client names must be that. */
+static int check_disks(struct machine *m, json_t *args, struct err *err)
+{
+	const char *vmstate = str(args, "vmstate");
+	json_t *devices = json_object_get(args, "devices");
+	const struct machine_drive *first = NULL;
+
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		const struct machine_drive *d = &m->drives[i];
+
+		if (!d->blk || blk_readonly(d->blk))
+			continue;
+		first = first ? first : d;
+		if (devices && !named(devices, d))
+			return err_set(err, EINVAL, "'devices' leaves out '%s': a snapshot is of all disks the guest can change", d->config->id);
+	}
+	if (vmstate && (!first || (strcmp(vmstate, first->config->id) && strcmp(vmstate, blk_filename(first->blk)))))
+		return err_set(err, EINVAL, "vmstate '%s': the machine is kept in the first disk%s%s", vmstate, first ? ", " : "",
+			       first ? first->config->id : "");
 	return 0;
+}
+
+static int run_snapshot_job(struct machine *m, json_t *args, const char *type,
+			    int (*fn)(struct machine *m, const char *tag, struct err *err), struct command_result *r)
+{
+	int ret = check_disks(m, args, &r->err);
+	struct job_entry *e = ret == 0 ? jobs_add(str(args, "job-id"), type, NULL, false, &r->err) : NULL;
+
+	if (ret < 0)
+		return ret;
+	return e ? jobs_run(e, m, fn, str(args, "tag"), &r->err) : -EBUSY;
+}
+
+static int run_snapshot_save(struct machine *m, json_t *args, struct command_result *r)
+{
+	return run_snapshot_job(m, args, "snapshot-save", savevm_save, r);
+}
+
+static int run_snapshot_load(struct machine *m, json_t *args, struct command_result *r)
+{
+	return run_snapshot_job(m, args, "snapshot-load", savevm_load, r);
+}
+
+static int run_snapshot_remove(struct machine *m, json_t *args, struct command_result *r)
+{
+	return run_snapshot_job(m, args, "snapshot-delete", savevm_delete, r);
 }
 
 /* --- snapshots of one disk --- */
@@ -334,8 +292,26 @@ static int run_snapshot_sync(struct machine *m, json_t *args, struct command_res
 	const char *mode = str(args, "mode"), *format = str(args, "format");
 
 	if (!d)
-		return -ENODEV;
+		return -ENOENT;
 	return blk_overlay(d->blk, str(args, "snapshot-file"), format ? format : "qcow2", mode && !strcmp(mode, "existing"), &r->err);
+}
+
+/* By name or id; *s when it is there. */
+static bool find_snapshot(struct node *n, const char *name, struct node_snapshot *s)
+{
+	struct node_snapshot *list = NULL;
+	int count = 0;
+	bool found = false;
+
+	if (n->ops->snapshot_list(n, &list, &count) < 0)
+		return false;
+	for (int i = 0; i < count && !found; i++) {
+		found = !strcmp(list[i].name, name) || !strcmp(list[i].id, name);
+		if (found && s)
+			*s = list[i];
+	}
+	free(list);
+	return found;
 }
 
 static int run_snapshot_internal(struct machine *m, json_t *args, struct command_result *r)
@@ -346,11 +322,15 @@ static int run_snapshot_internal(struct machine *m, json_t *args, struct command
 	int ret;
 
 	if (!d)
-		return -ENODEV;
+		return -ENOENT;
 	n = blk_root(d->blk);
 	if (!n->ops->snapshot_create)
 		return err_set(&r->err, ENOTSUP, "Block format '%s' used by device '%s' does not support internal snapshots "
 			       "(minivmm-img convert -O qcow2 makes one that does)", n->ops->format, d->config->id);
+	if (!*str(args, "name"))
+		return err_set(&r->err, EINVAL, "Name is empty");
+	if (find_snapshot(n, str(args, "name"), NULL))
+		return err_set(&r->err, EEXIST, "Snapshot with name '%s' already exists on device '%s'", str(args, "name"), d->config->id);
 	snprintf(s.name, sizeof(s.name), "%s", str(args, "name"));
 	s.vm_clock_nsec = vm_clock_now(m->clock);
 	blk_drain_begin(d->blk);
@@ -363,49 +343,49 @@ static int run_snapshot_delete(struct machine *m, json_t *args, struct command_r
 {
 	struct machine_drive *d = drive_arg(m, args, &r->err);
 	const char *name = str(args, "name") ? str(args, "name") : str(args, "id");
+	struct node_snapshot s;
 	struct node *n;
 	int ret;
 
 	if (!d)
-		return -ENODEV;
+		return -ENOENT;
 	n = blk_root(d->blk);
 	if (!name)
 		return err_set(&r->err, EINVAL, "Name or id must be provided");
 	if (!n->ops->snapshot_delete)
 		return err_set(&r->err, ENOTSUP, "Block format '%s' used by device '%s' does not support internal snapshots", n->ops->format,
 			       d->config->id);
+	if (!find_snapshot(n, name, &s))
+		return err_set(&r->err, ENOENT, "Snapshot with id '%s' and name '%s' does not exist on device '%s'",
+			       str(args, "id") ? str(args, "id") : "null", str(args, "name") ? str(args, "name") : "null", d->config->id);
 	blk_drain_begin(d->blk);
 	ret = n->ops->snapshot_delete(n, name, &r->err);
 	blk_drain_end(d->blk);
+	if (ret == 0)
+		r->value = json_pack("{s:s,s:s,s:I,s:I,s:I,s:I,s:I}", "id", s.id, "name", s.name, "vm-state-size",
+				     (json_int_t)s.vm_state_size, "date-sec", (json_int_t)s.date_sec, "date-nsec", (json_int_t)s.date_nsec,
+				     "vm-clock-sec", (json_int_t)(s.vm_clock_nsec / NS_PER_SEC), "vm-clock-nsec",
+				     (json_int_t)(s.vm_clock_nsec % NS_PER_SEC));
 	return ret;
 }
 
-/* Before the drives are closed: jobs go no further. Main thread, loops stopped. */
-void command_jobs_exit(void)
-{
-	for (int i = 0; i < MAX_JOBS; i++) {
-		struct job *j = jobs.job[i];
-
-		if (!j)
-			continue;
-		job_cancel(j);
-		job_wait(j);
-		jobs.job[i] = NULL;
-	}
-}
-
+#define ID { { "id", ARG_STR, false } }
 #define DEVICE { "device", ARG_STR, false }
 const struct command commands_job[] = {
 	{ "drive-backup", "drive_backup", "copy a disk as it is now, while the guest writes", run_backup, NULL, COMMAND_DISKS,
 	  { DEVICE, { "target", ARG_STR, false }, { "format", ARG_STR, true }, { "sync", ARG_STR, true }, { "mode", ARG_STR, true },
-	    { "speed", ARG_SIZE, true }, { "job-id", ARG_STR, true } } },
+	    { "speed", ARG_SIZE, true }, { "job-id", ARG_STR, true },
+	    { "auto-dismiss", ARG_BOOL, true } } },
 	{ "drive-mirror", "drive_mirror", "copy a disk and keep the copy the same; block_job_complete switches over", run_mirror, NULL, COMMAND_DISKS,
 	  { DEVICE, { "target", ARG_STR, false }, { "format", ARG_STR, true }, { "sync", ARG_STR, true }, { "mode", ARG_STR, true },
-	    { "speed", ARG_SIZE, true }, { "job-id", ARG_STR, true } } },
+	    { "speed", ARG_SIZE, true }, { "job-id", ARG_STR, true },
+	    { "auto-dismiss", ARG_BOOL, true } } },
 	{ "block-commit", "block_commit", "merge the top layers of a disk into a lower one", run_commit, NULL, COMMAND_DISKS,
-	  { DEVICE, { "base", ARG_STR, true }, { "top", ARG_STR, true }, { "speed", ARG_SIZE, true }, { "job-id", ARG_STR, true } } },
+	  { DEVICE, { "base", ARG_STR, true }, { "top", ARG_STR, true }, { "speed", ARG_SIZE, true }, { "job-id", ARG_STR, true },
+	    { "auto-dismiss", ARG_BOOL, true } } },
 	{ "block-stream", "block_stream", "take all lower layers into the top one", run_stream, NULL, COMMAND_DISKS,
-	  { DEVICE, { "speed", ARG_SIZE, true }, { "job-id", ARG_STR, true } } },
+	  { DEVICE, { "speed", ARG_SIZE, true }, { "job-id", ARG_STR, true },
+	    { "auto-dismiss", ARG_BOOL, true } } },
 	{ NULL, "commit", "keep what -snapshot set apart: a device, or all", run_commit_all, NULL, COMMAND_DISKS, { DEVICE } },
 	{ "block-job-cancel", "block_job_cancel", "stop a job", run_job_cancel, NULL, COMMAND_FAST, { DEVICE, { "force", ARG_BOOL, true } } },
 	{ "block-job-complete", "block_job_complete", "let a ready job finish", run_job_complete, NULL, COMMAND_FAST, { DEVICE } },
@@ -413,7 +393,21 @@ const struct command commands_job[] = {
 	{ "block-job-resume", "block_job_resume", "let it go on", run_job_resume, NULL, COMMAND_FAST, { DEVICE } },
 	{ "block-job-set-speed", "block_job_set_speed", "limit a job's speed (bytes a second)", run_job_speed, NULL, COMMAND_FAST,
 	  { DEVICE, { "speed", ARG_SIZE, false } } },
-	{ "query-block-jobs", "info block-jobs", "the jobs", query_jobs, NULL, COMMAND_FAST, { { 0 } } },
+	{ "job-cancel", "job_cancel", "stop a job", run_job_cancel, NULL, COMMAND_FAST, ID },
+	{ "job-complete", "job_complete", "let a ready job finish", run_job_complete, NULL, COMMAND_FAST, ID },
+	{ "job-pause", "job_pause", "hold a job", run_job_pause, NULL, COMMAND_FAST, ID },
+	{ "job-resume", "job_resume", "let it go on", run_job_resume, NULL, COMMAND_FAST, ID },
+	{ "job-dismiss", "job_dismiss", "forget a job that is over", run_job_dismiss, NULL, COMMAND_FAST, ID },
+	{ "job-finalize", NULL, "let a pending job end (none waits for it)", run_job_finalize, NULL, COMMAND_FAST, ID },
+	{ "block-job-dismiss", NULL, "forget a block job that is over", run_job_dismiss, NULL, COMMAND_FAST, ID },
+	{ "block-job-finalize", NULL, "let a pending job end (none waits for it)", run_job_finalize, NULL, COMMAND_FAST, ID },
+	{ "snapshot-save", NULL, "savevm as a job", run_snapshot_save, NULL, COMMAND_SLOW,
+	  { { "job-id", ARG_STR, false }, { "tag", ARG_STR, false }, { "vmstate", ARG_STR, false }, { "devices", ARG_ARRAY, false } } },
+	{ "snapshot-load", NULL, "loadvm as a job", run_snapshot_load, NULL, COMMAND_SLOW,
+	  { { "job-id", ARG_STR, false }, { "tag", ARG_STR, false }, { "vmstate", ARG_STR, false }, { "devices", ARG_ARRAY, false } } },
+	{ "snapshot-delete", NULL, "delvm as a job", run_snapshot_remove, NULL, COMMAND_SLOW,
+	  { { "job-id", ARG_STR, false }, { "tag", ARG_STR, false }, { "devices", ARG_ARRAY, false } } },
+	{ "query-block-jobs", "info block-jobs", "the jobs", query_block_jobs, NULL, COMMAND_FAST, { { 0 } } },
 	{ "query-jobs", NULL, "the jobs", query_jobs, NULL, COMMAND_FAST, { { 0 } } },
 	{ "blockdev-snapshot-sync", "snapshot_blkdev", "go on in a new overlay; the disk so far is its backing file", run_snapshot_sync, NULL,
 	  COMMAND_DISKS, { { "device", ARG_STR, true }, { "snapshot-file", ARG_STR, false }, { "format", ARG_STR, true }, { "mode", ARG_STR, true },

@@ -212,7 +212,7 @@ static int query_balloon(struct machine *m, json_t *args, struct command_result 
 	struct virtio_dev *v = balloon(m);
 
 	if (!v)
-		return err_set(&r->err, ENODEV, "No balloon device has been activated");
+		return err_set(&r->err, ENOTCONN, "No balloon device has been activated");
 	r->value = json_pack("{s:I}", "actual", (json_int_t)virtio_balloon_actual(v));
 	return 0;
 }
@@ -223,7 +223,7 @@ static int run_balloon(struct machine *m, json_t *args, struct command_result *r
 	json_int_t value = json_integer_value(json_object_get(args, "value"));
 
 	if (!v)
-		return err_set(&r->err, ENODEV, "No balloon device has been activated");
+		return err_set(&r->err, ENOTCONN, "No balloon device has been activated");
 	if (value <= 0)
 		return err_set(&r->err, EINVAL, "Parameter 'target' expects a size");
 	virtio_balloon_set(v, value);

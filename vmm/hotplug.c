@@ -9,6 +9,7 @@
 #include "devices/pci.h"
 #include "vmm/command.h"
 #include "vmm/hotplug.h"
+#include "vmm/jobs.h"
 #include "vmm/log.h"
 #include "vmm/machine_state.h"
 
@@ -138,7 +139,7 @@ int hotplug_del_device(struct machine *m, const char *id, struct err *err)
 		ret = err_set(err, ENODEV, "Device '%s' not found", id);
 	else if (slot < 0 || !m->hotplug || !device_kind_hotplugs(d->config->kind))
 		ret = err_set(err, ENOTSUP, "Device '%s' does not support unplugging", id);
-	else if (d->config->backend && command_jobs_use(machine_find_drive(m, d->config->backend)))
+	else if (d->config->backend && jobs_use(machine_find_drive(m, d->config->backend)))
 		ret = err_set(err, EBUSY, "Device '%s' is used by a block job (query-jobs)", id);
 	else if (!acpi_hotplug_unplug_request(m->hotplug, slot))
 		ret = err_set(err, EALREADY, "Device %s is already in the process of unplug", id);
@@ -211,7 +212,7 @@ static void eject_device(struct eject *e)
 	}
 	loop_lock(m->loop);
 	drive = e->backend ? machine_find_drive(m, e->backend) : NULL;
-	if (drive && !drive->config->keep && !command_jobs_use(drive))
+	if (drive && !drive->config->keep && !jobs_use(drive))
 		b = forget_drive(drive);
 	loop_unlock(m->loop);
 	close_drive(b, e->backend);
@@ -330,7 +331,7 @@ int hotplug_del_drive(struct machine *m, const char *id, struct err *err)
 		ret = err_set(err, ENOENT, "Failed to find node with node-name='%s'", id);
 	else if (user_of(m, id))
 		ret = err_set(err, EBUSY, "Node '%s' is busy: device '%s' shows it (device_del it first)", id, user_of(m, id)->config->id);
-	else if (command_jobs_use(d))
+	else if (jobs_use(d))
 		ret = err_set(err, EBUSY, "Node '%s' is busy: a block job uses it (query-jobs)", id);
 	else
 		b = forget_drive(d);

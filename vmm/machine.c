@@ -18,6 +18,7 @@
 #include "vmm/command.h"
 #include "vmm/ending.h"
 #include "vmm/hotplug.h"
+#include "vmm/jobs.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/migrate.h"
@@ -559,6 +560,7 @@ void machine_exit(struct machine *m)
 	migrate_exit(m);
 	stop_vcpus(m);
 	hotplug_exit(m);
+	jobs_finish(m);
 	coalesce_free(m->wires.coalesce);
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_free(m->vcpus[i]);
@@ -577,7 +579,7 @@ void machine_exit(struct machine *m)
 			loop_free(d->iothread);
 		}
 	}
-	command_jobs_exit();
+	jobs_exit();
 	for (unsigned i = 0; i < m->ndrives; i++) {
 		int ret = m->drives[i].blk ? blk_close(m->drives[i].blk) : 0;
 

@@ -132,11 +132,21 @@ static void qmp_execute(struct control_conn *c, json_t *req)
 	json_t *args = json_object_get(req, "arguments"), *id = json_object_get(req, "id"), *none = NULL, *reply;
 	struct command_result r = { NULL, { "" } };
 	const struct command *cmd;
+	const char *key;
+	json_t *member;
 	char desc[256];
 	int ret;
 
+	json_object_foreach(req, key, member) {
+		if (strcmp(key, "execute") && strcmp(key, "arguments") && strcmp(key, "id")) {
+			snprintf(desc, sizeof(desc), "QMP input member '%.100s' is unexpected", key);
+			send_json(c, error_object(-EINVAL, desc, id));
+			return;
+		}
+	}
 	if (!name) {
-		send_json(c, error_object(-EINVAL, "QMP input lacks member 'execute'", id));
+		send_json(c, error_object(-EINVAL, json_object_get(req, "execute") ? "QMP input member 'execute' must be a string" :
+					  "QMP input lacks member 'execute'", id));
 		return;
 	}
 	if (!q->ready) {
