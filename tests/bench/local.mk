@@ -6,9 +6,9 @@ bench-img: all
 	@BUILD=$(BUILD) tests/bench/img
 
 # Small programs of the bench: build/tests/bench/NAME; guest-init runs inside the guest and is static.
-BENCH_BIN := $(BUILD)/tests/bench/bare $(BUILD)/tests/bench/times $(BUILD)/tests/bench/guest-init
+BENCH_BIN := $(BUILD)/tests/bench/bare $(BUILD)/tests/bench/times $(BUILD)/tests/bench/peer $(BUILD)/tests/bench/guest-init
 .PHONY: bench-tools
-bench-tools: $(BENCH_BIN) $(addprefix $(BUILD)/tests/bench/,first.bin sector.bin screen.bin)
+bench-tools: $(BENCH_BIN) $(addprefix $(BUILD)/tests/bench/,first.bin sector.bin screen.bin requests.bin)
 $(BUILD)/tests/bench/guest-init: CFLAGS_bench := -static
 $(BENCH_BIN): $(BUILD)/tests/bench/%: tests/bench/%.c
 	@mkdir -p $(@D)
@@ -21,4 +21,6 @@ $(BUILD)/tests/bench/sector.bin: tests/bench/sector.S
 	@mkdir -p $(@D)
 	$(Q)$(CC) -m32 $(GUEST_CFLAGS) -Wl,-Ttext=0x7c00,--oformat=binary,--build-id=none $< -o $@ && truncate -s 1M $@
 $(BUILD)/tests/bench/screen.bin: tests/bench/screen.c $(GUEST_LIB)
+	$(guest_recipe)
+$(BUILD)/tests/bench/requests.bin: tests/bench/requests.c $(GUEST_LIB)
 	$(guest_recipe)

@@ -32,7 +32,9 @@
 #define STATUS_FEATURES_OK 8
 #define DESC_F_NEXT 1
 #define DESC_F_WRITE 2
+#ifndef QUEUE_SIZE
 #define QUEUE_SIZE 8
+#endif
 
 struct desc { uint64_t addr; uint32_t len; uint16_t flags, next; };
 struct queue {
