@@ -19,6 +19,8 @@
 #define RX_AHEAD 128			/* chains fetched ahead, at most */
 #define RX_IOV (2 * VIRTQ_MAX_IOV)	/* room for one more chain of any length, always */
 #define BATCH 128			/* packets before others get their turn */
+#define SMALL_PIECES 4			/* of the first chain, for a read that expects a small packet */
+#define LARGE_FOR 8			/* small packets until the next one is expected to be small, too */
 
 struct net_rx {
 	struct virtq_elem elems[RX_AHEAD];
@@ -27,6 +29,8 @@ struct net_rx {
 	size_t room;			/* bytes of them */
 	size_t most;			/* the largest room seen: what this driver provides */
 	bool watch_rx, watch_tx;	/* waiting for packets; for room at the host */
+	unsigned large;			/* a packet longer than its first chain came lately: counts down */
+	uint8_t *rest;			/* what of a packet does not fit into the first chain, when none was expected */
 	struct iovec iov[RX_IOV];
 };
 
@@ -154,6 +158,33 @@ static bool rx_wanted(struct vnet *d, unsigned pair, size_t len)
 	return filter_accepts(d, frame, n);
 }
 
+/*
+ * A large packet is read straight into the forty pieces it may need. To name them all for every acknowledgement costs more than the
+ * packet: while only small ones come, the read names the first chain and a buffer of ours, from which the rest is copied.
+ */
+static ssize_t rx_read(struct vnet *d, unsigned pair)
+{
+	struct net_rx *rx = d->rx[pair];
+	struct virtq_elem *e = &rx->elems[rx->first];
+	struct iovec *iov = rx->iov + rx->iov_first, with[SMALL_PIECES + 1];
+	ssize_t len;
+
+	if (rx->large || rx->count == 1 || e->in_n > SMALL_PIECES) {
+		len = net_recv(d->net, pair, iov, rx->iov_count);
+	} else {
+		memcpy(with, iov, e->in_n * sizeof(*iov));
+		with[e->in_n] = (struct iovec){ rx->rest, MIN(rx->room - e->in_len, (size_t)NET_MAX_FRAME) };
+		len = net_recv(d->net, pair, with, e->in_n + 1);
+		if (len > (ssize_t)e->in_len)
+			iov_from_buf(iov, rx->iov_count, e->in_len, rx->rest, len - e->in_len);
+	}
+	if (len > (ssize_t)e->in_len)
+		rx->large = LARGE_FOR;
+	else if (len > 0 && rx->large)
+		rx->large--;
+	return len;
+}
+
 static void readable(void *ctx, unsigned pair)
 {
 	struct vnet *d = ctx;
@@ -174,7 +205,7 @@ static void readable(void *ctx, unsigned pair)
 			break;
 		}
 		virtq_kicks_off(vq);
-		len = net_recv(d->net, pair, rx->iov + rx->iov_first, rx->iov_count);
+		len = rx_read(d, pair);
 		if (len < 0 && len != -EMSGSIZE)
 			break;
 		if (len <= (ssize_t)d->hdr_len || !rx_wanted(d, pair, len))
@@ -226,6 +257,9 @@ static void tx_kick(struct vnet *d, unsigned pair)
 	} while (virtq_kicks_on(vq));
 out:
 	virtio_flush(&d->v, 2 * pair + 1);
+	/* The answer of a peer on this host is there already: take it before the loop sleeps. */
+	if (n && d->rx[pair]->watch_rx)
+		readable(d, pair);
 }
 
 static void writable(void *ctx, unsigned pair)
@@ -406,8 +440,10 @@ static void destroy(struct virtio_dev *v)
 
 	if (d->net)
 		net_attach(d->net, v->loop, NULL, NULL, NULL, NULL);
-	for (unsigned i = 0; i < d->pairs; i++)
+	for (unsigned i = 0; i < d->pairs; i++) {
+		free(d->rx[i]->rest);
 		free(d->rx[i]);
+	}
 	free(d->rx);
 	virtio_exit(v);
 	free(d);
@@ -469,8 +505,10 @@ struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem 
 	memcpy(d->perm_mac, o->mac, MAC_LEN);
 	st_le16(&d->cfg.max_virtqueue_pairs, o->pairs);
 	d->rx = xcalloc(o->pairs, sizeof(*d->rx));
-	for (unsigned i = 0; i < o->pairs; i++)
+	for (unsigned i = 0; i < o->pairs; i++) {
 		d->rx[i] = xcalloc(1, sizeof(*d->rx[i]));
+		d->rx[i]->rest = xcalloc(1, NET_MAX_FRAME);
+	}
 	virtio_init(&d->v, &virtio_net_ops, id, loop, mem, 2 * o->pairs + 1, queue_size, offer,
 		    offsetof(struct virtio_net_config, mtu));
 	if (d->net)
