@@ -67,7 +67,7 @@ Test(config, memory_sizes)
 		cr_assert_eq(c.ram, good[i].bytes, "%s", good[i].line);
 		config_free(&c);
 	}
-	refused("-m 12Q", "size expected");
+	refused("-m 12Q", "-m 12Q: size=12Q: a size expected");
 	refused("-m 0", "at least");
 	refused("-m", "wants an argument");
 	refused("-m 1G,maxmem=4G", "hot-plug");
@@ -85,6 +85,7 @@ Test(config, processors)
 	cr_assert_eq(c.max_cpus, 4);
 	config_free(&c);
 	refused("-smp 0", "at least one");
+	refused("-smp 5000", "-smp 5000: cpus=5000: a number");
 	refused("-smp 5,cores=2,sockets=2", "not 5");
 	refused("-smp 2,coress=1", "did you mean \"cores\"");
 }
