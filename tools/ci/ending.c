@@ -120,9 +120,9 @@ static int decide(const struct run *r, int made, int status, const char *said, c
 
 	*why = NULL;
 	if (sscanf(said, "exit %d", &n) == 1)
-		return n;
+		return n & 0xff;
 	if (sscanf(said, "signal %d", &n) == 1)
-		return 128 + n;
+		return 128 + (n & 0x7f);
 	if (made) {
 		*why = ci_end_name(made);
 		return made;
