@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -214,20 +215,23 @@ int prepare_folder(struct run *r, struct err *err)
 	return ret;
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	return remove(path) < 0 && errno != ENOENT ? -1 : 0;
+}
+
+/* Whatever the guest has put into its shares goes too; links are not followed. */
 void prepare_remove(struct run *r)
 {
-	static const char *const names[] = { "i/in", "o/out", "o/err", "o/status", "i", "o", "console", "log", "." };
 	const int fds[] = { r->fifo_in, r->fifo_in_keep, r->s_out.from, r->s_out.keep, r->s_err.from, r->s_err.keep, r->console, r->initrd };
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	for (size_t i = 0; r->dir && !r->o->keep && i < ARRAY_SIZE(names); i++) {
-		char *path = i + 1 < ARRAY_SIZE(names) ? run_path(r, names[i]) : xstrdup(r->dir);
-
-		remove(path);
-		free(path);
-	}
+	if (r->dir && !r->o->keep && nftw(r->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) < 0)
+		dprintf(r->err, "minivmm-ci: %s stays behind: %s\n", r->dir, strerror(errno));
+	if (r->dir && r->o->keep)
+		dprintf(r->err, "minivmm-ci: kept: %s\n", r->dir);
 	free(r->dir);
 	free(r->console_path);
 	free(r->log_path);
