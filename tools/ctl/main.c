@@ -1,0 +1,480 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * minivmm-ctl: running machines from the shell: which there are, one line of the monitor or one QMP request, and the words people
+ * know from virsh. It speaks QMP to the machine's control socket (-qmp unix:PATH,server,nowait), which it finds by the machine's
+ * name or process number.
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <jansson.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "vmm/log.h"
+#include "vmm/util.h"
+
+#define MAX_MACHINES 256
+#define MAX_ARGS_LEN (64 * KiB)
+#define ESCAPE 0x1d			/* Ctrl-] */
+
+/* --- what runs: from /proc --- */
+
+struct found {
+	int pid;
+	char *name, *socket;		/* socket: NULL without -qmp unix: */
+};
+
+static ssize_t read_proc(int pid, const char *file, char *buf, size_t len)
+{
+	char path[64];
+	FILE *f;
+	size_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
+	f = fopen(path, "r");
+	if (!f)
+		return -1;
+	n = fread(buf, 1, len - 1, f);
+	fclose(f);
+	buf[n] = 0;
+	return n;
+}
+
+/* A relative path belongs to the folder the machine was started in. */
+static char *socket_path(int pid, const char *spec)
+{
+	size_t len = strcspn(spec, ",");
+	char link[64], cwd[4096];
+	ssize_t n;
+
+	if (*spec == '/')
+		return strndup(spec, len);
+	snprintf(link, sizeof(link), "/proc/%d/cwd", pid);
+	n = readlink(link, cwd, sizeof(cwd) - 1);
+	cwd[MAX(n, 0)] = 0;
+	return xasprintf("%s/%.*s", cwd, (int)len, spec);
+}
+
+static bool look_at(int pid, struct found *f)
+{
+	static char args[MAX_ARGS_LEN];
+	char exe[4096], link[64], *base;
+	ssize_t len = read_proc(pid, "cmdline", args, sizeof(args)), n;
+
+	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
+	n = readlink(link, exe, sizeof(exe) - 1);
+	if (n <= 0 || len <= 0)
+		return false;
+	exe[n] = 0;
+	base = strrchr(exe, '/') ? strrchr(exe, '/') + 1 : exe;
+	if (strcmp(base, "minivmm") && strcmp(base, "minivmm (deleted)"))	/* a newer one was installed meanwhile */
+		return false;
+	*f = (struct found){ .pid = pid };
+	for (const char *a = args, *next; a < args + len; a = next) {
+		next = a + strlen(a) + 1;
+		a += a[0] == '-' && a[1] == '-';
+		if (next >= args + len)
+			break;
+		if (!strcmp(a, "-name")) {
+			const char *v = strncmp(next, "guest=", 6) ? next : next + 6;
+
+			free(f->name);
+			f->name = strndup(v, strcspn(v, ","));
+		} else if (!strcmp(a, "-qmp") && !strncmp(next, "unix:", 5)) {
+			free(f->socket);
+			f->socket = socket_path(pid, next + 5);
+		}
+	}
+	return true;
+}
+
+static unsigned find_all(struct found *list)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	unsigned n = 0;
+
+	while (d && n < MAX_MACHINES && (e = readdir(d)))
+		if (atoi(e->d_name) > 0 && look_at(atoi(e->d_name), &list[n]))
+			n++;
+	if (d)
+		closedir(d);
+	return n;
+}
+
+/* --- QMP --- */
+
+struct client {
+	FILE *in, *out;
+};
+
+/* The answer to one request, or NULL when the connection ended. Events are skipped, or printed. */
+static json_t *answer(struct client *c, bool show_events)
+{
+	char *line = NULL;
+	size_t size = 0;
+	json_t *j = NULL;
+
+	while (!j && getline(&line, &size, c->in) > 0) {
+		j = json_loads(line, 0, NULL);
+		if (j && json_object_get(j, "event")) {
+			if (show_events) {
+				printf("%s", line);
+				fflush(stdout);
+			}
+			json_decref(j);
+			j = NULL;
+		}
+	}
+	free(line);
+	return j;
+}
+
+static json_t *request(struct client *c, const char *text)
+{
+	fprintf(c->out, "%s\n", text);
+	fflush(c->out);
+	return answer(c, false);
+}
+
+static void hang_up(struct client *c)
+{
+	if (c->in)
+		fclose(c->in);
+	if (c->out)
+		fclose(c->out);
+}
+
+static int connect_unix(const char *path, struct err *err)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd;
+
+	if (strlen(path) >= sizeof(un.sun_path))
+		return err_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path, sizeof(un.sun_path) - 1);
+	strcpy(un.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
+		err_set(err, errno, "%s: %s", path, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return -EIO;
+	}
+	return fd;
+}
+
+static int call(struct client *c, const char *path, struct err *err)
+{
+	int fd = connect_unix(path, err);
+	json_t *greeting, *ready = NULL;
+
+	*c = (struct client){ NULL, NULL };
+	if (fd < 0)
+		return fd;
+	c->in = fdopen(fd, "r");
+	c->out = fdopen(dup(fd), "w");
+	greeting = c->in && c->out ? answer(c, false) : NULL;
+	if (greeting && json_object_get(greeting, "QMP"))
+		ready = request(c, "{\"execute\":\"qmp_capabilities\"}");
+	json_decref(greeting);
+	if (!ready) {
+		hang_up(c);
+		return err_set(err, EPROTO, "%s: nobody there speaks QMP", path);
+	}
+	json_decref(ready);
+	return 0;
+}
+
+/* Runs a command; *value (may be NULL) is the caller's. 0 or -errno with the machine's words. */
+static int execute(struct client *c, const char *command, json_t *args, json_t **value, struct err *err)
+{
+	json_t *q = json_pack("{s:s,s:o}", "execute", command, "arguments", args ? args : json_object());
+	char *text = json_dumps(q, JSON_COMPACT);
+	json_t *a = request(c, text), *e = a ? json_object_get(a, "error") : NULL;
+	int ret = 0;
+
+	if (!a && strcmp(command, "quit"))
+		ret = err_set(err, EPIPE, "the machine ended");
+	else if (e)
+		ret = err_set(err, EIO, "%s", json_string_value(json_object_get(e, "desc")));
+	if (value)
+		*value = ret == 0 && a ? json_incref(json_object_get(a, "return")) : NULL;
+	json_decref(a);
+	json_decref(q);
+	free(text);
+	return ret;
+}
+
+/* --- words --- */
+
+static int line(struct client *c, const char *text, struct err *err)
+{
+	json_t *v;
+	int ret = execute(c, "human-monitor-command", json_pack("{s:s}", "command-line", text), &v, err);
+
+	for (const char *p = json_string_value(v); p && *p; p++)
+		if (*p != '\r')
+			putchar(*p);
+	if (ret == 0 && json_string_value(v) && !strncmp(json_string_value(v), "Error:", 6))
+		ret = -EIO;
+	json_decref(v);
+	return ret;
+}
+
+/* The machine's memory and registers into a file, then it ends. */
+static int save(struct client *c, const char *file, struct err *err)
+{
+	char *full = *file == '/' ? xstrdup(file) : NULL, *uri, cwd[4096];
+	const char *status = "";
+	json_t *v = NULL;
+	int ret;
+
+	if (!full)
+		full = xasprintf("%s/%s", getcwd(cwd, sizeof(cwd)) ? cwd : ".", file);
+	uri = xasprintf("file:%s", full);
+	ret = execute(c, "stop", NULL, NULL, err);
+	if (ret == 0)
+		ret = execute(c, "migrate", json_pack("{s:s}", "uri", uri), NULL, err);
+	while (ret == 0 && strcmp(status, "completed")) {
+		json_decref(v);
+		ret = execute(c, "query-migrate", NULL, &v, err);
+		status = ret == 0 ? json_string_value(json_object_get(v, "status")) : "";
+		if (ret == 0 && (!strcmp(status, "failed") || !strcmp(status, "cancelled")))
+			ret = err_set(err, EIO, "%s: %s", full, json_object_get(v, "error-desc") ?
+				      json_string_value(json_object_get(v, "error-desc")) : status);
+		usleep(20000);
+	}
+	json_decref(v);
+	if (ret == 0)
+		ret = execute(c, "quit", NULL, NULL, err);
+	else
+		execute(c, "cont", NULL, NULL, &(struct err){ "" });
+	free(full);
+	free(uri);
+	return ret;
+}
+
+static void carry(int fd)
+{
+	struct pollfd p[2] = { { .fd = 0, .events = POLLIN }, { .fd = fd, .events = POLLIN } };
+	char buf[4096];
+
+	while (poll(p, 2, -1) >= 0 || errno == EINTR) {
+		for (int i = 0; i < 2; i++) {
+			ssize_t n = p[i].revents ? read(p[i].fd, buf, sizeof(buf)) : 0;
+
+			if (p[i].revents && n <= 0)
+				return;
+			if (i == 0 && n > 0 && memchr(buf, ESCAPE, n))
+				return;
+			if (n > 0 && write_full(i ? 1 : fd, buf, n) < 0)
+				return;
+		}
+	}
+}
+
+/* The guest's first serial port that lies on a unix socket, on this terminal. */
+static int console(struct client *c, struct err *err)
+{
+	struct termios old, raw;
+	const char *name = NULL;
+	json_t *list, *d;
+	char *path;
+	size_t i;
+	int ret = execute(c, "query-chardev", NULL, &list, err), fd;
+	bool tty = tcgetattr(0, &old) == 0;
+
+	if (ret < 0)
+		return ret;
+	json_array_foreach(list, i, d) {
+		const char *f = json_string_value(json_object_get(d, "filename"));
+
+		if (!name && f && !strncmp(f, "unix:", 5))
+			name = f + 5;
+	}
+	path = name ? strndup(name, strcspn(name, ",")) : NULL;
+	json_decref(list);
+	if (!path)
+		return err_set(err, ENOENT, "no serial port lies on a socket (start the machine with -serial unix:PATH,server,nowait)");
+	fd = connect_unix(path, err);
+	free(path);
+	if (fd < 0)
+		return fd;
+	fprintf(stderr, "Ctrl-] leaves\n");
+	if (tty) {
+		raw = old;
+		cfmakeraw(&raw);
+		tcsetattr(0, TCSANOW, &raw);
+	}
+	carry(fd);
+	if (tty)
+		tcsetattr(0, TCSANOW, &old);
+	close(fd);
+	return 0;
+}
+
+static int events(struct client *c)
+{
+	while (answer(c, true))
+		;
+	return 0;
+}
+
+/* A request as it is; the answer as it comes. */
+static int raw_request(struct client *c, const char *text, struct err *err)
+{
+	json_t *a = request(c, text);
+	char *out;
+	int ret;
+
+	if (!a)
+		return err_set(err, EPIPE, "the machine ended");
+	ret = json_object_get(a, "error") ? -EIO : 0;
+	out = json_dumps(a, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
+	printf("%s\n", out);
+	free(out);
+	json_decref(a);
+	return ret;
+}
+
+static const struct { const char *word, *line, *help; } words[] = {
+	{ "suspend", "stop", "the guest stands, its disks may be copied" },
+	{ "resume", "cont", "it goes on" },
+	{ "shutdown", "system_powerdown", "press the power button" },
+	{ "reset", "system_reset", "press the reset button" },
+	{ "destroy", "quit", "end it at once" },
+	{ "status", "info status", "what it does" },
+};
+
+static int run_words(const char *socket, int argc, char **argv, struct err *err)
+{
+	struct client c;
+	char *text = xstrdup(argv[0]);
+	int ret = call(&c, socket, err);
+
+	if (ret < 0)
+		goto out;
+	for (int i = 1; i < argc; i++) {
+		char *longer = xasprintf("%s %s", text, argv[i]);
+
+		free(text);
+		text = longer;
+	}
+	if (*text == '{')
+		ret = raw_request(&c, text, err);
+	else if (!strcmp(argv[0], "console"))
+		ret = console(&c, err);
+	else if (!strcmp(argv[0], "events"))
+		ret = events(&c);
+	else if (!strcmp(argv[0], "save") && argc == 2)
+		ret = save(&c, argv[1], err);
+	else {
+		const char *monitor = text;
+
+		for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+			if (argc == 1 && !strcmp(argv[0], words[i].word))
+				monitor = words[i].line;
+		ret = !strcmp(monitor, "quit") ? execute(&c, "quit", NULL, NULL, err) : line(&c, monitor, err);
+	}
+	hang_up(&c);
+out:
+	free(text);
+	return ret;
+}
+
+/* --- which machine --- */
+
+static int list_machines(void)
+{
+	static struct found list[MAX_MACHINES];
+	unsigned n = find_all(list);
+
+	printf("%-8s %-20s %-12s %s\n", "PID", "NAME", "STATUS", "CONTROL SOCKET");
+	for (unsigned i = 0; i < n; i++) {
+		struct err err = { "" };
+		struct client c;
+		json_t *v = NULL;
+		const char *status = "?";
+
+		if (list[i].socket && call(&c, list[i].socket, &err) == 0) {
+			execute(&c, "query-status", NULL, &v, &err);
+			status = v ? json_string_value(json_object_get(v, "status")) : "?";
+			hang_up(&c);
+		}
+		printf("%-8d %-20s %-12s %s\n", list[i].pid, list[i].name ? list[i].name : "-", status,
+		       list[i].socket ? list[i].socket : "-");
+		json_decref(v);
+	}
+	return 0;
+}
+
+static bool is_meant(const struct found *f, const char *who)
+{
+	char pid[16];
+
+	snprintf(pid, sizeof(pid), "%d", f->pid);
+	return !strcmp(who, pid) || (f->name && !strcmp(who, f->name)) || !strcmp(who, "all");
+}
+
+static int for_machines(const char *who, int argc, char **argv)
+{
+	static struct found list[MAX_MACHINES];
+	unsigned n, met = 0;
+	int worst = 0;
+
+	if (strchr(who, '/')) {
+		struct err err = { "" };
+
+		worst = run_words(who, argc, argv, &err);
+		if (err.msg[0])
+			log_error("%s", err.msg);
+		return worst < 0;
+	}
+	n = find_all(list);
+	for (unsigned i = 0; i < n; i++) {
+		struct err err = { "" };
+		int ret;
+
+		if (!is_meant(&list[i], who))
+			continue;
+		met++;
+		ret = list[i].socket ? run_words(list[i].socket, argc, argv, &err) :
+			err_set(&err, ENOENT, "it has no control socket (-qmp unix:PATH,server,nowait)");
+		if (err.msg[0])
+			log_error("%s (process %d): %s", list[i].name ? list[i].name : who, list[i].pid, err.msg);
+		worst |= ret < 0;
+	}
+	if (!met && strcmp(who, "all")) {
+		log_error("no machine that runs has the name or process number '%s' (minivmm-ctl list)", who);
+		return 1;
+	}
+	return worst;
+}
+
+static int usage(FILE *out)
+{
+	fprintf(out, "minivmm-ctl list                       the machines that run\n"
+		"minivmm-ctl MACHINE COMMAND [ARG...]   MACHINE: its name, its process number, the path of its control socket, or all\n\n");
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		fprintf(out, "  %-14s %s\n", words[i].word, words[i].help);
+	fprintf(out, "  %-14s %s\n  %-14s %s\n  %-14s %s\n  %-14s %s\n  %-14s %s\n", "save FILE", "into a file, and end; minivmm -incoming file:FILE starts it again",
+		"console", "its serial port here (-serial unix:PATH,server,nowait); Ctrl-] leaves", "events", "what happens to it, a line each, until it ends",
+		"{...}", "a QMP request as it is", "anything else", "a line of its monitor: \"info block\", \"help\"");
+	return out == stdout ? 0 : 2;
+}
+
+int main(int argc, char **argv)
+{
+	log_set_name("minivmm-ctl");
+	if (argc == 2 && !strcmp(argv[1], "list"))
+		return list_machines();
+	if (argc == 2 && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help")))
+		return usage(stdout);
+	return argc < 3 ? usage(stderr) : for_machines(argv[1], argc - 2, argv + 2);
+}
