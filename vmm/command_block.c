@@ -15,10 +15,15 @@ static const char *str(json_t *args, const char *name)
 /* A drive by its own id ("device") or that of the device that shows it ("id"). */
 static struct machine_drive *drive_arg(struct machine *m, json_t *args, struct err *err)
 {
-	const char *name = str(args, "device") ? str(args, "device") : str(args, "id") ? str(args, "id") : str(args, "node-name");
+	const char *device = str(args, "device"), *id = str(args, "id"), *node = str(args, "node-name");
+	const char *name = device ? device : id ? id : node;
 	struct machine_drive *d = name ? machine_find_drive(m, name) : NULL;
 	struct machine_device *dev = name && !d ? machine_find_device(m, name) : NULL;
 
+	if (!name || (device && id)) {
+		err_set(err, EINVAL, "Need exactly one of 'device' and 'id'");
+		return NULL;
+	}
 	if (dev && dev->config->backend)
 		d = machine_find_drive(m, dev->config->backend);
 	if (!d)
@@ -34,7 +39,7 @@ static int run_resize(struct machine *m, json_t *args, struct command_result *r)
 	if (!d)
 		return -ENODEV;
 	if (!d->blk)
-		return err_set(&r->err, ENOTCONN, "Device '%s' has no medium", d->config->id);
+		return err_set(&r->err, ENOMEDIUM, "Device '%s' has no medium", d->config->id);
 	if (size < 0)
 		return err_set(&r->err, EINVAL, "Parameter 'size' expects a >0 size");
 	return blk_resize(d->blk, size, true, &r->err);
@@ -53,16 +58,16 @@ static int run_throttle(struct machine *m, json_t *args, struct command_result *
 	if (!d)
 		return -ENODEV;
 	if (!d->blk)
-		return err_set(&r->err, ENOTCONN, "Device '%s' has no medium", d->config->id);
+		return err_set(&r->err, ENOMEDIUM, "Device '%s' has no medium", d->config->id);
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
 		json_int_t v = json_integer_value(json_object_get(args, limits[i].name));
 
 		if (v < 0)
-			return err_set(&r->err, EINVAL, "%s must not be negative", limits[i].name);
+			return err_set(&r->err, EINVAL, "bps/iops/max values must be within [0, 1000000000000000]: %s", limits[i].name);
 		*(uint64_t *)((char *)&t + limits[i].offset) = v;
 	}
 	if ((t.bps && (t.bps_rd || t.bps_wr)) || (t.iops && (t.iops_rd || t.iops_wr)))
-		return err_set(&r->err, EINVAL, "bps/iops cannot be used together with their _rd and _wr parts");
+		return err_set(&r->err, EINVAL, "bps/iops/max total values and read/write values cannot be used at the same time");
 	blk_set_throttle(d->blk, &t);
 	return 0;
 }

@@ -31,7 +31,9 @@ static int run_incoming(struct machine *m, json_t *args, struct command_result *
 {
 	const char *uri = json_string_value(json_object_get(args, "uri"));
 
-	if (!m->config->incoming || strcmp(m->config->incoming, "defer"))
+	if (!m->config->incoming)
+		return err_set(&r->err, EINVAL, "'-incoming' was not specified on the command line (defer is for this command)");
+	if (strcmp(m->config->incoming, "defer"))
 		return err_set(&r->err, EINVAL, "this machine was not started with -incoming defer");
 	if (!strncmp(uri, "file:", 5))
 		return err_set(&r->err, EINVAL, "a file is loaded at the start: -incoming %s", uri);

@@ -50,7 +50,7 @@ static int run_powerdown(struct machine *m, json_t *args, struct command_result 
 static int run_wakeup(struct machine *m, json_t *args, struct command_result *r)
 {
 	if (!machine_wakeup(m, PM_WAKE_OTHER))
-		return err_set(&r->err, EINVAL, "the guest does not sleep");
+		return err_set(&r->err, EINVAL, "Unable to wake up: guest is not in suspended state");
 	return 0;
 }
 

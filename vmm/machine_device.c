@@ -13,6 +13,7 @@
 #include "devices/nic.h"
 #include "devices/pci.h"
 #include "devices/virtio.h"
+#include "vmm/command.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
 
@@ -334,6 +335,20 @@ void machine_copied(struct machine *m)
 		log_error("the generation id stays: %s", strerror(-ret));
 }
 
+static void balloon_changed(void *ctx, uint64_t actual)
+{
+	event_emit("BALLOON_CHANGE", json_pack("{s:I}", "actual", (json_int_t)actual));
+}
+
+static int build_balloon(struct machine *m, const struct device_config *d, struct err *err)
+{
+	struct virtio_dev *v = virtio_balloon_new(d->id, m->loop, m->mem, err);
+
+	if (v)
+		virtio_balloon_on_change(v, balloon_changed, m);
+	return attach_virtio(m, d, v, NULL, err);
+}
+
 int device_build(struct machine *m, const struct device_config *d, struct err *err)
 {
 	switch (d->kind) {
@@ -348,7 +363,7 @@ int device_build(struct machine *m, const struct device_config *d, struct err *e
 	case DEV_VIRTIO_CONSOLE:
 		return build_console(m, d, err);
 	case DEV_VIRTIO_BALLOON:
-		return attach_virtio(m, d, virtio_balloon_new(d->id, m->loop, m->mem, err), NULL, err);
+		return build_balloon(m, d, err);
 	case DEV_VIRTIO_INPUT:
 		return build_tablet(m, d, err);
 	case DEV_VIRTIO_9P:

@@ -108,10 +108,17 @@ static bool under_way(const struct migration *g)
 
 int migrate_start(struct machine *m, const char *uri, struct err *err)
 {
+	static const char *const kinds[] = { "tcp:", "unix:", "exec:", "fd:", "file:" };
 	struct migration *g = migration_of(m);
-	bool busy;
-	int ret = machine_take_disks(m, err);
+	bool busy, known = false;
+	int ret;
 
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
+		known |= !strncmp(uri, kinds[i], strlen(kinds[i]));
+	if (!known)
+		return err_set(err, EINVAL, "Parameter 'uri' expects a valid migration protocol: tcp:HOST:PORT, unix:PATH, exec:COMMAND, "
+			       "fd:N or file:PATH");
+	ret = machine_take_disks(m, err);
 	if (ret < 0)
 		return ret;
 	pthread_mutex_lock(&g->mutex);
