@@ -11,6 +11,7 @@
 
 #include "vmm/command.h"
 #include "vmm/control.h"
+#include "vmm/daemon.h"
 #include "vmm/exit_trace.h"
 #include "vmm/gdb.h"
 #include "vmm/log.h"
@@ -72,66 +73,6 @@ static bool on_escape(void *ctx, char key)
 	return true;
 }
 
-/* --- daemon: the parent waits until the machine runs or says why it does not --- */
-
-static int daemon_pipe = -1;
-
-static int daemonize(void)
-{
-	int fds[2], status = 0;
-	pid_t pid;
-
-	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
-		log_error("-daemonize: %s", strerror(errno));
-		return -1;
-	}
-	if (pid > 0) {
-		char ready;
-
-		close(fds[1]);
-		/* The child writes one byte when the machine runs; end of file means that it ended and said why. */
-		status = read(fds[0], &ready, 1) == 1 ? 0 : STATUS_ERROR;
-		_exit(status);
-	}
-	close(fds[0]);
-	daemon_pipe = fds[1];
-	setsid();
-	return 0;
-}
-
-static void daemon_ready(const char *logfile)
-{
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (daemon_pipe < 0)
-		return;
-	if (null >= 0) {
-		dup2(null, 0);
-		dup2(null, 1);
-		if (!logfile)
-			dup2(null, 2);
-		close(null);
-	}
-	if (chdir("/") < 0)
-		log_warn("chdir /: %s", strerror(errno));
-	if (write(daemon_pipe, "r", 1) != 1)
-		log_warn("-daemonize: the parent is gone");
-	close(daemon_pipe);
-}
-
-static int write_pidfile(const char *path, struct err *err)
-{
-	char text[32];
-	int fd, ret, n = snprintf(text, sizeof(text), "%d\n", getpid());
-
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return err_set(err, errno, "-pidfile %s: %s", path, strerror(errno));
-	ret = write_full(fd, text, n);
-	close(fd);
-	return ret < 0 ? err_set(err, -ret, "-pidfile %s: %s", path, strerror(-ret)) : 0;
-}
-
 /* --- one machine --- */
 
 static int run(struct machine *m, struct config *c, struct err *err)
@@ -144,7 +85,7 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	block_signals(&set);
 	if (machine_init(m, c, err) < 0)
 		return STATUS_ERROR;
-	if (c->pidfile && write_pidfile(c->pidfile, err) < 0)
+	if (c->pidfile && daemon_pidfile(c->pidfile, err) < 0)
 		return STATUS_ERROR;
 	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	watch = loop_fd_add(m->loop, signals.fd, EPOLLIN, on_signal, &signals);
@@ -155,8 +96,7 @@ static int run(struct machine *m, struct config *c, struct err *err)
 		goto out;
 	if (m->stdio)
 		chardev_on_escape(m->stdio, on_escape, m);
-	if (c->daemonize)
-		daemon_ready(c->logfile);
+	daemon_ready(c->logfile);
 	status = machine_run(m, err);
 out:
 	loop_timer_cancel(&m->powerdown_timer);
@@ -193,7 +133,7 @@ int main(int argc, char **argv)
 		log_warn("%s: not emulated; the machine starts without", config.unsupported);
 	if (config.name)
 		prctl(PR_SET_NAME, config.name);
-	if (config.daemonize && daemonize() < 0)
+	if (config.daemonize && daemon_start() < 0)
 		return STATUS_ERROR;
 	status = run(&machine, &config, &err);
 	screen_stop(&machine);
@@ -202,6 +142,8 @@ int main(int argc, char **argv)
 	exit_trace_summary();
 	if (err.msg[0])
 		log_error("%s", err.msg);
+	if (err.msg[0] && config.logfile)
+		daemon_failed(err.msg);
 	config_free(&config);
 	return status;
 }

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* daemon.c: see daemon.h. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "vmm/daemon.h"
+#include "vmm/log.h"
+
+static int daemon_pipe = -1;
+static bool ready;
+
+
+int daemon_start(void)
+{
+	int fds[2], status = 0;
+	pid_t pid;
+
+	if (pipe2(fds, O_CLOEXEC) < 0 || (pid = fork()) < 0) {
+		log_error("-daemonize: %s", strerror(errno));
+		return -1;
+	}
+	if (pid > 0) {
+		char byte;
+
+		close(fds[1]);
+		/* The child writes one byte when the machine runs; end of file means that it ended and said why. */
+		status = read(fds[0], &byte, 1) == 1 ? 0 : 1;
+		_exit(status);
+	}
+	close(fds[0]);
+	daemon_pipe = fds[1];
+	setsid();
+	return 0;
+}
+
+/* sd_notify(3)'s protocol: a datagram to the socket the environment names; "@" stands for the abstract namespace. */
+static void notify_manager(void)
+{
+	const char *path = getenv("NOTIFY_SOCKET");
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	char text[64];
+	size_t len = path ? strlen(path) : 0;
+	int fd, n;
+
+	if (!len || len >= sizeof(un.sun_path))
+		return;
+	memcpy(un.sun_path, path, len);
+	if (*path == '@')
+		un.sun_path[0] = 0;
+	n = snprintf(text, sizeof(text), "READY=1\nMAINPID=%d\n", getpid());
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || sendto(fd, text, n, MSG_NOSIGNAL, (struct sockaddr *)&un, offsetof(struct sockaddr_un, sun_path) + len) < 0)
+		log_warn("NOTIFY_SOCKET=%s: %s", path, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+}
+
+/* The folder stays what it was: logs, sockets and files named later are where the user meant them. */
+void daemon_ready(const char *logfile)
+{
+	int null;
+
+	ready = true;
+	notify_manager();
+	if (daemon_pipe < 0)
+		return;
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (null >= 0) {
+		dup2(null, 0);
+		dup2(null, 1);
+		if (!logfile)
+			dup2(null, 2);
+		close(null);
+	}
+	if (write(daemon_pipe, "r", 1) != 1)
+		log_warn("-daemonize: the parent is gone");
+	close(daemon_pipe);
+}
+
+void daemon_failed(const char *why)
+{
+	if (!ready)
+		fprintf(stderr, "minivmm: %s\n", why);
+}
+
+int daemon_pidfile(const char *path, struct err *err)
+{
+	char text[32];
+	int fd, ret, n = snprintf(text, sizeof(text), "%d\n", getpid());
+
+	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+	if (fd < 0)
+		return err_set(err, errno, "-pidfile %s: %s", path, strerror(errno));
+	ret = write_full(fd, text, n);
+	close(fd);
+	return ret < 0 ? err_set(err, -ret, "-pidfile %s: %s", path, strerror(-ret)) : 0;
+}
