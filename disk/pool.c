@@ -85,6 +85,7 @@ void pool_submit(struct pool_work *w)
 	pool.queued++;
 	if (pool.queued > pool.idle && pool.threads < POOL_MAX)
 		pool_grow();
-	pthread_cond_signal(&pool.work);
 	pthread_mutex_unlock(&pool.lock);
+	/* Whoever wakes finds the lock free. */
+	pthread_cond_signal(&pool.work);
 }

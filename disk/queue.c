@@ -118,39 +118,48 @@ void queue_reap(struct blk_queue *q)
 
 /*
  * Plain writes to a buffered file are copies into the page cache, which io_uring hands to a kernel thread one by one. A worker of
- * ours takes all of a batch in one go: one wake-up instead of many.
+ * ours takes all of a batch in one go: one wake-up instead of many, there and back.
  */
 static void writes_work(struct pool_work *w)
 {
-	struct blk_req *r = container_of(w, struct blk_req, work);
+	struct blk_req *first = container_of(w, struct blk_req, work), *r, *next;
 
-	while (r) {
-		struct blk_req *next = r->next;
+	for (r = first; r; r = r->next) {
 		struct blk *b = r->q->blk;
 		ssize_t n = pwritev(r->fd, r->iov, r->niov, r->fd_off);
 
-		if (n == (ssize_t)r->len) {
-			request_end(r, 0, true);
-		} else {
-			/* Short or failed: the slow path knows all the cases. */
-			if (r->node->ops->plain_done)
-				r->node->ops->plain_done(r->node, r->cookie);
-			r->node = NULL;
-			request_end(r, front_run(b, r->op, r->flags, r->off, r->iov, r->niov, r->len), true);
-		}
-		r = next;
+		r->ret = 0;
+		if (n == (ssize_t)r->len)
+			continue;
+		/* Short or failed: the slow path knows all the cases. */
+		if (r->node->ops->plain_done)
+			r->node->ops->plain_done(r->node, r->cookie);
+		r->node = NULL;
+		r->ret = front_run(b, r->op, r->flags, r->off, r->iov, r->niov, r->len);
+	}
+	/* All at once: the loop is woken for the first and finds the rest. */
+	for (r = first; r; r = next) {
+		next = r->next;
+		request_end(r, r->ret, true);
 	}
 }
 
 static void writes_dispatch(struct blk_queue *q)
 {
 	struct blk_req *first = q->writes;
+	bool alone = q->nwrites == 1;
 
 	if (!first)
 		return;
 	q->writes = NULL;
 	q->nwrites = 0;
 	q->writes_bytes = 0;
+	/* A single one costs least where the next submission to the ring goes anyway: no thread of ours is woken, nor wakes us. */
+	if (alone && q->ring && uring_add(q->ring, first, first->fd, first->fd_off)) {
+		if (!q->plugged)
+			uring_submit(q->ring);
+		return;
+	}
 	first->work.fn = writes_work;
 	pool_submit(&first->work);
 }
@@ -342,10 +351,6 @@ static void queue_run(struct blk_queue *q)
 static void wake_event(void *ctx, uint32_t events)
 {
 	struct blk_queue *q = ctx;
-	uint64_t count;
-
-	if (read(q->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
-		log_error("disk queue: eventfd: %s", strerror(errno));
 	queue_run(q);
 }
 
@@ -374,7 +379,8 @@ struct blk_queue *blk_queue_new(struct blk *b, struct loop *l)
 		free(q);
 		return NULL;
 	}
-	q->wake = loop_fd_add(l, q->wake_fd, EPOLLIN, wake_event, q);
+	/* Edge triggered: each write wakes once and nobody needs to read. */
+	q->wake = loop_fd_add(l, q->wake_fd, EPOLLIN | EPOLLET, wake_event, q);
 	loop_timer_init(&q->throttle_timer, l, NULL, queue_throttle_over, q);
 	pthread_mutex_lock(&b->lock);
 	q->next = b->queues;
