@@ -459,6 +459,10 @@ int blk_activate(struct blk *b, struct err *err)
 
 	blk_drain_begin(b);
 	ret = node_activate(b->root, err);
+	if (!ret) {		/* what is opened from here on, an overlay say, is active */
+		b->flags &= ~(unsigned)BLK_INACTIVE;
+		b->options.flags &= ~(unsigned)BLK_INACTIVE;
+	}
 	front_refresh(b);
 	blk_drain_end(b);
 	return ret;

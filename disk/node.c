@@ -416,7 +416,8 @@ int node_readv(struct node *n, uint64_t off, const struct iovec *iov, int niov, 
 	struct iovec few[16], *part = few;
 	int ret;
 
-	if (n->inactive)
+	/* A format that is opened inactive reads its header: what lies below it may be read. */
+	if (n->inactive && n->file)
 		return -EIO;
 	if (inside == len)
 		return n->ops->read(n, off, iov, niov, len);

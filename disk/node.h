@@ -144,7 +144,7 @@ struct node {
 	struct node *data_file;		/* qcow2 external data, or NULL */
 	char *backing_name, *backing_format;	/* as written in the image, or NULL */
 	unsigned refs;
-	bool inactive;			/* no lock, no cached metadata, no I/O until node_activate */
+	bool inactive;			/* no lock, no cached metadata, no I/O (but a format's own reading) until node_activate */
 	bool probed;			/* the format was guessed from the content */
 	bool needs_packed;		/* can only be written through pack and put_packed */
 	int fd;				/* leaf on a host file: its descriptor; -1 otherwise */

@@ -497,8 +497,11 @@ int qcow2_snapshot_goto(struct node *n, const char *id_or_name, struct err *err)
 int qcow2_snapshot_list(struct node *n, struct node_snapshot **list, int *count)
 {
 	struct qcow2 *q = n->priv;
-	struct node_snapshot *v = xcalloc(q->h.nb_snapshots + 1, sizeof(*v));
+	struct node_snapshot *v;
 
+	if (q->h.nb_snapshots && !q->snapshots)
+		return -EBUSY;		/* given up to other programs: what the file holds now is not known */
+	v = xcalloc(q->h.nb_snapshots + 1, sizeof(*v));
 	for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
 		struct qcow2_snapshot *s = &q->snapshots[i];
 

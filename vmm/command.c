@@ -97,8 +97,11 @@ int command_run(struct machine *m, const struct command *c, json_t *args, struct
 
 	if (ret < 0)
 		return ret;
-	if (hold)
+	/* A stop in the middle of a savevm would take the disks from under it. */
+	if (hold) {
+		pthread_mutex_lock(&m->control_lock);
 		pthread_rwlock_rdlock(&m->shape);
+	}
 	if (lock)
 		loop_lock(m->loop);
 	if (c->slow == COMMAND_DISKS)
@@ -107,9 +110,27 @@ int command_run(struct machine *m, const struct command *c, json_t *args, struct
 		ret = c->run(m, args, r);
 	if (lock)
 		loop_unlock(m->loop);
-	if (hold)
+	if (hold) {
 		pthread_rwlock_unlock(&m->shape);
+		pthread_mutex_unlock(&m->control_lock);
+	}
 	return ret;
+}
+
+void command_thread_begin(struct machine *m)
+{
+	m->command_threads++;
+}
+
+void command_thread_end(struct machine *m)
+{
+	m->command_threads--;
+}
+
+void command_threads_wait(struct machine *m)
+{
+	while (m->command_threads)
+		loop_once(m->loop, 100);	/* they post their answers, and may need the loop before */
 }
 
 /* --- a person's line: words, "quoted words", /flags as booleans --- */

@@ -28,7 +28,7 @@ struct command_result {
 
 enum command_speed {
 	COMMAND_FAST,			/* main loop, its lock held */
-	COMMAND_SLOW,			/* a control thread, no loop's lock held; the machine keeps its parts meanwhile (hotplug.h) */
+	COMMAND_SLOW,			/* a control thread, no loop's lock held; one after the other, and the machine keeps its parts meanwhile */
 	COMMAND_DISKS,			/* the same, and the disks are taken back first when a stopped machine gave them up */
 	COMMAND_PARTS,			/* a control thread that holds nothing: the command changes the machine's parts, or runs others */
 };
@@ -48,6 +48,12 @@ struct command {
 /* The tables, each ending with an empty entry; command_*.c. */
 extern const struct command commands_run[], commands_query[], commands_query_block[], commands_stats[], commands_block[],
 	commands_device[], commands_net[], commands_memory[], commands_screen[], commands_migrate[], commands_job[];
+/*
+ * A thread for a command begins and has ended (main loop); and, before the machine is taken apart, the wait until none is left.
+ */
+void command_thread_begin(struct machine *m);
+void command_thread_end(struct machine *m);
+void command_threads_wait(struct machine *m);
 /* Calls fn for each command of all tables; stops when it returns true and gives that command. */
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx);
 const struct command *command_by_name(const char *qmp_name);

@@ -194,7 +194,7 @@ const struct command commands_migrate[] = {
 	{ NULL, "savevm", "keep the machine in its disks under a name", run_savevm, NULL, COMMAND_DISKS, { { "name", ARG_STR, false } } },
 	{ NULL, "loadvm", "go back to a machine kept by savevm", run_loadvm, NULL, COMMAND_DISKS, { { "name", ARG_STR, false } } },
 	{ NULL, "delvm", "remove a machine kept by savevm", run_delvm, NULL, COMMAND_DISKS, { { "name", ARG_STR, false } } },
-	{ NULL, "info snapshots", "machines kept by savevm", info_snapshots, print_snapshots, COMMAND_FAST, { { 0 } } },
+	{ NULL, "info snapshots", "machines kept by savevm", info_snapshots, print_snapshots, COMMAND_DISKS, { { 0 } } },
 	{ "migrate", "migrate", "move the machine to tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N, or save it: file:PATH", run_migrate,
 	  NULL, COMMAND_DISKS, { { "uri", ARG_STR, false }, { "detach", ARG_BOOL, true } } },
 	{ "migrate_cancel", "migrate_cancel", "go on here", run_cancel, NULL, COMMAND_FAST, { { 0 } } },

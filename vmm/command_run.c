@@ -19,6 +19,9 @@ static int run_stop(struct machine *m, json_t *args, struct command_result *r)
 	struct err err = { "" };
 
 	vm_pause(m->vm, PAUSE_USER);
+	/* A migration needs them to the end. */
+	if (migrate_under_way(m))
+		return 0;
 	/* A disk that cannot be flushed stays ours; the machine is stopped all the same, and the log says why. */
 	if (machine_give_disks(m, &err) < 0)
 		log_warn("stop: the disks stay locked: %s", err.msg);

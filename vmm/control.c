@@ -86,7 +86,7 @@ static void conn_parse(struct control_conn *c)
 		if (!n)
 			break;
 		c->in_len -= n;
-		memmove(c->in, c->in + n, c->in_len);
+		memmove(c->in, c->in + n, c->in_len + 1);
 	}
 	if (c->in_len >= MAX_REQUEST && !c->held) {
 		log_warn("control socket: a request of more than %llu bytes: connection closed", MAX_REQUEST);
@@ -157,9 +157,10 @@ static void conn_event(void *ctx, uint32_t ev)
 			conn_fail(c);
 			return;
 		}
-		c->in = xrealloc(c->in, c->in_len + n);
+		c->in = xrealloc(c->in, c->in_len + n + 1);
 		memcpy(c->in + c->in_len, buf, n);
 		c->in_len += n;
+		c->in[c->in_len] = 0;
 		conn_parse(c);
 		if (c->closing) {
 			conn_fail(c);

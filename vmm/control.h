@@ -12,7 +12,7 @@ struct control_conn;
 
 struct control_protocol {
 	void (*opened)(struct control_conn *c);
-	/* Takes a whole request from the front of buf and acts on it; returns bytes used, 0: incomplete. */
+	/* Takes a whole request from the front of buf (a 0 lies behind its end) and acts on it; returns bytes used, 0: incomplete. */
 	size_t (*input)(struct control_conn *c, const char *buf, size_t len);
 	void (*closed)(struct control_conn *c);
 };

@@ -8,6 +8,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -39,6 +40,8 @@ static struct gdb {
 	unsigned thread;		/* vCPU chosen by Hg */
 	unsigned stopped;		/* vCPU that stopped last */
 	int step;			/* vCPU in single step, -1: none */
+	uint64_t why;			/* DR6 of the stop, 0: none of ours in hardware */
+	unsigned can_block_irq;		/* KVM_GUESTDBG_BLOCKIRQ where KVM has it: a step does not end in an interrupt */
 	bool waiting;			/* a stop reply is owed */
 	struct breakpoint soft[MAX_SOFTWARE], hard[MAX_HARDWARE];
 } gdb;
@@ -78,13 +81,34 @@ static size_t from_hex(uint8_t *out, const char *in, size_t max)
 	return n;
 }
 
+/* Which of our hardware breakpoints it was, in GDB's words. */
+static void stop_reason(char *text, size_t len)
+{
+	static const char *const words[] = { [WATCH_WRITE] = "watch", [WATCH_READ] = "rwatch", [WATCH_ACCESS] = "awatch" };
+
+	text[0] = 0;
+	for (int i = 0; i < MAX_HARDWARE; i++) {
+		struct breakpoint *b = &gdb.hard[i];
+
+		if (!b->used || !(gdb.why >> i & 1))
+			continue;
+		if (b->type == BREAK_HARDWARE)
+			snprintf(text, len, "hwbreak:;");
+		else
+			snprintf(text, len, "%s:%" PRIx64 ";", words[b->type], b->addr);
+		return;
+	}
+}
+
 static void send_stop(int signal)
 {
-	char text[64];
+	char text[96], reason[48];
 
 	gdb.waiting = false;
 	gdb.thread = gdb.stopped;
-	snprintf(text, sizeof(text), "T%02xthread:%02x;", signal, gdb.stopped + 1);
+	stop_reason(reason, sizeof(reason));
+	gdb.why = 0;
+	snprintf(text, sizeof(text), "T%02x%sthread:%02x;", signal, reason, gdb.stopped + 1);
 	send_packet(text);
 }
 
@@ -100,7 +124,7 @@ static int apply_debug(unsigned cpu)
 	if (any_soft)
 		d.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_SW_BP;
 	if (gdb.step == (int)cpu)
-		d.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP;
+		d.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | gdb.can_block_irq;
 	d.arch.debugreg[7] = 0x400;
 	for (int i = 0; i < MAX_HARDWARE; i++) {
 		static const uint8_t rw[] = { [BREAK_HARDWARE] = 0, [WATCH_WRITE] = 1, [WATCH_READ] = 3, [WATCH_ACCESS] = 3 };
@@ -205,6 +229,7 @@ static void on_debug(void *ctx, struct vcpu *v)
 	}
 	gdb.stopped = v->index;
 	gdb.step = -1;
+	gdb.why = v->run->debug.arch.exception == 3 ? 0 : v->run->debug.arch.dr6 & 15;
 	vm_pause_async(gdb.m->vm, PAUSE_DEBUG);
 	loop_post(gdb.m->loop, stopped_posted, NULL);
 }
@@ -317,7 +342,7 @@ static void cmd_breakpoint(const char *arg, bool set)
 
 static void cmd_thread(const char *arg)
 {
-	long n = strtol(arg + 1, NULL, 16);
+	long n = *arg ? strtol(arg + 1, NULL, 16) : LONG_MAX;
 
 	if (n > (long)gdb.m->nvcpus) {
 		send_packet("E01");
@@ -542,6 +567,8 @@ int gdb_start(struct machine *m, const char *spec, struct err *err)
 		full = xasprintf("tcp::%s", spec);
 	gdb.m = m;
 	gdb.step = -1;
+	ret = ioctl(m->kvm->vm_fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_GUEST_DEBUG2);
+	gdb.can_block_irq = ret > 0 ? ret & KVM_GUESTDBG_BLOCKIRQ : 0;
 	ret = control_listen(m, full ? full : spec, &gdb_protocol, err);
 	free(full);
 	if (ret < 0)

@@ -474,6 +474,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	m->config = c;
 	m->host = host_direct;
 	m->loop = loop_new("main");
+	pthread_mutex_init(&m->control_lock, NULL);
 	pthread_mutex_init(&m->disks_lock, NULL);
 	pthread_rwlock_init(&m->shape, NULL);
 	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)

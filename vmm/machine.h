@@ -88,6 +88,8 @@ struct machine {
 	pthread_rwlock_t shape;			/* which parts there are (hotplug.h) */
 	unsigned ejecting;			/* threads that take a device out; main loop's lock */
 
+	pthread_mutex_t control_lock;		/* one slow command at a time; the first of all locks */
+	unsigned command_threads;		/* commands under way on threads; main loop */
 	pthread_mutex_t disks_lock;
 	bool disks_given;			/* machine_give_disks was done */
 	int status;				/* exit status once it ended */

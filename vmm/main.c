@@ -136,6 +136,7 @@ int main(int argc, char **argv)
 	if (config.daemonize && daemon_start() < 0)
 		return STATUS_ERROR;
 	status = run(&machine, &config, &err);
+	command_threads_wait(&machine);
 	screen_stop(&machine);
 	control_close_all(&machine);
 	machine_exit(&machine);

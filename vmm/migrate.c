@@ -106,6 +106,19 @@ static bool under_way(const struct migration *g)
 	return g->info.state > MIGRATE_NONE && g->info.state < MIGRATE_CANCELLED;
 }
 
+bool migrate_under_way(struct machine *m)
+{
+	struct migration *g = m->migration;
+	bool yes;
+
+	if (!g)
+		return false;
+	pthread_mutex_lock(&g->mutex);
+	yes = under_way(g);
+	pthread_mutex_unlock(&g->mutex);
+	return yes;
+}
+
 int migrate_start(struct machine *m, const char *uri, struct err *err)
 {
 	static const char *const kinds[] = { "tcp:", "unix:", "exec:", "fd:", "file:" };

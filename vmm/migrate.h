@@ -43,6 +43,8 @@ void migrate_cancel(struct machine *m);
  * under way, before a machine has come, and while the other side has the disks. Main loop. 0 or -errno with the reason.
  */
 int migrate_continue(struct machine *m, struct err *err);
+/* Any thread. */
+bool migrate_under_way(struct machine *m);
 void migrate_query(struct machine *m, struct migrate_info *info);
 void migrate_get_params(struct machine *m, struct migrate_params *p);
 void migrate_set_params(struct machine *m, const struct migrate_params *p);

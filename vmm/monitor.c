@@ -36,6 +36,7 @@ static void line_posted(void *ctx)
 {
 	struct line_job *j = ctx;
 
+	command_thread_end(j->m);
 	j->done(j);
 	free(j->line);
 	free(j->text);
@@ -61,6 +62,7 @@ static void run_line(struct machine *m, const char *line, void (*done)(struct li
 	pthread_t thread;
 
 	*j = (struct line_job){ .m = m, .line = xstrdup(line), .done = done, .ctx = ctx };
+	command_thread_begin(m);
 	if (pthread_create(&thread, NULL, line_thread, j) == 0)
 		pthread_detach(thread);
 	else

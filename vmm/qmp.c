@@ -88,6 +88,7 @@ static void slow_done(void *ctx)
 {
 	struct slow_job *j = ctx;
 
+	command_thread_end(j->m);
 	send_json(j->c, j->reply);
 	control_resume(j->c);
 	json_decref(j->args);
@@ -114,6 +115,7 @@ static void run_slow(struct control_conn *c, const struct command *cmd, json_t *
 
 	*j = (struct slow_job){ .c = c, .m = control_machine(c), .command = cmd, .args = json_incref(args), .id = json_incref(id) };
 	control_hold(c);
+	command_thread_begin(j->m);
 	ret = pthread_create(&thread, NULL, slow_thread, j);
 	if (ret == 0) {
 		pthread_detach(thread);

@@ -7,6 +7,7 @@
 
 #include "disk/node.h"
 #include "vmm/machine_state.h"
+#include "vmm/migrate.h"
 #include "vmm/migrate_stream.h"
 #include "vmm/savevm.h"
 
@@ -22,7 +23,7 @@ static struct blk *next_disk(struct machine *m, unsigned *i)
 	return NULL;
 }
 
-/* Every disk must be able to; the first takes the machine's state. NULL with the reason. */
+/* No migration may be under way; every disk must be able to; the first takes the machine's state. NULL with the reason. */
 static struct node *state_node(struct machine *m, struct err *err)
 {
 	struct node *first = NULL;
@@ -36,6 +37,10 @@ static struct node *state_node(struct machine *m, struct err *err)
 			return NULL;
 		}
 		first = first ? first : n;
+	}
+	if (first && migrate_under_way(m)) {
+		err_set(err, EBUSY, "There's a migration process in progress");
+		return NULL;
 	}
 	if (!first)
 		err_set(err, ENOMEDIUM, "the machine has no disk to keep a snapshot in");

@@ -455,4 +455,29 @@ TEST(target_fails)
 	guest_free(g);
 }
 
+/* As the destination of a migration opens its disks; later it takes a snapshot. */
+TEST(opened_inactive_then_active_takes_an_overlay)
+{
+	struct blk_options o = { .format = "qcow2", .flags = BLK_RDWR | BLK_INACTIVE };
+	struct node_create c = { .filename = path("inactive"), .size = 1 << 20, .host = &host_direct };
+	struct err err = { "" };
+	char buf[512], back[512];
+	struct blk *b;
+
+	CHECK_EQ(node_create("qcow2", &c, &err), 0);
+	b = blk_open(path("inactive"), &o, &err);
+	if (!b)
+		tap_fail(__FILE__, __LINE__, "%s", err.msg);
+	memset(buf, 0x5a, sizeof(buf));
+	CHECK_EQ(blk_pread(b, back, sizeof(back), 0), -EIO);
+	CHECK(blk_pwrite(b, buf, sizeof(buf), 0, 0) < 0);
+	CHECK_EQ(blk_activate(b, &err), 0);
+	CHECK_EQ(blk_pwrite(b, buf, sizeof(buf), 0, 0), 0);
+	CHECK_EQ(blk_overlay(b, path("inactive-over"), "qcow2", false, &err), 0);
+	CHECK_EQ(blk_pwrite(b, buf, sizeof(buf), 512, 0), 0);
+	CHECK_EQ(blk_pread(b, back, sizeof(back), 0), 0);
+	CHECK(!memcmp(buf, back, sizeof(buf)));
+	CHECK_EQ(blk_close(b), 0);
+}
+
 TAP_MAIN
