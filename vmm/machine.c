@@ -280,8 +280,9 @@ int machine_reset(struct machine *m, struct err *err)
 	struct boot_cpu boot;
 	int ret;
 
+	/* The host bridge keeps its power in S3, as it refreshes the RAM: firmware wakes in the shadow it had made of itself. */
 	for (unsigned i = m->ndevices; i-- > 0;)
-		if (m->devices[i].dev->ops->reset)
+		if (m->devices[i].dev->ops->reset && !(m->waking && m->devices[i].dev == m->i440fx))
 			m->devices[i].dev->ops->reset(m->devices[i].dev);
 	if (m->nvcpus && m->vcpus[0]->used) {
 		ret = kvm_chips_reset(m->kvm);
