@@ -37,8 +37,13 @@ static void debugport_write_rep(void *dev, uint64_t off, unsigned size, const vo
 	chardev_write(p->chr, data, count);
 }
 
+static const char *debugport_name(void *dev, uint64_t off, bool is_write)
+{
+	return "text";
+}
+
 static const struct region_ops debugport_ops = {
-	.name = "debugport", .read = debugport_read, .write = debugport_write, .max_width = 1,
+	.name = "debugport", .read = debugport_read, .write = debugport_write, .max_width = 1, .reg_name = debugport_name,
 	.write_rep = debugport_write_rep,
 };
 

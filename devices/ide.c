@@ -387,6 +387,11 @@ const struct region_ops ide_command_ops = {
 	.name = "ata", .read = ide_command_read, .write = ide_command_write, .max_width = 4, .reg_name = command_name,
 	.read_rep = command_read_rep, .write_rep = command_write_rep,
 };
+static const char *control_name(void *dev, uint64_t off, bool to_device)
+{
+	return to_device ? "device control" : "alternate STATUS";
+}
+
 const struct region_ops ide_control_ops = {
-	.name = "ata-control", .read = ide_control_read, .write = ide_control_write, .max_width = 1,
+	.name = "ata-control", .read = ide_control_read, .write = ide_control_write, .max_width = 1, .reg_name = control_name,
 };

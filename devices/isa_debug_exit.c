@@ -26,8 +26,13 @@ static void debug_exit_write(void *dev, uint64_t off, unsigned size, uint64_t va
 	vm_request(e->vm, VM_END_EXIT_CODE, (int)((val << 1 | 1) & 0xff));
 }
 
+static const char *debug_exit_name(void *dev, uint64_t off, bool is_write)
+{
+	return "status";
+}
+
 static const struct region_ops debug_exit_ops = {
-	.name = "isa-debug-exit", .read = debug_exit_read, .write = debug_exit_write, .max_width = 4,
+	.name = "isa-debug-exit", .read = debug_exit_read, .write = debug_exit_write, .max_width = 4, .reg_name = debug_exit_name,
 };
 
 static void debug_exit_reset(struct device *d)

@@ -91,12 +91,22 @@ static void msix_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		dword_write(m, off + 4, (uint32_t)(val >> 32));
 }
 
+/* PCI 3.0, 6.8.2: four dwords an entry; the pending bits lie behind the table. */
+static const char *msix_name(void *dev, uint64_t off, bool is_write)
+{
+	static const char *const words[] = { "message address", "message high", "message data", "vector control" };
+	struct msix *m = dev;
+
+	return off < m->n * 16ull ? words[off / 4 % 4] : "pending bits";
+}
+
 static const struct region_ops msix_ops = {
 	.name = "msi-x",
 	.read = msix_read,
 	.write = msix_write,
 	.min_width = 4,
 	.max_width = 8,
+	.reg_name = msix_name,
 };
 
 int pci_msix_init(struct pci_dev *p, int bar, unsigned n)

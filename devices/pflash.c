@@ -285,8 +285,13 @@ static uint64_t pflash_read(void *dev, uint64_t off, unsigned size)
 	}
 }
 
+static const char *pflash_name(void *dev, uint64_t off, bool is_write)
+{
+	return is_write ? "command, data" : "status, data";
+}
+
 static const struct region_ops pflash_ops = {
-	.name = "28F640J3", .read = pflash_read, .write = pflash_write, .min_width = 1, .max_width = 4,
+	.name = "28F640J3", .read = pflash_read, .write = pflash_write, .min_width = 1, .max_width = 4, .reg_name = pflash_name,
 };
 
 /* --- device --- */

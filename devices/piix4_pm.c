@@ -352,8 +352,16 @@ static void smb_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	sci_update(s);
 }
 
+static const char *smb_name(void *dev, uint64_t off, bool is_write)
+{
+	static const char *const names[SMB_REGS] = { [HSTSTS] = "HSTSTS", [HSTCNT] = "HSTCNT", [HSTCMD] = "HSTCMD", [HSTADD] = "HSTADD",
+						     [HSTDAT0] = "HSTDAT0", [HSTDAT1] = "HSTDAT1" };
+
+	return off < SMB_REGS && names[off] ? names[off] : "SMBus";
+}
+
 static const struct region_ops smb_ops = {
-	.name = "82371ab-smb", .read = smb_read, .write = smb_write, .max_width = 1,
+	.name = "82371ab-smb", .read = smb_read, .write = smb_write, .max_width = 1, .reg_name = smb_name,
 };
 
 /* --- where the ports are --- */

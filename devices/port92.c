@@ -38,8 +38,13 @@ static void port92_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		vm_request(p->vm, VM_END_RESET, 0);
 }
 
+static const char *port92_name(void *dev, uint64_t off, bool is_write)
+{
+	return "A20, fast reset";
+}
+
 static const struct region_ops port92_ops = {
-	.name = "port92", .read = port92_read, .write = port92_write, .max_width = 1,
+	.name = "port92", .read = port92_read, .write = port92_write, .max_width = 1, .reg_name = port92_name,
 };
 
 static void port92_reset(struct device *d)

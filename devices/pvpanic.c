@@ -33,8 +33,13 @@ static void pvpanic_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		log_guest("the guest's kernel panicked and its crash kernel takes over");
 }
 
+static const char *pvpanic_name(void *dev, uint64_t off, bool is_write)
+{
+	return "events";
+}
+
 static const struct region_ops pvpanic_ops = {
-	.name = "pvpanic", .read = pvpanic_read, .write = pvpanic_write, .max_width = 1,
+	.name = "pvpanic", .read = pvpanic_read, .write = pvpanic_write, .max_width = 1, .reg_name = pvpanic_name,
 };
 
 static void pvpanic_reset(struct device *d)

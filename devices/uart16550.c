@@ -418,12 +418,13 @@ static void uart_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 static const char *uart_name(void *dev, uint64_t off, bool is_write)
 {
-	static const char *const names[] = { "RBR/THR", "IER", "IIR/FCR", "LCR", "MCR", "LSR", "MSR", "SCR" };
+	static const char *const in[] = { "RBR", "IER", "IIR", "LCR", "MCR", "LSR", "MSR", "SCR" };
+	static const char *const out[] = { "THR", "IER", "FCR", "LCR", "MCR", "LSR", "MSR", "SCR" };
 	const struct uart *u = dev;
 
 	if (u->lcr & LCR_DLAB && off < 2)
 		return off ? "DLM" : "DLL";
-	return names[off % REG_COUNT];
+	return (is_write ? out : in)[off % REG_COUNT];
 }
 
 static void uart_write_rep(void *dev, uint64_t off, unsigned size, const void *data, size_t count)

@@ -148,8 +148,14 @@ static void window_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	vga_touch(dev);
 }
 
+static const char *window_name(void *dev, uint64_t off, bool is_write)
+{
+	return "window";
+}
+
 const struct region_ops vga_window_ops = {
 	.name = "VGA", .read = window_read, .write = window_write, .min_width = 1, .max_width = 8,
+	.reg_name = window_name,
 };
 
 /* --- text between planes 0 and 1 and the block that is mapped while text is plain --- */

@@ -218,8 +218,14 @@ static void bar_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	}
 }
 
+static const char *bar_name(void *dev, uint64_t off, bool is_write)
+{
+	return off < BAR_VGA ? "EDID" : off < BAR_VGA_END ? "VGA port" : off >= BAR_VBE && off < BAR_VBE_END ? "VBE data" :
+	       off >= BAR_EXT ? "extension" : "nothing";
+}
+
 const struct region_ops vga_bar_ops = {
-	.name = "VGA BAR 2", .read = bar_read, .write = bar_write, .min_width = 1, .max_width = 2,
+	.name = "VGA BAR 2", .read = bar_read, .write = bar_write, .min_width = 1, .max_width = 2, .reg_name = bar_name,
 };
 
 /* --- EDID --- */

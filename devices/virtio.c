@@ -40,6 +40,7 @@ void virtio_init(struct virtio_dev *v, const struct virtio_ops *ops, const char 
 
 		virtq_init(&v->queues[q], mem, who, queue_size);
 		free(who);
+		v->queues[q].trace = TRACE_VIRTIO | (ops->id == VIRTIO_ID_BLOCK ? TRACE_BLK : ops->id == VIRTIO_ID_NET ? TRACE_NET : 0);
 		v->queues[q].on_broken = queue_broken;
 		v->queues[q].on_broken_ctx = v;
 		v->queue_loops[q] = loop;
@@ -107,7 +108,7 @@ static void bell_rung(void *ctx, uint32_t events)
 		early_kick(b->v);
 		return;
 	}
-	trace(TRACE_VIRTIO, 0, b->v->queues[b->q].who, "kick");
+	trace(b->v->queues[b->q].trace, 0, b->v->queues[b->q].who, "kick");
 	b->v->ops->kick(b->v, b->q);
 }
 
@@ -395,7 +396,7 @@ void virtio_flush(struct virtio_dev *v, unsigned q)
 {
 	if (!virtq_flush(&v->queues[q]))
 		return;
-	trace(TRACE_VIRTIO, 0, v->queues[q].who, "interrupt");
+	trace(v->queues[q].trace, v->queues[q].used_id, v->queues[q].who, "interrupt");
 	v->transport->notify_queue(v->transport_ctx, q);
 }
 

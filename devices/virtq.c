@@ -264,7 +264,7 @@ int chain_end(struct chain *c, uint16_t head, uint16_t ndesc)
 	c->e->ndesc = ndesc;
 	if (trace_mask & (TRACE_VIRTIO | TRACE_BLK | TRACE_NET)) {
 		c->e->id = trace_new_id();
-		trace(TRACE_VIRTIO | TRACE_BLK | TRACE_NET, c->e->id, c->q->who, "pop head %u out %llu in %llu bytes",
+		trace(c->q->trace, c->e->id, c->q->who, "pop head %u out %llu in %llu bytes",
 		      head, (unsigned long long)c->e->out_len, (unsigned long long)c->e->in_len);
 	}
 	return 1;
@@ -450,7 +450,8 @@ void virtq_push(struct virtq *q, struct virtq_elem *e, uint32_t written)
 	unpin(q, e, written);
 	q->popped[e->head] = HEAD_FREE;
 	q->inflight--;
-	trace(TRACE_VIRTIO | TRACE_BLK | TRACE_NET, e->id, q->who, "used head %u, %u bytes written", e->head, written);
+	q->used_id = e->id;
+	trace(q->trace, e->id, q->who, "used head %u, %u bytes written", e->head, written);
 	/* A ring that broke or moved out of memory meanwhile gets nothing, but the chain is over all the same. */
 	if (!usable(q))
 		return;

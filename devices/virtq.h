@@ -22,6 +22,8 @@ struct virtq_shadow;
 struct virtq {
 	struct mem *mem;
 	const char *who;		/* "virtio-blk0 queue 0", for messages */
+	unsigned trace;			/* categories its chains are traced in */
+	uint64_t used_id;		/* of the chain used last */
 	/* Set by the transport while the queue is disabled. */
 	uint16_t size, max_size;
 	uint64_t desc, avail, used;	/* guest physical; driver and device area for packed */

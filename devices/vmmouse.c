@@ -109,8 +109,13 @@ static void vmport_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	/* `out` is the same call to VMware; drivers of the pointer do not use it. */
 }
 
+static const char *vmport_name(void *dev, uint64_t off, bool is_write)
+{
+	return "call";
+}
+
 static const struct region_ops vmport_ops = {
-	.name = "vmport", .read = vmport_read, .write = vmport_write, .max_width = 4,
+	.name = "vmport", .read = vmport_read, .write = vmport_write, .max_width = 4, .reg_name = vmport_name,
 };
 
 bool vmmouse_active(struct device *d)

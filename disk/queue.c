@@ -60,7 +60,7 @@ static void request_end(struct blk_req *r, int ret, bool wake)
 			n->ops->plain_done(n, r->cookie);
 	}
 	front_account(b, r->op, r->off, r->len, now_ns() - r->start, ret);
-	trace(TRACE_BLK, r->id, "disk", "end of %s at %llu, %llu bytes: %s", r->op == BLK_READ ? "read" : r->op == BLK_WRITE ?
+	trace(TRACE_BLK, r->id, blk_format(b), "end of %s at %llu, %llu bytes: %s", r->op == BLK_READ ? "read" : r->op == BLK_WRITE ?
 	      "write" : "request", (unsigned long long)r->off, (unsigned long long)r->len, ret ? strerror(-ret) : "ok");
 	__atomic_add_fetch(&r->q->finishing, 1, __ATOMIC_RELAXED);
 	front_leave(b);
@@ -268,7 +268,7 @@ void blk_submit(struct blk_queue *q, struct blk_req *r)
 	r->node = NULL;
 	r->work.fn = request_work;
 	q->inflight++;
-	trace(TRACE_BLK, r->id, "disk", "%s at %llu, %llu bytes", r->op == BLK_READ ? "read" : r->op == BLK_WRITE ?
+	trace(TRACE_BLK, r->id, blk_format(q->blk), "%s at %llu, %llu bytes", r->op == BLK_READ ? "read" : r->op == BLK_WRITE ?
 	      "write" : r->op == BLK_FLUSH ? "flush" : r->op == BLK_DISCARD ? "discard" : "zeroes",
 	      (unsigned long long)r->off, (unsigned long long)r->len);
 	if (!q->held && request_start(q, r))

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* exit_trace.c: lines and tallies of exits. */
+/* exit_trace.c: lines and tallies of exits; MSR accesses that KVM hands over to be seen. */
 #include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -8,6 +8,7 @@
 #include "vmm/exit_trace.h"
 #include "vmm/host.h"
 #include "vmm/log.h"
+#include "vmm/symtab.h"
 
 #define MAX_TALLIES 512
 
@@ -65,38 +66,98 @@ void exit_trace_begin(struct vcpu *v, struct exit_trace *t)
 	t->start = now_ns();
 }
 
-/* "rip ffffffff81000000  out dx, al" */
-static void describe_rip(struct vcpu *v, char *buf, size_t len)
+static struct symtab *symbols;
+
+int exit_trace_init(const char *kernel, struct err *err)
+{
+	const char *path = trace_symbols();
+	int ret;
+
+	if (!path && !kernel)
+		return 0;
+	ret = symtab_load(path ? path : kernel, &symbols, err);
+	if (ret < 0)
+		err_prefix(err, "-trace: symbols");
+	else if (path && !symbols)
+		log_warn("-trace: %s holds no symbols: neither a vmlinux with its symbol table nor a System.map", path);
+	return ret;
+}
+
+/* What a PC has at ports that nobody has here. */
+static const struct { uint16_t first, last; const char *name; } isa_names[] = {
+	{ 0x00, 0x0f, "DMA 1" }, { 0x80, 0x80, "POST code" }, { 0x81, 0x8f, "DMA page" }, { 0xc0, 0xdf, "DMA 2" },
+	{ 0xed, 0xed, "delay" }, { 0xf0, 0xff, "FPU" }, { 0x170, 0x177, "IDE 2" }, { 0x1f0, 0x1f7, "IDE" }, { 0x200, 0x207, "joystick" },
+	{ 0x220, 0x22f, "sound" }, { 0x278, 0x27f, "LPT2" }, { 0x279, 0x279, "ISA PnP" }, { 0x2e8, 0x2ef, "COM4" }, { 0x2f8, 0x2ff, "COM2" },
+	{ 0x378, 0x37f, "LPT1" }, { 0x3bc, 0x3bf, "LPT" }, { 0x3e8, 0x3ef, "COM3" }, { 0x3f0, 0x3f7, "floppy" }, { 0x3f8, 0x3ff, "COM1" },
+	{ 0x402, 0x402, "debug port" }, { 0x505, 0x505, "pvpanic" }, { 0xb004, 0xb008, "PM of Bochs" }, { 0xcf8, 0xcff, "PCI" },
+};
+
+static const char *isa_name(uint64_t port)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(isa_names); i++)
+		if (port >= isa_names[i].first && port <= isa_names[i].last)
+			return isa_names[i].name;
+	return NULL;
+}
+
+/*
+ * How long the "out" that ends right before rip is, 0: there is none. (PVM's KVM has stepped past it when the exit comes, VT-x and
+ * AMD-V have not.) code: the 2 bytes before rip.
+ */
+static unsigned out_before(const uint8_t code[2], uint64_t port)
+{
+	if ((code[1] & 0xfe) == 0xee)
+		return 1;
+	return (code[0] & 0xfe) == 0xe6 && code[1] == port ? 2 : 0;
+}
+
+/*
+ * "0010:00101234 put+0x4 out dx, al". A write to memory has been stepped past where KVM interprets the instruction; what stands
+ * there is then the next one, and how far back the guilty one lies cannot be told: "before mov ...".
+ */
+static void describe_rip(struct vcpu *v, const struct exit_trace *t, char *buf, size_t len)
 {
 	const char *(*disasm)(uint64_t, int, const uint8_t *, size_t, char *, size_t);
 	struct kvm_regs r;
 	struct kvm_sregs s;
+	const char *word = "";
 	uint8_t code[15];
+	uint64_t base;
 	char text[80];
 	size_t n;
 
 	buf[0] = 0;
 	if (vcpu_get_regs(v, &r, &s) < 0)
 		return;
+	base = s.cs.l ? 0 : s.cs.base;
+	if (v->w->kvm->is_pvm && t->reason == KVM_EXIT_IO && t->write && t->count == 1 && r.rip >= 2 &&
+	    vcpu_read_virtual(v, base + r.rip - 2, code, 2) == 0)
+		r.rip -= out_before(code, t->addr);
+	else if (v->w->kvm->is_pvm && t->reason == KVM_EXIT_MMIO && t->write)
+		word = " before";
 	n = snprintf(buf, len, "%04x:%0*llx", s.cs.selector, s.cs.l ? 16 : 8, r.rip);
+	if (n < len && symtab_name(symbols, base + r.rip, text, sizeof(text)))
+		n += snprintf(buf + n, len - n, " %s", text);
 	disasm = module_symbol("disasm", "disasm_one", NULL);
-	if (disasm && n < len && vcpu_read_virtual(v, r.rip + (s.cs.l ? 0 : s.cs.base), code, sizeof(code)) == 0 &&
+	if (disasm && n < len && vcpu_read_virtual(v, base + r.rip, code, sizeof(code)) == 0 &&
 	    disasm(r.rip, s.cs.l ? 64 : s.cs.db ? 32 : 16, code, sizeof(code), text, sizeof(text)))
-		snprintf(buf + n, len - n, " %s", text);
+		/* A repeated instruction stays where it is until it is done. */
+		snprintf(buf + n, len - n, "%s %s", strncmp(text, "rep", 3) ? word : "", text);
 }
 
 static void access_line(struct vcpu *v, const struct exit_trace *t, uint64_t value, int64_t ns, const char *who, const char *chip,
 			const char *reg, const char *rip)
 {
 	bool pio = t->reason == KVM_EXIT_IO;
-	char name[16], text[24] = "";
+	char name[16], text[8] = "", number[40];
 
 	snprintf(name, sizeof(name), "vcpu%u", v->index);
 	if (t->size == 1 && isprint((int)value))
 		snprintf(text, sizeof(text), " '%c'", (int)value);
-	trace(pio ? TRACE_PIO : TRACE_MMIO, 0, name, "%s %c%u 0x%04" PRIx64 "%s = 0x%0*" PRIx64 "%-4s %-10s %-14s %5.1f us  %s",
-	      pio ? "PIO " : "MMIO", t->write ? 'w' : 'r', t->size, t->addr, t->count > 1 ? " (rep)" : "", (int)t->size * 2, value,
-	      text, who ? who : "(nobody)", reg ? reg : chip ? chip : "", ns / 1000.0, rip);
+	snprintf(number, sizeof(number), "0x%0*" PRIx64 "%s%s", (int)t->size * 2, value, text, t->count > 1 ? " ..." : "");
+	trace(pio ? TRACE_PIO : TRACE_MMIO, 0, name, "%s %c%u 0x%0*" PRIx64 " = %-14s %-10s %-16s %6.1f us  %s",
+	      pio ? "PIO " : "MMIO", t->write ? 'w' : 'r', t->size, pio ? 4 : 8, t->addr, number, who ? who : "(nobody)",
+	      reg ? reg : chip ? chip : pio && isa_name(t->addr) ? isa_name(t->addr) : "", ns / 1000.0, rip);
 }
 
 void exit_trace_end(struct vcpu *v, struct exit_trace *t)
@@ -105,19 +166,19 @@ void exit_trace_end(struct vcpu *v, struct exit_trace *t)
 	bool pio = t->reason == KVM_EXIT_IO, access = pio || t->reason == KVM_EXIT_MMIO;
 	const char *who = NULL, *chip = NULL, *reg = NULL;
 	uint64_t value = t->value, off;
-	char rip[128] = "", name[16], what[64];
+	char rip[192] = "", name[16], what[64];
 
 	if (access)
 		bus_lookup(pio ? v->w->pio : v->w->mmio, t->addr, &who, &chip, &off, &reg, t->write);
 	if (access && !t->write)
 		memcpy(&value, pio ? (uint8_t *)v->run + v->run->io.data_offset : v->run->mmio.data, t->size);
 	if (trace_mask & (TRACE_EXITS | (pio ? TRACE_PIO : TRACE_MMIO)))
-		describe_rip(v, rip, sizeof(rip));
+		describe_rip(v, t, rip, sizeof(rip));
 	if (access)
 		access_line(v, t, value, ns, who, chip, reg, rip);
 	if (!access || !(trace_mask & (pio ? TRACE_PIO : TRACE_MMIO))) {
 		snprintf(name, sizeof(name), "vcpu%u", v->index);
-		trace(TRACE_EXITS, 0, name, "%-24s %5.1f us  %s", vcpu_exit_name(t->reason), ns / 1000.0, rip);
+		trace(TRACE_EXITS, 0, name, "%-57s %6.1f us  %s", vcpu_exit_name(t->reason), ns / 1000.0, rip);
 	}
 	if (!(trace_mask & TRACE_SUMMARY))
 		return;
@@ -125,7 +186,8 @@ void exit_trace_end(struct vcpu *v, struct exit_trace *t)
 		snprintf(what, sizeof(what), "%s %s %s%s%s", pio ? "PIO" : "MMIO", t->write ? "write" : "read ", who, reg ? " " : "",
 			 reg ? reg : "");
 	else if (access)
-		snprintf(what, sizeof(what), "%s %s nobody at 0x%" PRIx64, pio ? "PIO" : "MMIO", t->write ? "write" : "read ", t->addr);
+		snprintf(what, sizeof(what), "%s %s nobody at 0x%" PRIx64 " %s", pio ? "PIO" : "MMIO", t->write ? "write" : "read ", t->addr,
+			 pio && isa_name(t->addr) ? isa_name(t->addr) : "");
 	else
 		snprintf(what, sizeof(what), "%s", vcpu_exit_name(t->reason));
 	tally_add(what, ns);

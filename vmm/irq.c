@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/irq.h"
+#include "vmm/log.h"
 
 #define IRQ_LINES 24		/* pins of the IOAPIC */
 #define IRQ_SOURCES 64		/* bits of the mask */
@@ -81,6 +82,21 @@ void irq_hub_free(struct irq_hub *h)
 
 /* --- lines --- */
 
+/* What a PC's lines are used for; those without a name are the PCI devices'. */
+static const char *const line_names[IRQ_LINES] = {
+	[0] = " timer", [1] = " keyboard", [3] = " COM2", [4] = " COM1", [8] = " RTC", [9] = " ACPI", [12] = " mouse", [14] = " IDE",
+	[15] = " IDE 2",
+};
+
+/* The line's mutex is held. */
+static void line_drive(struct irq_line *line)
+{
+	bool up = line->mask != 0;
+
+	trace(TRACE_IRQ, 0, "irq", "line %u%s %s", line->gsi, line_names[line->gsi] ? line_names[line->gsi] : "", up ? "up" : "down");
+	line->hub->ops->line(line->hub->ctx, line->gsi, up);
+}
+
 static void source_set(void *ctx, int n, int level)
 {
 	struct irq_line *line = ctx;
@@ -94,7 +110,7 @@ static void source_set(void *ctx, int n, int level)
 	old = line->mask;
 	__atomic_store_n(&line->mask, level ? old | bit : old & ~bit, __ATOMIC_RELEASE);
 	if (!old != !line->mask)
-		line->hub->ops->line(line->hub->ctx, line->gsi, line->mask != 0);
+		line_drive(line);
 	pthread_mutex_unlock(&line->mutex);
 }
 
@@ -185,6 +201,14 @@ static void gsi_free(struct irq_hub *h, unsigned gsi)
 
 /* --- vectors --- */
 
+/* Intel SDM volume 3, 11.11: the address names the processors, the data the vector. The vector's mutex is held. */
+static void message_send(struct vec *v)
+{
+	trace(TRACE_IRQ, 0, "irq", "message 0x%llx = 0x%x: vector 0x%02x to local APIC %u", (unsigned long long)v->addr, v->data,
+	      v->data & 0xff, (unsigned)(v->addr >> 12 & 0xff));
+	v->hub->ops->msi(v->hub->ctx, v->addr, v->data);
+}
+
 struct vec *vec_new(struct irq_hub *h)
 {
 	struct vec *v = xcalloc(1, sizeof(*v));
@@ -240,7 +264,7 @@ void vec_set(struct vec *v, uint64_t addr, uint32_t data, bool masked)
 	vec_attach(v, !masked);
 	if (!masked && v->pending) {
 		v->pending = false;
-		v->hub->ops->msi(v->hub->ctx, addr, data);
+		message_send(v);
 	}
 	pthread_mutex_unlock(&v->mutex);
 }
@@ -251,7 +275,7 @@ void vec_notify(struct vec *v)
 	if (v->masked)
 		v->pending = true;
 	else
-		v->hub->ops->msi(v->hub->ctx, v->addr, v->data);
+		message_send(v);
 	pthread_mutex_unlock(&v->mutex);
 }
 
@@ -307,7 +331,7 @@ void vec_set_pending(struct vec *v, bool pending)
 	v->pending = pending;
 	if (pending && !v->masked) {
 		v->pending = false;
-		v->hub->ops->msi(v->hub->ctx, v->addr, v->data);
+		message_send(v);
 	}
 	pthread_mutex_unlock(&v->mutex);
 }

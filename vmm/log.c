@@ -26,13 +26,23 @@ unsigned trace_mask;
 static int trace_fd = STDERR_FILENO;
 static int64_t trace_start;
 
+static char *trace_symbols_path;
+
 static const struct {
 	const char *name;
 	unsigned cat;
+	const char *help;
 } trace_names[] = {
-	{ "exits", TRACE_EXITS }, { "pio", TRACE_PIO }, { "mmio", TRACE_MMIO }, { "irq", TRACE_IRQ },
-	{ "msr", TRACE_MSR }, { "blk", TRACE_BLK }, { "net", TRACE_NET }, { "virtio", TRACE_VIRTIO },
-	{ "boot", TRACE_BOOT }, { "summary", TRACE_SUMMARY },
+	{ "exits", TRACE_EXITS, "every exit of a vCPU to this program, with its reason" },
+	{ "pio", TRACE_PIO, "port accesses: chip and register, value, instruction, time" },
+	{ "mmio", TRACE_MMIO, "accesses to memory-mapped registers, and BARs that move" },
+	{ "irq", TRACE_IRQ, "interrupt lines that change, messages that are sent" },
+	{ "msr", TRACE_MSR, "reads and writes of model-specific registers" },
+	{ "blk", TRACE_BLK, "requests of disks, with a number that ties their lines together" },
+	{ "net", TRACE_NET, "packets" },
+	{ "virtio", TRACE_VIRTIO, "virtqueues: kicks, chains, used entries, interrupts; device status" },
+	{ "boot", TRACE_BOOT, "what is put where before the first instruction" },
+	{ "summary", TRACE_SUMMARY, "at the end: exits by reason and device, their number and time" },
 };
 
 void log_set_name(const char *name)
@@ -169,7 +179,7 @@ void log_limited_at(struct log_limit *limit, enum log_level level, const char *p
 static const char *trace_name(enum trace_cat cat)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(trace_names); i++)
-		if (trace_names[i].cat & cat)
+		if (trace_names[i].cat & cat & trace_mask)
 			return trace_names[i].name;
 	return "?";
 }
@@ -211,6 +221,11 @@ static int trace_word(const char *word, struct err *err)
 		trace_fd = fd;
 		return 0;
 	}
+	if (!strncmp(word, "symbols=", 8)) {
+		free(trace_symbols_path);
+		trace_symbols_path = xstrdup(word + 8);
+		return 0;
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(trace_names); i++) {
 		if (!strcmp(word, trace_names[i].name)) {
 			trace_mask |= trace_names[i].cat;
@@ -223,7 +238,21 @@ static int trace_word(const char *word, struct err *err)
 		return 0;
 	}
 	return err_set(err, EINVAL, "-trace: no category '%s'; there are: exits pio mmio irq msr blk net virtio boot "
-		       "summary all, and file=FILE", word);
+		       "summary all, and file=FILE, symbols=FILE (-trace help explains them)", word);
+}
+
+const char *trace_symbols(void)
+{
+	return trace_symbols_path;
+}
+
+void trace_help(void)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(trace_names); i++)
+		printf("  %-14s %s\n", trace_names[i].name, trace_names[i].help);
+	printf("  %-14s all of these\n  %-14s write there instead of standard error\n"
+	       "  %-14s names for addresses: a vmlinux or System.map; -kernel itself when it is an ELF file\n", "all", "file=FILE",
+	       "symbols=FILE");
 }
 
 int trace_setup(const char *spec, struct err *err)

@@ -60,5 +60,9 @@ void trace_emit(enum trace_cat cat, uint64_t id, const char *who, const char *fm
 uint64_t trace_new_id(void);
 /* "exits,pio,file=F": sets the mask and the output. 0 or -errno with the reason. */
 int trace_setup(const char *spec, struct err *err);
+/* The file symbols= named, or NULL. */
+const char *trace_symbols(void);
+/* A line for each category, for -trace help. */
+void trace_help(void);
 
 #endif

@@ -15,6 +15,7 @@
 #include "devices/pci.h"
 #include "devices/virtio.h"
 #include "vmm/coalesce.h"
+#include "vmm/msr_trace.h"
 #include "vmm/command.h"
 #include "vmm/ending.h"
 #include "vmm/hotplug.h"
@@ -59,6 +60,7 @@ static int init_vcpus(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
 
+	msr_trace_start(m->kvm);
 	m->cpuid = cpuid_build(m->kvm, c->cpu, &c->topology, err);
 	if (!m->cpuid)
 		return -EINVAL;

@@ -54,11 +54,22 @@ static void event_write(void *ctx, uint64_t off, unsigned size, uint64_t val)
 {
 }
 
+static const char *pm_name(void *ctx, uint64_t off, bool is_write)
+{
+	return off == 0 ? "sleep control" : off == 1 ? "sleep status" : "reset";
+}
+
+static const char *event_name(void *ctx, uint64_t off, bool is_write)
+{
+	return "events";
+}
+
 static const struct region_ops pm_ops = {
-	.name = "micro-pm", .read = pm_read, .write = pm_write, .min_width = 1, .max_width = 1,
+	.name = "micro-pm", .read = pm_read, .write = pm_write, .min_width = 1, .max_width = 1, .reg_name = pm_name,
 };
 static const struct region_ops event_ops = {
 	.name = "micro-event", .read = event_read, .write = event_write, .min_width = 4, .max_width = 4,
+	.reg_name = event_name,
 };
 
 static void micro_pm_reset(struct device *d)

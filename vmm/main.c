@@ -123,6 +123,8 @@ int main(int argc, char **argv)
 		status = config_finish(&config, &err);
 	if (status == 0 && config.trace)
 		status = trace_setup(config.trace, &err);
+	if (status == 0 && config.trace)
+		status = exit_trace_init(config.kernel, &err);
 	if (status == 0 && config.logfile && (status = log_set_file(config.logfile)) < 0)
 		err_set(&err, -status, "-D %s: %s", config.logfile, strerror(-status));
 	if (status < 0) {

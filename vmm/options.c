@@ -11,6 +11,7 @@
 
 #include "vmm/config.h"
 #include "vmm/keyval.h"
+#include "vmm/log.h"
 #include "vmm/nearest.h"
 #include "vmm/options.h"
 #include "vmm/snapshot.h"
@@ -35,7 +36,6 @@ STRING_OPTION(incoming, incoming)
 STRING_OPTION(loadvm, loadvm)
 STRING_OPTION(pidfile, pidfile)
 STRING_OPTION(logfile, logfile)
-STRING_OPTION(trace, trace)
 STRING_OPTION(mem_path, mem_path)
 FLAG_OPTION(paused, paused)
 FLAG_OPTION(no_reboot, no_reboot)
@@ -74,6 +74,17 @@ OPT(cpu)
 		return 1;
 	}
 	return opt_cpu_model(c, arg, err);
+}
+
+OPT(trace)
+{
+	if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
+		trace_help();
+		return 1;
+	}
+	free(c->trace);
+	c->trace = xstrdup(arg);
+	return 0;
 }
 
 OPT(accel)
@@ -517,7 +528,7 @@ static const struct option {
 	{ "daemonize", NULL, "go into the background once the machine runs", opt_daemonize },
 	{ "pidfile", "FILE", "write the process number there", opt_pidfile },
 	{ "D", "FILE", "write messages there", opt_logfile },
-	{ "trace", "exits,pio,mmio,irq,blk,...[,file=F]", "a line for each event; \"summary\": a table at the end", opt_trace },
+	{ "trace", "exits,pio,mmio,irq,blk,...[,file=F][,symbols=F]", "a line for each event; \"summary\": a table at the end; \"help\" lists them", opt_trace },
 	{ "version", NULL, "print the version", opt_version },
 	{ "h", NULL, "print this help", opt_h },
 	{ "help", NULL, NULL, opt_h },

@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * symtab.c: reads ELF symbol tables (System V ABI, chapter 4) and System.map. The file is the guest's: every offset is checked.
+ * Loaded before the guest runs; read-only then.
+ */
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "vmm/symtab.h"
+
+#define FILE_MAX (1024 * MiB)
+#define NEAR (1 * MiB)		/* no function is longer: an address farther off belongs to none */
+
+struct symbol {
+	uint64_t addr;
+	const char *name;	/* in text */
+};
+
+struct symtab {
+	char *text;		/* the file, with a 0 behind it */
+	size_t size;
+	struct symbol *s;
+	size_t n, cap;
+};
+
+static void symtab_add(struct symtab *t, uint64_t addr, const char *name)
+{
+	if (!*name || *name == '$' || !strncmp(name, ".L", 2))
+		return;
+	if (t->n == t->cap) {
+		t->cap = t->cap ? t->cap * 2 : 1024;
+		t->s = xrealloc(t->s, t->cap * sizeof(*t->s));
+	}
+	t->s[t->n++] = (struct symbol){ addr, name };
+}
+
+/* What both classes of ELF have, in one form. */
+struct section { uint64_t off, size, entsize; uint32_t type, link; };
+
+static bool section_get(const struct symtab *t, unsigned i, struct section *s)
+{
+	const Elf64_Ehdr *h64 = (const void *)t->text;
+	const Elf32_Ehdr *h32 = (const void *)t->text;
+	bool is64 = t->text[EI_CLASS] == ELFCLASS64;
+	uint64_t at = is64 ? h64->e_shoff : h32->e_shoff, size = is64 ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
+
+	if (i >= (is64 ? h64->e_shnum : h32->e_shnum) || !range_ok(at, (i + 1) * size, t->size))
+		return false;
+	if (is64) {
+		Elf64_Shdr e;
+
+		memcpy(&e, t->text + at + i * size, sizeof(e));
+		*s = (struct section){ e.sh_offset, e.sh_size, e.sh_entsize, e.sh_type, e.sh_link };
+	} else {
+		Elf32_Shdr e;
+
+		memcpy(&e, t->text + at + i * size, sizeof(e));
+		*s = (struct section){ e.sh_offset, e.sh_size, e.sh_entsize, e.sh_type, e.sh_link };
+	}
+	return s->type == SHT_NOBITS || range_ok(s->off, s->size, t->size);
+}
+
+static void read_symbols(struct symtab *t, const struct section *syms, const struct section *names)
+{
+	bool is64 = t->text[EI_CLASS] == ELFCLASS64;
+	uint64_t size = is64 ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym);
+
+	if (syms->entsize != size || !names->size || t->text[names->off + names->size - 1])
+		return;
+	for (uint64_t off = 0; off + size <= syms->size; off += size) {
+		const char *at = t->text + syms->off + off;
+		Elf64_Sym s;
+
+		if (is64) {
+			memcpy(&s, at, sizeof(s));
+		} else {
+			Elf32_Sym s32;
+
+			memcpy(&s32, at, sizeof(s32));
+			s = (Elf64_Sym){ .st_name = s32.st_name, .st_info = s32.st_info, .st_shndx = s32.st_shndx, .st_value = s32.st_value };
+		}
+		/* Functions, and the untyped labels of assembler; numbers (absolute) are no places. */
+		if (s.st_name < names->size && s.st_shndx != SHN_UNDEF && s.st_shndx != SHN_ABS &&
+		    (ELF64_ST_TYPE(s.st_info) == STT_FUNC || ELF64_ST_TYPE(s.st_info) == STT_NOTYPE))
+			symtab_add(t, s.st_value, t->text + names->off + s.st_name);
+	}
+}
+
+static void read_elf(struct symtab *t)
+{
+	struct section syms, names;
+
+	if (t->size < sizeof(Elf64_Ehdr))
+		return;
+	for (unsigned i = 0; section_get(t, i, &syms); i++)
+		if (syms.type == SHT_SYMTAB && section_get(t, syms.link, &names) && names.type == SHT_STRTAB)
+			read_symbols(t, &syms, &names);
+}
+
+/* "ffffffff81000000 T _text", a line each. */
+static void read_map(struct symtab *t)
+{
+	char *save = NULL;
+
+	for (char *line = strtok_r(t->text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		uint64_t addr;
+		int name = 0;
+		char type;
+
+		if (sscanf(line, "%" SCNx64 " %c %n", &addr, &type, &name) != 2 || !name)
+			return;
+		if (strchr("tTwW", type))
+			symtab_add(t, addr, line + name);
+	}
+}
+
+static int by_address(const void *a, const void *b)
+{
+	const struct symbol *x = a, *y = b;
+
+	return x->addr < y->addr ? -1 : x->addr > y->addr;
+}
+
+int symtab_load(const char *path, struct symtab **out, struct err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), ret;
+	struct symtab *t;
+	struct stat st;
+
+	*out = NULL;
+	if (fd < 0 || fstat(fd, &st) < 0) {
+		ret = err_set(err, errno, "%s: %s", path, strerror(errno));
+		if (fd >= 0)
+			close(fd);
+		return ret;
+	}
+	if (!S_ISREG(st.st_mode) || st.st_size < EI_NIDENT || (uint64_t)st.st_size > FILE_MAX) {
+		close(fd);
+		return 0;
+	}
+	t = xcalloc(1, sizeof(*t));
+	t->size = (size_t)st.st_size;
+	t->text = xcalloc(1, t->size + 1);
+	ret = pread_full(fd, t->text, t->size, 0);
+	close(fd);
+	if (ret < 0)
+		err_set(err, -ret, "%s: %s", path, strerror(-ret));
+	else if (!memcmp(t->text, ELFMAG, SELFMAG))
+		read_elf(t);
+	else if (strchr("0123456789abcdef", *t->text))
+		read_map(t);
+	if (t->n) {
+		qsort(t->s, t->n, sizeof(*t->s), by_address);
+		*out = t;
+	} else {
+		symtab_free(t);
+	}
+	return MIN(ret, 0);
+}
+
+void symtab_free(struct symtab *t)
+{
+	if (!t)
+		return;
+	free(t->s);
+	free(t->text);
+	free(t);
+}
+
+bool symtab_name(const struct symtab *t, uint64_t addr, char *buf, size_t len)
+{
+	size_t low = 0, high = t ? t->n : 0;
+
+	while (low < high) {
+		size_t mid = (low + high) / 2;
+
+		if (t->s[mid].addr <= addr)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	if (!low || addr - t->s[low - 1].addr >= NEAR)
+		return false;
+	if (addr == t->s[low - 1].addr)
+		snprintf(buf, len, "%s", t->s[low - 1].name);
+	else
+		snprintf(buf, len, "%s+0x%" PRIx64, t->s[low - 1].name, addr - t->s[low - 1].addr);
+	return true;
+}
