@@ -99,6 +99,14 @@ void coalesce_start(struct coalesce *c)
 	loop_timer_set(&c->timer, now_ns() + DRAIN_NS);
 }
 
+void coalesce_stop(struct coalesce *c)
+{
+	if (!c || !c->end)
+		return;
+	collect(c, false);
+	c->end = 0;
+}
+
 struct coalesce *coalesce_new(struct kvm *k, struct bus *pio, struct loop *l, void *vcpu_run)
 {
 	int page = kvm_has(k, KVM_CAP_COALESCED_MMIO);

@@ -21,6 +21,8 @@ struct coalesce *coalesce_new(struct kvm *k, struct bus *pio, struct loop *l, vo
 void coalesce_free(struct coalesce *c);
 /* Collect from now on for the starting phase: at power-on and reset. Main loop. */
 void coalesce_start(struct coalesce *c);
+/* Collect no more: someone wants to see each write. Main loop's lock; what was collected is still to be drained. c may be NULL. */
+void coalesce_stop(struct coalesce *c);
 /* Carry out what was collected, in order. Any thread that holds no lock. c may be NULL. */
 void coalesce_drain(struct coalesce *c);
 

@@ -46,6 +46,7 @@ struct command {
 };
 
 /* The tables, each ending with an empty entry; command_*.c. */
+extern const struct command commands_step[], commands_look[];
 extern const struct command commands_run[], commands_query[], commands_query_block[], commands_stats[], commands_block[],
 	commands_device[], commands_net[], commands_memory[], commands_screen[], commands_migrate[], commands_job[];
 /*

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* command_memory.c: guest memory to a file or to the screen. */
+/* command_memory.c: guest memory to a file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -73,32 +73,6 @@ static int run_dump(struct machine *m, json_t *args, struct command_result *r)
 	return ret;
 }
 
-/* xp ADDR [COUNT]: words of physical memory. */
-static int run_xp(struct machine *m, json_t *args, struct command_result *r)
-{
-	uint64_t addr = json_integer_value(json_object_get(args, "addr"));
-	json_t *count = json_object_get(args, "count");
-	unsigned n = count ? (unsigned)json_integer_value(count) & 0xfff : 4;
-	char *text = NULL;
-	size_t len;
-	FILE *out = open_memstream(&text, &len);
-
-	for (unsigned i = 0; i < n; i++, addr += 4) {
-		uint8_t b[4];
-
-		if (i % 4 == 0)
-			fprintf(out, "%s%016" PRIx64 ":", i ? "\n" : "", addr);
-		if (mem_read(m->mem, addr, b, 4) < 0)
-			fprintf(out, " (nothing)");
-		else
-			fprintf(out, " 0x%08x", ld_le32(b));
-	}
-	fclose(out);
-	r->value = json_string(text);
-	free(text);
-	return 0;
-}
-
 const struct command commands_memory[] = {
 	{ "pmemsave", "pmemsave", "physical memory to a file", run_pmemsave, NULL, COMMAND_SLOW,
 	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false } } },
@@ -106,6 +80,5 @@ const struct command commands_memory[] = {
 	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
 	{ "dump-guest-memory", "dump_guest_memory", "an ELF core for crash and gdb", run_dump, NULL, COMMAND_SLOW,
 	  { { "paging", ARG_BOOL, false }, { "protocol", ARG_STR, false } } },
-	{ NULL, "xp", "physical memory as words", run_xp, NULL, COMMAND_FAST, { { "addr", ARG_INT, false }, { "count", ARG_INT, true } } },
 	{ 0 },
 };

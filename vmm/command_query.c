@@ -147,6 +147,45 @@ static int query_chardev(struct machine *m, json_t *args, struct command_result 
 	return 0;
 }
 
+static const char *class_name(unsigned class)
+{
+	static const struct { unsigned class; const char *name; } names[] = {
+		{ 0x0100, "SCSI storage" }, { 0x0101, "IDE" }, { 0x0180, "storage" }, { 0x0200, "Ethernet" }, { 0x0300, "VGA" },
+		{ 0x0500, "RAM" }, { 0x0600, "host bridge" }, { 0x0601, "ISA bridge" }, { 0x0680, "bridge" }, { 0x0780, "communication" },
+		{ 0x0900, "input" }, { 0x00ff, "unclassified" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (names[i].class == class)
+			return names[i].name;
+	return "other";
+}
+
+/* The capability list in words; a list that runs in circles ends after 48 entries (PCI 3.0, 6.7). */
+static json_t *pci_capabilities(const struct pci_dev *p)
+{
+	static const char *const kinds[] = { [1] = "common configuration", [2] = "doorbells", [3] = "ISR", [4] = "device configuration",
+					     [5] = "window to the registers" };
+	json_t *list = json_array();
+	unsigned at = ld_le16(p->config + PCI_STATUS) & PCI_STATUS_CAP_LIST ? p->config[PCI_CAPABILITY_LIST] : 0;
+
+	for (unsigned n = 0; at >= 0x40 && at < 0xf0 && n < 48; at = p->config[at + 1], n++) {
+		const uint8_t *c = p->config + at;
+		char *text;
+
+		if (c[0] == PCI_CAP_ID_MSIX)
+			text = xasprintf("MSI-X %s, %u vectors, table in BAR %u", c[3] & 0x80 ? "on" : "off", (ld_le16(c + 2) & 0x7ffu) + 1,
+					 ld_le32(c + 4) & 7);
+		else if (c[0] == PCI_CAP_ID_VNDR && p->config[PCI_VENDOR_ID] == 0xf4 && c[3] < ARRAY_SIZE(kinds) && kinds[c[3]])
+			text = xasprintf("virtio %s: BAR %u + 0x%x, 0x%x bytes", kinds[c[3]], c[4], ld_le32(c + 8), ld_le32(c + 12));
+		else
+			text = xasprintf("id 0x%02x", c[0]);
+		json_array_append_new(list, json_string(text));
+		free(text);
+	}
+	return list;
+}
+
 static void add_pci(void *ctx, struct pci_dev *p)
 {
 	json_t *j = json_pack("{s:i,s:i,s:i,s:s,s:{s:i,s:i},s:{s:i}}", "bus", 0, "slot", p->devfn >> 3, "function", p->devfn & 7,
@@ -166,6 +205,11 @@ static void add_pci(void *ctx, struct pci_dev *p)
 				"address", (json_int_t)(p->bars[i].mapped ? (json_int_t)p->bars[i].addr : -1),
 				"size", (json_int_t)p->bars[i].size));
 	json_object_set_new(j, "regions", regions);
+	json_object_set_new(json_object_get(j, "class_info"), "desc", json_string(class_name(ld_le16(p->config + PCI_CLASS_DEVICE))));
+	if (p->config[PCI_INTERRUPT_PIN])
+		json_object_set_new(j, "irq", json_integer(p->config[PCI_INTERRUPT_LINE]));
+	json_object_set_new(j, "x-command", json_integer(ld_le16(p->config + PCI_COMMAND)));
+	json_object_set_new(j, "x-capabilities", pci_capabilities(p));
 	json_array_append_new(ctx, j);
 }
 
@@ -181,21 +225,32 @@ static int query_pci(struct machine *m, json_t *args, struct command_result *r)
 
 static void print_pci(json_t *v, FILE *out)
 {
-	json_t *d, *reg, *id;
+	json_t *d, *reg, *id, *class, *text;
+	json_int_t command;
 	size_t i, k;
 
 	json_array_foreach(json_object_get(json_array_get(v, 0), "devices"), i, d) {
 		id = json_object_get(d, "id");
-		fprintf(out, "00:%02llx.%lld  %04llx:%04llx  class %04llx  %s\n",
+		class = json_object_get(d, "class_info");
+		command = json_integer_value(json_object_get(d, "x-command"));
+		fprintf(out, "00:%02llx.%lld  %04llx:%04llx  class %04llx %s  %s\n",
 			json_integer_value(json_object_get(d, "slot")), json_integer_value(json_object_get(d, "function")),
 			json_integer_value(json_object_get(id, "vendor")), json_integer_value(json_object_get(id, "device")),
-			json_integer_value(json_object_get(json_object_get(d, "class_info"), "class")),
+			json_integer_value(json_object_get(class, "class")), json_string_value(json_object_get(class, "desc")),
 			json_string_value(json_object_get(d, "qdev_id")));
+		fprintf(out, "  command 0x%04llx%s%s%s%s", command, command & PCI_COMMAND_IO ? " ports" : "", command & PCI_COMMAND_MEMORY ?
+			" memory" : "", command & PCI_COMMAND_MASTER ? " bus-master" : "", command & PCI_COMMAND_INTX_DISABLE ?
+			" INTx-off" : "");
+		if (json_object_get(d, "irq"))
+			fprintf(out, ", interrupt line %lld", json_integer_value(json_object_get(d, "irq")));
+		fprintf(out, "\n");
 		json_array_foreach(json_object_get(d, "regions"), k, reg)
 			fprintf(out, "  BAR%lld: %s at 0x%llx, 0x%llx bytes\n", json_integer_value(json_object_get(reg, "bar")),
 				json_string_value(json_object_get(reg, "type")),
 				json_integer_value(json_object_get(reg, "address")),
 				json_integer_value(json_object_get(reg, "size")));
+		json_array_foreach(json_object_get(d, "x-capabilities"), k, text)
+			fprintf(out, "  capability: %s\n", json_string_value(text));
 	}
 }
 

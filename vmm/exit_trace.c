@@ -73,7 +73,7 @@ int exit_trace_init(const char *kernel, struct err *err)
 	const char *path = trace_symbols();
 	int ret;
 
-	if (!path && !kernel)
+	if (symbols || (!path && !kernel))
 		return 0;
 	ret = symtab_load(path ? path : kernel, &symbols, err);
 	if (ret < 0)
@@ -145,52 +145,88 @@ static void describe_rip(struct vcpu *v, const struct exit_trace *t, char *buf, 
 		snprintf(buf + n, len - n, "%s %s", strncmp(text, "rep", 3) ? word : "", text);
 }
 
-static void access_line(struct vcpu *v, const struct exit_trace *t, uint64_t value, int64_t ns, const char *who, const char *chip,
-			const char *reg, const char *rip)
+/* "PIO  w1 0x03f8 = 0x48 'H'   serial0    THR     1.2 us  0008:00100130 print+0x9 out dx, al", or the exit's name. */
+static void exit_text(struct vcpu *v, const struct exit_trace *t, int64_t ns, const char *rip, char *buf, size_t len)
 {
 	bool pio = t->reason == KVM_EXIT_IO;
-	char name[16], text[8] = "", number[40];
+	const char *who = NULL, *chip = NULL, *reg = NULL;
+	char text[8] = "", number[40], took[24] = "";
+	uint64_t off;
 
-	snprintf(name, sizeof(name), "vcpu%u", v->index);
-	if (t->size == 1 && isprint((int)value))
-		snprintf(text, sizeof(text), " '%c'", (int)value);
-	snprintf(number, sizeof(number), "0x%0*" PRIx64 "%s%s", (int)t->size * 2, value, text, t->count > 1 ? " ..." : "");
-	trace(pio ? TRACE_PIO : TRACE_MMIO, 0, name, "%s %c%u 0x%0*" PRIx64 " = %-14s %-10s %-16s %6.1f us  %s",
-	      pio ? "PIO " : "MMIO", t->write ? 'w' : 'r', t->size, pio ? 4 : 8, t->addr, number, who ? who : "(nobody)",
-	      reg ? reg : chip ? chip : pio && isa_name(t->addr) ? isa_name(t->addr) : "", ns / 1000.0, rip);
+	if (ns >= 0)
+		snprintf(took, sizeof(took), "%6.1f us", ns / 1000.0);
+	if (!pio && t->reason != KVM_EXIT_MMIO) {
+		snprintf(buf, len, "%-57s %s  %s", vcpu_exit_name(t->reason), took, rip);
+		return;
+	}
+	bus_lookup(pio ? v->w->pio : v->w->mmio, t->addr, &who, &chip, &off, &reg, t->write);
+	if (t->size == 1 && isprint((int)t->value))
+		snprintf(text, sizeof(text), " '%c'", (int)t->value);
+	snprintf(number, sizeof(number), "0x%0*" PRIx64 "%s%s", (int)t->size * 2, t->value, text, t->count > 1 ? " ..." : "");
+	snprintf(buf, len, "%s %c%u 0x%0*" PRIx64 " = %-14s %-10s %-16s %s  %s", pio ? "PIO " : "MMIO", t->write ? 'w' : 'r', t->size,
+		 pio ? 4 : 8, t->addr, number, who ? who : "(nobody)",
+		 reg ? reg : chip ? chip : pio && isa_name(t->addr) ? isa_name(t->addr) : "", took, rip);
+}
+
+/* What a read was answered with. */
+static void take_answer(struct vcpu *v, struct exit_trace *t)
+{
+	if (t->write)
+		return;
+	if (t->reason == KVM_EXIT_IO)
+		memcpy(&t->value, (uint8_t *)v->run + v->run->io.data_offset, t->size);
+	else if (t->reason == KVM_EXIT_MMIO)
+		memcpy(&t->value, v->run->mmio.data, t->size);
+}
+
+void exit_describe(struct vcpu *v, char *buf, size_t len)
+{
+	struct exit_trace t;
+	char rip[192], line[384];
+
+	exit_trace_begin(v, &t);
+	take_answer(v, &t);
+	describe_rip(v, &t, rip, sizeof(rip));
+	exit_text(v, &t, -1, rip, line, sizeof(line));
+	snprintf(buf, len, "vcpu%u  %s", v->index, line);
+}
+
+static void tally(struct vcpu *v, const struct exit_trace *t, int64_t ns)
+{
+	bool pio = t->reason == KVM_EXIT_IO;
+	const char *who = NULL, *chip = NULL, *reg = NULL;
+	uint64_t off;
+	char what[64];
+
+	if (!pio && t->reason != KVM_EXIT_MMIO)
+		snprintf(what, sizeof(what), "%s", vcpu_exit_name(t->reason));
+	else if (bus_lookup(pio ? v->w->pio : v->w->mmio, t->addr, &who, &chip, &off, &reg, t->write))
+		snprintf(what, sizeof(what), "%s %s %s%s%s", pio ? "PIO" : "MMIO", t->write ? "write" : "read ", who, reg ? " " : "",
+			 reg ? reg : "");
+	else
+		snprintf(what, sizeof(what), "%s %s nobody at 0x%" PRIx64 " %s", pio ? "PIO" : "MMIO", t->write ? "write" : "read ",
+			 t->addr, pio && isa_name(t->addr) ? isa_name(t->addr) : "");
+	tally_add(what, ns);
 }
 
 void exit_trace_end(struct vcpu *v, struct exit_trace *t)
 {
 	int64_t ns = now_ns() - t->start;
-	bool pio = t->reason == KVM_EXIT_IO, access = pio || t->reason == KVM_EXIT_MMIO;
-	const char *who = NULL, *chip = NULL, *reg = NULL;
-	uint64_t value = t->value, off;
-	char rip[192] = "", name[16], what[64];
+	enum trace_cat cat = t->reason == KVM_EXIT_IO ? TRACE_PIO : t->reason == KVM_EXIT_MMIO ? TRACE_MMIO : TRACE_EXITS;
+	char rip[192], line[384], name[16];
 
-	if (access)
-		bus_lookup(pio ? v->w->pio : v->w->mmio, t->addr, &who, &chip, &off, &reg, t->write);
-	if (access && !t->write)
-		memcpy(&value, pio ? (uint8_t *)v->run + v->run->io.data_offset : v->run->mmio.data, t->size);
-	if (trace_mask & (TRACE_EXITS | (pio ? TRACE_PIO : TRACE_MMIO)))
+	/* An access is a line of its own category, or one among the exits. */
+	if (!(trace_mask & cat))
+		cat = TRACE_EXITS;
+	if (trace_mask & cat) {
+		take_answer(v, t);
 		describe_rip(v, t, rip, sizeof(rip));
-	if (access)
-		access_line(v, t, value, ns, who, chip, reg, rip);
-	if (!access || !(trace_mask & (pio ? TRACE_PIO : TRACE_MMIO))) {
+		exit_text(v, t, ns, rip, line, sizeof(line));
 		snprintf(name, sizeof(name), "vcpu%u", v->index);
-		trace(TRACE_EXITS, 0, name, "%-57s %6.1f us  %s", vcpu_exit_name(t->reason), ns / 1000.0, rip);
+		trace(cat, 0, name, "%s", line);
 	}
-	if (!(trace_mask & TRACE_SUMMARY))
-		return;
-	if (access && who)
-		snprintf(what, sizeof(what), "%s %s %s%s%s", pio ? "PIO" : "MMIO", t->write ? "write" : "read ", who, reg ? " " : "",
-			 reg ? reg : "");
-	else if (access)
-		snprintf(what, sizeof(what), "%s %s nobody at 0x%" PRIx64 " %s", pio ? "PIO" : "MMIO", t->write ? "write" : "read ", t->addr,
-			 pio && isa_name(t->addr) ? isa_name(t->addr) : "");
-	else
-		snprintf(what, sizeof(what), "%s", vcpu_exit_name(t->reason));
-	tally_add(what, ns);
+	if (trace_mask & TRACE_SUMMARY)
+		tally(v, t, ns);
 }
 
 static int by_total(const void *a, const void *b)

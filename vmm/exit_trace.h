@@ -18,6 +18,8 @@ struct exit_trace {
 void exit_trace_begin(struct vcpu *v, struct exit_trace *t);
 /* After the answer: the line, with how long it took, and the tally. */
 void exit_trace_end(struct vcpu *v, struct exit_trace *t);
+/* The exit that was just answered, as the same line without its time. vCPU's thread. */
+void exit_describe(struct vcpu *v, char *buf, size_t len);
 /* Names for the guest's addresses: what symbols= said, or the kernel itself. Before the guest runs. 0 or -errno with the reason. */
 int exit_trace_init(const char *kernel, struct err *err);
 /* The table of -trace summary: exits by reason and device with count, total and worst time. At the end; to stderr. */
