@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <liburing.h>
 #include <linux/capability.h>
 #include <linux/fs.h>
@@ -25,7 +26,7 @@ static bool have_capability(unsigned cap)
 
 static uint64_t meminfo(const char *key)
 {
-	FILE *f = fopen("/proc/meminfo", "r");
+	FILE *f = open_text("/proc/meminfo");
 	char line[256];
 	unsigned long value = 0;
 
@@ -51,7 +52,7 @@ void check_memory(void)
 /* A default route on a bridge's own port steals the bridge's packets; so does an address there. */
 static void check_ports(void)
 {
-	FILE *f = fopen("/proc/net/route", "r");
+	FILE *f = open_text("/proc/net/route");
 	char line[256], dev[64], path[128];
 	unsigned long dest;
 
@@ -59,11 +60,13 @@ static void check_ports(void)
 		if (sscanf(line, "%63s %lx", dev, &dest) != 2)
 			continue;
 		snprintf(path, sizeof(path), "/sys/class/net/%.60s/brport", dev);
-		if (access(path, F_OK) == 0) {
+		if (access(at(path), F_OK) == 0) {
 			char cure[160];
 
-			snprintf(cure, sizeof(cure), "ip addr flush dev %s (and give the address to the bridge)", dev);
-			finding(LIMIT, "network", cure, "%s is a bridge's port but has %s of its own", dev, dest ? "an address" : "the default route");
+			snprintf(cure, sizeof(cure), dest ? "sudo ip addr flush dev %s (and give the address to the bridge)" :
+				 "sudo ip route del default dev %s", dev);
+			finding(LIMIT, "network", cure, "%s is a bridge's port but has %s of its own: answers to guests go astray", dev,
+				dest ? "an address" : "the default route");
 			break;
 		}
 	}
@@ -73,18 +76,18 @@ static void check_ports(void)
 
 static unsigned count_bridges(char *names, size_t len)
 {
-	DIR *d = opendir("/sys/class/net");
+	DIR *d = opendir(at("/sys/class/net"));
 	struct dirent *e;
 	unsigned n = 0;
-	size_t at = 0;
+	size_t used = 0;
 
 	names[0] = 0;
 	while (d && (e = readdir(d))) {
 		char path[320];
 
 		snprintf(path, sizeof(path), "/sys/class/net/%s/bridge", e->d_name);
-		if (e->d_name[0] != '.' && access(path, F_OK) == 0) {
-			at += snprintf(names + at, at < len ? len - at : 0, "%s%s", n ? ", " : "", e->d_name);
+		if (e->d_name[0] != '.' && access(at(path), F_OK) == 0) {
+			used += snprintf(names + used, used < len ? len - used : 0, "%s%s", n ? ", " : "", e->d_name);
 			n++;
 		}
 	}
@@ -95,12 +98,12 @@ static unsigned count_bridges(char *names, size_t len)
 
 void check_network(void)
 {
-	int tun = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+	int tun = open(at("/dev/net/tun"), O_RDWR | O_CLOEXEC);
 	char names[256], buf[16];
 	bool admin = have_capability(CAP_NET_ADMIN);
 
 	if (tun < 0)
-		finding(LIMIT, "TUN/TAP", "modprobe tun", "/dev/net/tun: %s: only -net user works", strerror(errno));
+		finding(LIMIT, "TUN/TAP", "sudo modprobe tun", "/dev/net/tun: %s: only -net user works", strerror(errno));
 	else if (!admin)
 		finding(LIMIT, "TUN/TAP", "run as root, or have root make a TAP: ip tuntap add tap0 mode tap user $USER",
 			"no CAP_NET_ADMIN: -net tap,ifname=TAP with a TAP that is yours, or -net user");
@@ -111,13 +114,13 @@ void check_network(void)
 	if (count_bridges(names, sizeof(names)))
 		finding(GOOD, "bridges", NULL, "%s", names);
 	else
-		finding(GOOD, "bridges", "ip link add br0 type bridge; ip link set br0 up", "none yet");
+		finding(GOOD, "bridges", "sudo ip link add br0 type bridge; sudo ip link set br0 up", "none yet");
 	if (!strcmp(read_line("/proc/sys/net/bridge/bridge-nf-call-iptables", buf, sizeof(buf)), "1"))
-		finding(LIMIT, "bridges", "sysctl net.bridge.bridge-nf-call-iptables=0",
+		finding(LIMIT, "bridges", "sudo sysctl net.bridge.bridge-nf-call-iptables=0",
 			"bridged frames go through iptables: its FORWARD policy may drop guests' packets");
 	check_ports();
 	finding(GOOD, "vhost-net", NULL, "%s",
-		access("/dev/vhost-net", R_OK | W_OK) == 0 ? "there" : "not there (not needed)");
+		access(at("/dev/vhost-net"), R_OK | W_OK) == 0 ? "there" : "not there (not needed)");
 }
 
 /* FICLONE of an empty file onto another tells whether the file system shares blocks. */
@@ -139,32 +142,59 @@ static bool can_reflink(void)
 	return ret == 0;
 }
 
-static void check_device(const char *path, const char *what)
+/* A disk or CD drive of the host that a guest might be given. */
+static void check_device(const char *path, const char *what, const char *group)
 {
 	struct stat st;
-	char cure[128];
+	struct group *g;
+	char cure[160];
 
-	if (stat(path, &st) < 0 || !S_ISBLK(st.st_mode) || access(path, R_OK) == 0)
+	if (stat(at(path), &st) < 0 || access(at(path), R_OK) == 0)
 		return;
-	snprintf(cure, sizeof(cure), "sudo adduser $USER %s, or run minivmm as root for it", !strcmp(what, "CD drive") ? "cdrom" : "disk");
+	g = getgrgid(st.st_gid);
+	snprintf(cure, sizeof(cure), "sudo adduser $USER %s, then log in again; or run minivmm as root for it", g && st.st_gid ? g->gr_name : group);
 	finding(LIMIT, "disks", cure, "%s (%s) may not be read by you", path, what);
+}
+
+/* Partitioned disks: the first one that may not be read speaks for all. */
+static void check_raw_disks(void)
+{
+	for (char c = 'a'; c <= 'z'; c++) {
+		char path[16];
+		struct stat st;
+
+		snprintf(path, sizeof(path), "/dev/sd%c", c);
+		if (stat(at(path), &st) < 0 || access(at(path), R_OK) == 0)
+			continue;
+		check_device(path, "a disk", "disk");
+		return;
+	}
+}
+
+static void check_io_uring(void)
+{
+	struct io_uring ring;
+	char disabled[8];
+	int ret;
+
+	read_line("/proc/sys/kernel/io_uring_disabled", disabled, sizeof(disabled));
+	ret = *disabled == '2' ? -EPERM : io_uring_queue_init(4, &ring, 0);
+	if (ret == 0) {
+		if (*disabled != '2')
+			io_uring_queue_exit(&ring);
+		finding(GOOD, "io_uring", NULL, "allowed");
+	} else {
+		finding(GOOD, "io_uring", "sudo sysctl kernel.io_uring_disabled=0", "refused (%s): disks use threads instead, a little slower",
+			strerror(-ret));
+	}
 }
 
 void check_disks(void)
 {
-	struct io_uring ring;
-	int ret = io_uring_queue_init(4, &ring, 0);
-
-	if (ret == 0) {
-		io_uring_queue_exit(&ring);
-		finding(GOOD, "io_uring", NULL, "allowed");
-	} else {
-		finding(GOOD, "io_uring", "sysctl kernel.io_uring_disabled=0", "refused (%s): disks use threads instead, a little slower",
-			strerror(-ret));
-	}
+	check_io_uring();
 	finding(GOOD, "this folder", NULL, "%s", can_reflink() ? "reflinks: copies of images share blocks" : "no reflinks: copies of images take room");
-	check_device("/dev/sdb", "second disk");
-	check_device("/dev/sr0", "CD drive");
+	check_raw_disks();
+	check_device("/dev/cdrom", "CD drive", "cdrom");
 }
 
 void check_rivals(void)
@@ -178,7 +208,7 @@ void check_rivals(void)
 
 		if (!module_loaded(rivals[i].module))
 			continue;
-		snprintf(cure, sizeof(cure), "stop its guests, or: modprobe -r %s", rivals[i].module);
+		snprintf(cure, sizeof(cure), "stop its guests, or: sudo modprobe -r %s", rivals[i].module);
 		finding(LIMIT, "rivals", cure, "%s is loaded: while its guests run, KVM's may not", rivals[i].name);
 	}
 }

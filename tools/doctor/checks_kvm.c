@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "tools/doctor/doctor.h"
@@ -20,7 +21,7 @@ static enum maker maker;
 
 static bool cpu_flag(const char *name)
 {
-	FILE *f = fopen("/proc/cpuinfo", "r");
+	FILE *f = open_text("/proc/cpuinfo");
 	char line[8192], *p;
 	bool found = false;
 
@@ -37,6 +38,40 @@ static bool cpu_flag(const char *name)
 	return found;
 }
 
+/*
+ * Whether the firmware has switched virtualization off, as root sees it: Intel SDM volume 3, 24.7 (IA32_FEATURE_CONTROL: locked and
+ * VMX not enabled), AMD APM volume 2, 15.30.1 (VM_CR.SVMDIS). -1: cannot be seen.
+ */
+static int firmware_forbids(enum maker m)
+{
+	enum { FEATURE_CONTROL = 0x3a, LOCKED = 1, VMX_ON = 4, VM_CR = 0xc0010114, SVMDIS = 1 << 4 };
+	int fd = open(at("/dev/cpu/0/msr"), O_RDONLY | O_CLOEXEC);
+	uint8_t v[8];
+	ssize_t n = fd < 0 ? -1 : pread(fd, v, sizeof(v), m == MAKER_AMD ? VM_CR : FEATURE_CONTROL);
+
+	if (fd >= 0)
+		close(fd);
+	if (n != sizeof(v))
+		return -1;
+	return m == MAKER_AMD ? (ld_le64(v) & SVMDIS) != 0 : (ld_le64(v) & (LOCKED | VMX_ON)) == LOCKED;
+}
+
+/* Who made the processor, also when the firmware hides the flag (then Linux does not list it). */
+static enum maker maker_of(void)
+{
+	FILE *f = open_text("/proc/cpuinfo");
+	enum maker m = MAKER_NONE;
+	char line[256];
+
+	while (f && m == MAKER_NONE && fgets(line, sizeof(line), f))
+		m = strstr(line, "GenuineIntel") ? MAKER_INTEL : strstr(line, "AuthenticAMD") ? MAKER_AMD : MAKER_NONE;
+	if (f)
+		fclose(f);
+	return m;
+}
+
+static const char enable_it[] = "switch virtualization (VT-x, SVM) on in the firmware setup, then power off and on";
+
 void check_processor(void)
 {
 	bool guest = cpu_flag("hypervisor");
@@ -45,34 +80,71 @@ void check_processor(void)
 		maker = MAKER_INTEL;
 	else if (cpu_flag("svm"))
 		maker = MAKER_AMD;
-	if (maker != MAKER_NONE)
+	if (maker != MAKER_NONE && firmware_forbids(maker) == 1)
+		finding(BAD, "processor", enable_it, "%s is there, but the firmware has switched it off",
+			maker == MAKER_INTEL ? "Intel VT-x (vmx)" : "AMD-V (svm)");
+	else if (maker != MAKER_NONE)
 		finding(GOOD, "processor", NULL, "%s%s", maker == MAKER_INTEL ? "Intel VT-x (vmx)" : "AMD-V (svm)",
 			guest ? ", inside a virtual machine (nested: exits cost more)" : "");
 	else if (module_loaded("kvm_pvm"))
 		finding(LIMIT, "processor", "use a host with VT-x or AMD-V for stock kernels",
 			"neither VT-x nor AMD-V; KVM works as PVM: firmware and small guests run, an unmodified kernel's code is "
 			"interpreted, slowly, and may stop at an instruction KVM lacks");
+	else if (!guest && maker_of() != MAKER_NONE && firmware_forbids(maker_of()) == 1)
+		finding(BAD, "processor", enable_it, "the firmware has switched virtualization off");
 	else
-		finding(BAD, "processor", guest ? "allow nested virtualization for this virtual machine on its host" :
-			"switch virtualization (VT-x, SVM) on in the firmware setup, if the processor has it",
-			"neither vmx nor svm among the processor's flags");
+		finding(BAD, "processor", guest ? "allow nested virtualization for this virtual machine on its host" : enable_it,
+			"neither vmx nor svm among the processor's flags%s", guest ? " of this virtual machine" :
+			": the firmware hides it, or the processor lacks it");
+}
+
+/* Whether the running kernel has the module at all. */
+static bool module_exists(const char *name)
+{
+	char path[160], line[512], file[64];
+	struct utsname u;
+	bool found = false;
+	FILE *f;
+
+	if (uname(&u) < 0)
+		return false;
+	snprintf(file, sizeof(file), "/%s.ko", name);
+	for (int i = 0; i < 2 && !found; i++) {
+		snprintf(path, sizeof(path), "/lib/modules/%.64s/modules.%s", u.release, i ? "builtin" : "dep");
+		f = open_text(path);
+		while (f && !found && fgets(line, sizeof(line), f))
+			found = strstr(line, file) != NULL;
+		if (f)
+			fclose(f);
+	}
+	return found;
 }
 
 static void kvm_missing(int errnum)
 {
+	const char *module = maker == MAKER_AMD ? "kvm-amd" : "kvm-intel";
 	struct stat st;
 	struct group *g;
 	char cure[128];
 
 	if (errnum == EACCES || errnum == EPERM) {
-		g = stat("/dev/kvm", &st) == 0 ? getgrgid(st.st_gid) : NULL;
-		snprintf(cure, sizeof(cure), "sudo adduser $USER %s, then log in again", g ? g->gr_name : "kvm");
-		finding(BAD, "/dev/kvm", cure, "permission denied: it belongs to group %s", g ? g->gr_name : "kvm");
+		g = stat(at("/dev/kvm"), &st) == 0 ? getgrgid(st.st_gid) : NULL;
+		/* Without udev's rule the device is root's alone. */
+		if (!g || !st.st_gid)
+			snprintf(cure, sizeof(cure), "sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; sudo adduser $USER kvm");
+		else
+			snprintf(cure, sizeof(cure), "sudo adduser $USER %s, then log in again", g->gr_name);
+		finding(BAD, "/dev/kvm", cure, "permission denied: it belongs to group %s", g ? g->gr_name : "?");
 	} else if (errnum == EBUSY) {
 		finding(BAD, "/dev/kvm", "stop the other hypervisor's guests", "busy: another hypervisor holds the processor");
+	} else if (maker == MAKER_NONE) {
+		finding(BAD, "/dev/kvm", NULL, "%s: without VT-x or AMD-V KVM's module does not load", strerror(errnum));
+	} else if (module_exists(module)) {
+		snprintf(cure, sizeof(cure), "sudo modprobe %s (it says in dmesg when it cannot)", module);
+		finding(BAD, "/dev/kvm", cure, "%s: the module is not loaded", strerror(errnum));
 	} else {
-		finding(BAD, "/dev/kvm", maker == MAKER_AMD ? "modprobe kvm-amd" : "modprobe kvm-intel", "%s: the module is not loaded",
-			strerror(errnum));
+		finding(BAD, "/dev/kvm", "install the whole kernel (Debian: linux-image-amd64, not a package without modules), and boot it",
+			"%s: the running kernel has no module %s", strerror(errnum), module);
 	}
 }
 
@@ -81,10 +153,10 @@ static void check_paging(void)
 	char buf[16];
 
 	if (maker == MAKER_INTEL && strcmp(read_line("/sys/module/kvm_intel/parameters/ept", buf, sizeof(buf)), "Y"))
-		finding(LIMIT, "paging", "modprobe -r kvm-intel; modprobe kvm-intel ept=1", "EPT is off: page tables are shadowed, slowly");
+		finding(LIMIT, "paging", "sudo modprobe -r kvm-intel; sudo modprobe kvm-intel ept=1", "EPT is off: page tables are shadowed, slowly");
 	else if (maker == MAKER_AMD && strncmp(read_line("/sys/module/kvm_amd/parameters/npt", buf, sizeof(buf)), "Y", 1) &&
 		 strcmp(buf, "1"))
-		finding(LIMIT, "paging", "modprobe -r kvm-amd; modprobe kvm-amd npt=1", "NPT is off: page tables are shadowed, slowly");
+		finding(LIMIT, "paging", "sudo modprobe -r kvm-amd; sudo modprobe kvm-amd npt=1", "NPT is off: page tables are shadowed, slowly");
 	else if (maker != MAKER_NONE)
 		finding(GOOD, "paging", NULL, "%s", maker == MAKER_INTEL ? "EPT" : "NPT");
 }
@@ -133,17 +205,21 @@ static void check_speed(int kvm)
 		vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
 	if (vcpu >= 0)
 		run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	if (vm < 0 && errno == EBUSY) {
+		kvm_missing(EBUSY);
+		return;
+	}
 	if (run == MAP_FAILED) {
-		finding(BAD, "a guest", "dmesg | grep -i kvm", "a virtual machine cannot be made: %s", strerror(errno));
+		finding(BAD, "a guest", "sudo dmesg | grep -i kvm", "a virtual machine cannot be made: %s", strerror(errno));
 		return;
 	}
 	exits = measure(vm, vcpu, run, ram, exit_code, sizeof(exit_code), 1);
 	instructions = exits ? measure(vm, vcpu, run, ram, loop_code, sizeof(loop_code), 2 * 65536.0) : 0;
 	if (!exits || !instructions)
-		finding(BAD, "a guest", "dmesg | grep -i kvm", "a guest of four bytes does not run (exit reason %u)", run->exit_reason);
+		finding(BAD, "a guest", "sudo dmesg | grep -i kvm", "a guest of four bytes does not run (exit reason %u)", run->exit_reason);
 	else
-		finding(instructions < 50e6 ? LIMIT : GOOD, "a guest", NULL, "%.0f thousand exits a second, %.0f million instructions a second%s",
-			exits / 1e3, instructions / 1e6, instructions < 50e6 ? " (interpreted)" : "");
+		finding(instructions < 50e6 ? LIMIT : GOOD, "a guest", NULL, "%.0f thousand exits a second, %.*f million instructions a second%s",
+			exits / 1e3, instructions < 10e6 ? 2 : 0, instructions / 1e6, instructions < 50e6 ? " (interpreted)" : "");
 	munmap(run, size);
 	munmap(ram, 0x10000);
 	close(vcpu);
@@ -152,7 +228,7 @@ static void check_speed(int kvm)
 
 void check_kvm(void)
 {
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), n;
+	int kvm = open(at("/dev/kvm"), O_RDWR | O_CLOEXEC), n;
 
 	if (kvm < 0) {
 		kvm_missing(errno);

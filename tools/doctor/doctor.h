@@ -3,6 +3,8 @@
 #ifndef TOOLS_DOCTOR_H
 #define TOOLS_DOCTOR_H
 
+#include <stdio.h>
+
 #include "vmm/util.h"
 
 /* How much a finding matters: fine, guests run with a limit, guests do not run. */
@@ -19,6 +21,10 @@ void check_network(void);
 void check_disks(void);
 void check_rivals(void);
 
+/* The host looked at: "" or --sysroot's folder. at() gives the path there; the string is good for the next three calls. */
+extern const char *sysroot;
+const char *at(const char *path);
+FILE *open_text(const char *path);
 /* First line of a small file, without the newline; "" when it cannot be read. */
 const char *read_line(const char *path, char *buf, size_t len);
 bool module_loaded(const char *name);
