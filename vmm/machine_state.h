@@ -38,4 +38,7 @@ int machine_save(struct machine *m, void (*memory)(void *ctx, struct block *b, s
 int machine_load(struct machine *m, const void *blob, size_t len,
 		 int (*memory)(void *ctx, struct block *b, struct state_in *in), void *ctx, struct err *err);
 
+/* Writes what the machine is made of, without registers (dumpdtb.c). 0 or -errno with the reason. */
+int machine_dumpdtb(struct machine *m, const char *path, struct err *err);
+
 #endif

@@ -16,6 +16,7 @@
 #include "vmm/gdb.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
+#include "vmm/machine_state.h"
 #include "vmm/screen.h"
 
 #define POWERDOWN_SECONDS 10
@@ -85,6 +86,8 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	block_signals(&set);
 	if (machine_init(m, c, err) < 0)
 		return STATUS_ERROR;
+	if (c->dumpdtb)
+		return machine_dumpdtb(m, c->dumpdtb, err) < 0 ? STATUS_ERROR : STATUS_OK;
 	if (c->pidfile && daemon_pidfile(c->pidfile, err) < 0)
 		return STATUS_ERROR;
 	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

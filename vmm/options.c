@@ -468,7 +468,7 @@ static const struct option {
 	{ "m", "SIZE", "guest memory: 512 (MiB), 2G; default 128", opt_m },
 	{ "smp", "N[,sockets=,cores=,threads=]", "number of processors; default 1", opt_smp },
 	{ "cpu", "MODEL[,+feature,-feature]", "processor: host (default), qemu64, x86-64-v2, x86-64-v3 ...; \"help\" lists them", opt_cpu },
-	{ "M", "TYPE[,prop=value]", "machine: pc (default) or micro; also pit=off, acpi=off, dumpdtb=FILE", opt_machine },
+	{ "M", "TYPE[,prop=value]", "machine: pc (default) or micro; also pit=off, acpi=off; dumpdtb=FILE describes the machine as a device tree, and ends", opt_machine },
 	{ "machine", "TYPE[,prop=value]", "the same", opt_machine },
 	{ "name", "NAME", "name of the guest: process title, default network addresses", opt_name },
 	{ "uuid", "UUID", "the machine's UUID as its firmware tables have it", opt_uuid },

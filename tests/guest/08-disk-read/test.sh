@@ -1,4 +1,4 @@
-trace=blk,virtio
+trace=blk,virtio,irq
 prepare() {
 	truncate -s 1M "$tmp/disk"
 	printf 'here is the second sector' | dd of="$tmp/disk" bs=512 seek=1 conv=notrunc status=none
