@@ -200,6 +200,26 @@ TEST(eject_and_media_change)
 	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x28, 0, 0, 0, 0, 0, 0, 0, 1 }, buf, sizeof(buf), NULL), 0x251);
 }
 
+TEST(hdparm_understands_the_drive)
+{
+	static const char *const expected[] = {
+		"ATAPI CD-ROM, with removable media", "DRQ response: 50us", "Packet size: 12 bytes", "mdma2", "udma5",
+	};
+	struct rig r = rig_new();
+	uint8_t id[512];
+	char said[8192];
+
+	out(r.g->pio, CMD2 + 6, 1, 0xa0);
+	out(r.g->pio, CMD2 + 7, 1, 0xa1);
+	CHECK_EQ(pio_in(r.g, CMD2, id, 512, 512), 512);
+	hdparm_says(id, said, sizeof(said));
+	if (!said[0])
+		SKIP("hdparm is not installed");
+	for (unsigned i = 0; i < ARRAY_SIZE(expected); i++)
+		if (!strstr(said, expected[i]))
+			tap_fail(__FILE__, __LINE__, "hdparm does not say \"%s\" but:\n%s", expected[i], said);
+}
+
 /* What GET CONFIGURATION lists: the codes, one after the other. */
 static unsigned features(struct rig *r, uint8_t rt, uint16_t from, uint16_t *codes, bool *current, unsigned max)
 {

@@ -181,6 +181,30 @@ TEST(disk_three_ways)
 
 /* --- single rules --- */
 
+TEST(hdparm_understands_the_disk)
+{
+	/* "*" marks what is enabled. */
+	static const char *const expected[] = {
+		"ATA device, with non-removable media", "Serial Number:      S123", "LBA    user addressable sectors:        4096",
+		"LBA48  user addressable sectors:        4096", "R/W multiple sector transfer: Max = 16", "udma5", "mdma2",
+		"*\tWrite cache", "*\tMandatory FLUSH_CACHE", "*\tFLUSH_CACHE_EXT", "*\t48-bit Address feature set", "SMART feature set",
+		"*\tWRITE_{DMA|MULTIPLE}_FUA_EXT", "*\tData Set Management TRIM supported", "Checksum: correct",
+	};
+	struct rig r = rig_new();
+	uint8_t id[512];
+	char said[8192];
+
+	out(r.g->pio, CMD + 6, 1, 0xa0);
+	out(r.g->pio, CMD + 7, 1, 0xec);
+	CHECK_EQ(pio_in(r.g, CMD, id, 512, 512), 512);
+	hdparm_says(id, said, sizeof(said));
+	if (!said[0])
+		SKIP("hdparm is not installed");
+	for (unsigned i = 0; i < ARRAY_SIZE(expected); i++)
+		if (!strstr(said, expected[i]))
+			tap_fail(__FILE__, __LINE__, "hdparm does not say \"%s\" but:\n%s", expected[i], said);
+}
+
 TEST(a_write_error_reaches_the_guest_once)
 {
 	struct rig r = rig_new();

@@ -190,4 +190,26 @@ static inline struct rig rig_new(void)
 	return r;
 }
 
+/* What hdparm reads in IDENTIFY's 256 words: somebody else's eyes. Empty when it is not installed. */
+static inline void hdparm_says(const uint8_t *words, char *said, size_t max)
+{
+	char path[] = "/tmp/identify.XXXXXX", command[128];
+	int fd = mkstemp(path);
+	FILE *f = fdopen(fd, "w"), *p;
+	size_t n;
+
+	CHECK(f);
+	for (unsigned i = 0; i < 256; i++)
+		fprintf(f, "%04x%c", ld_le16(words + 2 * i), i % 8 == 7 ? '\n' : ' ');
+	fclose(f);
+	snprintf(command, sizeof(command), "PATH=$PATH:/sbin:/usr/sbin hdparm --Istdin <%s 2>&1", path);
+	p = popen(command, "r");
+	CHECK(p);
+	n = fread(said, 1, max - 1, p);
+	said[n] = 0;
+	if (pclose(p) != 0)
+		said[0] = 0;
+	unlink(path);
+}
+
 #endif
