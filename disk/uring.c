@@ -68,7 +68,8 @@ bool uring_add(struct uring *u, struct blk_req *r, int fd, uint64_t fd_off)
 		else
 			io_uring_prep_readv(sqe, fd, r->iov, r->niov, fd_off);
 		io_uring_sqe_set_data(sqe, r);
-		__atomic_add_fetch(&u->inflight, 1, __ATOMIC_RELAXED);
+		/* Pairs with the one in uring_reap: a request may be ended by another thread, and the kernel is between. */
+		__atomic_add_fetch(&u->inflight, 1, __ATOMIC_RELEASE);
 		u->added++;
 	}
 	pthread_mutex_unlock(&u->submit_lock);
@@ -99,7 +100,7 @@ void uring_reap(struct uring *u, void (*fn)(struct blk_req *r, int result))
 		int result = cqe->res;
 
 		io_uring_cqe_seen(&u->ring, cqe);
-		__atomic_sub_fetch(&u->inflight, 1, __ATOMIC_RELAXED);
+		__atomic_sub_fetch(&u->inflight, 1, __ATOMIC_ACQ_REL);
 		fn(r, result);
 	}
 	pthread_mutex_unlock(&u->reap_lock);
