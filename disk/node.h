@@ -90,6 +90,7 @@ struct node_ops {
 	 * Fast path: the range is plainly these bytes of a host file and needs no metadata change: the front may do it
 	 * by io_uring without a worker. Must not block: -EAGAIN sends the request to a worker. After 0, plain_done
 	 * ends it with the same cookie (a freed cluster is not reused before). plain_done NULL: nothing to end.
+	 * 1: a read of zeros; nothing to do and nothing to end.
 	 */
 	int (*plain)(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off,
 		     uintptr_t *cookie);

@@ -203,7 +203,7 @@ void l1_set(struct qcow2 *q, uint64_t index, uint64_t entry)
 {
 	uint64_t s = index * 8 / 512;
 
-	q->l1[index] = entry;
+	__atomic_store_n(&q->l1[index], entry, __ATOMIC_RELAXED);
 	q->l1_dirty[s / 64] |= 1ull << (s % 64);
 	q->l1_is_dirty = true;
 }

@@ -425,6 +425,25 @@ int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov,
 
 /* --- the fast path --- */
 
+/* Do these bytes read as zeros without looking at anything but the table (NULL: not in memory)? */
+static bool plainly_zeros(const struct qcow2 *q, const struct table *t, uint64_t off, uint64_t len)
+{
+	uint64_t last = q_l2_index(q, off + len - 1);
+
+	if (!t)
+		return !q->n->backing && !(__atomic_load_n(&q->l1[q_l1_index(q, off)], __ATOMIC_RELAXED) & L1E_OFFSET);
+	for (uint64_t i = q_l2_index(q, off); i <= last; i++) {
+		uint64_t entry, bitmap;
+		enum map_type type;
+
+		entry_load(q, t, i, &entry, &bitmap);
+		type = entry_type(q, entry, bitmap, 0);
+		if (type != MAP_ZERO && type != MAP_ZERO_ALLOC && (type != MAP_UNALLOCATED || q->n->backing))
+			return false;
+	}
+	return true;
+}
+
 /* Bit 0 of a cookie is always set, bit 1 the epoch; above that the cookie of the file's own plain(). */
 int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off, uintptr_t *cookie)
 {
@@ -441,6 +460,10 @@ int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd,
 	if (q_l1_index(q, off) >= q->l1_size || q_l1_index(q, off) != q_l1_index(q, off + len - 1))
 		goto no;
 	t = __atomic_load_n(&q->map[q_l1_index(q, off)], __ATOMIC_ACQUIRE);
+	if (!write && !q_ext_l2(q) && !(t && t->suspect) && plainly_zeros(q, t, off, len)) {
+		epoch_leave(q, epoch);
+		return 1;
+	}
 	if (!t || t->suspect)
 		goto no;
 	last = q_l2_index(q, off + len - 1);

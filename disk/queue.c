@@ -205,6 +205,7 @@ static bool request_plain(struct blk_queue *q, struct blk_req *r)
 {
 	struct blk *b = q->blk;
 	struct node *n = b->root;
+	int plain;
 
 	if ((r->op != BLK_READ && r->op != BLK_WRITE) || !n->ops->plain || n->inactive || r->niov > 1024)
 		return false;
@@ -221,8 +222,14 @@ static bool request_plain(struct blk_queue *q, struct blk_req *r)
 		if (q->ring)
 			q->ring_watch = loop_fd_add(q->loop, uring_fd(q->ring), EPOLLIN, ring_event, q);
 	}
-	if (n->ops->plain(n, r->off, r->len, r->op == BLK_WRITE, &r->fd, &r->fd_off, &r->cookie))
+	plain = n->ops->plain(n, r->off, r->len, r->op == BLK_WRITE, &r->fd, &r->fd_off, &r->cookie);
+	if (plain < 0)
 		return false;
+	if (plain > 0) {
+		iov_zero(r->iov, r->niov, 0, r->len);
+		request_end(r, 0, !q->batch || !q->plugged);
+		return true;
+	}
 	r->node = n;
 	if (request_copy(q, r))
 		return true;
