@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/machine_state.h"
+#include "vmm/sigbus.h"
 #include "vmm/snapshot.h"
 
 #define PAGE 4096ull
@@ -268,6 +269,7 @@ struct snapshot {
 	void *tree;
 	uint64_t tree_off;
 	size_t tree_len;
+	const char *path;
 	struct err *err;
 };
 
@@ -285,7 +287,7 @@ static int snapshot_open(struct snapshot *s, const char *path, struct err *err)
 	struct stat st;
 	int ret;
 
-	*s = (struct snapshot){ .fd = open(path, O_RDONLY | O_CLOEXEC), .err = err };
+	*s = (struct snapshot){ .fd = open(path, O_RDONLY | O_CLOEXEC), .path = path, .err = err };
 	if (s->fd < 0)
 		return err_set(err, errno, "cannot open '%s': %s", path, strerror(errno));
 	if (fstat(s->fd, &st) < 0 || pread_full(s->fd, h, sizeof(h), 0) < 0 || memcmp(h, magic, sizeof(magic)))
@@ -327,10 +329,12 @@ static int restore_block(void *ctx, struct block *b, struct state_in *in)
 		return -EINVAL;
 	if (off % PAGE || !range_ok(off, block_size(b), s->tree_off))
 		return state_bad(in, "its place in the file is impossible");
-	if (block_size(b) >= MiB)
-		ret = block_remap_private(b, s->fd, off);
-	else
+	if (block_size(b) >= MiB) {
+		if ((ret = block_remap_private(b, s->fd, off)) == 0)
+			sigbus_watch(block_host(b), block_size(b), s->path);
+	} else {
 		ret = pread_full(s->fd, block_host(b), block_size(b), off);
+	}
 	return ret < 0 ? state_bad(in, "%s", strerror(-ret)) : 0;
 }
 
