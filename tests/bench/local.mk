@@ -5,6 +5,11 @@
 bench-img: all
 	@BUILD=$(BUILD) tests/bench/img
 
+# make bench-live     saving, restoring, moving, pausing side by side with QEMU (BENCH_RUNS)
+.PHONY: bench-live
+bench-live: all $(BUILD)/tests/guest/writer.bin
+	@BUILD=$(BUILD) tests/bench/live
+
 # Small programs of the bench: build/tests/bench/NAME; guest-init runs inside the guest and is static.
 BENCH_BIN := $(BUILD)/tests/bench/bare $(BUILD)/tests/bench/times $(BUILD)/tests/bench/peer $(BUILD)/tests/bench/guest-init
 .PHONY: bench-tools

@@ -2,13 +2,13 @@
 /*
  * A guest for tests/bench/live: puts a word that is not zero into each page of its memory (more would take minutes
  * where KVM interprets ring 0), then writes a word into page after
- * page of a window of it and says a dot for every few hundred. The first dot of a restored machine is its first breath.
+ * page of a window of it and says a dot for every few. The first dot of a restored machine is its first breath.
  */
 #include "guest.h"
 
 #define FIRST (4u << 20)		/* above the image */
 #define WINDOW_PAGES 4096u
-#define STEPS 256u			/* page writes for each dot */
+#define STEPS 16u			/* page writes for each dot */
 
 extern struct info { uint32_t flags, mem_lower, mem_upper; } *multiboot_info;
 
