@@ -228,7 +228,7 @@ void prepare_remove(struct run *r)
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
 			close(fds[i]);
-	if (r->dir && !r->o->keep && nftw(r->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) < 0)
+	if (r->dir && !r->o->keep && nftw(r->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS) < 0)
 		dprintf(r->err, "minivmm-ci: %s stays behind: %s\n", r->dir, strerror(errno));
 	if (r->dir && r->o->keep)
 		dprintf(r->err, "minivmm-ci: kept: %s\n", r->dir);
@@ -295,7 +295,8 @@ static void build_args(struct run *r, char **argv)
 	argv[n++] = xasprintf("/proc/self/fd/%d", r->initrd);
 	argv[n++] = "-append";
 	argv[n++] = xasprintf("console=ttyS0 %s panic=-1 nokaslr net.ifnames=0 %s%s%s", o->kmsg ? "ignore_loglevel" : "quiet",
-			      is_micro(r) ? "pci=off " : "",		/* not to look for it on 256 buses */
+			      /* Not to look for PCI on 256 buses; with reduced ACPI hardware Linux would reset by EFI, and that is not there. */
+			      is_micro(r) ? "pci=off reboot=a " : "",
 			      o->oops_fails ? "oops=panic " : "", o->append ? o->append : "");
 	if (o->timeout) {
 		argv[n++] = "-timeout";
