@@ -13,6 +13,7 @@
 
 #define STEP_SECONDS 3
 #define STEP_MAX 10000
+#define SLICE_NS (50 * NS_PER_MS)
 
 static struct {
 	pthread_mutex_t lock;		/* one step at a time: `turn`; this one guards the rest */
@@ -46,18 +47,24 @@ static void hook(struct machine *m, void (*fn)(void *ctx, struct vcpu *v))
 /* One exit; its line goes to out. 0, or -ETIMEDOUT: the guest did not leave, and runs no more. */
 static int step_once(struct machine *m, FILE *out)
 {
+	int64_t deadline = now_ns() + STEP_SECONDS * NS_PER_SEC;
 	struct timespec until;
 	int ret = 0;
 
-	clock_gettime(CLOCK_REALTIME, &until);
-	until.tv_sec += STEP_SECONDS;
 	pthread_mutex_lock(&step.lock);
 	step.waiting = true;
 	pthread_mutex_unlock(&step.lock);
 	vm_resume(m->vm, PAUSE_USER);
 	pthread_mutex_lock(&step.lock);
-	while (step.waiting && ret == 0 && !m->ended)
-		ret = -pthread_cond_timedwait(&step.came, &step.lock, &until);
+	/* In slices: a machine that ends does not say so here. */
+	while (step.waiting && ret == 0 && !__atomic_load_n(&m->ended, __ATOMIC_RELAXED)) {
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += SLICE_NS;
+		until.tv_sec += until.tv_nsec / NS_PER_SEC;
+		until.tv_nsec %= NS_PER_SEC;
+		if (pthread_cond_timedwait(&step.came, &step.lock, &until) && now_ns() > deadline)
+			ret = -ETIMEDOUT;
+	}
 	if (!step.waiting)
 		fprintf(out, "%s\n", step.text);
 	step.waiting = false;
@@ -86,7 +93,9 @@ static int run_steps(struct machine *m, unsigned n, FILE *out, struct command_re
 		ret = step_once(m, out);
 	hook(m, NULL);
 	pthread_mutex_unlock(&step.turn);
-	if (ret < 0)
+	if (m->ended)
+		fprintf(out, "the machine has ended\n");
+	else if (ret < 0)
 		fprintf(out, "no exit within %d seconds: the guest computes, or waits in hlt inside KVM; it is stopped again\n", STEP_SECONDS);
 	return 0;
 }

@@ -56,5 +56,11 @@ void options_man_tail(void)
 	       "label rather than /dev/sda1 in /etc/fstab and the boot loader; no second disk.\n"
 	       ".PP\nWindows is quicker with \\-cpu host,hv_relaxed,hv_time,hv_vapic where the host's KVM offers that, and wants its clock\n"
 	       "in local time: \\-rtc base=localtime.\n"
-	       ".SH SEE ALSO\n.BR minivmm\\-img (1),\n.BR minivmm\\-ci (1)\n");
+	       ".SH FILES\n"
+	       ".TP\n.I /dev/kvm\nThe kernel's virtual machines; minivmm\\-doctor says what to do when it is missing or may not be used.\n"
+	       ".TP\n.I /dev/net/tun\n\\-net tap.\n"
+	       ".TP\n.I /usr/share/seabios\nThe BIOS and the video BIOS (package seabios).\n"
+	       ".TP\n.I /usr/share/OVMF\nUEFI firmware for \\-drive if=pflash (package ovmf).\n"
+	       ".TP\n.I /usr/lib/ipxe/qemu\nBoot ROMs of network cards (package ipxe\\-qemu).\n"
+	       ".SH SEE ALSO\n.BR minivmm\\-doctor (1),\n.BR minivmm\\-img (1),\n.BR minivmm\\-ci (1)\n");
 }

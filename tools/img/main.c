@@ -212,7 +212,17 @@ static void print_man(void)
 		}
 	}
 	printf(".SH SIGNALS\nSIGUSR1 prints how far a long command is. SIGINT, SIGTERM and SIGHUP end it; output that is not\n"
-	       "complete is removed.\n.SH SEE ALSO\n.BR minivmm (1),\n.BR qemu\\-img (1)\n");
+	       "complete is removed.\n"
+	       ".SH EXIT STATUS\n.TP\n.B 0\nDone; compare: the contents are the same; check: no errors.\n"
+	       ".TP\n.B 1\nIt failed, and standard error says why; compare: the contents differ.\n"
+	       ".TP\n.B 2\ncheck: the image is corrupt; compare: it could not be done.\n"
+	       ".TP\n.B 3\ncheck: the image has leaked clusters, but is not corrupt.\n"
+	       ".TP\n.B 63\ncheck: the format has no check.\n"
+	       ".SH EXAMPLES\n.nf\nminivmm\\-img create \\-f qcow2 disk.qcow2 20G\n"
+	       "minivmm\\-img create \\-f qcow2 \\-b disk.qcow2 \\-F qcow2 today.qcow2\n"
+	       "minivmm\\-img convert \\-p \\-O qcow2 old.vmdk disk.qcow2\n.fi\n"
+	       ".SH FILES\nDisk images, raw disks (/dev/sdX), and where the NBD and http modules are installed, nbd:// and https:// addresses.\n"
+	       ".SH SEE ALSO\n.BR minivmm (1),\n.BR minivmm\\-doctor (1),\n.BR qemu\\-img (1)\n");
 }
 
 int usage_error(const char *fmt, ...)
