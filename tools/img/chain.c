@@ -106,7 +106,7 @@ static void commit_pace(struct commit *c, uint64_t bytes)
 static int commit_data(struct commit *c)
 {
 	struct node *top = c->layer[0];
-	uint8_t *buf = malloc(STEP);
+	uint8_t *buf = img_buffer(STEP);
 	struct err err = { 0 };
 	int ret = 0;
 
@@ -187,7 +187,7 @@ int cmd_commit(struct args *a)
 /* Writes into the overlay what the old chain shows there and the new one does not. */
 static int rebase_copy(struct node *n, struct node *to)
 {
-	uint8_t *a = malloc(STEP), *b = malloc(STEP);
+	uint8_t *a = img_buffer(STEP), *b = img_buffer(STEP);
 	struct node_info info = { 0 };
 	uint64_t grain = 64 * KiB;
 	int ret = a && b ? 0 : -ENOMEM;

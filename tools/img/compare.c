@@ -141,8 +141,8 @@ int cmd_compare(struct args *a)
 	c.n[0] = img_open(a, a->operand[0], arg_get(a, "-f"), flags);
 	c.n[1] = c.n[0] ? img_open(a, a->operand[1], arg_get(a, "-F"), flags) : NULL;
 	if (c.n[1]) {
-		c.buf[0] = malloc(STEP);
-		c.buf[1] = malloc(STEP);
+		c.buf[0] = img_buffer(STEP);
+		c.buf[1] = img_buffer(STEP);
 		progress_start(arg_has(a, "-p") && !c.quiet, MAX(c.n[0]->size, c.n[1]->size));
 		ret = c.buf[0] && c.buf[1] ? compare_images(&c) : fail("no memory") + 3;
 	}

@@ -444,7 +444,7 @@ static int dd_copy(struct convert *cv, const struct dd *d)
 		return fail("%s: error while creating output image of type '%s': %s", d->out, cv->out_format, err.msg);
 	if (open_output(cv, NULL))
 		return 1;
-	buf = malloc(MiB);
+	buf = img_buffer(MiB);
 	for (uint64_t at = 0; at < c->total && !ret && buf; at += MiB) {
 		uint64_t part = MIN(c->total - at, MiB);
 

@@ -194,6 +194,13 @@ struct node *img_open(const struct args *a, const char *filename, const char *fo
 	return n;
 }
 
+void *img_buffer(size_t len)
+{
+	void *p;
+
+	return posix_memalign(&p, 4096, len) ? NULL : p;
+}
+
 bool img_warn_raw_guess(struct node *n)
 {
 	if (!n->probed || strcmp(n->ops->format, "raw") || !(n->flags & BLK_RDWR))
