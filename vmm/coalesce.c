@@ -29,10 +29,15 @@ struct coalesce {
 	int64_t end;			/* of the phase; 0: not collecting */
 };
 
+/* Only where a chip listens: in many kernels each change of KVM's list of ports waits for a grace period. */
 static void collect(struct coalesce *c, bool on)
 {
+	const char *who, *chip, *reg;
+	uint64_t off;
+
 	for (size_t i = 0; i < ARRAY_SIZE(zones); i++)
-		ioctl(c->k->vm_fd, on ? KVM_REGISTER_COALESCED_MMIO : KVM_UNREGISTER_COALESCED_MMIO, &zones[i]);
+		if (bus_lookup(c->pio, zones[i].addr, &who, &chip, &off, &reg, true))
+			ioctl(c->k->vm_fd, on ? KVM_REGISTER_COALESCED_MMIO : KVM_UNREGISTER_COALESCED_MMIO, &zones[i]);
 }
 
 static bool empty(struct coalesce *c)
