@@ -194,23 +194,31 @@ static int load(struct virtio_dev *v, struct state_in *in, uint32_t version)
 	return 0;			/* saved only without files */
 }
 
+static void free_list(struct v9_req *r)
+{
+	while (r) {
+		struct v9_req *next = r->next;
+
+		free(r);
+		r = next;
+	}
+}
+
 static void destroy(struct virtio_dev *v)
 {
 	struct v9 *d = to_v9(v);
 
+	/* The machine may end in the middle: what waits for a host program waits no longer. */
 	if (d->running) {
+		p9_cancel(d->p9, true);
 		pthread_mutex_lock(&d->mutex);
 		d->quit = true;
 		pthread_cond_signal(&d->wake);
 		pthread_mutex_unlock(&d->mutex);
 		pthread_join(d->thread, NULL);
 	}
-	while (d->free) {
-		struct v9_req *r = d->free;
-
-		d->free = r->next;
-		free(r);
-	}
+	free_list(d->free);
+	free_list(d->done);
 	p9_free(d->p9);
 	pthread_mutex_destroy(&d->mutex);
 	pthread_cond_destroy(&d->wake);

@@ -243,6 +243,24 @@ TEST(reset_while_waiting)
 	end(b);
 }
 
+/* A machine that ends at once, as by a panic: nobody quiesces the device, and a program never closes its end of the stream. */
+TEST(ends_while_waiting)
+{
+	struct bench *b = start(V_MODERN, true);
+	char path[100];
+
+	snprintf(path, sizeof(path), "%s/fifo", dir);
+	CHECK(open(path, O_RDWR) >= 0);
+	open_fifo(b);
+	post(b, READ, b);
+	post(b, READ, b);
+	guest_run(b->g, 10);
+	alarm(20);
+	loop_lock(b->g->loop);
+	device_destroy(b->dev);
+	loop_unlock(b->g->loop);
+}
+
 TEST(not_saved_while_files_are_held)
 {
 	struct bench *b = start(V_MODERN, false);
