@@ -178,4 +178,30 @@ TEST(pci_testdev_counts)
 	}
 }
 
+TEST(the_eventfd_follows_the_bar)
+{
+	struct guest *g = chips_guest();
+	struct tw t = { .g = g, .d = make_pci(g, NULL) };
+	uint64_t at;
+
+	CHECK(t.d);
+	guest_assign_bars(g);
+	start(&t, 1, 1);
+	at = bar_addr(g, DEVFN, 1);
+	cfg_write(g, DEVFN, 0x14, 4, (uint32_t)at + 0x1000);
+	guest_run(g, 0);
+	out(g->pio, at + 0x84, 1, 1);
+	CHECK_EQ(in(g->pio, at + 0x1000 + 12, 4), 0);
+	out(g->pio, at + 0x1000 + 0x84, 1, 1);
+	CHECK_EQ(in(g->pio, at + 0x1000 + 12, 4), 1);
+	/* A BAR that does not decode counts nothing. */
+	start(&t, 1, 1);
+	cfg_write(g, DEVFN, 4, 2, 2);		/* memory, no ports */
+	guest_run(g, 0);
+	out(g->pio, at + 0x1000 + 0x84, 1, 1);
+	cfg_write(g, DEVFN, 4, 2, 3);
+	guest_run(g, 0);
+	CHECK_EQ(in(g->pio, at + 0x1000 + 12, 4), 0);
+}
+
 TAP_MAIN
