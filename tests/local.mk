@@ -32,7 +32,7 @@ check-long:
 	@tests/setup test
 	@$(MAKE) --no-print-directory -j$(shell nproc) all tests
 	@$(MAKE) --no-print-directory -j$(shell nproc) SAN=tsan $(STRESS_TSAN)
-	@BUILD=$(BUILD) LONG=1 tests/run $(SUITES) $(wildcard tests/lab/long-*)
+	@BUILD=$(BUILD) LONG=1 SUITE_SECONDS=$(or $(SUITE_SECONDS),9000) tests/run $(SUITES) $(wildcard tests/lab/long-*)
 
 check-asan check-tsan:
 	@tests/setup test
