@@ -172,19 +172,22 @@ static uint8_t *cbuf_keep(struct qcow2 *q, uint64_t entry, uint8_t *buf)
 int qcow2_read_compressed(struct qcow2 *q, const struct mapping *m, uint64_t skip, uint64_t pos, const struct iovec *iov, int niov,
 			  uint64_t len)
 {
+	bool whole = len == q->cluster_size, direct = whole && niov == 1;
 	uint8_t *in, *out;
-	bool whole = len == q->cluster_size;
 	int ret;
 
 	/* The same entry may stand for other bytes later only in a writable image: there only whole clusters are trusted. */
 	if (!whole && !(q->n->flags & BLK_RDWR) && cbuf_find(q, m->entry, skip, pos, iov, niov, len))
 		return 0;
 	in = malloc(m->packed_len);
-	out = malloc(q->cluster_size);
+	/* A whole cluster is unpacked where it is wanted. */
+	out = direct ? (uint8_t *)iov[0].iov_base + pos : malloc(q->cluster_size);
 	ret = in && out ? node_pread(q->n->file, in, m->packed_len, m->host) : -ENOMEM;
 	if (!ret)
 		ret = unpack(q, in, m->packed_len, out, q->cluster_size);
 	free(in);
+	if (direct)
+		return ret;
 	if (!ret)
 		iov_from_buf(iov, niov, pos, out + skip, len);
 	if (!ret && !whole && !(q->n->flags & BLK_RDWR))
