@@ -315,6 +315,7 @@ TEST(an_idle_network_sleeps)
 	struct net *n;
 	long before;
 
+	setenv("MINIVMM_LIBDIR", "build", 0);
 	loop = loop_new("test");
 	n = open_net("user");
 	usleep(100000);
