@@ -119,6 +119,17 @@ bool migrate_under_way(struct machine *m)
 	return yes;
 }
 
+/* A machine that came has come: it may be sent on. */
+static void incoming_over(struct migration *g)
+{
+	if (!g->incoming || vm_pause_reasons(g->m->vm) & PAUSE_MIGRATE)
+		return;
+	pthread_join(g->thread, NULL);
+	line_free(g->line);
+	g->line = NULL;
+	g->has_thread = g->incoming = false;
+}
+
 int migrate_start(struct machine *m, const char *uri, struct err *err)
 {
 	static const char *const kinds[] = { "tcp:", "unix:", "exec:", "fd:", "file:" };
@@ -134,14 +145,15 @@ int migrate_start(struct machine *m, const char *uri, struct err *err)
 	ret = machine_take_disks(m, err);
 	if (ret < 0)
 		return ret;
+	incoming_over(g);
 	pthread_mutex_lock(&g->mutex);
-	busy = under_way(g);
+	busy = under_way(g) || g->incoming;
 	if (!busy) {
 		memset(&g->info, 0, sizeof(g->info));
 		g->info.state = MIGRATE_SETUP;
 	}
 	pthread_mutex_unlock(&g->mutex);
-	if (busy || g->incoming)
+	if (busy)
 		return err_set(err, EBUSY, "There's a migration process in progress");
 	if (g->has_thread)
 		pthread_join(g->thread, NULL);
@@ -235,7 +247,7 @@ int migrate_incoming(struct machine *m, const char *uri, struct err *err)
 
 	if (!strncmp(uri, "file:", 5))
 		return snapshot_restore(m, uri + 5, err);
-	if (g->incoming)
+	if (g->incoming || g->info.state != MIGRATE_NONE)
 		return err_set(err, EBUSY, "already waiting for a machine");
 	g->line = line_listen(m, uri, err);
 	if (!g->line)
