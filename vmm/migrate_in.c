@@ -12,6 +12,7 @@
 #include "vmm/machine_state.h"
 #include "vmm/migrate.h"
 #include "vmm/migrate_stream.h"
+#include "vmm/snapshot.h"
 
 #define PAGE 4096ull
 #define MAX_BLOCKS 128
@@ -148,7 +149,10 @@ static int receive_pages(struct receiver *r, const uint8_t *p, size_t len)
 		if (!n || !range_ok(first, n, pages) || zero > 1)
 			return err_set(&r->err, EPROTO, "pages outside of memory '%s'", block_id(r->blocks[block]));
 		if (zero) {
-			memset(host + first * PAGE, 0, n * PAGE);
+			/* Only looked at: memory that nobody has written stays with the host. */
+			for (uint64_t page = first; page < first + n; page++)
+				if (!page_is_zero(host + page * PAGE))
+					memset(host + page * PAGE, 0, PAGE);
 			continue;
 		}
 		if (!range_ok(data + done, n * PAGE, len))
