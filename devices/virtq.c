@@ -181,8 +181,11 @@ static int chain_buffer(struct chain *c, const struct virtq_desc *d)
 	return 0;
 }
 
-/* Copies descriptor i of a table in guest memory: two loads where it is aligned, as drivers have it. */
-static void desc_load(const void *table, unsigned i, struct virtq_desc *d)
+/*
+ * Copies descriptor i of a table in guest memory: two loads where it is aligned, as drivers have it. Split ones end in flags and next,
+ * packed ones in id and flags; within a table the id means nothing (2.8.7).
+ */
+static void desc_load(const void *table, unsigned i, bool packed, struct virtq_desc *d)
 {
 	const uint64_t *p = (const uint64_t *)((const char *)table + 16 * (size_t)i);
 	uint64_t lo, hi;
@@ -198,8 +201,8 @@ static void desc_load(const void *table, unsigned i, struct virtq_desc *d)
 	d->addr = le64toh(lo);
 	hi = le64toh(hi);
 	d->len = hi;
-	d->flags = hi >> 32;
-	d->next = hi >> 48;
+	d->flags = packed ? hi >> 48 : hi >> 32;
+	d->next = packed ? 0 : hi >> 48;
 }
 
 /* 2.7.5.3, 2.8.7: a table of descriptors; split ones are linked by next, packed ones follow each other. */
@@ -226,7 +229,7 @@ static int chain_indirect(struct chain *c, const struct virtq_desc *table_desc)
 		return -EPROTO;
 	}
 	for (;;) {
-		desc_load(table, i, &d);
+		desc_load(table, i, q->packed, &d);
 		if (d.flags & VRING_DESC_F_INDIRECT) {
 			virtq_set_broken(q, "an indirect table in an indirect table");
 			return -EPROTO;
@@ -280,7 +283,7 @@ static int split_chain(struct virtq *q, uint16_t head, struct virtq_elem *e, str
 
 	chain_begin(&c, q, e, iov, max);
 	for (;;) {
-		desc_load(q->desc_host, i, &d);
+		desc_load(q->desc_host, i, false, &d);
 		if (chain_add(&c, &d))
 			goto broken;
 		if (d.flags & VRING_DESC_F_INDIRECT || !(d.flags & VRING_DESC_F_NEXT))

@@ -153,7 +153,7 @@ BROKEN_PACKED(packed_buffer_nowhere, put_packed(r, 0, GUEST_HOLE, 2, 0, 0))
 BROKEN_PACKED(packed_write_to_rom, put_packed(r, 0, GUEST_ROM, 2, WRITE, 0))
 BROKEN_PACKED(packed_read_behind_write, put_packed(r, 0, BUF, 2, NEXT | WRITE, 0); put_packed(r, 1, BUF, 2, 0, 0))
 BROKEN_PACKED(packed_indirect_in_indirect, put_packed(r, 0, TABLE, 16, IND, 0);
-	      r->table[0] = (struct vring_desc){ TABLE, 16, IND, 0 })
+	      *(struct vring_packed_desc *)r->table = (struct vring_packed_desc){ TABLE, 16, 0, IND })
 BROKEN_PACKED(packed_indirect_odd_length, put_packed(r, 0, TABLE, 17, IND, 0))
 BROKEN_PACKED(packed_indirect_nowhere, put_packed(r, 0, GUEST_HOLE, 16, IND, 0))
 

@@ -381,9 +381,14 @@ static struct vbuf indirect_table(struct dring *r, unsigned head, const struct v
 {
 	struct vbuf table = { guest_alloc(r->drv->g, 16ull * n, 16), 16 * n };
 
-	for (int i = 0; i < n; i++)
-		put_desc(r, table.gpa, i, &bufs[i], r->packed ? flags_of(i, nout, n) & VRING_DESC_F_WRITE :
-			 flags_of(i, nout, n), i + 1);
+	for (int i = 0; i < n; i++) {
+		struct vring_packed_desc *d = guest_ptr(r->drv->g, table.gpa + 16 * i, 16);
+
+		if (r->packed)	/* the id may be anything */
+			*d = (struct vring_packed_desc){ bufs[i].gpa, bufs[i].len, 0x5a5a, flags_of(i, nout, n) & VRING_DESC_F_WRITE };
+		else
+			put_desc(r, table.gpa, i, &bufs[i], flags_of(i, nout, n), i + 1);
+	}
 	r->table[head] = table.gpa;
 	return table;
 }
