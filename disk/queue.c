@@ -358,6 +358,10 @@ static void queue_run(struct blk_queue *q)
 static void wake_event(void *ctx, uint32_t events)
 {
 	struct blk_queue *q = ctx;
+	uint64_t count;
+
+	if (read(q->wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		log_error("disk queue: eventfd: %s", strerror(errno));
 	queue_run(q);
 }
 
@@ -386,8 +390,11 @@ struct blk_queue *blk_queue_new(struct blk *b, struct loop *l)
 		free(q);
 		return NULL;
 	}
-	/* Edge triggered: each write wakes once and nobody needs to read. */
-	q->wake = loop_fd_add(l, q->wake_fd, EPOLLIN | EPOLLET, wake_event, q);
+	/*
+	 * Level triggered: a callback that waits in loop_wait for a request (a reset) must see this event again when the pass around it
+	 * has taken it already.
+	 */
+	q->wake = loop_fd_add(l, q->wake_fd, EPOLLIN, wake_event, q);
 	loop_timer_init(&q->throttle_timer, l, NULL, queue_throttle_over, q);
 	pthread_mutex_lock(&b->lock);
 	q->next = b->queues;
