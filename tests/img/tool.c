@@ -23,7 +23,9 @@ static void side_by_side(const char *file, int line, const char *script)
 		"done <../script) >$1.out 2>&1; "
 		"sed -i -E \"s/(qemu-img|minivmm-img): /IMG: /; s/disk size: .*/disk size: X/; s/\\\"actual-size\\\": [0-9]+/\\\"actual-size\\\": X/; "
 		"s/[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9:]{8}/DATE/; s/date-(n?)sec\\\": [0-9]+/date-\\1sec\\\": X/; s/(qemu-img|minivmm-img) --help/IMG --help/\" $1.out; }; "
-		"one ours %s; one theirs qemu-img; diff -U3 theirs.out ours.out", script, img_tool());
+		/* On a busy machine qemu-img's measurement for LUKS fails now and then: that is no difference. */
+		"one ours %s; for i in 1 2 3 4 5; do one theirs qemu-img; grep -q 'Unable to get accurate CPU usage' theirs.out || break; done; "
+		"diff -U3 theirs.out ours.out", script, img_tool());
 	if (r->status)
 		tap_fail(file, line, "differs from qemu-img:\n%.6000s", r->out);
 }
