@@ -27,7 +27,7 @@
 struct rx_slots {
 	uint32_t n, index[RX_DESCS];	/* descriptors, from RDH on */
 	struct e1000_desc desc[RX_DESCS];
-	int pieces, piece_of[RX_DESCS + 1];
+	int pieces;
 	size_t room;
 	struct iovec iov[RX_PIECES + 1];	/* [0]: the header */
 };
@@ -136,6 +136,18 @@ static uint32_t csum_status(const struct e1000 *d, const struct virtio_net_hdr *
 
 /* --- descriptors --- */
 
+/*
+ * The chip takes nothing longer than `want` off the wire, and drivers count on that: Linux gives it 1522 bytes and has data of
+ * its own behind them, although the register says 2048.
+ */
+static void rx_trim(struct rx_slots *s, size_t want)
+{
+	for (int i = 1; i <= s->pieces; i++) {
+		s->iov[i].iov_len = MIN(s->iov[i].iov_len, want);
+		want -= s->iov[i].iov_len;
+	}
+}
+
 /* Fetches descriptors for a packet of `want` bytes: 1, 0 when there are too few, -EFAULT. */
 static int rx_fetch(struct e1000 *d, struct rx_slots *s, size_t want)
 {
@@ -158,13 +170,12 @@ static int rx_fetch(struct e1000 *d, struct rx_slots *s, size_t want)
 				  ring, (unsigned long long)t->addr);
 			return -EFAULT;
 		}
-		s->index[s->n] = i;
-		s->piece_of[s->n++] = s->pieces;
+		s->index[s->n++] = i;
 		s->pieces += n;
 		s->room += size;
 		i = i + 1 == ring ? 0 : i + 1;
 	}
-	s->piece_of[s->n] = s->pieces;
+	rx_trim(s, want);
 	/* All a small ring can ever offer has to do. */
 	if (s->room >= want || s->n + 1 >= ring)
 		return 1;

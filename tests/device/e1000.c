@@ -355,6 +355,29 @@ TEST(receive_waits_for_buffers)
 	bench_free(b);
 }
 
+/* A frame too long is refused before it has overwritten what a driver keeps behind the 1522 bytes it gave. */
+TEST(receive_stays_within_the_frame)
+{
+	struct nic_bench *b = start();
+	uint8_t mark[2048 - 1522];
+
+	memset(mark, 0xa5, sizeof(mark));
+	memset(g, 0, sizeof(g));
+	for (unsigned i = 0; i < N; i++)
+		poke(b, RX_BUF + i * 2048 + 1522, mark, sizeof(mark));
+	frame_make(f, 4000, ours, 0x88b5);
+	wire_put(b, f, 1900);
+	wire_put(b, f, 4000);
+	wire_put(b, f, 1514);
+	bench_run(b, 5);
+	CHECK_EQ(rd32(b, E_RDH), 1);
+	for (unsigned i = 0; i < 4; i++) {
+		peek(b, RX_BUF + i * 2048 + 1522, g, sizeof(mark));
+		CHECK(!memcmp(g, mark, sizeof(mark)));
+	}
+	bench_free(b);
+}
+
 /* A jumbo frame over several descriptors; only the last has EOP. */
 TEST(receive_long)
 {
