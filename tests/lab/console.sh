@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # console.sh (sourced by bash scripts): drives a guest through its serial console.
 #   vm_start COMMAND...    starts a VMM whose stdin and stdout are the console
+#   vm_boot SECS COMMAND...  the same, and waits for the shell's prompt; a guest the lab has lost is started again
 #   vm_wait TEXT [SECS]    waits until TEXT has appeared; 1 when it did not, or the VMM ended
 #   vm_sh 'COMMAND' [SECS] runs it in the guest's shell; output in $vm_output, its status returned (255: no answer)
 #   vm_send TEXT           types TEXT
@@ -34,6 +35,36 @@ vm_wait() {
 		vm_take "$until" || return 1
 	done
 	vm_before=${vm_seen%%"$1"*} vm_seen=${vm_seen#*"$1"}
+}
+
+# The processor that svm-lab's QEMU emulates now and then puts its own host's state into the guest's: the guest then stands in real
+# or protected mode at an address of the lab's kernel, for ever. The monitor (Ctrl-A C) tells.
+vm_lost() {
+	local mode
+	vm_send $'\001c\ninfo registers\n'
+	vm_wait ", cs:rip " 10 || return 1
+	mode=${vm_before##*$'\n'}
+	vm_wait " rflags" 10 || return 1
+	vm_send $'\001c'
+	[[ $mode != *long* && $vm_before == *:ffffffff* ]]
+}
+
+vm_boot() {
+	local until=$((SECONDS + $1))
+	shift
+	vm_start "$@"
+	while ((SECONDS < until)); do
+		! vm_wait $'# \e[6n' 30 || return 0
+		kill -0 "$vm_pid" 2>/dev/null || return 1
+		if vm_lost; then
+			echo "# the emulated processor lost the guest: it stood at $vm_before; once more"
+			vm_end 0
+			vm_start "$@"
+		else
+			vm_seen=$(<"$vm_log")		# the prompt may have come meanwhile
+		fi
+	done
+	return 1
 }
 
 vm_send() { printf '%s' "$1" >&"$vm_in"; }
