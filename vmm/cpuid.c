@@ -36,7 +36,9 @@ struct cpu_model {
 };
 
 #define V1_EDX (0x078bfbffu)		/* 1.EDX of every 64-bit processor without debug store, ACPI, HT */
-#define EXT_EDX (0x20100800u | 0x0183f3ffu)	/* SYSCALL, NX, LM and the bits AMD repeats from 1.EDX */
+#define EXT_EDX_REPEATED 0x0183f3ffu	/* what AMD's processors repeat from 1.EDX; Intel's do not */
+#define EXT_EDX_OWN 0x20100800u		/* SYSCALL, NX, LM */
+#define EXT_EDX (EXT_EDX_OWN | EXT_EDX_REPEATED)
 
 static const struct cpu_model models[] = {
 	{ .name = "qemu64", .brand = "minivmm qemu64 virtual CPU", .f = {
@@ -58,7 +60,7 @@ static const struct cpu_model models[] = {
 	{ .name = "IvyBridge", .brand = "minivmm IvyBridge virtual CPU", .f = {
 		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX | F_PCLMUL | F_TSC_DEADLINE | F_AES | F_XSAVE | F_AVX | F_F16C | F_RDRAND,
 		[CPU_7_EBX] = F_FSGSBASE | F_SMEP | F_ERMS, [CPU_D_1_EAX] = F_XSAVEOPT,
-		[CPU_EXT1_EDX] = EXT_EDX | F_RDTSCP, [CPU_EXT1_ECX] = F_LAHF },
+		[CPU_EXT1_EDX] = EXT_EDX_OWN | F_RDTSCP, [CPU_EXT1_ECX] = F_LAHF },
 	  .vendor = "GenuineIntel", .signature = 0x000306a9 },
 };
 
@@ -431,6 +433,9 @@ struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu
 	/* Without in-kernel support for a bit the emulated chips provide, KVM does not list it. */
 	if (kvm_has(k, KVM_CAP_TSC_DEADLINE_TIMER) && word_of(host, CPU_1_ECX))
 		*word_of(host, CPU_1_ECX) |= F_TSC_DEADLINE;
+	/* A model may repeat these whoever made the host's processor: what they name is in 1.EDX. */
+	if (r.model && word_of(host, CPU_EXT1_EDX))
+		*word_of(host, CPU_EXT1_EDX) |= word_get(host, CPU_1_EDX) & EXT_EDX_REPEATED;
 	for (unsigned w = 0; w < CPU_WORDS; w++)
 		want[w] = ((r.model ? r.model->f[w] : 0) | r.on[w]) & ~r.off[w];
 	words_or_missing(host, want, missing, sizeof(missing));
