@@ -25,10 +25,13 @@ struct qmp_conn {
 static void send_json(struct control_conn *c, json_t *v)
 {
 	char *text = json_dumps(v, JSON_COMPACT | JSON_PRESERVE_ORDER);
+	size_t len = text ? strlen(text) : 0;
 
 	if (text) {
-		control_send(c, text, strlen(text));
-		control_send(c, "\r\n", 2);
+		/* In one piece: a client that reads what is there finds whole messages. */
+		text = xrealloc(text, len + 2);
+		memcpy(text + len, "\r\n", 2);
+		control_send(c, text, len + 2);
 	}
 	free(text);
 	json_decref(v);
@@ -36,7 +39,6 @@ static void send_json(struct control_conn *c, json_t *v)
 
 static void qmp_opened(struct control_conn *c)
 {
-
 	control_set_data(c, xcalloc(1, sizeof(struct qmp_conn)));
 	/* Clients look for the "qemu" member; "package" says who really answers. */
 	send_json(c, json_pack("{s:{s:{s:{s:i,s:i,s:i},s:s},s:[]}}", "QMP", "version", "qemu", "micro", 0, "minor", 2, "major", 7,

@@ -36,7 +36,7 @@ class Machine:
         if self.p.poll() is not None:
             raise AssertionError('ended: ' + self.errors())
         s.settimeout(60)
-        self.f = s.makefile('rw')
+        self.s, self.f = s, s.makefile('r')     # one file for both directions forgets, on a write, what it has read ahead
         self.f.readline()
         self.qmp('qmp_capabilities')
 
@@ -49,8 +49,7 @@ class Machine:
 
     def qmp(self, command, **args):
         self.connect()
-        self.f.write(json.dumps({'execute': command, 'arguments': args}) + '\n')
-        self.f.flush()
+        self.s.sendall((json.dumps({'execute': command, 'arguments': args}) + '\n').encode())
         while True:
             line = self.f.readline()
             if not line:
