@@ -250,13 +250,19 @@ static int request_parse(struct cpu_request *r, const char *spec, struct err *er
 
 /* --- leaves --- */
 
+/* What the host offers of a word. Intel's processors do not repeat 1.EDX, but a guest with AMD's conventions gets the same features. */
+static uint32_t word_offered(const struct kvm_cpuid2 *host, unsigned word)
+{
+	return word_get(host, word) | (word == CPU_EXT1_EDX ? word_get(host, CPU_1_EDX) & EXT_EDX_REPEATED : 0);
+}
+
 static void words_or_missing(const struct kvm_cpuid2 *host, const uint32_t *want, char *names, size_t len)
 {
 	size_t n = 0;
 
 	names[0] = 0;
 	for (unsigned w = 0; w < CPU_WORDS; w++) {
-		uint32_t missing = want[w] & ~word_get(host, w);
+		uint32_t missing = want[w] & ~word_offered(host, w);
 
 		for (unsigned bit = 0; bit < 32; bit++) {
 			const char *name = cpu_feature_name(w, bit);
@@ -401,10 +407,10 @@ static void host_cleanup(struct kvm_cpuid2 *c)
 }
 
 /* The leaves only announce Hyper-V's registers; it is KVM that has them. A guest told of what is not there dies at its first rdmsr. */
-static int hv_check(struct kvm *k, struct cpu_request *r, const char *spec, struct err *err)
+static int hv_check(const struct cpuid_host *h, struct cpu_request *r, const char *spec, struct err *err)
 {
-	bool any = kvm_has(k, KVM_CAP_HYPERV);
-	unsigned missing = !any ? r->hv : kvm_has(k, KVM_CAP_HYPERV_TIME) ? 0 : r->hv & HV_TIME;
+	bool any = h->hyperv;
+	unsigned missing = !any ? r->hv : h->hyperv_time ? 0 : r->hv & HV_TIME;
 
 	if (!missing)
 		return 0;
@@ -417,38 +423,29 @@ static int hv_check(struct kvm *k, struct cpu_request *r, const char *spec, stru
 	return 0;
 }
 
-struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu_topology *t, struct err *err)
+struct kvm_cpuid2 *cpuid_derive(const struct cpuid_host *h, const char *spec, struct err *err)
 {
-	struct kvm_cpuid2 *host = kvm_supported_cpuid(k), *c = NULL;
+	const struct kvm_cpuid2 *host = h->leaves;
+	struct kvm_cpuid2 *c;
 	struct cpu_request r;
 	char missing[256];
 	uint32_t want[CPU_WORDS];
 
-	if (!host) {
-		err_set(err, errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
+	if (request_parse(&r, spec, err) < 0 || hv_check(h, &r, spec, err) < 0)
 		return NULL;
-	}
-	if (request_parse(&r, spec, err) < 0 || hv_check(k, &r, spec, err) < 0)
-		goto out;
-	/* Without in-kernel support for a bit the emulated chips provide, KVM does not list it. */
-	if (kvm_has(k, KVM_CAP_TSC_DEADLINE_TIMER) && word_of(host, CPU_1_ECX))
-		*word_of(host, CPU_1_ECX) |= F_TSC_DEADLINE;
-	/* A model may repeat these whoever made the host's processor: what they name is in 1.EDX. */
-	if (r.model && word_of(host, CPU_EXT1_EDX))
-		*word_of(host, CPU_EXT1_EDX) |= word_get(host, CPU_1_EDX) & EXT_EDX_REPEATED;
 	for (unsigned w = 0; w < CPU_WORDS; w++)
 		want[w] = ((r.model ? r.model->f[w] : 0) | r.on[w]) & ~r.off[w];
 	words_or_missing(host, want, missing, sizeof(missing));
 	if (missing[0] && r.enforce) {
 		err_set(err, ENOTSUP, "-cpu %s: this host's KVM lacks %s (take a smaller model, leave it out: -cpu %s,-%.*s, or have all "
 			"that is missing left out: -cpu %s,enforce=off)", spec, missing, spec, (int)strcspn(missing, ","), missing, spec);
-		goto out;
+		return NULL;
 	}
 	if (missing[0])
 		log_warn("-cpu %s: without %s, which this host's KVM lacks", spec, missing);
 	for (unsigned w = 0; w < CPU_WORDS; w++) {
-		want[w] &= word_get(host, w);
-		r.on[w] &= word_get(host, w);
+		want[w] &= word_offered(host, w);
+		r.on[w] &= word_offered(host, w);
 	}
 	if (r.model) {
 		c = stable_leaves(r.model, want);
@@ -474,8 +471,24 @@ struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu
 		free(c);
 		c = NULL;
 	}
-out:
-	free(host);
+	return c;
+}
+
+struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, struct err *err)
+{
+	struct cpuid_host h = { .leaves = kvm_supported_cpuid(k), .hyperv = kvm_has(k, KVM_CAP_HYPERV),
+				.hyperv_time = kvm_has(k, KVM_CAP_HYPERV_TIME) };
+	struct kvm_cpuid2 *c;
+
+	if (!h.leaves) {
+		err_set(err, errno, "KVM_GET_SUPPORTED_CPUID: %s", strerror(errno));
+		return NULL;
+	}
+	/* Without in-kernel support for a bit the emulated chips provide, KVM does not list it. */
+	if (kvm_has(k, KVM_CAP_TSC_DEADLINE_TIMER) && word_of(h.leaves, CPU_1_ECX))
+		*word_of(h.leaves, CPU_1_ECX) |= F_TSC_DEADLINE;
+	c = cpuid_derive(&h, spec, err);
+	free(h.leaves);
 	return c;
 }
 

@@ -18,7 +18,13 @@ struct cpu_topology {
  * (what the host lacks is left out with a warning). Allocated; NULL with the reason (unknown model or flag, with the nearest known name;
  * a feature this host lacks).
  */
-struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, const struct cpu_topology *t, struct err *err);
+struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, struct err *err);
+/* The same for a host that is described: what its KVM offers. Pure, so that what guests see can be compared with a stored dump. */
+struct cpuid_host {
+	struct kvm_cpuid2 *leaves;
+	bool hyperv, hyperv_time;		/* KVM_CAP_HYPERV, KVM_CAP_HYPERV_TIME */
+};
+struct kvm_cpuid2 *cpuid_derive(const struct cpuid_host *h, const char *spec, struct err *err);
 /* A copy with the leaves that differ between vCPUs filled in. Allocated. */
 struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *base, const struct cpu_topology *t, uint32_t apic_id);
 /* APIC id of the index-th vCPU: thread, core and socket in bit fields of their own. */

@@ -61,7 +61,7 @@ static int init_vcpus(struct machine *m, struct err *err)
 	struct config *c = m->config;
 
 	msr_trace_start(m->kvm);
-	m->cpuid = cpuid_build(m->kvm, c->cpu, &c->topology, err);
+	m->cpuid = cpuid_build(m->kvm, c->cpu, err);
 	if (!m->cpuid)
 		return -EINVAL;
 	m->vcpus = xcalloc(c->cpus, sizeof(m->vcpus[0]));
@@ -133,6 +133,19 @@ struct blk *machine_open_medium(struct machine_drive *md, const char *file, cons
 	return blk;
 }
 
+/* A CD drive of the host with nothing in it: the guest's is empty too, until somebody changes that. */
+static bool host_drive_is_empty(struct machine *m, const struct drive_config *d)
+{
+	struct err err = { "" };
+	int fd = d->cdrom && *d->file == '/' ? host_open(&m->host, d->file, O_RDONLY | O_CLOEXEC, 0, &err) : -ENOENT;
+
+	if (fd >= 0)
+		close(fd);
+	if (fd == -ENOMEDIUM)
+		log_info("%s: no disc in %s; when there is one: \"change %s %s\" in the monitor", d->id, d->file, d->id, d->file);
+	return fd == -ENOMEDIUM;
+}
+
 static int open_drives(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
@@ -143,7 +156,7 @@ static int open_drives(struct machine *m, struct err *err)
 
 		md->config = d;
 		md->machine = m;
-		if (!d->file)
+		if (!d->file || host_drive_is_empty(m, d))
 			continue;
 		d->open.host = &m->host;
 		if (waits_for_machine(c))	/* the other side still has them */
