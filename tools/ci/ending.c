@@ -35,7 +35,7 @@ static char *slurp_text(const char *path, size_t max)
 
 static void print_console(struct run *r, const char *text)
 {
-	static const char *const trouble[] = { "BUG: ", "Oops", "general protection fault", "Kernel panic" };
+	static const char *const trouble[] = { "BUG: ", "Oops", "general protection fault", "[#1]", "Kernel panic" };
 	const char *p = text + strlen(text);
 	int lines = 0;
 
