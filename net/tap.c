@@ -210,7 +210,8 @@ static int tun_attach(struct net *n, struct ifreq *ifr, bool existed, struct err
 	fd = host_open(n->host, TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0, err);
 	if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO) {
 		err->msg[0] = 0;
-		return err_set(err, -fd, "%s is missing: modprobe tun; without that module use -net user", TUN_PATH);
+		return err_set(err, -fd, "%s is missing: modprobe tun; without that module use -net user (minivmm-doctor says what this "
+			       "host has)", TUN_PATH);
 	}
 	if (fd == -EACCES || fd == -EPERM) {
 		err->msg[0] = 0;

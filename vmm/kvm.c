@@ -40,15 +40,15 @@ static int no_device(int errnum, struct err *err)
 		if (known && (!st.st_gid || (st.st_mode & 060) != 060))
 			return err_set(err, errnum, "/dev/kvm: permission denied: only root may open it (mode %04o); let a group do it "
 				       "and join that: sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; sudo adduser $USER kvm, then "
-				       "log in again", st.st_mode & 07777);
+				       "log in again (minivmm-doctor says when all is well)", st.st_mode & 07777);
 		g = known ? getgrgid(st.st_gid) : NULL;
 		return err_set(err, errnum, "/dev/kvm: permission denied: it belongs to group %s (try: sudo adduser $USER %s, "
-			       "then log in again)", g ? g->gr_name : "kvm", g ? g->gr_name : "kvm");
+			       "then log in again; minivmm-doctor says when all is well)", g ? g->gr_name : "kvm", g ? g->gr_name : "kvm");
 	}
 	if (errnum == EBUSY)
 		return err_set(err, errnum, "/dev/kvm: busy: another hypervisor (VirtualBox, VMware) holds the processor's "
-			       "virtualization; stop its guests first");
-	return err_set(err, errnum, "/dev/kvm: %s", strerror(errnum));
+			       "virtualization; stop its guests first (minivmm-doctor says which)");
+	return err_set(err, errnum, "/dev/kvm: %s (minivmm-doctor says more)", strerror(errnum));
 }
 
 int kvm_has(struct kvm *k, int cap)

@@ -214,7 +214,8 @@ static void exit_internal_error(struct vcpu *v)
 		advice = v->w->kvm->is_pvm ?
 			"\n  This host's KVM is PVM: it has neither VT-x nor AMD-V and interprets the guest kernel's code, so it"
 			"\n  lacks instructions a stock kernel uses. Run this guest on a host with VT-x or AMD-V, or try a"
-			"\n  smaller CPU (-cpu qemu64) and, for Linux, the kernel parameters \"noxsave nosmap clearcpuid=cx16\"." :
+			"\n  smaller CPU (-cpu qemu64) and, for Linux, the kernel parameters \"noxsave nosmap clearcpuid=cx16\"."
+			"\n  minivmm-doctor says what this machine can." :
 			"\n  The guest executed it in a state that needs KVM's emulator (real mode, device memory). Another"
 			"\n  -cpu model may keep the guest from using it.";
 	vcpu_fatal(v, "KVM_EXIT_INTERNAL_ERROR, suberror %u: %s%s", sub,
