@@ -156,7 +156,7 @@ int p9_fid_drop(struct p9 *s, struct p9_fid *f)
 	*p = f->next;
 	if (f->kind == FID_XATTR_WRITE)
 		ret = p9_xattr_store(s, f);
-	if (f->open >= 0)
+	if (f->open >= 0 && f->open != f->path)
 		close(f->open);
 	if (f->path >= 0)
 		close(f->path);
@@ -438,6 +438,14 @@ static unsigned walk_steps(struct p9 *s, struct p9_msg *m, const struct p9_fid *
 	return done;
 }
 
+/* Another descriptor of the same file. An open one's copy would keep its locks, which must end with it. */
+static int another(struct p9 *s, const struct p9_fid *f)
+{
+	char link[16];
+
+	return f->open < 0 ? fcntl(f->path, F_DUPFD_CLOEXEC, 3) : openat(s->proc, p9_link(link, f->path), O_PATH | O_CLOEXEC);
+}
+
 static int op_walk(struct p9 *s, struct p9_msg *m)
 {
 	struct p9_fid *from = p9_fid_get(s, p9_u32(m)), at, *to;
@@ -467,7 +475,7 @@ static int op_walk(struct p9 *s, struct p9_msg *m)
 		return 0;
 	}
 	if (at.path == from->path)
-		at.path = fcntl(from->path, F_DUPFD_CLOEXEC, 3);
+		at.path = another(s, from);
 	to = at.path < 0 ? NULL : p9_fid_new(s, num, at.path);
 	if (!to) {
 		if (at.path >= 0)
@@ -633,10 +641,13 @@ struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 	for (const char *const *h = o->hide; h && *h; h++)
 		if (add_hidden(s, *h, err) < 0)
 			goto fail;
-	/* Each file a guest knows costs one. */
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0 && rl.rlim_cur < rl.rlim_max) {
+	/* Each file a guest knows costs one: a thousand programs that run, some thousand. Root may have more than the limit. */
+	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
+		struct rlimit more = { MAX(rl.rlim_max, (rlim_t)FIDS_MAX), MAX(rl.rlim_max, (rlim_t)FIDS_MAX) };
+
 		rl.rlim_cur = rl.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &rl);
+		if (setrlimit(RLIMIT_NOFILE, &more) < 0)
+			setrlimit(RLIMIT_NOFILE, &rl);
 	}
 	return s;
 fail:

@@ -36,6 +36,9 @@ int p9_lopen(struct p9 *s, struct p9_msg *m)
 	f->open = openat(s->proc, p9_link(link, f->path), (flags & OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (f->open < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
+	/* One descriptor for each fid: a thousand processes have ten thousand of them. */
+	close(f->path);
+	f->path = f->open;
 	f->dir_pos = 0;
 	p9_put_qid(s, m, &st);
 	p9_put32(m, 0);				/* iounit: as msize allows */
@@ -46,9 +49,9 @@ int p9_lopen(struct p9 *s, struct p9_msg *m)
 int p9_lcreate(struct p9 *s, struct p9_msg *m)
 {
 	struct open_how how = { .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
-	int ret, fd, path;
+	int ret, fd;
 	struct p9_fid *f = p9_dir_fid(s, m, &ret);
-	char name[256], link[16];
+	char name[256];
 	uint32_t flags, mode, gid;
 	struct stat st;
 
@@ -76,14 +79,8 @@ int p9_lcreate(struct p9 *s, struct p9_msg *m)
 	}
 	if (st.st_gid != gid)
 		(void)!fchown(fd, -1, gid);
-	path = openat(s->proc, p9_link(link, fd), O_PATH | O_CLOEXEC);
-	if (path < 0) {
-		close(fd);
-		return -ENFILE;
-	}
 	close(f->path);
-	f->path = path;
-	f->open = fd;
+	f->path = f->open = fd;
 	p9_put_qid(s, m, &st);
 	p9_put32(m, 0);
 	return 0;

@@ -32,7 +32,7 @@ struct p9_fid {
 	uint32_t num;
 	struct p9_fid *next;		/* in its hash chain */
 	enum fid_kind kind;
-	int path;			/* O_PATH | O_NOFOLLOW of the file */
+	int path;			/* O_PATH | O_NOFOLLOW of the file; the same as open once that is there */
 	int open;			/* the file opened, or -1 */
 	bool stream;			/* `open` is a FIFO */
 	bool opaque;			/* a folder that looks empty: another kernel's, or hidden */

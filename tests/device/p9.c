@@ -150,6 +150,51 @@ TEST(read_and_write)
 	shell("test $(stat -c %%s file) = 40005");
 }
 
+static unsigned descriptors(void)
+{
+	unsigned n = 0;
+
+	for (int fd = 0; fd < 1024; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+/* An open file costs the host one descriptor, whatever is done with it then; a clone of its fid does not keep its locks. */
+TEST(descriptors)
+{
+	unsigned before;
+
+	start(false, NULL);
+	before = descriptors();
+	for (unsigned i = 0; i < 50; i++) {
+		CHECK_EQ(walk(0, 100 + i, i % 2 ? "sub" : "file"), 0);
+		CHECK_EQ(call(P9_TLOPEN, "44", L(100 + i), L(O_RDONLY)), 0);
+	}
+	CHECK_EQ(descriptors(), before + 50);
+	CHECK_EQ(walk(0, 200, "sub"), 0);
+	CHECK_EQ(call(P9_TLCREATE, "4s444", L(200), "made", L(O_RDWR), L(0644), L(getegid())), 0);
+	CHECK_EQ(descriptors(), before + 51);
+	CHECK_EQ(call(P9_TLOCK, "4148" "84s", L(200), L(1), L(0), L(0), L(0), L(1), "guest"), 0);
+	CHECK_EQ(rep[7], 0);
+	CHECK_EQ(walk(200, 201, ""), 0);
+	CHECK_EQ(walk(201, 202, ""), 0);
+	CHECK_EQ(call(P9_TLOPEN, "44", L(202), L(O_RDWR)), 0);
+	CHECK_EQ(call(P9_TLOCK, "4148" "84s", L(202), L(1), L(0), L(0), L(0), L(2), "guest"), 0);
+	CHECK_EQ(rep[7], 1);	/* blocked: the first one has it */
+	CHECK_EQ(call(P9_TCLUNK, "4", L(200)), 0);
+	CHECK_EQ(call(P9_TLOCK, "4148" "84s", L(202), L(1), L(0), L(0), L(0), L(2), "guest"), 0);
+	CHECK_EQ(rep[7], 0);
+	/* What is open may be changed, and its name looked up. */
+	CHECK_EQ(call(P9_TSETATTR, "44444" "88888", L(202), L(1 | 8), L(0600), L(0), L(0), L(3), L(0), L(0), L(0), L(0)), 0);
+	shell("test $(stat -c %%a:%%s sub/made) = 600:3");
+	CHECK_EQ(call(P9_TREMOVE, "4", L(202)), 0);
+	shell("test ! -e sub/made");
+	for (unsigned i = 0; i < 50; i++)
+		CHECK_EQ(call(P9_TCLUNK, "4", L(100 + i)), 0);
+	CHECK_EQ(call(P9_TCLUNK, "4", L(201)), 0);
+	CHECK_EQ(descriptors(), before);
+}
+
 /* Every way out that a name can be. */
 TEST(escapes)
 {
