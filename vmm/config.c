@@ -348,6 +348,9 @@ int config_finish(struct config *c, struct err *err)
 		return err_set(err, EINVAL, "-vga std: -M micro has no PCI to hold a graphics card; take -M pc");
 	if (vga && !config_has_device(c, DEV_VGA) && !config_add_device(c, DEV_VGA, "vga", err))
 		return -EINVAL;
+	for (unsigned i = 0; i < c->ndevices; i++)
+		if (c->devices[i].kind == DEV_DEBUGCON && !c->devices[i].iobase)
+			c->devices[i].iobase = c->debugcon_iobase;
 	if (finish_topology(c, err) < 0 || finish_drives(c, err) < 0)
 		return -EINVAL;
 	return finish_nets(c, err);

@@ -84,6 +84,7 @@ struct config {
 	char *cpu;
 	bool no_acpi, no_pit, no_hpet;
 	enum { CONFIG_VGA_DEFAULT, CONFIG_VGA_STD, CONFIG_VGA_NONE } vga;	/* default: unless nobody looks */
+	uint16_t debugcon_iobase;		/* of debug ports that name none; 0: 0x402 */
 	bool pit_discard;			/* a late PIT tick is lost instead of made up for */
 	enum { CONFIG_RTC_UTC, CONFIG_RTC_LOCALTIME, CONFIG_RTC_DATE } rtc_base;
 	int64_t rtc_date;			/* seconds since 1970 with CONFIG_RTC_DATE */

@@ -389,6 +389,15 @@ OPT(serial)
 	return 0;
 }
 
+OPT(debugcon)
+{
+	struct device_config *d = config_add_device(c, DEV_DEBUGCON, NULL, err);
+
+	if (d)
+		d->backend = xstrdup(arg);
+	return d ? 0 : -EINVAL;
+}
+
 OPT(nographic)
 {
 	c->nographic = true;
@@ -433,10 +442,18 @@ OPT(usbdevice)
 OPT(global)
 {
 	static const char policy[] = "kvm-pit.lost_tick_policy=";
+	static const char port[] = "isa-debugcon.iobase=";
 	const char *value = arg + strlen(policy);
+	uint64_t n;
 
+	if (!strncmp(arg, port, strlen(port))) {
+		if (parse_u64(arg + strlen(port), 0xffff, &n) < 0 || !n)
+			return err_set(err, EINVAL, "-global %s: a port number, 1 to 0xffff", arg);
+		c->debugcon_iobase = n;
+		return 0;
+	}
 	if (strncmp(arg, policy, strlen(policy)) || (strcmp(value, "discard") && strcmp(value, "delay")))
-		return err_set(err, ENOTSUP, "-global %s: only %sdiscard and %sdelay are known", arg, policy, policy);
+		return err_set(err, ENOTSUP, "-global %s: only %sdiscard, %sdelay and %sN are known", arg, policy, policy, port);
 	c->pit_discard = !strcmp(value, "discard");
 	return 0;
 }
@@ -502,6 +519,7 @@ static const struct option {
 	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device", opt_netdev },
 	{ "", NULL, "Console and screen", NULL },
 	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F, pty, unix:F, none", opt_serial },
+	{ "debugcon", "SPEC", "what firmware writes to its debug port, 0x402: stdio, file:F ...", opt_debugcon },
 	{ "nographic", NULL, "no screen, serial port and monitor on the terminal", opt_nographic },
 	{ "display", "none|curses", "show the screen", opt_display },
 	{ "vnc", "[HOST]:N|unix:F", "show the screen to VNC viewers, on this machine unless HOST says more; ,password=on (then "

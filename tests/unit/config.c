@@ -158,6 +158,19 @@ Test(config, drives)
 	refused("-drive id=x,file=a -drive id=x,file=b", "taken");
 }
 
+Test(config, debug_port)
+{
+	cr_assert_eq(parse("-debugcon file:log"), 0, "%s", e.msg);
+	cr_assert_str_eq(device(DEV_DEBUGCON)->backend, "file:log");
+	cr_assert_eq(device(DEV_DEBUGCON)->iobase, 0, "the default, where firmware writes");
+	config_free(&c);
+	cr_assert_eq(parse("-global isa-debugcon.iobase=0xe9 -debugcon stdio -device isa-debugcon,iobase=0x403,chardev=null"), 0, "%s", e.msg);
+	cr_assert_eq(c.devices[0].iobase, 0xe9);
+	cr_assert_eq(c.devices[1].iobase, 0x403);
+	config_free(&c);
+	refused("-global isa-debugcon.iobase=70000", "port number");
+}
+
 Test(config, refusals)
 {
 	refused("-smpp 2", "did you mean -smp");
