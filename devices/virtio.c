@@ -219,8 +219,12 @@ static bool is_stopped(void *ctx)
 static void stop_and_wait(struct virtio_dev *v)
 {
 	stop(v);
-	if (v->stopping)
-		loop_wait(v->loop, is_stopped, v);
+	if (!v->stopping)
+		return;
+	/* Held already but where a machine ends, in the middle of a request. */
+	loop_lock(v->loop);
+	loop_wait(v->loop, is_stopped, v);
+	loop_unlock(v->loop);
 }
 
 void virtio_quiesce(struct virtio_dev *v, void (*done)(void *ctx), void *ctx)
