@@ -379,6 +379,20 @@ TEST(no_drive_answers_with_nothing)
 	CHECK_EQ(in(r.g->pio, CMD + 7, 1), 0xff);
 }
 
+/* Firmware that knows nothing of the chip's own bits, as OVMF: ports and bus mastering on by the command register alone. */
+TEST(ports_by_the_command_register_alone)
+{
+	struct rig r = rig_new();
+
+	loop_lock(r.g->loop);
+	r.d->ops->reset(r.d);
+	loop_unlock(r.g->loop);
+	CHECK_EQ(in(r.g->pio, CMD + 7, 1), 0xff);
+	cfg_write(r.g, DEVFN, PCI_COMMAND, 2, PCI_COMMAND_IO);
+	CHECK_EQ(in(r.g->pio, CMD + 7, 1), 0x50);
+	CHECK_EQ(cfg_read(r.g, DEVFN, 0x40, 4), 0x80008000u);
+}
+
 TEST(a_hostile_state_is_refused)
 {
 	struct rig r = rig_new();
