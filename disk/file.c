@@ -395,6 +395,25 @@ static int file_write(struct node *n, uint64_t off, const struct iovec *iov, int
 	return ret;
 }
 
+static int file_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len)
+{
+	off_t from = fd_off, to = off;
+
+	if (n->request_align > 1)
+		return -ENOTSUP;
+	while (len) {
+		ssize_t done = copy_file_range(fd, &from, n->fd, &to, len, 0);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)		/* writing says better what is wrong, if anything is */
+			return -ENOTSUP;
+		len -= done;
+	}
+	size_grow(n, to);
+	return 0;
+}
+
 static int file_fallocate(struct node *n, int mode, uint64_t off, uint64_t len)
 {
 	int ret;
@@ -555,6 +574,7 @@ const struct node_ops file_ops = {
 	.close = file_close,
 	.read = file_read,
 	.write = file_write,
+	.copy_from = file_copy_from,
 	.zeroes = file_zeroes,
 	.discard = file_discard,
 	.flush = file_flush,

@@ -510,6 +510,15 @@ int node_write_compressed(struct node *n, uint64_t off, const void *buf, uint64_
 	return n->ops->write_compressed ? n->ops->write_compressed(n, off, buf, len) : -ENOTSUP;
 }
 
+int node_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len)
+{
+	if (read_only(n))
+		return n->inactive ? -EIO : -EPERM;
+	if (n->file && !range_ok(off, len, n->size))
+		return -EIO;
+	return n->ops->copy_from ? n->ops->copy_from(n, off, fd, fd_off, len) : -ENOTSUP;
+}
+
 int node_flush(struct node *n)
 {
 	if (read_only(n) || (n->flags & BLK_UNSAFE))

@@ -82,6 +82,8 @@ struct node_ops {
 	int (*read)(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len);
 	int (*write)(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags);
 	int (*write_compressed)(struct node *n, uint64_t off, const void *buf, uint64_t len);
+	/* Like write, of bytes that a host file has: the kernel copies, or shares them (copy_file_range). -ENOTSUP: not these. */
+	int (*copy_from)(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len);
 	int (*zeroes)(struct node *n, uint64_t off, uint64_t len, unsigned flags);	/* -ENOTSUP: the front writes zeros */
 	int (*discard)(struct node *n, uint64_t off, uint64_t len);
 	int (*flush)(struct node *n);
@@ -196,6 +198,8 @@ int node_writev(struct node *n, uint64_t off, const struct iovec *iov, int niov,
 int node_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags);
 int node_discard(struct node *n, uint64_t off, uint64_t len);
 int node_write_compressed(struct node *n, uint64_t off, const void *buf, uint64_t len);
+/* -ENOTSUP, whatever it has written by then, when the kernel cannot: to be read and written instead. */
+int node_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len);
 int node_flush(struct node *n);
 int node_resize(struct node *n, uint64_t size, struct err *err);
 int node_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e);

@@ -352,6 +352,7 @@ const struct node_ops qcow2_ops = {
 	.discard = qcow2_discard,
 	.flush = qcow2_flush,
 	.extent = qcow2_extent,
+	.copy_from = qcow2_copy_from,
 	.plain = qcow2_plain,
 	.plain_done = qcow2_plain_done,
 	.resize = qcow2_resize,

@@ -277,6 +277,7 @@ int entry_free(struct qcow2 *q, uint64_t entry);
 /* --- qcow2_io.c --- */
 int qcow2_read(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len);
 int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags);
+int qcow2_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len);
 int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off, uintptr_t *cookie);
 void qcow2_plain_done(struct node *n, uintptr_t cookie);
 int qcow2_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e);

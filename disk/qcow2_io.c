@@ -129,6 +129,14 @@ static bool alloc_overlaps(const struct qcow2 *q, uint64_t first, uint64_t count
 
 /* --- writing --- */
 
+/* What a write writes: memory, or (iov NULL) bytes of a host file. */
+struct source {
+	const struct iovec *iov;
+	int niov;
+	int fd;
+	uint64_t fd_off;
+};
+
 /* One step of a write: a range of guest clusters that get host clusters [host, ...). */
 struct step {
 	struct alloc a;
@@ -245,8 +253,8 @@ static int read_around(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf
 	return qcow2_read(q->n, off, &iov, 1, len);
 }
 
-/* DATA of an allocating write: head, the guest's bytes and tail in one write. */
-static int step_data(struct qcow2 *q, struct step *s, const struct iovec *iov, int niov, uint64_t pos)
+/* DATA of an allocating write: head, the guest's bytes (from pos of the source on) and tail in one write. */
+static int step_data(struct qcow2 *q, struct step *s, const struct source *src, uint64_t pos)
 {
 	uint64_t head = s->off - s->from, tail = s->to - (s->off + s->len), start = s->from;
 	uint64_t host = s->host + s->from - (s->a.first << q->cluster_bits);
@@ -255,6 +263,8 @@ static int step_data(struct qcow2 *q, struct step *s, const struct iovec *iov, i
 	struct part p;
 	int ret, n = 0;
 
+	if (!src->iov)
+		return head + tail ? -ENOTSUP : node_copy_from(q_data(q), host, src->fd, src->fd_off + pos, s->len);
 	if (head + tail) {
 		if (posix_memalign((void **)&around, 4096, head + tail))
 			return -ENOMEM;
@@ -273,7 +283,7 @@ static int step_data(struct qcow2 *q, struct step *s, const struct iovec *iov, i
 		if (tail_zero)
 			tail = 0;
 	}
-	ret = part_init(&p, iov, niov, pos, s->len, 2);
+	ret = part_init(&p, src->iov, src->niov, pos, s->len, 2);
 	if (ret)
 		goto out;
 	if (head) {
@@ -340,7 +350,7 @@ static void step_widen(struct qcow2 *q, struct step *s)
 		s->to = end;
 }
 
-static int write_alloc(struct qcow2 *q, uint64_t off, uint64_t len, const struct iovec *iov, int niov, uint64_t pos, uint64_t *done)
+static int write_alloc(struct qcow2 *q, uint64_t off, uint64_t len, const struct source *src, uint64_t pos, uint64_t *done)
 {
 	struct step s = { .off = 0 };
 	unsigned epoch;
@@ -356,7 +366,7 @@ static int write_alloc(struct qcow2 *q, uint64_t off, uint64_t len, const struct
 		pthread_mutex_lock(&q->lock);
 		return ret;
 	}
-	ret = step_data(q, &s, iov, niov, pos);
+	ret = step_data(q, &s, src, pos);
 	epoch_leave(q, epoch);
 	pthread_mutex_lock(&q->lock);
 	if (!ret)
@@ -369,7 +379,24 @@ static int write_alloc(struct qcow2 *q, uint64_t off, uint64_t len, const struct
 	return ret;
 }
 
-int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+/* DATA of a write to where the bytes are. */
+static int write_in_place(struct qcow2 *q, uint64_t host, uint64_t off, const struct source *src, uint64_t pos, uint64_t len)
+{
+	struct part p;
+	int ret;
+
+	if (!src->iov)
+		return node_copy_from(q_data(q), host, src->fd, src->fd_off + pos, len);
+	ret = part_init(&p, src->iov, src->niov, pos, len, 0);
+	if (!ret && q->crypt)
+		ret = qcow2_crypt_write(q, host, off, p.iov, p.n, len);
+	else if (!ret)
+		ret = node_writev(q_data(q), host, p.iov, p.n, len, 0);
+	part_free(&p);
+	return ret;
+}
+
+static int write_source(struct node *n, uint64_t off, const struct source *src, uint64_t len)
 {
 	struct qcow2 *q = n->priv;
 	uint64_t pos = 0;
@@ -386,19 +413,9 @@ int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov,
 		ret = qcow2_map(q, at, len - pos, &m);
 		if (!ret && m.type == MAP_NORMAL && m.copied && !q->corrupt && (q->l1[q_l1_index(q, at)] & L2E_COPIED)) {
 			unsigned epoch = epoch_enter(q);
-			struct part p;
 
 			pthread_mutex_unlock(&q->lock);
-			if (q->crypt) {
-				ret = part_init(&p, iov, niov, pos, m.len, 0);
-				if (!ret)
-					ret = qcow2_crypt_write(q, m.host, at, p.iov, p.n, m.len);
-			} else {
-				ret = part_init(&p, iov, niov, pos, m.len, 0);
-				if (!ret)
-					ret = node_writev(q_data(q), m.host, p.iov, p.n, m.len, 0);
-			}
-			part_free(&p);
+			ret = write_in_place(q, m.host, at, src, pos, m.len);
 			epoch_leave(q, epoch);
 			pos += m.len;
 			continue;
@@ -412,7 +429,7 @@ int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov,
 					last = a->first - 1;
 					want = ((last + 1) << q->cluster_bits) - at;
 				}
-			ret = write_alloc(q, at, want, iov, niov, pos, &done);
+			ret = write_alloc(q, at, want, src, pos, &done);
 		}
 		flush |= q->need_flush;
 		pthread_mutex_unlock(&q->lock);
@@ -421,6 +438,20 @@ int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov,
 	if (flush)
 		qcow2_flush(n);		/* its error comes back at the next flush */
 	return ret;
+}
+
+int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+{
+	const struct source src = { .iov = iov, .niov = niov };
+
+	return write_source(n, off, &src, len);
+}
+
+int qcow2_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len)
+{
+	const struct source src = { .fd = fd, .fd_off = fd_off };
+
+	return ((struct qcow2 *)n->priv)->crypt ? -ENOTSUP : write_source(n, off, &src, len);
 }
 
 /* --- the fast path --- */

@@ -67,6 +67,11 @@ static int raw_write(struct node *n, uint64_t off, const struct iovec *iov, int 
 	return node_writev(n->file, off, iov, niov, len, flags);
 }
 
+static int raw_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len)
+{
+	return n->probed && off < HEAD ? -ENOTSUP : node_copy_from(n->file, off, fd, fd_off, len);
+}
+
 static int raw_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags)
 {
 	if (becomes_format(n, off, NULL, 0, len))
@@ -177,6 +182,7 @@ const struct node_ops raw_ops = {
 	.discard = raw_discard,
 	.flush = raw_flush,
 	.extent = raw_extent,
+	.copy_from = raw_copy_from,
 	.plain = raw_plain,
 	.plain_done = raw_plain_done,
 	.resize = raw_resize,

@@ -224,6 +224,32 @@ TEST(conversions)
 
 #define JSON(file) "'json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"" file "\"}}'"
 
+/*
+ * Data is copied by the kernel, unread: units of zeros, such that begin with zeros, such that are zero but for their first or last
+ * byte, a tail that is no cluster, sources whose clusters lie anywhere or are compressed, clusters larger than a unit, an output
+ * that has data already or lies on another file system.
+ */
+TEST(copies_in_the_kernel)
+{
+	img_enter();
+	SAME("img create -q r 9M; img create -q -f qcow2 -o cluster_size=4k base 9M; truncate -s 9450000 r\n"
+	     "for i in 0 1 5 6 7 40 41 96 97 98 143; do qemu-io -f raw -c \"write -q -P $((i + 1)) $((i * 64))k 64k\" r; done\n"
+	     "qemu-io -f raw -c 'write -q -P 7 668k 4k' -c 'write -q -P 8 1048575 1' -c 'write -q -P 9 1114112 1' -c 'write -q -P 9 9440000 512' r\n"
+	     "img convert -f raw -O qcow2 r q; img compare -f raw r q; img check q | sed -n 's, alloc.*,,p'; img check -q q\n"
+	     "img convert -f raw -O qcow2 -o cluster_size=512k r big; img compare -f raw r big; img check big | sed -n 's, alloc.*,,p'\n"
+	     "img convert -f raw -O qcow2 -o cluster_size=4k r little; img compare -f raw r little\n"
+	     "img convert -f raw -O qcow2 -o extended_l2=on r ext; img compare -f raw r ext; img check -q ext\n"
+	     "img convert -f raw -O qcow2 -S 0 r full; img compare -f raw r full; img check full | sed -n 's, alloc.*,,p'\n"
+	     "img convert -c -O qcow2 q c; img convert -O qcow2 c d; img compare -f raw r d; img check d | sed -n 's, alloc.*,,p'\n"
+	     "img convert -O qcow2 little e; img compare q e; img check -q e; img convert -O raw little x; cmp r x\n"
+	     "img create -q -f qcow2 -b base -F qcow2 n; qemu-io -c 'write -q -P 66 0 3M' n; img convert -f raw -n -O qcow2 r n; img compare -f raw r n\n"
+	     "img convert -f raw -O qcow2 r r big q j; img compare -f qcow2 -F qcow2 j j; img check -q j\n"
+	     "f=$(mktemp -p /dev/shm); img convert -f raw -O qcow2 r $f; img compare -f raw r $f; rm $f");
+	if (system("command -v strace >/dev/null") == 0)
+		CHECK_EQ(img_run("cd ours; strace -f -o trace %s convert -f raw -O qcow2 r q; grep -q 'copy_file_range.*= [1-9]' trace",
+				 img_tool())->status, 0);
+}
+
 TEST(json_names)
 {
 	img_enter();

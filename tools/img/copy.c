@@ -17,6 +17,7 @@
 
 #define PIECE (512 * KiB)		/* small enough to stay in a processor's cache between read and write */
 #define PIECE_PACKED (512 * KiB)
+#define HEAD 4096			/* of a unit: what is read to see that it is not zeros */
 #define WORKERS_MAX 16
 #define READY_MAX 32		/* twice the workers: bounds what waits in memory */
 
@@ -41,6 +42,8 @@ struct engine {
 	uint64_t piece, grain;		/* most of one piece; pieces begin and end at multiples of grain */
 	uint64_t unit;			/* of looking for zeros */
 	bool packed;
+	bool in_kernel;			/* pieces may be copied unread: until the first one could not */
+	bool copied_in_kernel;
 	pthread_mutex_t lock;		/* cursor and turns */
 	pthread_cond_t turned;
 	pthread_mutex_t writing;	/* plain writes one at a time: the kernel lets in no more, and its lock spins */
@@ -315,28 +318,83 @@ static int read_salvage(struct engine *e, uint8_t *buf, uint64_t off, uint64_t l
 	return 0;
 }
 
-/* The kernel's own copy, where both are plain files. -ENOTSUP: not here. */
-static int copy_in_kernel(struct engine *e, const struct piece *p)
+/*
+ * The kernel's own copy: one instead of two, or none where the file system can share blocks. -ENOTSUP: the bytes of the source do not
+ * lie in a row in a file, or the output cannot take them so.
+ */
+static int copy_in_kernel(struct engine *e, uint64_t off, uint64_t len)
 {
 	struct copy *c = e->c;
-	int i = source_at(c, p->off);
-	struct node *in = c->src[i]->file, *out = c->dst->file;
-	off_t from = p->off - c->start[i], to = p->off;
-	uint64_t left = p->len;
+	int i = source_at(c, off), fd, ret;
+	struct node *src = c->src[i];
+	uint64_t fd_off;
+	uintptr_t cookie;
 
-	if (strcmp(c->src[i]->ops->format, "raw") || strcmp(c->dst->ops->format, "raw") || !in || !out || in->fd < 0 ||
-	    out->fd < 0 || c->nsrc > 1 || (uint64_t)from + left > in->size)
+	if (off + len > c->start[i + 1] || !src->ops->plain ||
+	    src->ops->plain(src, off - c->start[i], len, false, &fd, &fd_off, &cookie) != 0)
 		return -ENOTSUP;
-	while (left) {
-		ssize_t n = copy_file_range(in->fd, &from, out->fd, &to, left, 0);
+	ret = node_copy_from(c->dst, off, fd, fd_off, len);
+	if (src->ops->plain_done)
+		src->ops->plain_done(src, cookie);
+	return ret;
+}
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return left == p->len ? -ENOTSUP : n < 0 ? -errno : -EIO;
-		left -= n;
+/* Is this unit all zeros? Most that are not show it in their first bytes. */
+static int unit_is_zero(struct engine *e, uint8_t *buf, uint64_t off, uint64_t len, bool *zero)
+{
+	uint64_t head = MIN(len, (uint64_t)HEAD);
+	int ret = read_sources(e->c, buf, off, head);
+
+	*zero = !ret && buf_is_zero(buf, head);
+	if (*zero && len > head) {
+		ret = read_sources(e->c, buf, off + head, len - head);
+		*zero = !ret && buf_is_zero(buf, len - head);
 	}
-	return 0;
+	return ret;
+}
+
+/* How far from off on the units are alike: zeros, or not. */
+static int units_alike(struct engine *e, uint8_t *buf, uint64_t off, uint64_t end, uint64_t *len, bool *zero)
+{
+	uint64_t at = off, part;
+	bool other;
+	int ret = 0;
+
+	*zero = false;
+	if (e->c->copy_range || !e->unit) {
+		*len = end - off;
+		return 0;
+	}
+	do {
+		part = MIN(end - at, e->unit - at % e->unit);
+		ret = unit_is_zero(e, buf, at, part, at == off ? zero : &other);
+		if (at > off && other != *zero)
+			break;
+		at += part;
+	} while (at < end && !ret);
+	*len = at - off;
+	return ret;
+}
+
+/* A piece without reading more of it than tells zeros from data. -ENOTSUP: it has to be read. */
+static int copy_unread(struct engine *e, const struct piece *p, uint8_t *buf)
+{
+	uint64_t off = p->off, end = p->off + p->len, len;
+	bool zero;
+	int ret = 0;
+
+	for (; off < end && !ret; off += len) {
+		if (units_alike(e, buf, off, end, &len, &zero))
+			return -ENOTSUP;		/* reading says why */
+		if (zero) {
+			ret = write_zeros(e, off, len);
+			continue;
+		}
+		pthread_mutex_lock(&e->writing);
+		ret = copy_in_kernel(e, off, len);
+		pthread_mutex_unlock(&e->writing);
+	}
+	return ret;
 }
 
 static int copy_piece(struct engine *e, const struct piece *p, uint8_t *buf)
@@ -345,8 +403,12 @@ static int copy_piece(struct engine *e, const struct piece *p, uint8_t *buf)
 
 	if (p->what == COPY_ZERO)
 		return e->packed ? write_packed(e, p, buf) : write_zeros(e, p->off, p->len);
-	if (e->c->copy_range) {
-		ret = copy_in_kernel(e, p);
+	if (__atomic_load_n(&e->in_kernel, __ATOMIC_RELAXED)) {
+		ret = copy_unread(e, p, buf);
+		if (!ret)
+			__atomic_store_n(&e->copied_in_kernel, true, __ATOMIC_RELAXED);
+		else if (ret == -ENOTSUP && !__atomic_load_n(&e->copied_in_kernel, __ATOMIC_RELAXED))
+			__atomic_store_n(&e->in_kernel, false, __ATOMIC_RELAXED);
 		if (ret != -ENOTSUP)
 			return ret < 0 ? write_failed(e, p->off, ret) : 0;
 	}
@@ -440,6 +502,8 @@ static int plan(struct engine *e)
 			e->unit &= e->unit - 1;
 		e->unit = MIN(e->unit, e->piece);
 	}
+	/* Small units would be read nearly whole. */
+	e->in_kernel = !e->packed && !c->compressed && (c->copy_range || !e->unit || e->unit >= 4 * HEAD);
 	return 0;
 }
 
