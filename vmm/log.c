@@ -22,6 +22,7 @@ static enum log_level log_level = LOG_INFO;
 static char *log_path;
 static int log_fd = STDERR_FILENO;
 
+#undef trace_mask
 unsigned trace_mask;
 static int trace_fd = STDERR_FILENO;
 static int64_t trace_start;

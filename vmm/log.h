@@ -49,7 +49,11 @@ enum trace_cat {
 	TRACE_MSR = 1 << 4, TRACE_BLK = 1 << 5, TRACE_NET = 1 << 6, TRACE_VIRTIO = 1 << 7,
 	TRACE_BOOT = 1 << 8, TRACE_SUMMARY = 1 << 9,
 };
+#ifdef MINIVMM_NO_TRACE
+#define trace_mask 0u		/* tests/bench/run trace: what the tests of it cost */
+#else
 extern unsigned trace_mask;
+#endif
 void trace_emit(enum trace_cat cat, uint64_t id, const char *who, const char *fmt, ...) PRINTF(4, 5);
 #define trace(cat, id, who, ...)							\
 	do {										\
