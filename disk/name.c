@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "disk/name.h"
+#include "disk/node.h"
 
 /* These change nothing of what is read: the command decides about access, and locks are held whatever a name says. */
 static const char *const passed_over[] = { "read-only", "auto-read-only", "force-share", "locking", "node-name" };
@@ -20,6 +21,18 @@ static bool passes(const char *key)
 	return false;
 }
 
+/* Far more than any description needs; each dot and each level costs stack, here and in the library. */
+enum { DOTS_MAX = 16, DEPTH_MAX = 512 };
+
+static bool too_deep(const char *key)
+{
+	int dots = 0;
+
+	for (; *key; key++)
+		dots += *key == '.';
+	return dots > DOTS_MAX;
+}
+
 /* dst.a.b = value, for the key "a.b". */
 static int put(json_t *dst, const char *key, json_t *value, struct err *err)
 {
@@ -28,31 +41,40 @@ static int put(json_t *dst, const char *key, json_t *value, struct err *err)
 	json_t *child = json_object_get(dst, first);
 	int ret = 0;
 
-	if (dot) {
+	if (too_deep(key)) {
+		ret = err_set(err, EINVAL, "A name with more than %d dots is no option", DOTS_MAX);
+	} else if (dot) {
 		if (!child) {
 			child = json_object();
-			json_object_set_new(dst, first, child);
+			if (json_object_set_new(dst, first, child))	/* it takes UTF-8 keys only, and frees what it does not take */
+				ret = err_set(err, EINVAL, "An option's name is no UTF-8 text");
 		}
-		ret = json_is_object(child) ? put(child, dot + 1, value, err) : err_set(err, EINVAL, "'%s' is given twice", first);
+		if (!ret)
+			ret = json_is_object(child) ? put(child, dot + 1, value, err) : err_set(err, EINVAL, "'%s' is given twice", first);
 	} else if (json_is_object(value) && json_is_object(child)) {
 		ret = json_object_update(child, value) ? -ENOMEM : 0;
 	} else if (child) {
 		ret = err_set(err, EINVAL, "'%s' is given twice", first);
-	} else {
-		json_object_set(dst, first, value);
+	} else if (json_object_set(dst, first, value)) {
+		ret = err_set(err, EINVAL, "An option's name is no UTF-8 text");
 	}
 	free(first);
 	return ret;
 }
 
 /* The same with every dotted key nested, at all depths. NULL with the reason. */
-static json_t *nested(json_t *flat, struct err *err)
+static json_t *nested(json_t *flat, int depth, struct err *err)
 {
-	json_t *out = json_object(), *v;
+	json_t *out, *v;
 	const char *key;
 
+	if (depth > DEPTH_MAX) {
+		err_set(err, EINVAL, "The description is nested more than %d deep", DEPTH_MAX);
+		return NULL;
+	}
+	out = json_object();
 	json_object_foreach(flat, key, v) {
-		json_t *inner = json_is_object(v) ? nested(v, err) : json_incref(v);
+		json_t *inner = json_is_object(v) ? nested(v, depth + 1, err) : json_incref(v);
 		int ret = inner ? put(out, key, inner, err) : -EINVAL;
 
 		json_decref(inner);
@@ -174,6 +196,9 @@ static int parse_layer(json_t *o, struct image_name *n, struct err *err)
 	bool protocol = driver && (is_plain_protocol(driver) || !strcmp(driver, "nbd") || !strncmp(driver, "http", 4));
 	int ret = parse_backing(o, n, err);
 
+	if (!ret && driver && !protocol && !node_format_find(driver))
+		ret = err_set(err, EINVAL, "Unknown driver '%s'", driver);
+
 	n->secret = json_is_object(encrypt) ? take(encrypt, "key-secret") : NULL;
 	if (!n->secret)
 		n->secret = take(o, "key-secret");
@@ -210,7 +235,7 @@ int name_parse(const char *text, struct image_name *n, struct err *err)
 		json_decref(flat);
 		return err_set(err, EINVAL, "Could not parse the JSON options: %s", flat ? "they are no object" : e.text);
 	}
-	o = nested(flat, err);
+	o = nested(flat, 1, err);
 	ret = o ? parse_layer(o, n, err) : -EINVAL;
 	json_decref(o);
 	json_decref(flat);

@@ -341,6 +341,11 @@ TEST(chain_from_options)
 	/* Depth without end, twice. */
 	RUN_FAILS(1, "n=$(printf '{\"backing\":%%.0s' $(seq 3000)); timeout 5 %%M info \"json:$n\"");
 	RUN_FAILS(1, "n=$(printf 'a.%%.0s' $(seq 20000)); timeout 5 %%M info \"json:{\\\"${n}b\\\":1}\"");
+	/* Not UTF-8: refused, where the library frees what it refuses. */
+	CHECK(strstr(RUN_FAILS(1, "%%M info --image-opts \"driver=raw,$(printf 'il\\213.h')=1\"")->out, "no UTF-8"));
+	CHECK(strstr(RUN_FAILS(1, "%%M info --image-opts \"driver=raw,$(printf 'il\\213')=1\"")->out, "no UTF-8"));
+	CHECK(strstr(RUN_FAILS(1, "%%M info 'json:{\"driver\":\"vvfat\",\"dir\":\"/\"}'")->out, "Unknown driver 'vvfat'"));
+	RUN_FAILS(1, "n=$(printf 'a.%%.0s' $(seq 60000)); timeout 5 %%M info --image-opts \"driver=raw,${n}b=1\"");
 }
 
 /* What inflates without end: the block's size bounds it. */

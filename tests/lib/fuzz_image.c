@@ -134,3 +134,19 @@ int fuzz_image(const char *format, const uint8_t *data, size_t len)
 	}
 	return 0;
 }
+
+void fuzz_image_file(const uint8_t *data, size_t len, void (*use_file)(struct node *file, const void *ctx), const void *ctx)
+{
+	struct err err = { 0 };
+	struct node *file;
+
+	image_fd = make_file(data, len);
+	if (image_fd < 0)
+		return;
+	file = node_open_file("image", BLK_SHARE, &fuzz_host, &err);
+	if (file) {
+		use_file(file, ctx);
+		node_unref(file);
+	}
+	close(image_fd);
+}

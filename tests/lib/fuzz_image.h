@@ -12,5 +12,8 @@
 
 /* Opens the input as that format, read-only and then for writing, and does with it what the tool and a guest would. */
 int fuzz_image(const char *format, const uint8_t *data, size_t len);
+/* The input as a plain file, for what needs no image format around it. */
+struct node;
+void fuzz_image_file(const uint8_t *data, size_t len, void (*use)(struct node *file, const void *ctx), const void *ctx);
 
 #endif
