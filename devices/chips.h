@@ -24,9 +24,10 @@ struct chardev;
 /*
  * ram shows [0xc0000, 0x100000) of itself as PAM says, at MEM_PRIO_CHIPSET; the machine maps the rest of it (below 0xa0000 and
  * from 1 MiB up) and leaves 0xa0000-0xfffff alone. What lies there with a lower priority (the firmware's shadow,
- * option ROMs, the VGA window) is what the guest sees where PAM does not choose RAM.
+ * option ROMs, the VGA window) is what the guest sees where PAM does not choose RAM. shadow_shown: the machine has mapped all of it
+ * so already; it stays until PAM is set, loaded or reset.
  */
-struct device *i440fx_new(struct pci_bus *pci, struct block *ram, struct err *err);
+struct device *i440fx_new(struct pci_bus *pci, struct block *ram, bool shadow_shown, struct err *err);
 
 /* --- piix3.c: ISA bridge 00:01.0 (multifunction): PIRQA-D router, ELCR, reset control 0xcf9 --- */
 struct piix3_opts {

@@ -239,7 +239,7 @@ static const struct pci_id i440fx_id = {
 	.subsystem_vendor = 0x1af4, .subsystem = 0x1100,
 };
 
-struct device *i440fx_new(struct pci_bus *pci, struct block *ram, struct err *err)
+struct device *i440fx_new(struct pci_bus *pci, struct block *ram, bool shadow_shown, struct err *err)
 {
 	const struct pci_wires *w = pci_bus_wires(pci);
 	struct i440fx *h;
@@ -252,6 +252,8 @@ struct device *i440fx_new(struct pci_bus *pci, struct block *ram, struct err *er
 	}
 	h = xcalloc(1, sizeof(*h));
 	h->ram = ram;
+	for (unsigned i = 0; shadow_shown && i < PAM_SEGMENTS; i++)
+		h->shown[i] = SHOWN_RAM;
 	device_init(&h->pci.dev, &i440fx_device, "i440fx", w->loop);
 	ret = pci_dev_init(&h->pci, pci, PCI_DEVFN(0, 0), &i440fx_id);
 	if (ret < 0)

@@ -112,10 +112,8 @@ fail:
 	return NULL;
 }
 
-int kvm_create_vm(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err)
+int kvm_create_vm(struct kvm *k, struct err *err)
 {
-	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	struct kvm_reinject_control discard = { .pit_reinject = 0 };
 	uint64_t identity = KVM_IDENTITY_ADDR;
 
 	do
@@ -127,6 +125,14 @@ int kvm_create_vm(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err)
 		return err_set(err, errno, "KVM_SET_IDENTITY_MAP_ADDR: %s", strerror(errno));
 	if (kvm_has(k, KVM_CAP_SET_TSS_ADDR) && ioctl(k->vm_fd, KVM_SET_TSS_ADDR, KVM_TSS_ADDR) < 0)
 		return err_set(err, errno, "KVM_SET_TSS_ADDR: %s", strerror(errno));
+	return 0;
+}
+
+int kvm_create_chips(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err)
+{
+	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
+	struct kvm_reinject_control discard = { .pit_reinject = 0 };
+
 	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return err_set(err, errno, "KVM_CREATE_IRQCHIP: %s", strerror(errno));
 	k->irqchip = true;

@@ -34,7 +34,9 @@ struct kvm *kvm_open(struct err *err);
 /* Whether there is an 8254, and what becomes of a tick that comes too late to be taken. */
 enum kvm_pit_ticks { KVM_PIT_NONE, KVM_PIT_REINJECT, KVM_PIT_DISCARD };
 /* Creates the VM. 0 or -errno with the reason. */
-int kvm_create_vm(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err);
+int kvm_create_vm(struct kvm *k, struct err *err);
+/* The interrupt controllers, and the PIT. */
+int kvm_create_chips(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err);
 /*
  * Ends the VM before its devices, doorbells and memory are taken apart: each of them given back to a living VM costs a grace period of
  * the host kernel. What they ask for from here on does nothing. The vCPUs are closed (each holds the VM).

@@ -39,8 +39,7 @@ static int init_kvm(struct machine *m, struct err *err)
 	if (c->max_cpus > m->kvm->max_vcpus)
 		return err_set(err, EINVAL, "-smp %u: this host's KVM runs at most %u processors in a guest", c->max_cpus,
 			       m->kvm->max_vcpus);
-	ret = kvm_create_vm(m->kvm, c->machine != MACHINE_PC || c->no_pit ? KVM_PIT_NONE :
-			    c->pit_discard ? KVM_PIT_DISCARD : KVM_PIT_REINJECT, err);
+	ret = kvm_create_vm(m->kvm, err);
 	if (ret < 0)
 		return ret;
 	m->clock = vm_clock_new();
@@ -54,6 +53,14 @@ static int init_kvm(struct machine *m, struct err *err)
 	m->irqs = irq_hub_new(&kvm_irq_backend, m->kvm);
 	m->wires = (struct vcpu_wires){ m->kvm, m->vm, m->mem, m->pio, m->mmio, NULL };
 	return 0;
+}
+
+static int init_chips(struct machine *m, struct err *err)
+{
+	const struct config *c = m->config;
+
+	return kvm_create_chips(m->kvm, c->machine != MACHINE_PC || c->no_pit ? KVM_PIT_NONE :
+				c->pit_discard ? KVM_PIT_DISCARD : KVM_PIT_REINJECT, err);
 }
 
 static int init_vcpus(struct machine *m, struct err *err)
@@ -290,14 +297,22 @@ static void machine_end(struct machine *m, int status)
 	loop_stop(m->loop);
 }
 
+/*
+ * The host bridge keeps its power in S3, as it refreshes the RAM: firmware wakes in the shadow it had made of itself. And when no firmware
+ * comes first, the shadow that is open from the start is not closed for the loader to open it again.
+ */
+static bool keeps_state(const struct machine *m, const struct device *d)
+{
+	return d == m->i440fx && (m->waking || (m->config->kernel && !m->vcpus[0]->used));
+}
+
 int machine_reset(struct machine *m, struct err *err)
 {
 	struct boot_cpu boot;
 	int ret;
 
-	/* The host bridge keeps its power in S3, as it refreshes the RAM: firmware wakes in the shadow it had made of itself. */
 	for (unsigned i = m->ndevices; i-- > 0;)
-		if (m->devices[i].dev->ops->reset && !(m->waking && m->devices[i].dev == m->i440fx))
+		if (m->devices[i].dev->ops->reset && !keeps_state(m, m->devices[i].dev))
 			m->devices[i].dev->ops->reset(m->devices[i].dev);
 	if (m->nvcpus && m->vcpus[0]->used) {
 		ret = kvm_chips_reset(m->kvm);
@@ -493,7 +508,12 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	pthread_mutex_init(&m->control_lock, NULL);
 	pthread_mutex_init(&m->disks_lock, NULL);
 	pthread_rwlock_init(&m->shape, NULL);
-	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)
+	/*
+	 * RAM before KVM's chips: a memory slot waits until KVM is rid of the last map of its own bus, and the chips change that; where
+	 * KVM frees it at leisure (Linux 6.18), each start took 5 to 10 ms more.
+	 */
+	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 || (ret = init_chips(m, err)) < 0 ||
+	    (ret = init_vcpus(m, err)) < 0)
 		return ret;
 	if ((ret = open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
 		return ret;

@@ -129,6 +129,8 @@ struct blk *machine_open_medium(struct machine_drive *md, const char *file, cons
 int machine_init_pc(struct machine *m, struct err *err);
 int machine_init_micro(struct machine *m, struct err *err);
 /* Guest RAM and where it stands (machine_ram.c); low: the bytes below the PCI hole. */
+/* Whether RAM is shown at 0xc0000 to 1 MiB from the start, before the host bridge is there. */
+bool machine_starts_open(const struct machine *m);
 int machine_init_ram(struct machine *m, struct err *err);
 uint64_t machine_ram_low(const struct machine *m);
 /* Serial ports, shared by both. port 0..3 */

@@ -195,7 +195,7 @@ int machine_init_pc(struct machine *m, struct err *err)
 	if (!m->fw_cfg)
 		return -EINVAL;
 	machine_add_device(m, fw_cfg_device(m->fw_cfg), NULL);
-	if (add(m, i440fx_new(m->pci, m->ram, err), &m->i440fx) < 0 ||
+	if (add(m, i440fx_new(m->pci, m->ram, machine_starts_open(m), err), &m->i440fx) < 0 ||
 	    add(m, piix3_new(m->pci, &piix3, err), &m->piix3) < 0 ||
 	    add_ide(m, err) < 0 ||
 	    add(m, piix4_pm_new(m->pci, &pm, err), &m->pm) < 0 ||

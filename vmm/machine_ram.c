@@ -14,6 +14,8 @@
 #include "bios/boot.h"
 #include "vmm/machine.h"
 
+#define PC_SHADOW 0xc0000ull		/* up to 1 MiB: where PAM shows RAM or not */
+
 /* RAM stands in two pieces around the hole for PCI and the chips; where the first ends follows the machine type. */
 uint64_t machine_ram_low(const struct machine *m)
 {
@@ -96,6 +98,14 @@ fail:
 		       strerror(errno));
 }
 
+/* No firmware comes first: the loader opens the host bridge's shadow, and most saved machines have it open. */
+bool machine_starts_open(const struct machine *m)
+{
+	const struct config *c = m->config;
+
+	return c->machine == MACHINE_PC && (c->kernel || c->incoming || c->loadvm);
+}
+
 int machine_init_ram(struct machine *m, struct err *err)
 {
 	const struct config *c = m->config;
@@ -122,6 +132,8 @@ int machine_init_ram(struct machine *m, struct err *err)
 		if (ret == 0 && low > 1 * MiB)
 			ret = block_map(m->ram, 1 * MiB, 1 * MiB, low - 1 * MiB, 0);
 	}
+	if (ret == 0 && low >= MiB && machine_starts_open(m))
+		ret = block_map(m->ram, PC_SHADOW, PC_SHADOW, MiB - PC_SHADOW, MEM_PRIO_CHIPSET);
 	if (ret == 0 && c->ram > low)
 		ret = block_map(m->ram, 4 * GiB, low, c->ram - low, 0);
 	return ret < 0 ? err_set(err, -ret, "guest memory: %s", strerror(-ret)) : 0;

@@ -31,7 +31,7 @@ static struct device *make_i440fx(struct guest *g, void *ctx)
 {
 	struct err err = { "" };
 
-	return i440fx_new(g->pci, pam_ram(g), &err);
+	return i440fx_new(g->pci, pam_ram(g), false, &err);
 }
 
 /* What the guest sees at an address of the shadow area: n nothing of ours, r read-only RAM, w RAM. */
