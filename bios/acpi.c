@@ -116,6 +116,11 @@ static uint16_t fadt_boot_arch(const struct bios_config *c)
 	       (c->graphics ? 0 : BOOT_NO_VGA) | (c->no_rtc ? BOOT_NO_RTC : 0);
 }
 
+static uint16_t pm_base(const struct bios_config *c)
+{
+	return c->pm_base ? c->pm_base : BIOS_PM_BASE;
+}
+
 /* The part all revisions share: up to and without the X_ fields. Offsets as in table 5.9. */
 static void fadt_first_part(struct acpi_tables *t, const struct bios_config *c, uint32_t dsdt)
 {
@@ -133,12 +138,12 @@ static void fadt_first_part(struct acpi_tables *t, const struct bios_config *c, 
 	aml_word(a, pc ? BIOS_SCI_IRQ : 0);
 	aml_dword(a, 0);				/* SMI_CMD: none, ACPI mode is always on */
 	aml_dword(a, 0);				/* ACPI_ENABLE .. PSTATE_CNT */
-	aml_dword(a, pc ? BIOS_PM_BASE : 0);		/* PM1a event block */
+	aml_dword(a, pc ? pm_base(c) : 0);		/* PM1a event block */
 	aml_dword(a, 0);
-	aml_dword(a, pc ? BIOS_PM_BASE + 4 : 0);	/* PM1a control block */
+	aml_dword(a, pc ? pm_base(c) + 4 : 0);	/* PM1a control block */
 	aml_dword(a, 0);
 	aml_dword(a, 0);
-	aml_dword(a, pc ? BIOS_PM_BASE + 8 : 0);	/* PM timer */
+	aml_dword(a, pc ? pm_base(c) + 8 : 0);	/* PM timer */
 	aml_dword(a, pc ? BIOS_GPE0_BASE : 0);
 	aml_dword(a, 0);
 	aml_byte(a, pc ? 4 : 0);			/* lengths: PM1 event, PM1 control, PM2, timer, GPE0, GPE1 */
@@ -178,12 +183,12 @@ static uint32_t fadt_pc(struct acpi_tables *t, const struct bios_config *c, uint
 	aml_qword(a, 0);				/* X_FIRMWARE_CTRL: the 32-bit one holds */
 	aml_qword(a, 0);
 	pointer_set(t, base + 140, 8, dsdt);
-	gas_io(a, 32, 2, BIOS_PM_BASE);
+	gas_io(a, 32, 2, pm_base(c));
 	gas_none(a);
-	gas_io(a, 16, 2, BIOS_PM_BASE + 4);
+	gas_io(a, 16, 2, pm_base(c) + 4);
 	gas_none(a);
 	gas_none(a);
-	gas_io(a, 32, 3, BIOS_PM_BASE + 8);
+	gas_io(a, 32, 3, pm_base(c) + 8);
 	gas_io(a, 32, 1, BIOS_GPE0_BASE);
 	gas_none(a);
 	assert(a->len - base == 244);

@@ -165,13 +165,13 @@ static void dsdt_hpet(struct aml *a)
 }
 
 /* Ports of the board that no other device claims. */
-static void dsdt_board_ports(struct aml *a)
+static void dsdt_board_ports(const struct bios_config *c, struct aml *a)
 {
 	aml_device(a, "BRD");
 	aml_name_eisaid(a, "_HID", "PNP0C02");
 	aml_name_int(a, "_UID", 1);
 	aml_resources(a, "_CRS");
-	aml_io(a, BIOS_PM_BASE, 0x40);
+	aml_io(a, c->pm_base ? c->pm_base : BIOS_PM_BASE, 0x40);
 	aml_io(a, BIOS_SMB_BASE, 0x10);
 	aml_io(a, BIOS_PCIHP_BASE, 0x18);
 	aml_io(a, BIOS_GPE0_BASE, 4);
@@ -192,7 +192,7 @@ static void dsdt_isa(const struct bios_config *c, struct aml *a)
 	for (i = 0; i < 4; i++)
 		aml_field_unit(a, prq[i], 8);
 	aml_end(a);
-	dsdt_board_ports(a);
+	dsdt_board_ports(c, a);
 	if (!c->no_rtc)
 		acpi_dsdt_rtc(a);
 	if (!c->no_kbd)

@@ -13,9 +13,12 @@
 #include "bios/fw_cfg.h"
 #include "bios/load.h"
 #include "bios/smbios.h"
+#include "devices/pci.h"
 #include "vmm/log.h"
 
 #define MIN_RAM MiB
+
+#define PIIX_PM PCI_DEVFN(1, 3)
 
 struct bios {
 	struct bios_config c;
@@ -30,6 +33,7 @@ struct bios {
 	struct acpi_tables acpi;	/* at their final place when no firmware runs */
 	struct smbios smbios;
 	uint64_t rsdp, tables, anchor, structures;
+	struct fw_cfg *fw;
 };
 
 /* --- the copied configuration --- */
@@ -178,6 +182,28 @@ static int fw_cfg_rom(const struct bios_config *c, struct fw_cfg *fw, const stru
 	return ret;
 }
 
+/*
+ * Firmware puts the power-management ports where it likes (SeaBIOS at 0x600, OVMF at 0xb000) and fetches the tables after
+ * that: they must say where the ports are, or GRUB waits for ever for a timer that nobody has, and nothing powers off.
+ */
+static void tables_selected(void *ctx)
+{
+	struct bios *b = ctx;
+	uint16_t base = pci_bus_config_read(b->c.pci, PIIX_PM, 0x40, 2) & 0xffc0;
+	size_t len = b->acpi.a.len;
+
+	if (!(pci_bus_config_read(b->c.pci, PIIX_PM, 0x80, 1) & 1) || !base)
+		base = BIOS_PM_BASE;
+	if (base == (b->c.pm_base ? b->c.pm_base : BIOS_PM_BASE))
+		return;
+	b->c.pm_base = base;
+	acpi_free(&b->acpi);
+	acpi_build(&b->c, &b->acpi);
+	assert(b->acpi.a.len == len);		/* the loader's script, which knows every place in them, stays */
+	fw_cfg_replace_file(b->fw, "etc/acpi/tables", b->acpi.a.data, len);
+	trace(TRACE_BOOT, 0, "bios", "ACPI tables for power management at 0x%x", base);
+}
+
 static int bios_fill_fw_cfg(struct bios *b, struct fw_cfg *fw, struct err *err)
 {
 	const struct bios_config *c = &b->c;
@@ -195,11 +221,12 @@ static int bios_fill_fw_cfg(struct bios *b, struct fw_cfg *fw, struct err *err)
 	fw_cfg_memory_map(c, fw);
 	fw_cfg_boot(c, fw);
 	if (!c->no_acpi) {
+		struct fw_cfg_hooks hooks = { .selected = c->pci && c->kernel.fd < 0 ? tables_selected : NULL, .ctx = b };
 		uint8_t *script;
 		size_t len = acpi_loader_script(&b->acpi, &script);
 
 		fw_cfg_add_file(fw, "etc/acpi/rsdp", b->acpi.rsdp, sizeof(b->acpi.rsdp));
-		fw_cfg_add_file(fw, "etc/acpi/tables", b->acpi.a.data, b->acpi.a.len);
+		fw_cfg_add_file_hooks(fw, "etc/acpi/tables", b->acpi.a.data, b->acpi.a.len, false, &hooks);
 		fw_cfg_add_file(fw, "etc/table-loader", script, len);
 		free(script);
 	}
@@ -265,6 +292,7 @@ struct bios *bios_new(const struct bios_config *c, struct fw_cfg *fw, struct err
 		goto fail;
 	acpi_build(&b->c, &b->acpi);
 	smbios_build(&b->c, &b->smbios);
+	b->fw = fw;
 	if (fw) {
 		ret = bios_fill_fw_cfg(b, fw, err);
 		if (ret < 0)

@@ -74,6 +74,8 @@ struct bios_config {
 	bool no_kbd;			/* no i8042 */
 	bool hpet, pvpanic, vmgenid;	/* pvpanic at 0x505, generation id at BIOS_VMGENID_GPA */
 	bool no_rtc, no_acpi;
+	uint16_t pm_base;		/* where the PIIX4's ports are; 0: BIOS_PM_BASE */
+	struct pci_bus *pci;		/* asked where firmware has put them when it fetches the tables; NULL: they stay */
 	bool no_s3, no_s4;
 	bool graphics;			/* there is a VGA card */
 	bool serial_console;		/* SeaBIOS writes to COM1 too */

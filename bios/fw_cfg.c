@@ -6,6 +6,7 @@
  * halves at 0x514 and 0x518; the lower half starts the transfer), the file directory at key 0x19. Runs on
  * the loop it was made with; a transfer is done before the port write returns.
  */
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -163,6 +164,14 @@ int fw_cfg_add_file_hooks(struct fw_cfg *f, const char *name, const void *data, 
 int fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, size_t len)
 {
 	return fw_cfg_add_file_hooks(f, name, data, len, false, NULL);
+}
+
+void fw_cfg_replace_file(struct fw_cfg *f, const char *name, const void *data, size_t len)
+{
+	struct fw_cfg_entry *e = entry_find_file(f, name);
+
+	assert(e && e->len == len);
+	memcpy(e->data, data, len);
 }
 
 const void *fw_cfg_file(struct fw_cfg *f, const char *name, size_t *len)

@@ -46,6 +46,8 @@ struct fw_cfg_hooks {
 };
 int fw_cfg_add_file_hooks(struct fw_cfg *f, const char *name, const void *data, size_t len, bool writable,
 			  const struct fw_cfg_hooks *hooks);
+/* Other contents of the same length for a file that is there; the directory stays as it is. */
+void fw_cfg_replace_file(struct fw_cfg *f, const char *name, const void *data, size_t len);
 /* Contents as they are now (len out), or NULL. For -fw_cfg, dumps and tests. */
 const void *fw_cfg_file(struct fw_cfg *f, const char *name, size_t *len);
 void fw_cfg_for_each(struct fw_cfg *f, void (*fn)(void *ctx, uint16_t key, const char *name, const void *data, size_t len),

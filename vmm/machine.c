@@ -230,7 +230,7 @@ static int init_bios(struct machine *m, struct err *err)
 		.sockets = c->topology.sockets, .cores = c->topology.cores, .threads = c->topology.threads,
 		.phys_bits = cpuid_phys_bits(m->cpuid), .name = c->name, .serial_mask = serial_mask(c),
 		.no_kbd = !m->i8042, .pvpanic = config_has(c, DEV_PVPANIC), .vmgenid = m->vmgenid != NULL, .no_rtc = !m->rtc,
-		.no_acpi = c->no_acpi, .graphics = config_has(c, DEV_VGA),
+		.no_acpi = c->no_acpi, .pci = m->pci, .graphics = config_has(c, DEV_VGA),
 		.serial_console = !machine_has_viewer(c) && (serial_mask(c) & 1), .text_screen = machine_has_viewer(c) && config_has(c, DEV_VGA), .mmio = m->mmio_windows, .nmmio = m->nmmio,
 		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,
 		.boot_strict = c->boot_strict, .boot_splash_ms = c->boot_splash_ms, .boot_reboot_ms = -1,

@@ -13,7 +13,9 @@
 #include "bios/fw_cfg.h"
 #include "bios/load.h"
 #include "bios/smbios.h"
+#include "devices/pci.h"
 #include "tests/lib/bios_fixture.h"
+#include "tests/lib/guest.h"
 #include "tests/tap.h"
 
 static struct err err;
@@ -188,6 +190,48 @@ TEST(golden_fw_cfg)
 	bios_free(b);
 	block_free(c.ram);
 	block_free(ram);
+	device_destroy(fw_cfg_device(fw));
+}
+
+/* Firmware moves the power-management ports, then fetches the tables: they name the place where the ports are. */
+TEST(tables_follow_the_pm_ports)
+{
+	static const struct pci_id id = { .vendor = 0x8086, .device = 0x7113 };
+	static const struct device_ops ops = { .name = "pm", .version = 1 };
+	static struct pci_dev pm;
+	struct guest *g = guest_new();
+	struct bios_config c = bios_fixture(BIOS_PC, 64 * MiB, 0);
+	struct fw_cfg *fw = fw_cfg_new(g->pio, c.mem, g->loop, &err);
+	char facp[4] = "FACP";
+	const uint8_t *tables, *fadt;
+	struct bios *b;
+	size_t len = 0, n;
+
+	device_init(&pm.dev, &ops, "pm", g->loop);
+	CHECK_EQ(pci_dev_init(&pm, g->pci, PCI_DEVFN(1, 3), &id), 0);
+	memset(pm.wmask + 0x40, 0xff, 0x60);
+	c.pci = g->pci;
+	c.pflash = true;
+	b = bios_new(&c, fw, &err);
+	CHECK(b);
+	for (unsigned base = 0x600; base <= 0xb000; base += 0xaa00) {
+		loop_lock(g->loop);
+		pci_bus_config_write(g->pci, PCI_DEVFN(1, 3), 0x40, 4, base | 1);
+		pci_bus_config_write(g->pci, PCI_DEVFN(1, 3), 0x80, 1, 1);
+		for (unsigned key = 0x20; key < 0x40; key++)
+			bus_write(g->pio, 0x510, 2, key);
+		loop_unlock(g->loop);
+		tables = fw_cfg_file(fw, "etc/acpi/tables", &n);
+		fadt = memmem(tables, n, facp, 4);
+		CHECK(fadt);
+		CHECK_EQ(ld_le32(fadt + 56), base);		/* PM1a events */
+		CHECK_EQ(ld_le32(fadt + 64), base + 4);		/* PM1a control */
+		CHECK_EQ(ld_le32(fadt + 76), base + 8);		/* the timer */
+		CHECK_EQ(ld_le32(fadt + 208 + 4), base + 8);	/* and its 64-bit twin */
+		CHECK(base == 0x600 || n == len);
+		len = n;
+	}
+	bios_free(b);
 	device_destroy(fw_cfg_device(fw));
 }
 
