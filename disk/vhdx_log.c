@@ -184,6 +184,8 @@ int vhdx_log_open(struct node *n, struct vhdx *v, struct err *err)
 	size_t count;
 	int ret = 0;
 
+	if (!v->log_len && n->flags & BLK_RDWR)		/* its table changes through the log alone */
+		return err_set(err, EINVAL, "'%s' has no room for a log: it can be read only", n->filename);
 	if (!memcmp(v->header + HDR_LOG_GUID, none, 16))
 		return 0;
 	if (ld_le16(v->header + HDR_LOG_VERSION) != 0 || !v->log_len || v->log_len > LOG_MAX)

@@ -201,6 +201,29 @@ TEST(vhdx_headers) { sweep("vhdx", MAKE("vhdx", "-o block_size=1M"), (struct ran
 		{ 192 * KiB, 192 * KiB + 80 }, { 0, 0 } }, fix_vhdx, 6); }
 TEST(vhdx_tables) { sweep("vhdx", MAKE("vhdx", "-o block_size=1M"), (struct range[]){ { 2 * MiB, 2 * MiB + 64 },
 		{ 3 * MiB, 3 * MiB + 200 }, { 3 * MiB + 64 * KiB, 3 * MiB + 64 * KiB + 40 }, { 0, 0 } }, fix_vhdx, 7); }
+/* A log of no bytes: found by the fuzzer as a division by zero in the first write. */
+TEST(vhdx_without_log)
+{
+	const char *write[] = { "convert", "-n", "-f", "raw", "-O", "vhdx", "some.raw", "seed", NULL };
+	const char *info[] = { "info", "-f", "vhdx", "seed", NULL };
+	uint8_t *p;
+	size_t len;
+
+	img_enter();
+	img_pattern("some.raw", 64 * KiB, 1);
+	RUN_OK("qemu-img create -q -f vhdx -o block_size=1M seed 3M");
+	p = load("seed", &len);
+	st_le32(p + 64 * KiB + 68, 0);
+	st_le32(p + 128 * KiB + 68, 0);
+	fix_vhdx(p, len);
+	save("seed", p, len);
+	free(p);
+	run_tool("vhdx without a log", write);
+	run_tool("vhdx without a log", info);
+	CHECK(strstr(RUN_FAILS(1, "%%M convert -n -f raw -O vhdx some.raw seed")->out, "no room for a log"));
+	RUN_OK("%%M info seed");
+}
+
 TEST(qcow) { sweep("qcow", MAKE("qcow", ""), (struct range[]){ { 0, 64 }, { 4096, 4112 }, { 0, 0 } }, fix_none, 8); }
 TEST(parallels) { sweep("parallels", MAKE("parallels", ""), (struct range[]){ { 0, 84 }, { 0, 0 } }, fix_none, 9); }
 TEST(qcow2) { sweep("qcow2", MAKE("qcow2", ""), (struct range[]){ { 0, 120 }, { 65536, 65552 }, { 131072, 131088 }, { 196608, 196624 },
