@@ -60,6 +60,7 @@ enum blk_open_flags {
 	BLK_DISCARD_UNMAP = 1 << 9,	/* discard=unmap: guest discards reach the file */
 	BLK_DETECT_ZEROES = 1 << 10,
 	BLK_NO_IO = 1 << 11,		/* metadata only (info): no data file is opened */
+	BLK_GUESS_TOLD = 1 << 12,	/* the caller warns when a writable disk was only guessed to be raw */
 };
 struct blk_secret { const char *id, *file; };
 struct blk_options {

@@ -25,7 +25,7 @@ static int raw_open(struct node *n, const struct blk_options *o, struct err *err
 {
 	n->size = ALIGN_UP(n->file->size, 512ull);
 	n->request_align = n->file->request_align;
-	if (n->probed && (n->flags & BLK_RDWR))
+	if (n->probed && (n->flags & BLK_RDWR) && !(o->flags & BLK_GUESS_TOLD))
 		log_warn("'%s': the format was not given and looks like raw; say format=raw (-f raw) if it is. Until then writes "
 			 "that would make it look like another format are refused", n->filename);
 	return 0;

@@ -220,6 +220,16 @@ TEST(conversions)
 	     "img convert -C -O raw plain x; md5sum <x");
 }
 
+/* A writable disk that was only guessed to be raw: said once, in qemu-img's words, by every command that opens one. */
+TEST(raw_guess)
+{
+	img_enter();
+	SAME("img create -f raw r.raw 1M\n"
+	     "img resize r.raw +1M; img resize -f raw r.raw +1M; img info r.raw; img snapshot -l r.raw\n"
+	     "img check -r all r.raw; img commit r.raw; img amend -o x=y r.raw; img bench -w -c 1 r.raw | grep -v completed\n"
+	     "img snapshot -c a r.raw 2>&1 | grep -v Could; img rebase -u -b '' r.raw 2>&1 | grep -c guessed");
+}
+
 /* --- names that are descriptions: json: and --image-opts --- */
 
 #define JSON(file) "'json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"" file "\"}}'"

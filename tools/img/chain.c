@@ -49,8 +49,6 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 		if (!n)
 			return 1;
 		c->layer[c->n++] = n;
-		if (c->n == 1)
-			img_warn_raw_guess(n);
 		path = node_backing_path(n);
 		if (!path && wanted)
 			return fail("Did not find '%s' in the backing chain of '%s'", wanted, filename);
@@ -290,7 +288,6 @@ int cmd_rebase(struct args *a)
 	n = img_open(a, a->operand[0], arg_get(a, "-f"), BLK_RDWR | flags | (unsafe ? BLK_NO_BACKING : 0));
 	if (!n)
 		return 1;
-	img_warn_raw_guess(n);
 	if (format && !node_format_find(format))
 		ret = fail("Invalid format name: '%s'", format);
 	else if (!n->ops->set_backing)

@@ -306,7 +306,6 @@ static int resize_image(struct args *a, struct node *n, const char *size_text)
 	struct err err = { 0 };
 	uint64_t size, old = n->size;
 
-	img_warn_raw_guess(n);
 	if (new_size(n, size_text, &size) < 0)
 		return 1;
 	if (size < old && !arg_has(a, "--shrink")) {

@@ -79,7 +79,6 @@ int img_create(const struct args *a, const char *format, const char *filename, u
 	       const char *backing_format, const struct optlist *opts, struct err *err);
 /* The disk as an internal snapshot has it: a name or ID, or "snapshot.id=1,snapshot.name=x". 0, or 1 after a message. */
 int img_load_snapshot(struct node *n, const char *param);
-bool img_warn_raw_guess(struct node *n);		/* a writable disk that was only guessed to be raw */
 /* For data: begins at a page, or the kernel's copies take twice as long. NULL: no memory. free() it. */
 void *img_buffer(size_t len);
 /* Size from the command line; -errno after a message in qemu-img's words. */

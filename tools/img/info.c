@@ -314,7 +314,6 @@ int cmd_snapshot(struct args *a)
 	n = img_open(a, a->operand[0], arg_get(a, "-f"), what == 'l' ? BLK_NO_IO : BLK_RDWR);
 	if (!n)
 		return 1;
-	img_warn_raw_guess(n);
 	ret = what == 'l' ? snapshot_list(n) : snapshot_change(n, what, name);
 	if (!ret && what != 'l' && node_flush(n) < 0)
 		ret = fail("could not write '%s'", n->filename);

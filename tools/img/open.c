@@ -147,9 +147,20 @@ int cache_flags(const char *mode, const char *def, bool *ok)
 	return 0;
 }
 
+/* In qemu-img's words. */
+static void warn_raw_guess(const struct node *n)
+{
+	if (!n->probed || strcmp(n->ops->format, "raw") || !(n->flags & BLK_RDWR))
+		return;
+	fprintf(stderr, "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+		"         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n"
+		"         Specify the 'raw' format explicitly to remove the restrictions.\n", n->filename);
+}
+
 struct node *img_open_layer(const struct args *a, const char *filename, const char *format, unsigned flags, struct err *err)
 {
-	struct blk_options o = { .format = format, .flags = flags, .host = &img_host, .secrets = secrets };
+	struct blk_options o = { .format = format, .flags = flags | BLK_GUESS_TOLD, .host = &img_host, .secrets = secrets };
+	struct node *n;
 
 	if (arg_has(a, "-U|--force-share")) {
 		if (flags & BLK_RDWR) {
@@ -158,7 +169,10 @@ struct node *img_open_layer(const struct args *a, const char *filename, const ch
 		}
 		o.flags |= BLK_SHARE;
 	}
-	return node_open(filename, &o, err);
+	n = node_open(filename, &o, err);
+	if (n)
+		warn_raw_guess(n);
+	return n;
 }
 
 struct node *img_open_options(const struct args *a, const char *text, unsigned flags, struct err *err)
@@ -199,16 +213,6 @@ void *img_buffer(size_t len)
 	void *p;
 
 	return posix_memalign(&p, 4096, len) ? NULL : p;
-}
-
-bool img_warn_raw_guess(struct node *n)
-{
-	if (!n->probed || strcmp(n->ops->format, "raw") || !(n->flags & BLK_RDWR))
-		return false;
-	fprintf(stderr, "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
-		"         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n"
-		"         Specify the 'raw' format explicitly to remove the restrictions.\n", n->filename);
-	return true;
 }
 
 int size_arg(const char *s, uint64_t *size)
