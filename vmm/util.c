@@ -2,6 +2,7 @@
 /* util.c: allocation that does not fail, whole reads and writes, numbers from text. */
 #include <ctype.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -239,10 +240,48 @@ static uint32_t crc32c_table(uint32_t crc, const uint8_t *p, size_t len)
 }
 
 #ifdef __x86_64__
+/*
+ * The instruction takes three cycles and one may start in each: three lanes side by side, joined by a table that moves a checksum past a
+ * lane's bytes (it is linear: the table follows from what becomes of each bit). A page is three lanes and a bit.
+ */
+#define LANE 1360u
+static uint32_t past_lane[4][256];
+static pthread_once_t past_lane_once = PTHREAD_ONCE_INIT;
+
+__attribute__((target("sse4.2"))) static void past_lane_init(void)
+{
+	for (unsigned bit = 0; bit < 32; bit++) {
+		uint64_t c = 1u << bit;
+
+		for (unsigned i = 0; i < LANE / 8; i++)
+			c = __builtin_ia32_crc32di(c, 0);
+		for (unsigned b = 0; b < 256; b++)
+			if (b >> bit % 8 & 1)
+				past_lane[bit / 8][b] ^= c;
+	}
+}
+
+static uint32_t pass_lane(uint32_t c)
+{
+	return past_lane[0][c & 0xff] ^ past_lane[1][c >> 8 & 0xff] ^ past_lane[2][c >> 16 & 0xff] ^ past_lane[3][c >> 24];
+}
+
 __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const uint8_t *p, size_t len)
 {
 	uint64_t c = crc;
 
+	if (len >= 3 * LANE)
+		pthread_once(&past_lane_once, past_lane_init);
+	for (; len >= 3 * LANE; len -= 3 * LANE, p += 3 * LANE) {
+		uint64_t second = 0, third = 0;
+
+		for (unsigned i = 0; i < LANE; i += 8) {
+			c = __builtin_ia32_crc32di(c, ld_le64(p + i));
+			second = __builtin_ia32_crc32di(second, ld_le64(p + LANE + i));
+			third = __builtin_ia32_crc32di(third, ld_le64(p + 2 * LANE + i));
+		}
+		c = pass_lane(pass_lane(c) ^ second) ^ third;
+	}
 	for (; len >= 8; len -= 8, p += 8)
 		c = __builtin_ia32_crc32di(c, ld_le64(p));
 	while (len--)

@@ -73,6 +73,21 @@ Test(util, crc32c_of_the_published_examples)
 	cr_assert_eq(crc32c(crc32c(0, buf, 13), buf + 13, 19), 0x46dd794e);
 }
 
+/* Long runs are taken in lanes; a byte at a time is the judge. */
+Test(util, crc32c_of_long_runs_is_that_of_their_bytes)
+{
+	static uint8_t buf[3 * 4096 + 64];
+	uint32_t whole = 77;
+	unsigned seed = 5;
+
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = rand_r(&seed);
+	for (size_t n = 0; n < sizeof(buf); n++) {
+		cr_assert_eq(crc32c(77, buf, n), whole, "%zu bytes", n);
+		whole = crc32c(whole, buf + n, 1);
+	}
+}
+
 Test(util, crc32c_is_the_same_at_every_alignment_and_length)
 {
 	uint8_t buf[512], *p = buf;
