@@ -19,6 +19,7 @@
 
 #define PAGE 4096ull
 #define CHUNK (2 * MiB)			/* has a checksum; blocks begin at a multiple, so that huge pages stay possible */
+#define FLUSH_CHUNKS 8			/* written back together */
 #define HEADER_SIZE 4096
 #define HEADER_VERSION 1
 #define MAX_TREE (64 * MiB)
@@ -136,6 +137,10 @@ static int save_memory(struct saver *s)
 
 			if (ret < 0)
 				return ret;
+			/* On its way to the disk at once, beside the copying; the wait at the end is for the rest. */
+			if (c % FLUSH_CHUNKS == FLUSH_CHUNKS - 1)
+				sync_file_range(s->fd, sb->off + (c + 1 - FLUSH_CHUNKS) * CHUNK, FLUSH_CHUNKS * CHUNK,
+						SYNC_FILE_RANGE_WRITE);
 			s->done += MIN(CHUNK, block_size(sb->b) - c * CHUNK);
 			if (s->progress && !s->progress(s->ctx, s->done, s->total))
 				return err_set(s->err, ECANCELED, "cancelled");
