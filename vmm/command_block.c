@@ -13,6 +13,24 @@ static const char *str(json_t *args, const char *name)
 }
 
 /* A drive by its own id ("device") or that of the device that shows it ("id"). */
+/* ide1-cd0, ide0-hd1: what people call a drive that was given no id. */
+static struct machine_drive *drive_by_place(struct machine *m, const char *name)
+{
+	unsigned bus, unit;
+	char kind;
+	int end = 0;
+
+	if (sscanf(name, "ide%u-%cd%u%n", &bus, &kind, &unit, &end) != 3 || name[end] || unit > 1)
+		return NULL;
+	for (unsigned i = 0; i < m->ndrives; i++) {
+		const struct drive_config *d = m->drives[i].config;
+
+		if (d->interface == IF_IDE && d->index == (int)(2 * bus + unit) && d->cdrom == (kind == 'c'))
+			return &m->drives[i];
+	}
+	return NULL;
+}
+
 static struct machine_drive *drive_arg(struct machine *m, json_t *args, struct err *err)
 {
 	const char *device = str(args, "device"), *id = str(args, "id"), *node = str(args, "node-name");
@@ -27,7 +45,9 @@ static struct machine_drive *drive_arg(struct machine *m, json_t *args, struct e
 	if (dev && dev->config->backend)
 		d = machine_find_drive(m, dev->config->backend);
 	if (!d)
-		err_set(err, ENODEV, "Device '%s' not found", name ? name : "");
+		d = drive_by_place(m, name);
+	if (!d)
+		err_set(err, ENODEV, "Device '%s' not found", name);
 	return d;
 }
 
@@ -126,7 +146,7 @@ const struct command commands_block[] = {
 	  { { "device", ARG_STR, true }, { "bps", ARG_INT, false }, { "bps_rd", ARG_INT, false }, { "bps_wr", ARG_INT, false },
 	    { "iops", ARG_INT, false }, { "iops_rd", ARG_INT, false }, { "iops_wr", ARG_INT, false }, { "id", ARG_STR, true } } },
 	{ "eject", "eject", "take the medium out of a CD drive", run_eject, NULL, COMMAND_FAST,
-	  { { "force", ARG_BOOL, true }, { "device", ARG_STR, true }, { "id", ARG_STR, true } } },
+	  { { "device", ARG_STR, true }, { "force", ARG_BOOL, true }, { "id", ARG_STR, true } } },
 	{ "blockdev-change-medium", "change", "put another medium into a CD drive", run_change, NULL, COMMAND_FAST,
 	  { { "device", ARG_STR, true }, { "filename", ARG_STR, false }, { "format", ARG_STR, true }, { "id", ARG_STR, true },
 	    { "force", ARG_BOOL, true } } },
