@@ -466,6 +466,15 @@ void atapi_params(struct ide_drive *d)
 
 /* --- tray and reading --- */
 
+void ide_tray(struct ide_drive *d, bool open)
+{
+	if (d->tray_open == open)
+		return;
+	d->tray_open = open;
+	if (d->tray_moved)
+		d->tray_moved(d->tray_ctx, open);
+}
+
 static void start_stop(struct ide_drive *d)
 {
 	bool start = d->packet[4] & 1, load = d->packet[4] & 2;
@@ -477,9 +486,9 @@ static void start_stop(struct ide_drive *d)
 		}
 		if (!d->tray_open)
 			d->media_event = true;
-		d->tray_open = true;
+		ide_tray(d, true);
 	} else if (load && d->tray_open) {
-		d->tray_open = false;
+		ide_tray(d, false);
 		d->media_event = d->attention = d->blk != NULL;
 	}
 	atapi_good(d);

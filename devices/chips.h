@@ -192,6 +192,8 @@ struct ide_drive_opts {
 	bool cdrom;
 	const char *serial;		/* at most 20 bytes; NULL: one made from the position */
 	const char *model;		/* at most 40 bytes; NULL: ours */
+	void (*tray_moved)(void *ctx, bool open);	/* the guest opened or closed the CD's tray, or its medium was changed; optional */
+	void *tray_ctx;
 };
 /* Before the guest runs. unit 0-3: hda-hdd. 0, -EBUSY, -EINVAL. */
 int piix3_ide_attach(struct device *d, unsigned unit, const struct ide_drive_opts *o, struct err *err);

@@ -97,6 +97,8 @@ struct ide_drive {
 	uint8_t packet[PACKET_LEN];
 	uint8_t sense_key, asc, ascq;
 	bool tray_open, locked, attention, media_event, eject_request, raw;
+	void (*tray_moved)(void *ctx, bool open);
+	void *tray_ctx;
 	uint32_t byte_limit;
 	/* In flight; never while saving. */
 	bool inflight, orphan;		/* orphan: the channel was reset meanwhile */
@@ -175,6 +177,8 @@ void atapi_command(struct ide_drive *d, uint8_t command);
 /* A packet command ends: good, or with sense data. */
 void atapi_good(struct ide_drive *d);
 void atapi_fail(struct ide_drive *d, uint8_t key, uint8_t asc, uint8_t ascq);
+/* Opens or closes the CD's tray and tells who wants to know. */
+void ide_tray(struct ide_drive *d, bool open);
 bool atapi_wants_dma(const struct ide_drive *d);
 /* The answer is in buf, len bytes of it; the initiator takes at most `limit`. */
 void atapi_answer(struct ide_drive *d, uint32_t len, uint32_t limit);

@@ -196,6 +196,8 @@ int piix3_ide_attach(struct device *dev, unsigned unit, const struct ide_drive_o
 	else
 		snprintf(d->serial, sizeof(d->serial), "MV%05u", unit + 1);
 	snprintf(d->model, sizeof(d->model), "%s", o->model ? o->model : o->cdrom ? "minivmm CD-ROM" : "minivmm disk");
+	d->tray_moved = o->tray_moved;
+	d->tray_ctx = o->tray_ctx;
 	d->write_cache = true;
 	d->smart = true;
 	medium_put(d, o->blk);
@@ -227,7 +229,10 @@ int piix3_ide_change_medium(struct device *dev, unsigned unit, struct blk *blk, 
 	d->deferred = false;
 	*old = d->blk;
 	medium_put(d, blk);
-	d->locked = d->tray_open = d->eject_request = false;
+	d->locked = d->eject_request = false;
+	ide_tray(d, true);
+	if (blk)	/* without a medium it stays open */
+		ide_tray(d, false);
 	d->media_event = true;
 	d->attention = blk != NULL;
 	return 0;

@@ -61,6 +61,7 @@ static int run_memsave(struct machine *m, json_t *args, struct command_result *r
 static int run_dump(struct machine *m, json_t *args, struct command_result *r)
 {
 	const char *protocol = json_string_value(json_object_get(args, "protocol"));
+	json_t *result;
 	int ret;
 
 	if (json_is_true(json_object_get(args, "paging")))
@@ -70,6 +71,11 @@ static int run_dump(struct machine *m, json_t *args, struct command_result *r)
 	vm_pause(m->vm, PAUSE_SAVE);
 	ret = dump_guest_memory(m, protocol + 5, &r->err);
 	vm_resume(m->vm, PAUSE_SAVE);
+	result = json_pack("{s:{s:s,s:I,s:I}}", "result", "status", ret < 0 ? "failed" : "completed", "total", (json_int_t)m->config->ram,
+			   "completed", (json_int_t)(ret < 0 ? 0 : m->config->ram));
+	if (ret < 0)
+		json_object_set_new(result, "error", json_string(r->err.msg));
+	event_emit("DUMP_COMPLETED", result);
 	return ret;
 }
 

@@ -2,6 +2,7 @@
 /* command_query_block.c: what clients ask about disks. Main loop. Replies have the members of QEMU's schema. */
 #include <stdlib.h>
 
+#include "devices/chips.h"
 #include "disk/node.h"
 #include "vmm/command.h"
 
@@ -89,6 +90,8 @@ static int query_block(struct machine *m, json_t *args, struct command_result *r
 
 		if (dev)
 			json_object_set_new(j, "qdev", json_string(dev->config->id));
+		if (d->config->cdrom && m->ide)
+			json_object_set_new(j, "tray_open", json_boolean(piix3_ide_tray_open(m->ide, d->config->index)));
 		if (d->blk) {
 			json_object_set_new(j, "inserted", drive_inserted(d));
 			json_object_set_new(j, "io-status", json_string(vm_pause_reasons(m->vm) & PAUSE_IO_ERROR ? "failed" : "ok"));

@@ -122,6 +122,14 @@ static int build_blk(struct machine *m, const struct device_config *d, struct er
 	return attach_virtio(m, d, virtio_blk_new(d->id, loop, m->mem, &o, err), d->iothread ? loop : NULL, err);
 }
 
+/* The IDE's loop, or the control thread that changes the medium. */
+static void tray_moved(void *ctx, bool open)
+{
+	const struct machine_drive *md = ctx;
+
+	event_emit("DEVICE_TRAY_MOVED", json_pack("{s:s,s:s,s:b}", "device", md->config->id, "id", md->config->id, "tray-open", open));
+}
+
 static int build_ide(struct machine *m, const struct device_config *d, struct err *err)
 {
 	struct machine_drive *md = d->backend ? machine_find_drive(m, d->backend) : NULL;
@@ -137,6 +145,10 @@ static int build_ide(struct machine *m, const struct device_config *d, struct er
 		return err_set(err, EINVAL, "%s: an IDE disk needs a drive=", d->id);
 	if (!o.serial && md)
 		o.serial = md->config->serial;
+	if (md && o.cdrom) {
+		o.tray_moved = tray_moved;
+		o.tray_ctx = md;
+	}
 	return piix3_ide_attach(m->ide, unit, &o, err);
 }
 
