@@ -19,6 +19,7 @@
 #define RX_AHEAD 128			/* chains fetched ahead, at most */
 #define RX_IOV (2 * VIRTQ_MAX_IOV)	/* room for one more chain of any length, always */
 #define BATCH 128			/* packets before others get their turn */
+#define BURST 4096		/* bytes at one doorbell: more are to come, as a question or an answer is smaller */
 #define SMALL_PIECES 4			/* of the first chain, for a read that expects a small packet */
 #define LARGE_FOR 8			/* small packets until the next one is expected to be small, too */
 
@@ -228,6 +229,7 @@ static void tx_kick(struct vnet *d, unsigned pair)
 	struct virtq *vq = &d->v.queues[2 * pair + 1];
 	struct iovec iov[VIRTQ_MAX_IOV];
 	struct virtq_elem e;
+	uint64_t bytes = 0;
 	unsigned n = 0;
 	ssize_t ret;
 
@@ -246,6 +248,7 @@ static void tx_kick(struct vnet *d, unsigned pair)
 				trace(TRACE_NET, e.id, d->v.id, "sent %llu bytes: %s", (unsigned long long)e.out_len,
 				      ret < 0 ? strerror(-ret) : "ok");
 			}
+			bytes += e.out_len;
 			virtq_push(vq, &e, 0);
 			n++;
 		}
@@ -257,6 +260,8 @@ static void tx_kick(struct vnet *d, unsigned pair)
 	} while (virtq_kicks_on(vq));
 out:
 	virtio_flush(&d->v, 2 * pair + 1);
+	if (bytes >= BURST)
+		loop_patient(d->v.loop);
 	/* The answer of a peer on this host is there already: take it before the loop sleeps. */
 	if (n && d->rx[pair]->watch_rx)
 		readable(d, pair);
