@@ -37,16 +37,20 @@ vm_wait() {
 	vm_before=${vm_seen%%"$1"*} vm_seen=${vm_seen#*"$1"}
 }
 
-# The processor that svm-lab's QEMU emulates now and then puts its own host's state into the guest's: the guest then stands in real
-# or protected mode at an address of the lab's kernel, for ever. The monitor (Ctrl-A C) tells.
+# The processor that svm-lab's QEMU emulates now and then returns to a guest with its own host's state, or to a wrong address in the
+# middle of a long string instruction (GRUB copies the kernel with one): the guest then stands in real or protected mode at an address
+# of the lab's kernel, or walks for ever through memory that is all zeros. The monitor (Ctrl-A C) tells.
 vm_lost() {
-	local mode
+	local mode rip
 	vm_send $'\001c\ninfo registers\n'
 	vm_wait ", cs:rip " 10 || return 1
 	mode=${vm_before##*$'\n'}
 	vm_wait " rflags" 10 || return 1
+	rip=$vm_before
+	vm_wait "code at rip: " 10 && vm_wait $'\n' 10 || return 1
 	vm_send $'\001c'
-	[[ $mode != *long* && $vm_before == *:ffffffff* ]]
+	vm_before="$rip ($vm_before)"
+	[[ $mode != *long* && ($rip == *:ffffffff* || $vm_before == *"(00 00 00 00 00 00 00 00"*) ]]
 }
 
 vm_boot() {
