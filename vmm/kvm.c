@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "vmm/kvm.h"
+#include "vmm/kvm_pit.h"
 #include "vmm/log.h"
 
 /* Three pages for the TSS and one for the identity map that VT-x without unrestricted guest wants, below the BIOS. */
@@ -92,7 +93,7 @@ struct kvm *kvm_open(struct err *err)
 	struct kvm *k = xcalloc(1, sizeof(*k));
 	int size;
 
-	k->vm_fd = -1;
+	k->vm_fd = k->some_slot = -1;
 	k->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (k->dev_fd < 0) {
 		no_device(errno, err);
@@ -128,30 +129,12 @@ int kvm_create_vm(struct kvm *k, struct err *err)
 	return 0;
 }
 
-int kvm_create_chips(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err)
+int kvm_create_irqchip(struct kvm *k, struct err *err)
 {
-	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	struct kvm_reinject_control discard = { .pit_reinject = 0 };
-
 	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return err_set(err, errno, "KVM_CREATE_IRQCHIP: %s", strerror(errno));
 	k->irqchip = true;
-	k->pit = pit_ticks != KVM_PIT_NONE;
-	if (k->pit && ioctl(k->vm_fd, KVM_CREATE_PIT2, &pit) < 0)
-		return err_set(err, errno, "KVM_CREATE_PIT2: %s", strerror(errno));
-	/* KVM makes up for late ticks unless it is told not to. */
-	if (pit_ticks == KVM_PIT_DISCARD && ioctl(k->vm_fd, KVM_REINJECT_CONTROL, &discard) < 0)
-		return err_set(err, errno, "KVM_REINJECT_CONTROL (-global kvm-pit.lost_tick_policy=discard): %s", strerror(errno));
 	return 0;
-}
-
-void kvm_end_vm(struct kvm *k)
-{
-	if (k->vm_fd < 0)
-		return;
-	/* In one step the number becomes /dev/kvm's, which knows none of a VM's requests: no thread meets a stranger's file. */
-	__atomic_store_n(&k->ended, true, __ATOMIC_RELEASE);
-	dup3(k->dev_fd, k->vm_fd, O_CLOEXEC);
 }
 
 /* A request that changes nothing once the VM has ended. 0 or -errno. */
@@ -201,7 +184,26 @@ static int slot_set(void *ctx, unsigned slot, uint64_t gpa, uint64_t size, void 
 		.userspace_addr = (uintptr_t)host,
 	};
 
+	if (size)
+		k->some_slot = slot;
+	else if (k->some_slot == (int)slot)
+		k->some_slot = -1;
 	return vm_ioctl(k, KVM_SET_USER_MEMORY_REGION, &r);
+}
+
+void kvm_end_vm(struct kvm *k)
+{
+	if (k->vm_fd < 0)
+		return;
+	/* In one step the number becomes /dev/kvm's, which knows none of a VM's requests: no thread meets a stranger's file. */
+	__atomic_store_n(&k->ended, true, __ATOMIC_RELEASE);
+	/*
+	 * What KVM's buses and chips gave up goes with a grace period, for which the end of a VM waits: 14 ms when the kernel lets it come,
+	 * 4 when somebody changes a memory slot, for that hurries it.
+	 */
+	if (k->some_slot >= 0)
+		slot_set(k, k->some_slot, 0, 0, NULL, false, false);
+	dup3(k->dev_fd, k->vm_fd, O_CLOEXEC);
 }
 
 static int slot_dirty_log(void *ctx, unsigned slot, uint64_t size, unsigned long *bitmap)
@@ -344,22 +346,7 @@ static const struct state_field ioapic_fields[] = {
 	STATE_FIELD(struct kvm_ioapic_state, STATE_U32, irr),
 };
 
-static const struct state_field pit_fields[] = {
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U32, count),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U16, latched_count),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, count_latched),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, status_latched),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, status),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, read_state),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, write_state),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, write_latch),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, rw_mode),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, mode),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, bcd),
-	STATE_FIELD(struct kvm_pit_channel_state, STATE_U8, gate),
-};
-
-/* Names of the IOAPIC's redirection entries and the PIT's channels as properties and nodes. */
+/* Names of the IOAPIC's redirection entries as properties. */
 static char *numbered(char buf[24], const char *name, unsigned n)
 {
 	snprintf(buf, 24, "%s%u", name, n);
@@ -368,7 +355,6 @@ static char *numbered(char buf[24], const char *name, unsigned n)
 
 int kvm_chips_save(struct kvm *k, struct state_out *o)
 {
-	struct kvm_pit_state2 pit;
 	char name[24];
 
 	for (size_t i = 0; i < ARRAY_SIZE(chips); i++) {
@@ -386,41 +372,7 @@ int kvm_chips_save(struct kvm *k, struct state_out *o)
 		}
 		state_end(o);
 	}
-	if (!k->pit)
-		return 0;
-	if (ioctl(k->vm_fd, KVM_GET_PIT2, &pit) < 0)
-		return -errno;
-	state_begin(o, "pit");
-	state_u32(o, "flags", pit.flags);
-	for (unsigned n = 0; n < ARRAY_SIZE(pit.channels); n++) {
-		state_begin(o, numbered(name, "channel", n));
-		state_save_fields(o, &pit.channels[n], pit_fields, ARRAY_SIZE(pit_fields));
-		state_end(o);
-	}
-	state_end(o);
-	return 0;
-}
-
-static int pit_load(struct kvm *k, struct state_in *in)
-{
-	struct kvm_pit_state2 pit = { 0 };
-	char name[24];
-
-	if (state_enter(in, "pit") < 0)
-		return -EINVAL;
-	state_get_u32(in, "flags", &pit.flags);
-	for (unsigned n = 0; n < ARRAY_SIZE(pit.channels); n++) {
-		if (state_enter(in, numbered(name, "channel", n)) < 0)
-			return -EINVAL;
-		state_load_fields(in, &pit.channels[n], pit_fields, ARRAY_SIZE(pit_fields));
-		/* The counter starts again from here: its load time is a host time of the saving machine. */
-		pit.channels[n].count_load_time = now_ns();
-		state_leave(in);
-	}
-	state_leave(in);
-	if (state_in_error(in))
-		return -EINVAL;
-	return ioctl(k->vm_fd, KVM_SET_PIT2, &pit) < 0 ? state_bad(in, "KVM_SET_PIT2: %s", strerror(errno)) : 0;
+	return k->pit ? kvm_pit_save(k->pit, o) : 0;
 }
 
 int kvm_chips_load(struct kvm *k, struct state_in *in)
@@ -449,7 +401,7 @@ int kvm_chips_load(struct kvm *k, struct state_in *in)
 		if (ioctl(k->vm_fd, KVM_SET_IRQCHIP, &c) < 0)
 			return state_bad(in, "KVM_SET_IRQCHIP %s: %s", chips[i].name, strerror(errno));
 	}
-	return k->pit ? pit_load(k, in) : 0;
+	return k->pit ? kvm_pit_load(k->pit, in) : 0;
 }
 
 int kvm_chips_reset(struct kvm *k)
@@ -468,19 +420,7 @@ int kvm_chips_reset(struct kvm *k)
 		if (ioctl(k->vm_fd, KVM_SET_IRQCHIP, &c) < 0)
 			return -errno;
 	}
-	if (k->pit) {
-		struct kvm_pit_state2 pit = { 0 };
-
-		for (int n = 0; n < 3; n++) {
-			pit.channels[n].mode = 0xff;
-			pit.channels[n].gate = n != 2;
-			pit.channels[n].count = 0x10000;
-			pit.channels[n].count_load_time = now_ns();
-		}
-		if (ioctl(k->vm_fd, KVM_SET_PIT2, &pit) < 0)
-			return -errno;
-	}
-	return 0;
+	return k->pit ? kvm_pit_reset(k->pit) : 0;
 }
 
 int kvm_clock_get(struct kvm *k, uint64_t *ns)

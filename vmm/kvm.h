@@ -13,16 +13,19 @@
 #include "vmm/state.h"
 #include "vmm/util.h"
 
+struct kvm_pit;
+
 struct kvm {
 	int dev_fd, vm_fd;
 	struct bus *pio;		/* to tell port eventfds from memory ones */
 	unsigned mmap_size;		/* of a vCPU's run page */
 	unsigned max_vcpus;
-	bool pit;			/* in-kernel 8254 present */
+	struct kvm_pit *pit;		/* the 8254, or NULL; the machine's */
 	bool is_pvm;			/* a KVM without VT-x or AMD-V */
 	bool readonly_mem, xsave2, dirty_ring;
 	bool irqchip;
 	bool ended;			/* by kvm_end_vm */
+	int some_slot;			/* a memory slot in use, -1: none yet */
 	uint32_t clock_flags;
 };
 
@@ -31,12 +34,10 @@ struct kvm {
  * no permission (which group), too old.
  */
 struct kvm *kvm_open(struct err *err);
-/* Whether there is an 8254, and what becomes of a tick that comes too late to be taken. */
-enum kvm_pit_ticks { KVM_PIT_NONE, KVM_PIT_REINJECT, KVM_PIT_DISCARD };
 /* Creates the VM. 0 or -errno with the reason. */
 int kvm_create_vm(struct kvm *k, struct err *err);
-/* The interrupt controllers, and the PIT. */
-int kvm_create_chips(struct kvm *k, enum kvm_pit_ticks pit_ticks, struct err *err);
+/* The interrupt controllers: PICs, IOAPIC and, with each vCPU, a local APIC. */
+int kvm_create_irqchip(struct kvm *k, struct err *err);
 /*
  * Ends the VM before its devices, doorbells and memory are taken apart: each of them given back to a living VM costs a grace period of
  * the host kernel. What they ask for from here on does nothing. The vCPUs are closed (each holds the VM).

@@ -19,6 +19,7 @@
 #include "vmm/command.h"
 #include "vmm/ending.h"
 #include "vmm/hotplug.h"
+#include "vmm/kvm_pit.h"
 #include "vmm/jobs.h"
 #include "vmm/log.h"
 #include "vmm/machine.h"
@@ -51,26 +52,22 @@ static int init_kvm(struct machine *m, struct err *err)
 	bus_set_backend(m->pio, &kvm_bus_backend, m->kvm);
 	bus_set_backend(m->mmio, &kvm_bus_backend, m->kvm);
 	m->irqs = irq_hub_new(&kvm_irq_backend, m->kvm);
+	msr_trace_start(m->kvm);
+	m->cpuid = cpuid_build(m->kvm, c->cpu, err);
+	if (!m->cpuid)
+		return -EINVAL;
 	m->wires = (struct vcpu_wires){ m->kvm, m->vm, m->mem, m->pio, m->mmio, NULL };
 	return 0;
-}
-
-static int init_chips(struct machine *m, struct err *err)
-{
-	const struct config *c = m->config;
-
-	return kvm_create_chips(m->kvm, c->machine != MACHINE_PC || c->no_pit ? KVM_PIT_NONE :
-				c->pit_discard ? KVM_PIT_DISCARD : KVM_PIT_REINJECT, err);
 }
 
 static int init_vcpus(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
 
-	msr_trace_start(m->kvm);
-	m->cpuid = cpuid_build(m->kvm, c->cpu, err);
-	if (!m->cpuid)
-		return -EINVAL;
+	int ret = kvm_create_irqchip(m->kvm, err);
+
+	if (ret < 0)
+		return ret;
 	m->vcpus = xcalloc(c->cpus, sizeof(m->vcpus[0]));
 	for (unsigned i = 0; i < c->cpus; i++) {
 		uint32_t apic_id = cpu_apic_id(&c->topology, i);
@@ -508,14 +505,8 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	pthread_mutex_init(&m->control_lock, NULL);
 	pthread_mutex_init(&m->disks_lock, NULL);
 	pthread_rwlock_init(&m->shape, NULL);
-	/*
-	 * RAM before KVM's chips: a memory slot waits until KVM is rid of the last map of its own bus, and the chips change that; where
-	 * KVM frees it at leisure (Linux 6.18), each start took 5 to 10 ms more.
-	 */
-	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 || (ret = init_chips(m, err)) < 0 ||
-	    (ret = init_vcpus(m, err)) < 0)
-		return ret;
-	if ((ret = open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
+	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 || (ret = open_drives(m, err)) < 0 ||
+	    (ret = open_nets(m, err)) < 0)
 		return ret;
 	/* The chips every machine of the type has, at their fixed places ... */
 	ret = c->machine == MACHINE_PC ? machine_init_pc(m, err) : machine_init_micro(m, err);
@@ -526,7 +517,11 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 		if ((ret = device_build(m, &c->devices[i], err)) < 0)
 			return ret;
 	hotplug_init(m);
-	if ((ret = init_bios(m, err)) < 0 || (ret = first_state(m, err)) < 0)
+	/*
+	 * RAM and ROM come before KVM's interrupt controllers: a memory slot waits until KVM is rid of the last map of its own bus, and
+	 * the controllers change that; where KVM frees it at leisure (Linux 6.18), each start took 4 to 10 ms more.
+	 */
+	if ((ret = init_bios(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0 || (ret = first_state(m, err)) < 0)
 		return ret;
 	vm_on_change(m->vm, on_running_change, m);
 	vm_on_request(m->vm, on_request, m);
@@ -634,6 +629,8 @@ void machine_exit(struct machine *m)
 		pci_bus_free(m->pci);
 	free(m->cpuid);
 	irq_hub_free(m->irqs);
+	if (m->kvm)
+		kvm_pit_free(m->kvm->pit);
 	bus_free(m->pio);
 	bus_free(m->mmio);
 	mem_free(m->mem);

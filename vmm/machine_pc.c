@@ -13,6 +13,7 @@
 #include "devices/pflash.h"
 #include "vmm/log.h"
 #include "vmm/hotplug.h"
+#include "vmm/kvm_pit.h"
 #include "vmm/machine.h"
 
 #define IRQ_KEYBOARD 1
@@ -146,6 +147,14 @@ static int add_ide(struct machine *m, struct err *err)
 	return add(m, piix3_ide_new(m->pci, &o, err), &m->ide);
 }
 
+static int add_pit(struct machine *m, struct err *err)
+{
+	if (m->config->no_pit)
+		return 0;
+	m->kvm->pit = kvm_pit_new(m->kvm, m->vm, m->loop, m->config->pit_discard, err);
+	return m->kvm->pit ? 0 : -EINVAL;
+}
+
 /* -drive if=pflash: the first chip ends at 4 GiB (below the -bios image if there is one), the next below it. */
 static int add_flash(struct machine *m, struct err *err)
 {
@@ -199,6 +208,7 @@ int machine_init_pc(struct machine *m, struct err *err)
 	    add(m, piix3_new(m->pci, &piix3, err), &m->piix3) < 0 ||
 	    add_ide(m, err) < 0 ||
 	    add(m, piix4_pm_new(m->pci, &pm, err), &m->pm) < 0 ||
+	    add_pit(m, err) < 0 ||
 	    add(m, port92_new(m->pio, m->vm, m->loop, err), NULL) < 0 ||
 	    add(m, i8042_new(m->pio, m->vm, m->clock, m->loop, &kbd, err), &m->i8042) < 0 ||
 	    add_vmmouse(m, err) < 0 || add_hotplug(m, err) < 0 || add_rtc(m, err) < 0 || add_flash(m, err) < 0)
