@@ -380,6 +380,7 @@ static void on_request(void *ctx, enum vm_end what, int code)
 			ending_describe(m);
 			machine_end(m, STATUS_TRIPLE_FAULT);
 		} else {
+			log_info("the guest made a triple fault: it is reset (-no-reboot ends instead, and shows the registers)");
 			reset_now(m);
 		}
 		break;

@@ -39,7 +39,8 @@ vm_wait() {
 
 # The processor that svm-lab's QEMU emulates now and then returns to a guest with its own host's state, or to a wrong address in the
 # middle of a long string instruction (GRUB copies the kernel with one): the guest then stands in real or protected mode at an address
-# of the lab's kernel, or walks for ever through memory that is all zeros. The monitor (Ctrl-A C) tells.
+# of the lab's kernel, or walks for ever through memory that is all zeros. The monitor (Ctrl-A C) tells. Or it makes a triple fault and boots
+# again while a command of ours is under way: vm_sh waits for it and asks once more, a second time it counts.
 vm_lost() {
 	local mode rip
 	vm_send $'\001c\ninfo registers\n'
@@ -74,6 +75,18 @@ vm_boot() {
 vm_send() { printf '%s' "$1" >&"$vm_in"; }
 
 vm_sh() {
+	local before=$(vm_resets) rc=0
+	vm_try "$@" || rc=$?
+	vm_seen=${vm_seen##*made a triple fault}		# an older prompt is none
+	if ((rc == 255 && $(vm_resets) > before)) && vm_wait $'# \e[6n' 150; then
+		echo "# the emulated processor lost the guest, which was reset; once more: $1"
+		rc=0
+		vm_try "$@" || rc=$?
+	fi
+	return $rc
+}
+vm_resets() { grep -c 'made a triple fault' "$vm_log"; }
+vm_try() {
 	vm_seen="" vm_output=""
 	vm_send "echo '@''@'; $1; echo \"@\"\"=\$?=\""$'\n'
 	vm_wait $'@@\r\n' "${2:-60}" && vm_wait "@=" "${2:-60}" || return 255
