@@ -51,7 +51,7 @@ vm_lost() {
 	vm_wait "code at rip: " 10 && vm_wait $'\n' 10 || return 1
 	vm_send $'\001c'
 	vm_before="$rip ($vm_before)"
-	[[ $mode != *long* && ($rip == *:ffffffff* || $vm_before == *"(00 00 00 00 00 00 00 00"*) ]]
+	[[ $mode != *64-bit* && ($rip == *:ffffffff* || $vm_before == *"(00 00 00 00 00 00 00 00"*) ]]
 }
 
 vm_boot() {
