@@ -53,8 +53,11 @@ void virtio_exit(struct virtio_dev *v)
 	for (unsigned q = 0; q < v->nqueues; q++) {
 		struct virtio_bell *b = &v->bells[q];
 
-		if (b->watch)
+		if (b->watch) {
+			loop_lock(v->queue_loops[q]);
 			loop_fd_del(b->watch);
+			loop_unlock(v->queue_loops[q]);
+		}
 		if (b->fd >= 0)
 			close(b->fd);
 		virtq_exit(&v->queues[q]);
@@ -63,6 +66,20 @@ void virtio_exit(struct virtio_dev *v)
 	free(v->queue_loops);
 	free(v->bells);
 	free(v->id);
+}
+
+void virtio_queues_lock(struct virtio_dev *v)
+{
+	for (unsigned q = 0; q < v->nqueues; q++)
+		if (v->queue_loops[q] != v->loop)
+			loop_lock(v->queue_loops[q]);
+}
+
+void virtio_queues_unlock(struct virtio_dev *v)
+{
+	for (unsigned q = 0; q < v->nqueues; q++)
+		if (v->queue_loops[q] != v->loop)
+			loop_unlock(v->queue_loops[q]);
 }
 
 /* --- doorbells --- */
@@ -131,7 +148,9 @@ int virtio_attach(struct virtio_dev *v)
 		b->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 		if (b->fd < 0)
 			return -errno;
+		loop_lock(v->queue_loops[q]);
 		b->watch = loop_fd_add(v->queue_loops[q], b->fd, EPOLLIN | EPOLLET, bell_rung, b);
+		loop_unlock(v->queue_loops[q]);
 		if (!b->watch)
 			return -ENOMEM;
 	}
@@ -201,11 +220,7 @@ static void stopped_on_loop(void *ctx)
 
 void virtio_stopped(struct virtio_dev *v)
 {
-	bool own = true;
-
-	for (unsigned q = 0; q < v->nqueues; q++)
-		own &= v->queue_loops[q] == v->loop;
-	if (own)
+	if (loop_is_locked(v->loop))
 		stopped_on_loop(v);
 	else
 		loop_post(v->loop, stopped_on_loop, v);

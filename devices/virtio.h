@@ -91,6 +91,9 @@ uint64_t virtio_doorbells(const struct virtio_dev *v);
 void virtio_stopped(struct virtio_dev *v);
 /* virtq_flush, and the notification when the driver wants it. */
 void virtio_flush(struct virtio_dev *v, unsigned q);
+/* Control code that changes what the queues' own loops look at keeps them out: the locks of those that are not the device's loop. */
+void virtio_queues_lock(struct virtio_dev *v);
+void virtio_queues_unlock(struct virtio_dev *v);
 /* The configuration changed: generation rises, the driver is told. */
 void virtio_config_changed(struct virtio_dev *v);
 /* Something is so wrong that the device stops: DEVICE_NEEDS_RESET, the driver is told, a line in the log. */
@@ -152,6 +155,7 @@ struct virtio_net_opts {
 	uint8_t mac[6];
 	unsigned pairs;			/* queue pairs, 1.. */
 	uint16_t queue_size;		/* 0: 256 */
+	struct loop **queue_loops;	/* one a pair, or NULL: the device's */
 	bool packed;			/* offer packed rings */
 };
 struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_net_opts *o, struct err *err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * virtio_net.c: the network device (virtio 1.2, 5.1): packets between the rings and net/net.h. The control queue and the
- * receive filter are in virtio_net_ctrl.c. All queues belong to the device's loop.
+ * receive filter are in virtio_net_ctrl.c. A pair of queues may have a loop of its own; control (the device's loop) locks them all
+ * before it changes what they look at.
  *
  * Nothing is copied here: a packet is written from, and read into, the driver's own buffers. To receive, buffers for the
  * largest packet the guest takes are fetched ahead; what a packet leaves stays for the next one and goes back to the ring
@@ -19,7 +20,6 @@
 #define RX_AHEAD 128			/* chains fetched ahead, at most */
 #define RX_IOV (2 * VIRTQ_MAX_IOV)	/* room for one more chain of any length, always */
 #define BATCH 128			/* packets before others get their turn */
-#define BURST 4096		/* bytes at one doorbell: more are to come, as a question or an answer is smaller */
 #define SMALL_PIECES 4			/* of the first chain, for a read that expects a small packet */
 #define LARGE_FOR 8			/* small packets until the next one is expected to be small, too */
 
@@ -229,7 +229,6 @@ static void tx_kick(struct vnet *d, unsigned pair)
 	struct virtq *vq = &d->v.queues[2 * pair + 1];
 	struct iovec iov[VIRTQ_MAX_IOV];
 	struct virtq_elem e;
-	uint64_t bytes = 0;
 	unsigned n = 0;
 	ssize_t ret;
 
@@ -248,7 +247,6 @@ static void tx_kick(struct vnet *d, unsigned pair)
 				trace(TRACE_NET, e.id, d->v.id, "sent %llu bytes: %s", (unsigned long long)e.out_len,
 				      ret < 0 ? strerror(-ret) : "ok");
 			}
-			bytes += e.out_len;
 			virtq_push(vq, &e, 0);
 			n++;
 		}
@@ -260,8 +258,6 @@ static void tx_kick(struct vnet *d, unsigned pair)
 	} while (virtq_kicks_on(vq));
 out:
 	virtio_flush(&d->v, 2 * pair + 1);
-	if (bytes >= BURST)
-		loop_patient(d->v.loop);
 	/* The answer of a peer on this host is there already: take it before the loop sleeps. */
 	if (n && d->rx[pair]->watch_rx)
 		readable(d, pair);
@@ -321,8 +317,10 @@ void vnet_poll_all(struct vnet *d)
 {
 	bool running = __atomic_load_n(&d->v.running, __ATOMIC_ACQUIRE);
 
+	virtio_queues_lock(&d->v);
 	for (unsigned i = 0; d->net && i < d->pairs; i++)
 		watch(d, i, running && i < d->active && d->v.queues[2 * i].enabled, false);
+	virtio_queues_unlock(&d->v);
 }
 
 static void stop(struct virtio_dev *v)
@@ -518,6 +516,11 @@ struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem 
 		    offsetof(struct virtio_net_config, mtu));
 	if (d->net)
 		net_attach(d->net, loop, readable, writable, link_changed, d);
+	for (unsigned i = 0; i < o->pairs && o->queue_loops; i++) {
+		d->v.queue_loops[2 * i] = d->v.queue_loops[2 * i + 1] = o->queue_loops[i];
+		if (d->net)
+			net_queue_loop(d->net, i, o->queue_loops[i]);
+	}
 	reset(&d->v);
 	return &d->v;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * virtio_net_ctrl.c: the network device's control queue (virtio 1.2, 5.1.6.5) and the receive filter it sets up.
- * The device's loop.
+ * The device's loop, with the loops of the queues locked while a command changes what they look at.
  */
 #include <errno.h>
 
@@ -217,8 +217,11 @@ void ctrl_kick(struct virtio_dev *v, unsigned q)
 	do {
 		virtq_kicks_off(vq);
 		while (virtq_pop(vq, &e, iov, ARRAY_SIZE(iov)) == 1) {
-			uint8_t ack = ctrl_command(d, &e);
+			uint8_t ack;
 
+			virtio_queues_lock(v);
+			ack = ctrl_command(d, &e);
+			virtio_queues_unlock(v);
 			iov_from_buf(e.iov + e.out_n, e.in_n, 0, &ack, 1);
 			virtq_push(vq, &e, e.in_len ? 1 : 0);
 		}

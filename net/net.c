@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * net.c: the front of every network backend: opening by spec, the NIC's callbacks, watching descriptors, the link,
- * counters, and headers for backends that take plain frames. A queue's functions run on its loop.
+ * counters, and headers for backends that take plain frames. A queue's functions run on its loop, the others on the NIC's, which
+ * locks those of the queues after its own.
  */
+#include <assert.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -37,6 +39,22 @@ struct net_queue {
 static void count(uint64_t *counter, uint64_t by)
 {
 	__atomic_store_n(counter, *counter + by, __ATOMIC_RELAXED);
+}
+
+/* --- loops --- */
+
+static void queues_lock(struct net *n)
+{
+	for (unsigned q = 0; q < n->max_queues; q++)
+		if (n->queues[q].loop != n->loop)
+			loop_lock(n->queues[q].loop);
+}
+
+static void queues_unlock(struct net *n)
+{
+	for (unsigned q = 0; q < n->max_queues; q++)
+		if (n->queues[q].loop != n->loop)
+			loop_unlock(n->queues[q].loop);
 }
 
 /* --- watching --- */
@@ -160,7 +178,16 @@ void net_broken(struct net *n, unsigned q, const char *why)
 	nq->broken = true;
 	log_error("%s: %s stopped working: %s; the guest sees its cable unplugged", n->id, n->ops->kind, why);
 	queue_watch(nq);
-	net_set_link(n, false);
+	/* The link is the NIC's: its loop must not be locked from a queue's. */
+	if (nq->loop != n->loop)
+		loop_timer_set(&n->lost, 0);
+	else
+		net_set_link(n, false);
+}
+
+static void lost(void *ctx)
+{
+	net_set_link(ctx, false);
 }
 
 static void queue_drain(struct net_queue *q)
@@ -182,8 +209,10 @@ void net_set_link(struct net *n, bool up)
 {
 	if (n->link_up == up)
 		return;
+	queues_lock(n);
 	for (unsigned q = 0; up && q < n->max_queues; q++) {
 		if (n->queues[q].broken) {
+			queues_unlock(n);
 			log_warn("%s: the link stays down: its host side is gone", n->id);
 			return;
 		}
@@ -194,6 +223,7 @@ void net_set_link(struct net *n, bool up)
 		n->ops->set_link(n, up);
 	for (unsigned q = 0; q < n->max_queues; q++)
 		queue_watch(&n->queues[q]);
+	queues_unlock(n);
 	trace(TRACE_NET, 0, n->id, "link %s", up ? "up" : "down");
 	if (n->link)
 		n->link(n->ctx, up);
@@ -211,11 +241,16 @@ void net_attach(struct net *n, struct loop *loop, void (*readable)(void *, unsig
 {
 	for (unsigned q = 0; q < n->max_queues; q++) {
 		struct net_queue *nq = &n->queues[q];
+		struct loop *old = nq->loop;
 
+		loop_lock(old);
 		nq->want_read = nq->want_write = nq->want_flush = nq->gso_pending = false;
 		queue_watch(nq);
 		queue_set_loop(nq, loop);
+		loop_unlock(old);
 	}
+	loop_timer_cancel(&n->lost);
+	loop_timer_init(&n->lost, loop, NULL, lost, n);
 	n->loop = loop;
 	n->readable = readable;
 	n->writable = writable;
@@ -231,12 +266,10 @@ void net_queue_loop(struct net *n, unsigned q, struct loop *loop)
 {
 	struct net_queue *nq = &n->queues[q];
 
-	if (nq->watch) {
-		loop_fd_del(nq->watch);
-		nq->watch = NULL;
-	}
+	assert(n->any_loop && !nq->watch);
+	loop_lock(loop);
 	queue_set_loop(nq, loop);
-	queue_watch(nq);
+	loop_unlock(loop);
 }
 
 /* --- packets --- */
@@ -253,6 +286,7 @@ int net_set_offload(struct net *n, unsigned bits, unsigned hdr_len)
 		ret = n->ops->set_offload(n, hdr_len ? bits & ~NET_CUT : 0, hdr_len);
 	if (ret < 0)
 		return ret;
+	queues_lock(n);
 	n->hdr_len = hdr_len;
 	n->cut = n->vnet_hdr && hdr_len && bits & NET_CUT;
 	for (unsigned q = 0; q < n->max_queues; q++) {
@@ -263,6 +297,7 @@ int net_set_offload(struct net *n, unsigned bits, unsigned hdr_len)
 		if (nq->cut)
 			nq->cut->pending = false;
 	}
+	queues_unlock(n);
 	return 0;
 }
 
@@ -272,12 +307,14 @@ int net_set_queues(struct net *n, unsigned pairs)
 
 	if (pairs < 1 || pairs > n->max_queues)
 		return -EINVAL;
+	queues_lock(n);
 	if (n->ops->set_queues)
 		ret = n->ops->set_queues(n, pairs);
 	if (ret == 0)
 		n->pairs = pairs;
 	for (unsigned q = 0; q < n->max_queues; q++)
 		queue_watch(&n->queues[q]);
+	queues_unlock(n);
 	return ret;
 }
 
@@ -523,6 +560,7 @@ struct net *net_open(const char *id, const char *spec, struct loop *loop, const 
 		n->queues[q] = (struct net_queue){ .net = n, .index = q, .fd = -1 };
 		queue_set_loop(&n->queues[q], loop);
 	}
+	loop_timer_init(&n->lost, loop, NULL, lost, n);
 	return n;
 }
 
@@ -530,6 +568,7 @@ void net_close(struct net *n)
 {
 	if (!n)
 		return;
+	loop_timer_cancel(&n->lost);
 	for (unsigned q = 0; q < n->max_queues; q++) {
 		struct net_queue *nq = &n->queues[q];
 

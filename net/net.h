@@ -4,8 +4,10 @@
  *
  * Packets are Ethernet frames without FCS. Once net_set_offload asked for one they carry a virtio_net_hdr of hdr_len
  * bytes in front (10 or 12), so that checksum and segmentation offload pass through to the host; a backend that cannot
- * take such packets (user, socket) is served by net/offload.c, so a NIC may always use them. All calls with the lock
- * of the queue's loop held.
+ * take such packets (user, socket) is served by net/offload.c, so a NIC may always use them.
+ *
+ * What names a queue is called with the lock of the queue's loop held; what does not, with that of the NIC's loop, and takes the
+ * queues' itself.
  */
 #ifndef NET_NET_H
 #define NET_NET_H
@@ -63,6 +65,7 @@ struct net {
 	bool vnet_hdr;			/* the backend takes and gives headers itself: receive offload is possible */
 	bool jumbo;			/* takes plain frames of up to 64 KiB: TCP need not be cut, only summed */
 	unsigned max_queues;		/* queue pairs */
+	bool any_loop;			/* each may be on a loop of its own (net_queue_loop) */
 	bool link_up;
 	/* The NIC: told when packets wait (recv until -EAGAIN) or there is room again. On the queue's loop. */
 	void (*readable)(void *ctx, unsigned q);
@@ -75,6 +78,7 @@ struct net {
 	unsigned pairs;			/* queue pairs in use */
 	bool cut;			/* NET_CUT */
 	struct net_queue *queues;
+	struct loop_timer lost;		/* a queue on a loop of its own has found its host side gone */
 	const struct host *host;
 };
 
@@ -90,7 +94,7 @@ void net_close(struct net *n);			/* NULL is fine */
  */
 void net_attach(struct net *n, struct loop *loop, void (*readable)(void *, unsigned), void (*writable)(void *, unsigned),
 		void (*link)(void *, bool), void *ctx);
-/* Queue q belongs to another loop than the NIC's; after net_attach, before net_poll, both loops' locks held. */
+/* Queue q belongs to another loop than the NIC's, where any_loop says so; after net_attach, before net_poll. The NIC's loop. */
 void net_queue_loop(struct net *n, unsigned q, struct loop *loop);
 
 /* The receive bits (NET_) the guest takes, and the length of the header on every packet, both ways: 0, 10 or 12. */
@@ -101,7 +105,7 @@ ssize_t net_send(struct net *n, unsigned q, const struct iovec *iov, int niov);
 ssize_t net_recv(struct net *n, unsigned q, const struct iovec *iov, int niov);
 /* Start / stop watching queue q for packets (a NIC without buffers stops) and for room (after -EAGAIN). */
 void net_poll(struct net *n, unsigned q, bool read, bool write);
-/* Unplug or plug the cable: the NIC's link callback runs when it changed. Locks of all the NIC's loops held. */
+/* Unplug or plug the cable: the NIC's link callback runs when it changed. */
 void net_set_link(struct net *n, bool up);
 int net_vhost_fd(struct net *n, unsigned q);
 /* "tap,ifname=tap0,br=br0" */

@@ -432,6 +432,7 @@ int tap_open(struct net *n, struct net_spec *s, struct err *err)
 		ret = tap_setup(n, t, &o, err);
 	if (ret == 0) {
 		n->max_queues = t->nfd;
+		n->any_loop = true;
 		tap_probe(n, t);
 		t->own_hdr = n->vnet_hdr;
 		if (n->vnet_hdr)

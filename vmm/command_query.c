@@ -342,7 +342,7 @@ static int query_iothreads(struct machine *m, json_t *args, struct command_resul
 {
 	r->value = json_array();
 	for (unsigned i = 0; i < m->ndevices; i++)
-		if (m->devices[i].iothread)
+		if (m->devices[i].config && m->devices[i].config->iothread)
 			json_array_append_new(r->value, json_pack("{s:s}", "id", m->devices[i].config->id));
 	return 0;
 }

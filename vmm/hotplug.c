@@ -205,12 +205,9 @@ static void eject_device(struct eject *e)
 		return;
 	}
 	vm_exclusive_sync(m->vm, take_out, e);
-	if (e->d.iothread) {
-		loop_thread_join(e->d.iothread);
-		vm_del_loop(m->vm, e->d.iothread);
-		loop_free(e->d.iothread);
-	}
+	machine_threads_join(&e->d.threads);
 	loop_lock(m->loop);
+	machine_threads_free(m, &e->d.threads);
 	drive = e->backend ? machine_find_drive(m, e->backend) : NULL;
 	if (drive && !drive->config->keep && !jobs_use(drive))
 		b = forget_drive(drive);

@@ -19,7 +19,6 @@
 #include "vmm/loop_impl.h"
 
 #define LOOP_BATCH 64		/* events taken from the kernel at once */
-#define PATIENCE_NS (10 * NS_PER_MS)
 
 struct loop_fd {
 	struct loop *loop;
@@ -320,40 +319,6 @@ static int pass_sleep(struct loop *l, struct epoll_event *ev, int64_t ns)
 	return epoll_wait(l->epfd, ev, LOOP_BATCH, ns < 0 ? -1 : (int)MIN((ns + NS_PER_MS - 1) / NS_PER_MS, 60000));
 }
 
-/* --- giving way --- */
-
-/* Of this thread: until when it runs as a batch thread; 0: it does not. */
-static __thread int64_t patient_until;
-
-static void patience(bool on)
-{
-	struct sched_param none = { 0 };
-	int policy = sched_getscheduler(0);
-
-	/*
-	 * Whoever gave this thread another policy knows better. Threads and children it starts are ordinary ones; that flag stays,
-	 * for to clear it takes rights.
-	 */
-	if ((policy & ~SCHED_RESET_ON_FORK) == (on ? SCHED_OTHER : SCHED_BATCH))
-		sched_setscheduler(0, (on ? SCHED_BATCH : SCHED_OTHER) | SCHED_RESET_ON_FORK, &none);
-}
-
-void loop_patient(struct loop *l)
-{
-	assert(loop_is_current(l));
-	if (!patient_until)
-		patience(true);
-	patient_until = now_ns() + PATIENCE_NS;
-}
-
-static void patience_ends(void)
-{
-	if (patient_until && now_ns() > patient_until) {
-		patient_until = 0;
-		patience(false);
-	}
-}
-
 /* One pass: sleep at most max_ns (-1: for ever), then run what is ready. On the runner, lock not held. */
 static void loop_pass(struct loop *l, int64_t max_ns)
 {
@@ -365,7 +330,6 @@ static void loop_pass(struct loop *l, int64_t max_ns)
 		max_ns = 0;
 	n = pass_sleep(l, ev, timers_before_sleep(l, max_ns));
 	timers_after_sleep(l);
-	patience_ends();
 
 	l->nesting++;
 	/* As many as there are now: a call that posts itself again must not keep the rest out. */
@@ -461,11 +425,21 @@ void loop_stop(struct loop *l)
 	loop_kick(l);
 }
 
+void loop_set_patient(struct loop *l)
+{
+	assert(!l->has_thread);
+	l->patient = true;
+}
+
 static void *loop_thread(void *arg)
 {
+	struct sched_param none = { 0 };
 	struct loop *l = arg;
 
 	pthread_setname_np(pthread_self(), l->name);
+	/* Whoever gave this process another policy than the ordinary one knows better. */
+	if (l->patient && sched_getscheduler(0) == SCHED_OTHER)
+		sched_setscheduler(0, SCHED_BATCH, &none);
 	runner_set(l, &thread_id);
 	loop_run(l);
 	runner_release(l);

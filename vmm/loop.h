@@ -26,18 +26,17 @@ void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 /* Starts a thread that runs the loop / stops and joins it. 0 or -errno. */
 int loop_thread_start(struct loop *l);
+/*
+ * Before its thread starts: what the loop is woken for comes in bursts, as packets do. A thread that wakes preempts the vCPU it shares
+ * a processor with at once, finds the one packet there is and sleeps again, and the next packet costs the same two switches. This one
+ * waits for its turn and finds what the guest has queued meanwhile. Not for what a guest waits for, as a disk's request: there the
+ * preemption saves the guest its halt.
+ */
+void loop_set_patient(struct loop *l);
 void loop_thread_join(struct loop *l);
 /* One pass: waits at most timeout_ms (-1: for ever, 0: not at all) and runs what is ready. For tests and tools. */
 void loop_once(struct loop *l, int timeout_ms);
 bool loop_is_current(struct loop *l);
-/*
- * What the caller has been woken for comes in bursts, as packets do. A thread that wakes preempts the vCPU it shares a processor with
- * at once, finds the one packet there is and sleeps again, and the next packet costs the same two switches. For the next
- * milliseconds this loop's thread waits for its turn instead and finds what the guest has queued meanwhile. Not for what a guest
- * waits for, as a disk's request: there the preemption is what saves the guest its halt. On the loop.
- */
-void loop_patient(struct loop *l);
-
 /* The lock. Only the bus, the loop itself, exclusive sections and control threads take it. Recursive. */
 void loop_lock(struct loop *l);
 void loop_unlock(struct loop *l);

@@ -21,7 +21,7 @@ struct loop {
 	/* Who runs it: set with the lock held. */
 	void *runner;
 	unsigned nesting;		/* passes on the runner's stack */
-	bool stop, has_thread;
+	bool stop, has_thread, patient;
 	pthread_t thread;
 	/* Descriptors; under the lock. */
 	struct loop_fd *always, *dead;

@@ -604,13 +604,9 @@ void machine_exit(struct machine *m)
 	for (unsigned i = m->ndevices; i-- > 0;) {
 		struct machine_device *d = &m->devices[i];
 
-		if (d->iothread)
-			loop_thread_join(d->iothread);
+		machine_threads_join(&d->threads);
 		device_destroy(d->dev);
-		if (d->iothread) {
-			vm_del_loop(m->vm, d->iothread);
-			loop_free(d->iothread);
-		}
+		machine_threads_free(m, &d->threads);
 	}
 	jobs_exit();
 	for (unsigned i = 0; i < m->ndrives; i++) {

@@ -29,12 +29,18 @@
 enum machine_status { STATUS_OK = 0, STATUS_TIMEOUT = 124, STATUS_ERROR = 125, STATUS_PANIC = 240, STATUS_TRIPLE_FAULT = 242,
 		      STATUS_KVM_ERROR = 244, STATUS_HANG = 246 };
 
+/* The loops, a thread each, that carry a device's queues, or all of it; none: it belongs to the main loop. */
+struct queue_threads {
+	struct loop **loops;
+	unsigned n;
+};
+
 /* A device, and the entry it was built from (NULL: wired in by the machine itself). */
 struct machine_device {
 	struct device *dev;
 	const struct device_config *config;
 	struct virtio_dev *virtio;		/* when it is one: for balloon, resize, link */
-	struct loop *iothread;			/* a loop of its own, or NULL */
+	struct queue_threads threads;
 };
 
 struct machine_drive {
@@ -117,6 +123,9 @@ int machine_run(struct machine *m, struct err *err);
 
 /* Builds one device from its entry: at boot, at hot-plug and at restore. 0 or -errno with the reason. */
 int device_build(struct machine *m, const struct device_config *d, struct err *err);
+/* A device's threads end before it does, their loops after it. The main loop's lock, but for join. */
+void machine_threads_join(struct queue_threads *t);
+void machine_threads_free(struct machine *m, struct queue_threads *t);
 /* Records a device in wiring order; the machine owns it from now on. */
 struct machine_device *machine_add_device(struct machine *m, struct device *dev, const struct device_config *config);
 struct machine_device *machine_find_device(struct machine *m, const char *id);

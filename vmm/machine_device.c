@@ -43,17 +43,52 @@ static int pick_devfn(struct machine *m, const struct device_config *d, unsigned
 	return err_set(err, EBUSY, "%s %s: all PCI slots are taken", device_kind_name(d->kind), d->id);
 }
 
-static void free_iothread(struct machine *m, struct loop *l)
+/* --- threads --- */
+
+static int threads_start(struct machine *m, struct queue_threads *t, const char *id, unsigned n, bool patient, struct err *err)
 {
-	if (!l)
-		return;
-	loop_thread_join(l);
-	vm_del_loop(m->vm, l);
-	loop_free(l);
+	t->loops = xcalloc(n, sizeof(*t->loops));
+	for (; t->n < n; t->n++) {
+		char *name = n > 1 ? xasprintf("%s.%u", id, t->n) : xstrdup(id);
+		struct loop *l = loop_new(name);
+		int ret;
+
+		free(name);
+		if (patient)
+			loop_set_patient(l);
+		vm_add_loop(m->vm, l);
+		t->loops[t->n] = l;
+		ret = loop_thread_start(l);
+		if (ret < 0) {
+			t->n++;
+			machine_threads_free(m, t);
+			return err_set(err, -ret, "%s: a thread: %s", id, strerror(-ret));
+		}
+	}
+	return 0;
 }
 
-/* A virtio device behind the transport of this machine. Takes v and the thread over, also on failure. */
-static int attach_virtio(struct machine *m, const struct device_config *d, struct virtio_dev *v, struct loop *iothread,
+void machine_threads_join(struct queue_threads *t)
+{
+	for (unsigned i = 0; i < t->n; i++)
+		loop_thread_join(t->loops[i]);
+}
+
+void machine_threads_free(struct machine *m, struct queue_threads *t)
+{
+	machine_threads_join(t);
+	for (unsigned i = 0; i < t->n; i++) {
+		vm_del_loop(m->vm, t->loops[i]);
+		loop_free(t->loops[i]);
+	}
+	free(t->loops);
+	*t = (struct queue_threads){ 0 };
+}
+
+/* --- devices --- */
+
+/* A virtio device behind the transport of this machine. Takes v and its threads over, also on failure; no threads: NULL. */
+static int attach_virtio(struct machine *m, const struct device_config *d, struct virtio_dev *v, struct queue_threads *threads,
 			 struct err *err)
 {
 	struct machine_device *md;
@@ -84,10 +119,12 @@ static int attach_virtio(struct machine *m, const struct device_config *d, struc
 		goto fail;
 	md = machine_add_device(m, dev, d);
 	md->virtio = v;
-	md->iothread = iothread;
+	if (threads)
+		md->threads = *threads;
 	return 0;
 fail:
-	free_iothread(m, iothread);
+	if (threads)
+		machine_threads_free(m, threads);
 	return -EINVAL;
 }
 
@@ -108,18 +145,15 @@ static int build_blk(struct machine *m, const struct device_config *d, struct er
 	struct virtio_blk_config_opts o = { .nqueues = d->queues ? d->queues : 1, .queue_size = d->queue_size,
 					  .packed = d->packed };
 	struct machine_drive *md = d->backend ? machine_find_drive(m, d->backend) : NULL;
-	struct loop *loop = m->loop;
+	struct queue_threads threads = { 0 };
 
 	o.blk = find_blk(m, d, err);
 	if (!o.blk)
 		return -ENOENT;
 	o.serial = d->serial ? d->serial : md->config->serial;
-	if (d->iothread) {
-		loop = loop_new(d->id);
-		vm_add_loop(m->vm, loop);
-		loop_thread_start(loop);
-	}
-	return attach_virtio(m, d, virtio_blk_new(d->id, loop, m->mem, &o, err), d->iothread ? loop : NULL, err);
+	if (d->iothread && threads_start(m, &threads, d->id, 1, false, err) < 0)
+		return -EAGAIN;
+	return attach_virtio(m, d, virtio_blk_new(d->id, d->iothread ? threads.loops[0] : m->loop, m->mem, &o, err), &threads, err);
 }
 
 /* The IDE's loop, or the control thread that changes the medium. */
@@ -176,6 +210,20 @@ static void pick_mac(struct machine *m, uint8_t mac[6])
 	}
 }
 
+/* Each pair of queues has a thread, where what it is connected to allows that: a disk does not wait for packets, nor they for a disk. */
+static int build_virtio_net(struct machine *m, const struct device_config *d, struct net *net, const uint8_t mac[6], struct err *err)
+{
+	struct virtio_net_opts o = { .net = net, .pairs = d->queues ? d->queues : net ? net->max_queues : 1,
+				     .queue_size = d->queue_size, .packed = d->packed };
+	struct queue_threads threads = { 0 };
+
+	memcpy(o.mac, mac, 6);
+	if (net && net->any_loop && o.pairs <= net->max_queues && threads_start(m, &threads, d->id, o.pairs, true, err) < 0)
+		return -EAGAIN;
+	o.queue_loops = threads.loops;
+	return attach_virtio(m, d, virtio_net_new(d->id, m->loop, m->mem, &o, err), &threads, err);
+}
+
 static int build_nic(struct machine *m, const struct device_config *d, struct err *err)
 {
 	struct net *net = d->backend ? machine_find_net(m, d->backend) : NULL;
@@ -188,13 +236,8 @@ static int build_nic(struct machine *m, const struct device_config *d, struct er
 	if (!d->has_mac)
 		pick_mac(m, m->config->devices[d - m->config->devices].mac);
 	memcpy(mac, d->mac, 6);
-	if (d->kind == DEV_VIRTIO_NET) {
-		struct virtio_net_opts o = { .net = net, .pairs = d->queues ? d->queues : net ? net->max_queues : 1,
-					     .queue_size = d->queue_size, .packed = d->packed };
-
-		memcpy(o.mac, mac, 6);
-		return attach_virtio(m, d, virtio_net_new(d->id, m->loop, m->mem, &o, err), NULL, err);
-	}
+	if (d->kind == DEV_VIRTIO_NET)
+		return build_virtio_net(m, d, net, mac, err);
 	if (pick_devfn(m, d, &devfn, err) < 0)
 		return -EBUSY;
 	dev = d->kind == DEV_E1000 ? e1000_new(m->pci, devfn, d->id, net, mac, m->loop, err) :
