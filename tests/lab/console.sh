@@ -38,9 +38,10 @@ vm_wait() {
 }
 
 # The processor that svm-lab's QEMU emulates now and then returns to a guest with its own host's state, or to a wrong address in the
-# middle of a long string instruction (GRUB copies the kernel with one): the guest then stands in real or protected mode at an address
-# of the lab's kernel, or walks for ever through memory that is all zeros. The monitor (Ctrl-A C) tells. Or it makes a triple fault and boots
-# again while a command of ours is under way: vm_sh waits for it and asks once more, a second time it counts.
+# middle of a long string instruction (GRUB copies the kernel with one): the guest then stands at an address of the lab's kernel, in real
+# or protected mode or where its own page tables have nothing, or walks for ever through memory that is all zeros. The monitor (Ctrl-A C)
+# tells. Or it makes a triple fault and boots again while a command of ours is under way: vm_sh waits for it and asks once more, a
+# second time it counts.
 vm_lost() {
 	local mode rip
 	vm_send $'\001c\ninfo registers\n'
@@ -48,10 +49,10 @@ vm_lost() {
 	mode=${vm_before##*$'\n'}
 	vm_wait " rflags" 10 || return 1
 	rip=$vm_before
-	vm_wait "code at rip: " 10 && vm_wait $'\n' 10 || return 1
+	vm_wait " at rip" 10 && vm_wait $'\n' 10 || return 1
 	vm_send $'\001c'
-	vm_before="$rip ($vm_before)"
-	[[ $mode != *64-bit* && ($rip == *:ffffffff* || $vm_before == *"(00 00 00 00 00 00 00 00"*) ]]
+	vm_before="$rip$vm_before"
+	[[ $vm_before == *": 00 00 00 00 00 00 00 00"* || $vm_before == *"is not mapped"* || ($mode != *64-bit* && $rip == *:ffffffff*) ]]
 }
 
 vm_boot() {
