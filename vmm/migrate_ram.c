@@ -11,6 +11,7 @@
 #include "vmm/snapshot.h"
 
 #define PAGE MIGRATE_PAGE
+#define FEW_PAGES 64			/* go over the line in the time the registers take */
 #define THROTTLE_STEP 20
 #define THROTTLE_MAX 80
 #define THROTTLE_PERIOD_NS (20 * NS_PER_MS)
@@ -209,7 +210,7 @@ static int send_round(struct migration *g, bool live)
 	return ret;
 }
 
-/* Rounds until the rest fits into the downtime. */
+/* Rounds until the rest fits into the downtime, and gets no smaller. */
 int migrate_ram_live(struct migration *g)
 {
 	int64_t pages = collect(g, true), last = pages;
@@ -245,7 +246,8 @@ int migrate_ram_live(struct migration *g)
 			slow = 0;
 		}
 		pthread_mutex_unlock(&g->mutex);
-		if (pages * PAGE <= allowed)
+		/* The downtime is a limit, not an aim: as long as a round at least halves what is left, another one is worth its time. */
+		if (pages * PAGE <= allowed && (pages <= FEW_PAGES || pages > last / 2))
 			return 0;
 	}
 }
