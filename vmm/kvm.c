@@ -129,14 +129,6 @@ int kvm_create_vm(struct kvm *k, struct err *err)
 	return 0;
 }
 
-int kvm_create_irqchip(struct kvm *k, struct err *err)
-{
-	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
-		return err_set(err, errno, "KVM_CREATE_IRQCHIP: %s", strerror(errno));
-	k->irqchip = true;
-	return 0;
-}
-
 /* A request that changes nothing once the VM has ended. 0 or -errno. */
 static int vm_ioctl(struct kvm *k, unsigned long request, void *arg)
 {
@@ -277,6 +269,18 @@ static int irq_routes(void *ctx, const struct irq_route *msi, size_t n)
 	ret = vm_ioctl(k, KVM_SET_GSI_ROUTING, r);
 	free(r);
 	return ret;
+}
+
+int kvm_create_irqchip(struct kvm *k, struct err *err)
+{
+	int ret;
+
+	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
+		return err_set(err, errno, "KVM_CREATE_IRQCHIP: %s", strerror(errno));
+	k->irqchip = true;
+	/* KVM's own routes have the timer at pin 0 of the IOAPIC; it must be at pin 2 before the first MSI makes us set them. */
+	ret = irq_routes(k, NULL, 0);
+	return ret < 0 ? err_set(err, -ret, "KVM_SET_GSI_ROUTING: %s", strerror(-ret)) : 0;
 }
 
 static int irq_fd(void *ctx, int fd, unsigned gsi, bool add)

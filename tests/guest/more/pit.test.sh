@@ -1,6 +1,6 @@
 # The timer, and the same from QEMU's emulator, where it is installed.
 args=(-kernel "$guest" -nodefaults)
-expect=("counter 2 ran down" "counter 0 ticks")
+expect=("counter 2 ran down" "counter 0 ticks" "and interrupts")
 status=85
 seconds=20
 verify() {
