@@ -24,7 +24,7 @@
 /* 16 PIC + 24 IOAPIC pins are routed before the message vectors. */
 #define PIC_PINS 16
 #define IOAPIC_PINS 24
-#define FIXED_ROUTES (PIC_PINS + IOAPIC_PINS)
+#define FIXED_ROUTES (PIC_PINS + IOAPIC_PINS - 1)
 
 static int no_device(int errnum, struct err *err)
 {
@@ -240,12 +240,18 @@ static void route_pins(struct kvm_irq_routing_entry *e)
 		e->u.irqchip.irqchip = pin < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE;
 		e->u.irqchip.pin = pin % 8;
 	}
-	/* ISA interrupt 0 (the timer) is wired to IOAPIC pin 2, as the MADT's override says. */
-	for (unsigned gsi = 0; gsi < IOAPIC_PINS; gsi++, e++) {
+	/*
+	 * ISA interrupt 0 (the timer) is wired to IOAPIC pin 2, as the MADT's override says, and nothing else is: KVM would take the end of
+	 * the timer's interrupt for the other's, and its 8254, which waits for that, would tick once.
+	 */
+	for (unsigned gsi = 0; gsi < IOAPIC_PINS; gsi++) {
+		if (gsi == 2)
+			continue;
 		e->gsi = gsi;
 		e->type = KVM_IRQ_ROUTING_IRQCHIP;
 		e->u.irqchip.irqchip = KVM_IRQCHIP_IOAPIC;
 		e->u.irqchip.pin = gsi == 0 ? 2 : gsi;
+		e++;
 	}
 }
 
