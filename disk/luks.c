@@ -10,6 +10,8 @@
 
 #include "disk/luks.h"
 
+#define MAX_ITERATIONS 50000000u	/* four times what two seconds of a fast processor are worth */
+
 enum { H_CIPHER = 8, H_MODE = 40, H_HASH = 72, H_PAYLOAD = 104, H_KEY_BYTES = 108, H_DIGEST = 112, H_SALT = 132, H_ITER = 164,
        H_UUID = 168, H_SLOTS = 208, SLOT_BYTES = 48, ALIGN_BYTES = 4096, MAX_KEY = LUKS_MAX_KEY };
 static const uint8_t luks_magic[6] = { 'L', 'U', 'K', 'S', 0xba, 0xbe };
@@ -22,6 +24,12 @@ static uint64_t material_bytes(uint32_t key_bytes)
 uint64_t luks_header_len(uint32_t key_bytes)
 {
 	return ALIGN_BYTES + LUKS_SLOTS * ALIGN_UP(material_bytes(key_bytes), (uint64_t)ALIGN_BYTES);
+}
+
+/* Each guess would keep the processor for minutes, or for hours: no header that anybody made for use asks for that. */
+static int too_long(uint32_t iterations, struct err *err)
+{
+	return err_set(err, EINVAL, "LUKS header asks for %u iterations of PBKDF2, more than %u are refused", iterations, MAX_ITERATIONS);
 }
 
 int luks_load(struct node *file, uint64_t off, uint64_t len, struct luks *l, struct err *err)
@@ -50,6 +58,8 @@ int luks_load(struct node *file, uint64_t off, uint64_t len, struct luks *l, str
 	l->digest_iterations = ld_be32(b + H_ITER);
 	if (!l->key_bytes || l->key_bytes > MAX_KEY || !l->digest_iterations)
 		return err_set(err, EINVAL, "LUKS key of %u bytes", l->key_bytes);
+	if (l->digest_iterations > MAX_ITERATIONS)
+		return too_long(l->digest_iterations, err);
 	for (int i = 0; i < LUKS_SLOTS; i++) {
 		const uint8_t *s = b + H_SLOTS + i * SLOT_BYTES;
 		struct luks_slot *slot = &l->slots[i];
@@ -64,6 +74,8 @@ int luks_load(struct node *file, uint64_t off, uint64_t len, struct luks *l, str
 		if (slot->stripes != LUKS_STRIPES || !slot->iterations || (uint64_t)slot->material * 512 < LUKS_HEADER_BYTES ||
 		    !range_ok((uint64_t)slot->material * 512, material_bytes(l->key_bytes), len))
 			return err_set(err, EINVAL, "LUKS key slot %d is invalid", i);
+		if (slot->iterations > MAX_ITERATIONS)
+			return too_long(slot->iterations, err);
 	}
 	return 0;
 }

@@ -313,6 +313,17 @@ TEST(image_opts_everywhere)
 #define S2 "--object secret,id=t,file=../pw2 "
 #define AMEND(o, as) "img amend --image-opts " S1 S2 "-o " o " driver=qcow2,file.filename=e.qcow2,encrypt.key-secret=" as "\n"
 
+/* A header that would keep the processor for hours is refused at once, in a slot or in the digest. */
+TEST(luks_iterations)
+{
+	img_enter();
+	RUN_OK("mkdir d; printf secret >pw1; cd d; %%M create -q " S1 "-f luks -o key-secret=s,iter-time=10 n.luks 64k");
+	for (unsigned off = 164; off <= 212; off += 212 - 164) {
+		RUN_OK("cd d; cp n.luks m.luks; printf '\\377\\377\\377\\377' | dd of=m.luks bs=1 seek=%u conv=notrunc status=none", off);
+		RUN_OK("cd d; timeout 1 %%M convert --image-opts -O raw " S1 "driver=luks,file.filename=m.luks,key-secret=s x 2>why; test $? = 1 && grep -q '4294967295 iterations' why");
+	}
+}
+
 TEST(luks_key_slots)
 {
 	img_enter();
