@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * migrate_in.c: the receiving side of a migration, on a thread of its own, while the machine stands for PAUSE_MIGRATE. What
- * comes over the line is hostile: every length, block and page is checked, and a record's checksum before its contents.
+ * comes over the line is hostile: every length, block and page is checked before it is used, and each record's checksum.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -50,8 +50,8 @@ static int answer(struct receiver *r, enum stream_answer what, const char *text)
 	return ret < 0 ? broken(r, ret) : 0;
 }
 
-/* The next record's payload in r->payload. 0 or -errno with the reason. */
-static int receive(struct receiver *r, uint32_t *type, size_t *len)
+/* The next record's head, its length possible. 0 or -errno with the reason. */
+static int receive_head(struct receiver *r, uint32_t *type, uint32_t *crc, size_t *len)
 {
 	uint8_t head[16];
 	uint64_t n, max;
@@ -60,6 +60,7 @@ static int receive(struct receiver *r, uint32_t *type, size_t *len)
 	if (ret < 0)
 		return broken(r, ret);
 	*type = ld_le32(head);
+	*crc = ld_le32(head + 4);
 	n = ld_le64(head + 8);
 	switch (*type) {
 	case STREAM_CONFIG:
@@ -79,6 +80,20 @@ static int receive(struct receiver *r, uint32_t *type, size_t *len)
 	if (n > max)
 		return err_set(&r->err, EPROTO, "section %u has %llu bytes, at most %llu are possible", *type,
 			       (unsigned long long)n, (unsigned long long)max);
+	*len = n;
+	return 0;
+}
+
+static int damaged(struct receiver *r, uint32_t type)
+{
+	return err_set(&r->err, EPROTO, "section %u is damaged (wrong checksum)", type);
+}
+
+/* A record's payload in r->payload. 0 or -errno with the reason. */
+static int receive_body(struct receiver *r, uint32_t type, uint32_t crc, size_t n)
+{
+	int ret;
+
 	if (n > r->cap) {
 		uint8_t *p = realloc(r->payload, n);
 
@@ -90,10 +105,15 @@ static int receive(struct receiver *r, uint32_t *type, size_t *len)
 	ret = line_read(r->line, r->payload, n);
 	if (ret < 0)
 		return broken(r, ret);
-	if (crc32c(0, r->payload, n) != ld_le32(head + 4))
-		return err_set(&r->err, EPROTO, "section %u is damaged (wrong checksum)", *type);
-	*len = n;
-	return 0;
+	return crc32c(0, r->payload, n) == crc ? 0 : damaged(r, type);
+}
+
+static int receive(struct receiver *r, uint32_t *type, size_t *len)
+{
+	uint32_t crc;
+	int ret = receive_head(r, type, &crc, len);
+
+	return ret < 0 ? ret : receive_body(r, *type, crc, *len);
 }
 
 static int receive_config(struct receiver *r, size_t len)
@@ -126,41 +146,114 @@ static int receive_config(struct receiver *r, size_t len)
 	return state_in_finish(in, &r->err);
 }
 
-static int receive_pages(struct receiver *r, const uint8_t *p, size_t len)
+/* The runs of a section of pages: their number, and whether each lies in its block and the data is as long as they say. */
+static int check_runs(struct receiver *r, const uint8_t *p, uint32_t nruns, size_t len)
 {
-	uint64_t pages, data, done = 0;
-	uint32_t block, nruns;
-	uint8_t *host;
+	struct block *b = r->blocks[ld_le32(p)];
+	uint64_t pages = block_size(b) / PAGE, at = 8 + (uint64_t)nruns * STREAM_RUN_SIZE;
+
+	for (uint32_t i = 0; i < nruns; i++) {
+		const uint8_t *run = p + 8 + i * STREAM_RUN_SIZE;
+		uint64_t n = ld_le32(run + 8);
+		uint32_t zero = ld_le32(run + 12);
+
+		if (!n || !range_ok(ld_le64(run), n, pages) || zero > 1)
+			return err_set(&r->err, EPROTO, "pages outside of memory '%s'", block_id(b));
+		if (zero)
+			continue;
+		if (!range_ok(at, n * PAGE, len))
+			return err_set(&r->err, EPROTO, "a section of pages is cut off");
+		at += n * PAGE;
+	}
+	return at == len ? 0 : err_set(&r->err, EPROTO, "a section of pages is too long");
+}
+
+/* The beginning of a section of pages. */
+static int check_block(struct receiver *r, const uint8_t *p, size_t len)
+{
+	uint32_t nruns = ld_le32(p + 4);
+
+	if (ld_le32(p) >= r->nblocks || nruns > STREAM_MAX_PAGES || 8 + (uint64_t)nruns * STREAM_RUN_SIZE > len)
+		return err_set(&r->err, EPROTO, "a section of pages is impossible");
+	return 0;
+}
+
+/* Only looked at: memory that nobody has written stays with the host. */
+static void zero_pages(uint8_t *host, uint64_t n)
+{
+	for (; n > 0; n--, host += PAGE)
+		if (!page_is_zero(host))
+			memset(host, 0, PAGE);
+}
+
+/*
+ * Pages go from the line to where they belong. All lengths are checked before the first byte, the checksum after the last: a
+ * machine that got a damaged page never runs.
+ */
+static int receive_pages(struct receiver *r, uint32_t crc, size_t len)
+{
+	uint8_t table[8 + STREAM_MAX_PAGES * STREAM_RUN_SIZE], *host;
+	uint32_t nruns, have = 0;
+	int ret;
 
 	if (len < 8)
 		return err_set(&r->err, EPROTO, "a section of pages is cut off");
-	block = ld_le32(p);
-	nruns = ld_le32(p + 4);
-	data = 8 + (uint64_t)nruns * STREAM_RUN_SIZE;
-	if (block >= r->nblocks || nruns > STREAM_MAX_PAGES || data > len)
-		return err_set(&r->err, EPROTO, "a section of pages is impossible");
-	host = block_host(r->blocks[block]);
-	pages = block_size(r->blocks[block]) / PAGE;
+	if ((ret = line_read(r->line, table, 8)) < 0)
+		return broken(r, ret);
+	if ((ret = check_block(r, table, len)) < 0)
+		return ret;
+	nruns = ld_le32(table + 4);
+	if ((ret = line_read(r->line, table + 8, nruns * STREAM_RUN_SIZE)) < 0)
+		return broken(r, ret);
+	if ((ret = check_runs(r, table, nruns, len)) < 0)
+		return ret;
+	have = crc32c(have, table, 8 + nruns * STREAM_RUN_SIZE);
+	host = block_host(r->blocks[ld_le32(table)]);
 	for (uint32_t i = 0; i < nruns; i++) {
-		const uint8_t *run = p + 8 + i * STREAM_RUN_SIZE;
-		uint64_t first = ld_le64(run), n = ld_le32(run + 8);
-		uint32_t zero = ld_le32(run + 12);
+		const uint8_t *run = table + 8 + i * STREAM_RUN_SIZE;
+		uint8_t *at = host + ld_le64(run) * PAGE, *end = at + ld_le32(run + 8) * PAGE;
 
-		if (!n || !range_ok(first, n, pages) || zero > 1)
-			return err_set(&r->err, EPROTO, "pages outside of memory '%s'", block_id(r->blocks[block]));
-		if (zero) {
-			/* Only looked at: memory that nobody has written stays with the host. */
-			for (uint64_t page = first; page < first + n; page++)
-				if (!page_is_zero(host + page * PAGE))
-					memset(host + page * PAGE, 0, PAGE);
+		if (ld_le32(run + 12)) {
+			zero_pages(at, ld_le32(run + 8));
 			continue;
 		}
-		if (!range_ok(data + done, n * PAGE, len))
-			return err_set(&r->err, EPROTO, "a section of pages is cut off");
-		memcpy(host + first * PAGE, p + data + done, n * PAGE);
-		done += n * PAGE;
+		/* Summed in pieces that are still in the cache. */
+		for (size_t n; at < end; at += n) {
+			n = MIN((size_t)(end - at), 256 * KiB);
+			if ((ret = line_read(r->line, at, n)) < 0)
+				return broken(r, ret);
+			have = crc32c(have, at, n);
+		}
 	}
-	return data + done == len ? 0 : err_set(&r->err, EPROTO, "a section of pages is too long");
+	return have == crc ? 0 : damaged(r, STREAM_PAGES);
+}
+
+/* The same from a buffer. */
+static int unpack_pages(struct receiver *r, const uint8_t *p, size_t len)
+{
+	const uint8_t *data;
+	uint8_t *host;
+	int ret;
+
+	if (len < 8)
+		return err_set(&r->err, EPROTO, "a section of pages is cut off");
+	if ((ret = check_block(r, p, len)) < 0 || (ret = check_runs(r, p, ld_le32(p + 4), len)) < 0)
+		return ret;
+	host = block_host(r->blocks[ld_le32(p)]);
+	data = p + 8 + ld_le32(p + 4) * STREAM_RUN_SIZE;
+	for (uint32_t i = 0; i < ld_le32(p + 4); i++) {
+		const uint8_t *run = p + 8 + i * STREAM_RUN_SIZE;
+		uint8_t *at = host + ld_le64(run) * PAGE;
+		uint64_t n = ld_le32(run + 8);
+
+		if (ld_le32(run + 12)) {
+			zero_pages(at, n);
+			continue;
+		}
+		memcpy(at, data, n * PAGE);
+		data += n * PAGE;
+	}
+	return 0;
 }
 
 static int receive_packed(struct receiver *r, size_t len)
@@ -176,7 +269,7 @@ static int receive_packed(struct receiver *r, size_t len)
 	got = ZSTD_decompressDCtx(r->zstd, r->plain, STREAM_MAX_PAYLOAD, r->payload + 4, len - 4);
 	if (ZSTD_isError(got) || got != want)
 		return err_set(&r->err, EPROTO, "a packed section does not unpack");
-	return receive_pages(r, r->plain, got);
+	return unpack_pages(r, r->plain, got);
 }
 
 static int activate_disks(struct receiver *r)
@@ -200,7 +293,7 @@ static int receive_state(struct receiver *r, size_t len)
 static int receive_machine(struct receiver *r, bool *paused)
 {
 	uint8_t head[STREAM_HEADER];
-	uint32_t type = 0;
+	uint32_t type = 0, crc;
 	size_t len;
 	int ret = line_accept(r->line, &r->err);
 
@@ -221,10 +314,12 @@ static int receive_machine(struct receiver *r, bool *paused)
 	if ((ret = receive_config(r, len)) < 0 || (ret = answer(r, ANSWER_ACCEPT, "")) < 0)
 		return ret;
 	while (type != STREAM_STATE) {
-		if ((ret = receive(r, &type, &len)) < 0)
+		if ((ret = receive_head(r, &type, &crc, &len)) < 0)
 			return ret;
 		if (type == STREAM_PAGES)
-			ret = receive_pages(r, r->payload, len);
+			ret = receive_pages(r, crc, len);
+		else if ((ret = receive_body(r, type, crc, len)) < 0)
+			return ret;
 		else if (type == STREAM_ZPAGES)
 			ret = receive_packed(r, len);
 		else if (type == STREAM_STATE)
