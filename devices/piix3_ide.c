@@ -592,7 +592,7 @@ struct device *piix3_ide_new(struct pci_bus *pci, const struct piix3_ide_opts *o
 	 * Both channels decode from reset on, unlike the chip's, whose firmware turns them on: OVMF was written for a machine that takes
 	 * no notice of the bits, and waits half a minute for each drive; Linux takes a channel without its bit for one that is off.
 	 */
-	st_le32(s->pci.config + IDETIM, IDETIM_IDE << 24 | IDETIM_IDE << 8);
+	st_le32(s->pci.config + IDETIM, (uint32_t)IDETIM_IDE << 24 | IDETIM_IDE << 8);
 	st_le32(s->pci.wmask + IDETIM, 0xffffffff);
 	s->pci.wmask[IDETIM + 4] = 0xff;	/* SIDETIM */
 	s->pci.config_written = config_written;
