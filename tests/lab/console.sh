@@ -42,17 +42,23 @@ vm_wait() {
 # or protected mode or where its own page tables have nothing, or walks for ever through memory that is all zeros. The monitor (Ctrl-A C)
 # tells. Or it makes a triple fault and boots again while a command of ours is under way: vm_sh waits for it and asks once more, a
 # second time it counts.
+# Where the processor that is lost stands is in $vm_where. One at its reset vector waits to be started.
 vm_lost() {
-	local mode rip
 	vm_send $'\001c\ninfo registers\n'
-	vm_wait ", cs:rip " 10 || return 1
-	mode=${vm_before##*$'\n'}
-	vm_wait " rflags" 10 || return 1
-	rip=$vm_before
-	vm_wait " at rip" 10 && vm_wait $'\n' 10 || return 1
+	vm_wait "CPU#0" 10 && vm_wait "(minivmm)" 10 || return 1
 	vm_send $'\001c'
-	vm_before="$rip$vm_before"
-	[[ $vm_before == *": 00 00 00 00 00 00 00 00"* || $vm_before == *"is not mapped"* || ($mode != *64-bit* && $rip == *:ffffffff*) ]]
+	vm_where=$(tr -d '\r' <<<"$vm_before" | awk '
+		/cs:rip/ { where = $0; rip = $0; sub(/.*cs:rip /, "", rip); sub(/ .*/, "", rip) }
+		/cs:rip/ && !/64-bit/ && rip ~ /:ffffffff/ { print where; exit }
+		rip !~ /fff0$/ && (/is not mapped/ || /code at rip: 00 00 00 00 00 00 00 00/) { print where " (" $0 ")"; exit }')
+	[[ $vm_where ]]
+}
+
+# Waits until the VMM has ended, and leaves it alone when it has not.
+vm_ended() { # SECS
+	local until=$((${EPOCHREALTIME/./} + $1 * 1000000))
+	while vm_take "$until"; do :; done
+	! kill -0 "$vm_pid" 2>/dev/null || ((${EPOCHREALTIME/./} < until))
 }
 
 vm_boot() {
@@ -63,7 +69,7 @@ vm_boot() {
 		! vm_wait $'# \e[6n' 30 || return 0
 		kill -0 "$vm_pid" 2>/dev/null || return 1
 		if vm_lost; then
-			echo "# the emulated processor lost the guest: it stood at $vm_before; once more"
+			echo "# the emulated processor lost the guest: it stood at $vm_where; once more"
 			vm_end 0
 			vm_start "$@"
 		else
