@@ -144,7 +144,21 @@ void blk_on_io_error(struct blk *b, void (*fn)(void *ctx, const struct blk_req *
  * request is tried again when it resumes. Tells the owner and the log, where the device is called who. Once for each failure.
  */
 enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r, const char *who);
-struct blk_throttle { uint64_t bps, bps_rd, bps_wr, iops, iops_rd, iops_wr; };	/* 0: no limit */
+enum blk_limit_kind { LIMIT_BPS, LIMIT_BPS_RD, LIMIT_BPS_WR, LIMIT_IOPS, LIMIT_IOPS_RD, LIMIT_IOPS_WR, LIMITS };
+extern const char *const blk_limit_names[LIMITS];	/* "bps", "iops_rd": by these people and programs set them */
+struct blk_limit {
+	uint64_t rate;		/* bytes or requests a second in the long run; 0: no limit */
+	uint64_t max;		/* in a burst, a second; 0: a tenth of a second's worth at once, and no more */
+	uint64_t length;	/* how many seconds a burst may last after a long rest; 0: 1, and that second's worth may come at once */
+};
+struct blk_throttle {
+	struct blk_limit limit[LIMITS];
+	uint64_t iops_size;	/* a request of more bytes counts as several; 0: each as one */
+};
+#define BLK_LIMIT_MAX 1000000000000000ull
+/* Whether the limits go together: 0 or -EINVAL with the reason. */
+int blk_throttle_check(const struct blk_throttle *t, struct err *err);
+/* t has passed blk_throttle_check. Any thread. */
 void blk_set_throttle(struct blk *b, const struct blk_throttle *t);
 void blk_get_throttle(struct blk *b, struct blk_throttle *t);
 

@@ -28,8 +28,6 @@ struct change_watch {
 	struct change_watch *next;
 };
 
-enum { LIMIT_BPS, LIMIT_BPS_RD, LIMIT_BPS_WR, LIMIT_IOPS, LIMIT_IOPS_RD, LIMIT_IOPS_WR, LIMITS };
-
 struct blk {
 	struct node *root;
 	unsigned flags;
@@ -42,7 +40,7 @@ struct blk {
 	struct drain_wait *waits;
 	struct change_watch *watches;
 	struct blk_throttle throttle;
-	int64_t due[LIMITS];		/* when each limit's bucket is empty again */
+	struct { int64_t due, peak_due; } buckets[LIMITS];	/* when each limit's bucket is empty again, and its burst's */
 	bool throttled;			/* atomic: any limit set */
 	enum blk_on_error rerror, werror;
 	void (*on_io_error)(void *ctx, const struct blk_req *r, enum blk_on_error action);

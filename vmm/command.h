@@ -33,7 +33,7 @@ enum command_speed {
 	COMMAND_PARTS,			/* a control thread that holds nothing: the command changes the machine's parts, or runs others */
 };
 
-#define COMMAND_MAX_ARGS 12
+#define COMMAND_MAX_ARGS 24
 struct command {
 	const char *name;		/* as QMP has it; NULL: monitor only */
 	const char *monitor;		/* as the monitor has it; NULL: QMP only */

@@ -65,13 +65,21 @@ static int run_resize(struct machine *m, json_t *args, struct command_result *r)
 	return blk_resize(d->blk, size, true, &r->err);
 }
 
+static int limit_arg(json_t *args, const char *name, const char *tail, uint64_t *v, struct err *err)
+{
+	char key[40];
+	json_int_t n;
+
+	snprintf(key, sizeof(key), "%s%s", name, tail);
+	n = json_integer_value(json_object_get(args, key));
+	if (n < 0)
+		return err_set(err, EINVAL, "bps/iops/max values must be within [0, %llu]: %s", BLK_LIMIT_MAX, key);
+	*v = n;
+	return 0;
+}
+
 static int run_throttle(struct machine *m, json_t *args, struct command_result *r)
 {
-	static const struct { const char *name; size_t offset; } limits[] = {
-		{ "bps", offsetof(struct blk_throttle, bps) }, { "bps_rd", offsetof(struct blk_throttle, bps_rd) },
-		{ "bps_wr", offsetof(struct blk_throttle, bps_wr) }, { "iops", offsetof(struct blk_throttle, iops) },
-		{ "iops_rd", offsetof(struct blk_throttle, iops_rd) }, { "iops_wr", offsetof(struct blk_throttle, iops_wr) },
-	};
 	struct machine_drive *d = drive_arg(m, args, &r->err);
 	struct blk_throttle t = { 0 };
 
@@ -79,15 +87,13 @@ static int run_throttle(struct machine *m, json_t *args, struct command_result *
 		return -ENODEV;
 	if (!d->blk)
 		return err_set(&r->err, ENOMEDIUM, "Device '%s' has no medium", d->config->id);
-	for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
-		json_int_t v = json_integer_value(json_object_get(args, limits[i].name));
-
-		if (v < 0)
-			return err_set(&r->err, EINVAL, "bps/iops/max values must be within [0, 1000000000000000]: %s", limits[i].name);
-		*(uint64_t *)((char *)&t + limits[i].offset) = v;
-	}
-	if ((t.bps && (t.bps_rd || t.bps_wr)) || (t.iops && (t.iops_rd || t.iops_wr)))
-		return err_set(&r->err, EINVAL, "bps/iops/max total values and read/write values cannot be used at the same time");
+	for (int i = 0; i < LIMITS; i++)
+		if (limit_arg(args, blk_limit_names[i], "", &t.limit[i].rate, &r->err) < 0 ||
+		    limit_arg(args, blk_limit_names[i], "_max", &t.limit[i].max, &r->err) < 0 ||
+		    limit_arg(args, blk_limit_names[i], "_max_length", &t.limit[i].length, &r->err) < 0)
+			return -EINVAL;
+	if (limit_arg(args, "iops_size", "", &t.iops_size, &r->err) < 0 || blk_throttle_check(&t, &r->err) < 0)
+		return -EINVAL;
 	blk_set_throttle(d->blk, &t);
 	return 0;
 }
@@ -144,7 +150,12 @@ const struct command commands_block[] = {
 	  { { "device", ARG_STR, true }, { "size", ARG_SIZE, false }, { "node-name", ARG_STR, true } } },
 	{ "block_set_io_throttle", "block_set_io_throttle", "limit a disk's speed", run_throttle, NULL, COMMAND_FAST,
 	  { { "device", ARG_STR, true }, { "bps", ARG_INT, false }, { "bps_rd", ARG_INT, false }, { "bps_wr", ARG_INT, false },
-	    { "iops", ARG_INT, false }, { "iops_rd", ARG_INT, false }, { "iops_wr", ARG_INT, false }, { "id", ARG_STR, true } } },
+	    { "iops", ARG_INT, false }, { "iops_rd", ARG_INT, false }, { "iops_wr", ARG_INT, false },
+	    { "bps_max", ARG_INT, true }, { "bps_rd_max", ARG_INT, true }, { "bps_wr_max", ARG_INT, true },
+	    { "iops_max", ARG_INT, true }, { "iops_rd_max", ARG_INT, true }, { "iops_wr_max", ARG_INT, true },
+	    { "bps_max_length", ARG_INT, true }, { "bps_rd_max_length", ARG_INT, true }, { "bps_wr_max_length", ARG_INT, true },
+	    { "iops_max_length", ARG_INT, true }, { "iops_rd_max_length", ARG_INT, true }, { "iops_wr_max_length", ARG_INT, true },
+	    { "iops_size", ARG_INT, true }, { "id", ARG_STR, true } } },
 	{ "eject", "eject", "take the medium out of a CD drive", run_eject, NULL, COMMAND_FAST,
 	  { { "device", ARG_STR, true }, { "force", ARG_BOOL, true }, { "id", ARG_STR, true } } },
 	{ "blockdev-change-medium", "change", "put another medium into a CD drive", run_change, NULL, COMMAND_FAST,

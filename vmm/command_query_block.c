@@ -33,6 +33,19 @@ static json_t *image_info(const struct node *n)
 	return j;
 }
 
+static void limit_object(json_t *j, const char *name, const struct blk_limit *l)
+{
+	char key[40];
+
+	json_object_set_new(j, name, json_integer((json_int_t)l->rate));
+	if (!l->max)
+		return;
+	snprintf(key, sizeof(key), "%s_max", name);
+	json_object_set_new(j, key, json_integer((json_int_t)l->max));
+	snprintf(key, sizeof(key), "%s_max_length", name);
+	json_object_set_new(j, key, json_integer((json_int_t)MAX(l->length, 1)));
+}
+
 /* BlockDeviceInfo: a drive's top node has its front's limits, one below has none. */
 static json_t *node_object(const struct node *n, const struct blk_throttle *t)
 {
@@ -44,9 +57,10 @@ static json_t *node_object(const struct node *n, const struct blk_throttle *t)
 			      "cache", "writeback", !(n->flags & BLK_WRITETHROUGH), "direct", (n->flags & BLK_NOCACHE) != 0,
 			      "no-flush", (n->flags & BLK_UNSAFE) != 0, "image", image_info(n));
 
-	json_object_update_new(j, json_pack("{s:I,s:I,s:I,s:I,s:I,s:I}", "bps", (json_int_t)t->bps, "bps_rd", (json_int_t)t->bps_rd,
-					    "bps_wr", (json_int_t)t->bps_wr, "iops", (json_int_t)t->iops, "iops_rd",
-					    (json_int_t)t->iops_rd, "iops_wr", (json_int_t)t->iops_wr));
+	for (int i = 0; i < LIMITS; i++)
+		limit_object(j, blk_limit_names[i], &t->limit[i]);
+	if (t->iops_size)
+		json_object_set_new(j, "iops_size", json_integer((json_int_t)t->iops_size));
 	if (n->backing_name)
 		json_object_set_new(j, "backing_file", json_string(n->backing_name));
 	return j;

@@ -138,6 +138,7 @@ const char *device_kind_name(enum device_kind k);
 bool device_kind_hotplugs(enum device_kind k);		/* may come and go while the guest runs */
 /* A line a device with its properties, for -device help. */
 void config_device_help(void);
+void config_device_man(void);
 
 /* --- the command line (options.c) --- */
 /* Fills in c; a positional argument is a disk image. 0, -errno with the reason, or 1: the answer was printed (-h, -version): exit 0. */

@@ -40,20 +40,23 @@ static int parse_errors(struct keyval *kv, struct drive_config *d, struct err *e
 
 static int parse_throttle(struct keyval *kv, struct blk_throttle *t, struct err *err)
 {
+#define LIMIT(kind, name, long_name) \
+	{ { name, "throttling." long_name }, offsetof(struct blk_throttle, limit[kind].rate) }, \
+	{ { name "_max", "throttling." long_name "-max" }, offsetof(struct blk_throttle, limit[kind].max) }, \
+	{ { name "_max_length", "throttling." long_name "-max-length" }, offsetof(struct blk_throttle, limit[kind].length) }
 	static const struct { const char *names[2]; size_t offset; } limits[] = {
-		{ { "bps", "throttling.bps-total" }, offsetof(struct blk_throttle, bps) },
-		{ { "bps_rd", "throttling.bps-read" }, offsetof(struct blk_throttle, bps_rd) },
-		{ { "bps_wr", "throttling.bps-write" }, offsetof(struct blk_throttle, bps_wr) },
-		{ { "iops", "throttling.iops-total" }, offsetof(struct blk_throttle, iops) },
-		{ { "iops_rd", "throttling.iops-read" }, offsetof(struct blk_throttle, iops_rd) },
-		{ { "iops_wr", "throttling.iops-write" }, offsetof(struct blk_throttle, iops_wr) },
+		LIMIT(LIMIT_BPS, "bps", "bps-total"), LIMIT(LIMIT_BPS_RD, "bps_rd", "bps-read"),
+		LIMIT(LIMIT_BPS_WR, "bps_wr", "bps-write"), LIMIT(LIMIT_IOPS, "iops", "iops-total"),
+		LIMIT(LIMIT_IOPS_RD, "iops_rd", "iops-read"), LIMIT(LIMIT_IOPS_WR, "iops_wr", "iops-write"),
+		{ { "iops_size", "throttling.iops-size" }, offsetof(struct blk_throttle, iops_size) },
 	};
+#undef LIMIT
 
 	for (size_t i = 0; i < ARRAY_SIZE(limits); i++)
 		for (int n = 0; n < 2; n++)
 			if (keyval_size(kv, limits[i].names[n], 1, (uint64_t *)((char *)t + limits[i].offset), err) < 0)
 				return -EINVAL;
-	return 0;
+	return blk_throttle_check(t, err);
 }
 
 static int parse_position(struct keyval *kv, struct drive_config *d, struct err *err)
@@ -323,16 +326,31 @@ struct device_config *config_parse_device(struct config *c, const char *spec, st
 	return ret < 0 ? NULL : d;
 }
 
+/* The properties of a device of that kind. */
+static void print_props(unsigned p)
+{
+	printf("id=%s%s%s%s%s%s%s%s%s%s%s\n", p & P_PCI ? ", addr=SLOT" : "", p & P_DRIVE ? ", drive=ID, bootindex=N" : "",
+	       p & P_NETDEV ? ", netdev=ID, mac=MAC, bootindex=N" : "", p & P_CHARDEV ? ", chardev=SPEC" : "",
+	       p & P_QUEUES ? ", num-queues=N, queue-size=N, packed=on" : "", p & P_IOTHREAD ? ", iothread=on" : "",
+	       p & P_SERIAL ? ", serial=TEXT" : "", p & P_GUID ? ", guid=auto|UUID" : "",
+	       p & P_IOBASE ? ", iobase=PORT, iosize=N" : "", p & P_IDE ? ", bus=ide.0|ide.1, unit=0|1" : "",
+	       p & P_9P ? ", path=DIR, mount_tag=NAME, readonly=on, pipes=on, hide=PATH[:PATH]" : "");
+}
+
 void config_device_help(void)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
-		unsigned p = kinds[i].props;
-
-		printf("  %-15s %s\n                  id=,%s%s%s%s%s%s%s%s%s\n", kinds[i].names[0], kinds[i].help,
-		       p & P_PCI ? " addr=SLOT," : "", p & P_DRIVE ? " drive=ID, bootindex=," : "",
-		       p & P_NETDEV ? " netdev=ID, mac=," : "", p & P_CHARDEV ? " chardev=SPEC," : "",
-		       p & P_QUEUES ? " num-queues=, queue-size=, packed=on," : "", p & P_IOTHREAD ? " iothread=on," : "",
-		       p & P_GUID ? " guid=auto|UUID," : p & P_SERIAL ? " serial=," : "", p & P_IOBASE ? " iobase=," : "",
-		       p & P_9P ? " path=, mount_tag=, readonly=, pipes=, hide=PATH[:PATH]," : p & P_IDE ? " bus=ide.0|ide.1, unit=0|1," : "");
+		printf("  %-15s %s\n                  ", kinds[i].names[0], kinds[i].help);
+		print_props(kinds[i].props);
 	}
+}
+
+void config_device_man(void)
+{
+	printf(".RS\n");
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		printf(".TP\n.B %s\n%s: ", kinds[i].names[0], kinds[i].help);
+		print_props(kinds[i].props);
+	}
+	printf(".RE\n");
 }

@@ -131,9 +131,7 @@ struct blk *machine_open_medium(struct machine_drive *md, const char *file, cons
 	}
 	blk_set_on_error(blk, d->rerror, d->werror);
 	blk_on_io_error(blk, on_io_error, md);
-	if (d->throttle.bps | d->throttle.bps_rd | d->throttle.bps_wr | d->throttle.iops | d->throttle.iops_rd |
-	    d->throttle.iops_wr)
-		blk_set_throttle(blk, &d->throttle);
+	blk_set_throttle(blk, &d->throttle);
 	return blk;
 }
 

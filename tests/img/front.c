@@ -227,7 +227,7 @@ TEST(throttle_limits)
 	struct blk *b = open_raw(temp(1 << 20), BLK_RDWR);
 	struct loop *l = loop_new("test");
 	struct blk_queue *q = blk_queue_new(b, l);
-	struct blk_throttle t = { .iops = 100 };
+	struct blk_throttle t = { .limit[LIMIT_IOPS] = { .rate = 100 } };
 	struct io io[40];
 	int left = 40;
 	char buf[512];
@@ -248,6 +248,75 @@ TEST(throttle_limits)
 	loop_free(l);
 	blk_close(b);
 	unlink(path);
+}
+
+/* 60 requests at once; how long they take (ms) under t. */
+static int64_t throttled(const struct blk_throttle *t)
+{
+	struct blk *b = open_raw(temp(1 << 20), BLK_RDWR);
+	struct loop *l = loop_new("test");
+	struct blk_queue *q = blk_queue_new(b, l);
+	struct io io[60];
+	int left = 60;
+	char buf[4096];
+	int64_t start = now_ns();
+
+	blk_set_throttle(b, t);
+	for (int i = 0; i < 60; i++) {
+		io[i] = (struct io){ .iov = { buf, 4096 }, .left = &left };
+		io[i].r = (struct blk_req){ .op = BLK_READ, .len = 4096, .iov = &io[i].iov, .niov = 1, .done = io_done, .ctx = &io[i] };
+		blk_submit(q, &io[i].r);
+	}
+	while (left)
+		loop_once(l, 1000);
+	start = now_ns() - start;
+	blk_queue_free(q);
+	loop_free(l);
+	blk_close(b);
+	unlink(path);
+	return start / NS_PER_MS;
+}
+
+/* Lower bounds are the limits' own; upper ones leave a slow machine time and still tell a burst from none. */
+TEST(throttle_bursts)
+{
+	struct blk_limit burst = { .rate = 10, .max = 50 }, lasting = { .rate = 10, .max = 50, .length = 10 };
+	struct blk_throttle t = { .limit[LIMIT_IOPS] = burst };
+	int64_t ms = throttled(&t);
+
+	/* 50 at once, the rest at 10 a second; without the burst it were 5.9 s. */
+	CHECK(ms > 850 && ms < 4000);
+	/* 5 at once, all others at 50 a second. */
+	t.limit[LIMIT_IOPS] = lasting;
+	ms = throttled(&t);
+	CHECK(ms > 1050 && ms < 4000);
+	/* Each of 4 KiB counts as two of 2 KiB: 120 of them, 50 at once, at 40 a second. */
+	t = (struct blk_throttle){ .limit[LIMIT_IOPS_RD] = { .rate = 40, .max = 50 }, .iops_size = 2048 };
+	ms = throttled(&t);
+	CHECK(ms > 1600 && ms < 5000);
+}
+
+TEST(throttle_combinations)
+{
+	static const struct { struct blk_throttle t; const char *says; } bad[] = {
+		{ { .limit[LIMIT_BPS] = { .rate = BLK_LIMIT_MAX + 1 } }, "within" },
+		{ { .limit[LIMIT_BPS] = { .max = 5 } }, "bps_max needs bps" },
+		{ { .limit[LIMIT_IOPS_WR] = { .rate = 6, .max = 5 } }, "iops_wr_max cannot be less" },
+		{ { .limit[LIMIT_BPS] = { .rate = 5, .length = 5 } }, "bps_max_length needs bps_max" },
+		{ { .limit[LIMIT_BPS] = { .rate = 5, .max = 1ull << 40, .length = 1 << 20 } }, "too long" },
+		{ { .limit[LIMIT_BPS].rate = 5, .limit[LIMIT_BPS_WR].rate = 5 }, "same time" },
+		{ { .limit[LIMIT_IOPS].rate = 5, .limit[LIMIT_IOPS_RD].rate = 5 }, "same time" },
+		{ { .iops_size = 512 }, "iops_size needs" },
+	};
+	struct blk_throttle good = { .limit[LIMIT_BPS].rate = 5, .limit[LIMIT_IOPS_WR] = { 5, 10, 3 }, .iops_size = 512 };
+	struct err err = { "" };
+
+	CHECK_EQ(blk_throttle_check(&good, &err), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+		err.msg[0] = 0;
+		CHECK_EQ(blk_throttle_check(&bad[i].t, &err), -EINVAL);
+		CHECK(strstr(err.msg, bad[i].says));
+	}
 }
 
 /* -snapshot: the guest writes, the image does not change, nothing is left behind. */
