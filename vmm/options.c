@@ -507,7 +507,7 @@ static const struct option {
 	{ "boot", "ORDER|order=,once=,menu=on", "boot devices in order: c disk, d CD, n network", opt_boot },
 	{ "option-rom", "FILE", "an option ROM for the firmware to start", opt_option_rom },
 	{ "", NULL, "Disks", NULL },
-	{ "drive", "FILE|file=,format=,if=,readonly=,snapshot=,cache=", "a disk; virtio unless if=ide", opt_drive },
+	{ "drive", "FILE|file=,format=,if=,readonly=,snapshot=,cache=", "a disk; virtio unless if=ide; \"help\" lists the rest", opt_drive },
 	{ "hda", "FILE", "first IDE disk (-hdb, -hdc, -hdd: the others)", opt_hda },
 	{ "hdb", "FILE", "second IDE disk", opt_hdb },
 	{ "hdc", "FILE", "third IDE disk", opt_hdc },
@@ -515,7 +515,7 @@ static const struct option {
 	{ "cdrom", "FILE", "CD image or host drive", opt_cdrom },
 	{ "snapshot", NULL, "write to temporary files instead of the disk images", opt_snapshot },
 	{ "", NULL, "Network", NULL },
-	{ "net", "nic|tap|user|none[,prop=value]", "a card, or what it is connected to: tap,br0 makes a TAP on bridge br0", opt_net },
+	{ "net", "nic|tap|user|none[,prop=value]", "a card, or what it is connected to: tap,br0 makes a TAP on bridge br0; \"help\" lists the rest", opt_net },
 	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device", opt_netdev },
 	{ "", NULL, "Console and screen", NULL },
 	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F, pty, unix:F, none", opt_serial },
@@ -584,6 +584,9 @@ OPT(man)
 			printf(".SS %s\n", o->help);
 		else if (o->help)
 			printf(".TP\n.BI \\-%s \" %s\"\n%s.\n", o->name, o->arg ? o->arg : "", o->help);
+		options_props_man(o->name);
+		if (!strcmp(o->name, "device"))
+			config_device_man();
 	}
 	options_man_tail();
 	return 1;
@@ -626,6 +629,8 @@ int options_parse(struct config *c, int argc, char **argv, struct err *err)
 				return err_set(err, EINVAL, "-%s wants an argument: -%s %s", name, name, o->arg);
 			arg = argv[++i];
 		}
+		if (arg && (!strcmp(arg, "help") || !strcmp(arg, "?")) && options_props_help(name))
+			return 1;
 		ret = o->set(c, arg, err);
 		if (ret < 0 && err->msg[0] != '-')
 			err_prefix(err, "-%s%s%s", name, arg ? " " : "", arg ? arg : "");
