@@ -114,6 +114,9 @@ struct mc146818_opts {
 	int64_t date;			/* RTC_DATE: seconds since 1970 the clock starts with */
 	void (*alarm)(void *ctx);	/* the alarm went off (wakes from S3); optional */
 	void *alarm_ctx;
+	/* The guest has set the clock, which is now that many seconds ahead of what base gives it; optional. */
+	void (*set)(void *ctx, int64_t ahead);
+	void *set_ctx;
 };
 struct device *mc146818_new(struct bus *pio, struct vm_clock *clock, struct loop *loop, const struct mc146818_opts *o, struct err *err);
 /* A CMOS byte firmware looks at; kept over resets. index 0x0e-0x7f. */

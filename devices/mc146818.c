@@ -50,6 +50,7 @@ struct mc146818 {
 	struct loop_timer timer;
 	uint8_t cmos[CMOS_SIZE];	/* time fields count only while SET is on */
 	uint8_t index;
+	int64_t born;			/* VM clock when the machine was made */
 	int64_t offset;			/* ns: time of day = VM clock + offset, since 1970 in the clock's own zone */
 	int64_t looked;			/* time of day up to which events have been noticed */
 	int64_t next_alarm;		/* time of day in seconds, NEVER: none; worked out again when it may have changed */
@@ -111,6 +112,19 @@ static void fields_latch(struct mc146818 *r)
 	r->cmos[RTC_CENTURY] = encode(r, (unsigned)(tm.tm_year + 1900) / 100 % 100);
 }
 
+/* What the clock shows when no guest has set it, in seconds. */
+static int64_t base_time(const struct mc146818 *r)
+{
+	time_t t = time(NULL);
+	struct tm tm;
+
+	if (r->o.base == RTC_DATE)
+		return r->o.date + (vm_clock_now(r->clock) - r->born) / NS_PER_SEC;
+	if (r->o.base == RTC_LOCALTIME && localtime_r(&t, &tm))
+		return timegm(&tm);
+	return t;
+}
+
 /* The fields become the time; the fraction of the running second stays. Any byte may stand in them. */
 static void fields_apply(struct mc146818 *r)
 {
@@ -130,6 +144,8 @@ static void fields_apply(struct mc146818 *r)
 	r->offset = t * NS_PER_SEC + fraction - vm_clock_now(r->clock);
 	r->looked = rtc_now(r);
 	r->alarm_stale = true;
+	if (r->o.set)
+		r->o.set(r->o.set_ctx, t - base_time(r));
 }
 
 static bool is_time_field(unsigned index)
@@ -520,18 +536,6 @@ static const struct device_ops mc146818_device = {
 	.destroy = mc146818_destroy,
 };
 
-static int64_t start_time(const struct mc146818_opts *o)
-{
-	time_t t = time(NULL);
-	struct tm tm;
-
-	if (o->base == RTC_DATE)
-		return o->date;
-	if (o->base == RTC_LOCALTIME && localtime_r(&t, &tm))
-		return timegm(&tm);
-	return t;
-}
-
 struct device *mc146818_new(struct bus *pio, struct vm_clock *clock, struct loop *loop, const struct mc146818_opts *o, struct err *err)
 {
 	struct mc146818 *r = xcalloc(1, sizeof(*r));
@@ -542,7 +546,8 @@ struct device *mc146818_new(struct bus *pio, struct vm_clock *clock, struct loop
 	r->o = *o;
 	r->cmos[REG_A] = 0x26;		/* 32768 Hz, 1024 Hz: what firmware sets */
 	r->cmos[REG_B] = B_24;
-	r->offset = start_time(o) * NS_PER_SEC - vm_clock_now(clock);
+	r->born = vm_clock_now(clock);
+	r->offset = base_time(r) * NS_PER_SEC - vm_clock_now(clock);
 	r->looked = rtc_now(r);
 	r->alarm_stale = true;
 	loop_timer_init(&r->timer, loop, clock, timer_expired, r);

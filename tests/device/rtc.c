@@ -280,6 +280,31 @@ TEST(local_time)
 	CHECK(abs(get(g, 4) * 60 + get(g, 2) - tm.tm_hour * 60 - tm.tm_min) <= 1);
 }
 
+static void note_set(void *ctx, int64_t ahead)
+{
+	*(int64_t *)ctx = ahead;
+}
+
+TEST(setting_the_clock_is_told)
+{
+	int64_t ahead = -1;
+	struct mc146818_opts o = { .base = RTC_DATE, .date = START, .set = note_set, .set_ctx = &ahead };
+	struct guest *g = chips_guest();
+	struct err err = { "" };
+
+	CHECK(mc146818_new(g->pio, g->clock, g->loop, &o, &err));
+	vm_clock_set(g->clock, 10 * NS_PER_SEC);	/* 23:59:10 */
+	set(g, 11, 0x82);
+	set(g, 4, 0x22);
+	set(g, 2, 0x00);
+	CHECK_EQ(ahead, -1);			/* not before SET is let go */
+	set(g, 11, 0x02);
+	CHECK_EQ(ahead, -2 * 3600 + 60);
+	vm_clock_set(g->clock, 20 * NS_PER_SEC);
+	set(g, 4, 0x23);			/* a field of the running clock */
+	CHECK_EQ(ahead, -3600 + 60);
+}
+
 TEST(any_sequence_of_writes_is_survived)
 {
 	struct guest *g = chips_guest();
