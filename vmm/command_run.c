@@ -69,12 +69,25 @@ static int run_quit(struct machine *m, json_t *args, struct command_result *r)
 	return 0;
 }
 
+struct nmi {
+	struct machine *m;
+	int ret;
+};
+
+static void inject_nmi(void *ctx)
+{
+	struct nmi *n = ctx;
+
+	for (unsigned i = 0; i < n->m->nvcpus && n->ret == 0; i++)
+		n->ret = vcpu_nmi(n->m->vcpus[i]);
+}
+
 static int run_nmi(struct machine *m, json_t *args, struct command_result *r)
 {
-	for (unsigned i = 0; i < m->nvcpus; i++)
-		if (ioctl(m->vcpus[i]->fd, KVM_NMI, 0) < 0)
-			return err_set(&r->err, errno, "KVM_NMI: %s", strerror(errno));
-	return 0;
+	struct nmi n = { .m = m };
+
+	vm_exclusive_sync(m->vm, inject_nmi, &n);
+	return n.ret < 0 ? err_set(&r->err, -n.ret, "KVM_NMI: %s", strerror(-n.ret)) : 0;
 }
 
 static int run_capabilities(struct machine *m, json_t *args, struct command_result *r)
@@ -113,7 +126,7 @@ const struct command commands_run[] = {
 	{ "system_wakeup", "system_wakeup", "wake a guest that sleeps (S3)", run_wakeup, NULL, COMMAND_FAST, { { 0 } } },
 	{ "quit", "quit", "end the machine at once", run_quit, NULL, COMMAND_FAST, { { 0 } } },
 	{ NULL, "q", "end the machine at once", run_quit, NULL, COMMAND_FAST, { { 0 } } },
-	{ "inject-nmi", "nmi", "a non-maskable interrupt on every processor", run_nmi, NULL, COMMAND_FAST, { { 0 } } },
+	{ "inject-nmi", "nmi", "a non-maskable interrupt on every processor (its LINT1 pin)", run_nmi, NULL, COMMAND_SLOW, { { 0 } } },
 	{ "human-monitor-command", NULL, "a line of the monitor", run_human, NULL, COMMAND_PARTS,
 	  { { "command-line", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
 	{ 0 },

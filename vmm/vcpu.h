@@ -80,6 +80,11 @@ struct vcpu *vcpu_current(void);
 /* General and segment registers for a debugger. Parked. 0 or -errno. */
 int vcpu_get_regs(struct vcpu *v, struct kvm_regs *r, struct kvm_sregs *s);
 int vcpu_set_regs(struct vcpu *v, const struct kvm_regs *r, const struct kvm_sregs *s);
+/*
+ * The NMI button, wired to LINT1: an NMI if the guest has LINT1 set up for one (Intel SDM 3A, 11.5.1), or its APIC off. Parked, as KVM
+ * waits for the end of KVM_RUN, and a guest that sleeps does not end it. 0 or -errno.
+ */
+int vcpu_nmi(struct vcpu *v);
 /* Tell the guest's watchdog that it was stopped (KVM_KVMCLOCK_CTRL). Parked. */
 void vcpu_clock_stopped(struct vcpu *v);
 

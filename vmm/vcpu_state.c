@@ -46,6 +46,10 @@
 
 #define APIC_ENABLE 0x800u
 #define APIC_BSP 0x100u
+#define APIC_LINT1 0x360
+#define LVT_MASKED 0x10000u
+#define LVT_MODE 0x700u
+#define LVT_NMI 0x400u
 #define PAT_RESET 0x0007040600070406ull
 #define MAX_MSRS 512
 #define MAX_XSAVE (64 * KiB)
@@ -539,6 +543,21 @@ int vcpu_load(struct vcpu *v, struct state_in *in)
 	    (ret = IOCTL(v, KVM_SET_DEBUGREGS, &dr)) < 0)
 		return state_bad(in, "vCPU %u: events, run state or debug registers: %s", v->index, strerror(-ret));
 	return 0;
+}
+
+int vcpu_nmi(struct vcpu *v)
+{
+	struct kvm_lapic_state lapic;
+	struct kvm_sregs sregs;
+	uint32_t lint1;
+	int ret;
+
+	if ((ret = IOCTL(v, KVM_GET_SREGS, &sregs)) < 0 || (ret = IOCTL(v, KVM_GET_LAPIC, &lapic)) < 0)
+		return ret;
+	memcpy(&lint1, lapic.regs + APIC_LINT1, sizeof(lint1));
+	if ((sregs.apic_base & APIC_ENABLE) && ((lint1 & LVT_MASKED) || (lint1 & LVT_MODE) != LVT_NMI))
+		return 0;
+	return IOCTL(v, KVM_NMI, NULL);
 }
 
 void vcpu_clock_stopped(struct vcpu *v)
