@@ -472,6 +472,7 @@ static int e1000_load(struct device *dev, struct state_in *in, uint32_t version)
 		return ret;
 	if (!eeprom93_valid(&d->ee))
 		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr, d->ee.count);
+	e1000_eeprom_address(d);	/* a copy's own; the guest goes on with the one it has until it resets the card */
 	/* The cable of this host may be another than that of the saved machine. */
 	d->line = false;
 	irq_update(d);

@@ -150,6 +150,7 @@ void e1000_eeprom_init(struct e1000 *d);
 uint32_t e1000_eecd_read(struct e1000 *d);
 void e1000_eecd_write(struct e1000 *d, uint32_t val);
 void e1000_eerd_write(struct e1000 *d, uint32_t val);
+void e1000_eeprom_address(struct e1000 *d);	/* this machine's, and the checksum */
 void e1000_eeprom_load(struct e1000 *d);		/* what reset reads from it: the address */
 void e1000_autoneg(struct e1000 *d);			/* starts it; e1000_link_done ends it */
 

@@ -153,9 +153,14 @@ void e1000_eeprom_init(struct e1000 *d)
 		[0x24] = 0xc000, [0x25] = 0x0706,
 		[0x27] = 0x1008, [0x2a] = 0x0f04, [0x2b] = 0x7fff, [0x2c] = 0x4d01,
 	};
+	memcpy(d->ee.words, words, sizeof(words));
+	e1000_eeprom_address(d);
+}
+
+void e1000_eeprom_address(struct e1000 *d)
+{
 	uint16_t sum = 0;
 
-	memcpy(d->ee.words, words, sizeof(words));
 	for (int i = 0; i < 3; i++)
 		d->ee.words[i] = d->mac[2 * i] | d->mac[2 * i + 1] << 8;
 	for (int i = 0; i < 63; i++)

@@ -177,6 +177,12 @@ static void reset_chip(struct rtl8139 *d)
 	irq_update(d);
 }
 
+static void eeprom_address(struct rtl8139 *d)
+{
+	for (int i = 0; i < 3; i++)
+		d->ee.words[7 + i] = d->mac[2 * i] | d->mac[2 * i + 1] << 8;
+}
+
 static void load_eeprom(struct rtl8139 *d)
 {
 	for (int i = 0; i < 3; i++)
@@ -459,6 +465,7 @@ static int rtl_load(struct device *dev, struct state_in *in, uint32_t version)
 		return ret;
 	if (!eeprom93_valid(&d->ee))
 		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr, d->ee.count);
+	eeprom_address(d);	/* a copy's own; the guest goes on with the one it has until it resets the card */
 	if (d->rx_head > 0xffff || d->tx_slot >= TX_SLOTS || d->cp_tx >= CP_RING || d->cp_tx_high >= CP_RING || d->cp_rx >= CP_RING)
 		return state_bad(in, "ring positions %u, %u, %u, %u, %u", d->rx_head, d->tx_slot, d->cp_tx, d->cp_tx_high, d->cp_rx);
 	d->timer_base = rtl_now(d) - (int64_t)MIN(age, (uint64_t)INT64_MAX / 2);
@@ -518,8 +525,8 @@ struct device *rtl8139_new(struct pci_bus *pci, unsigned devfn, const char *id, 
 	d->ee.words[2] = d->ee.words[4] = 0x8139;
 	d->ee.words[5] = 0x4020;		/* MXLAT, MNGNT */
 	d->ee.words[6] = 0xe512;
-	for (int i = 0; i < 3; i++)
-		d->ee.words[7 + i] = mac[2 * i] | mac[2 * i + 1] << 8;
+	memcpy(d->mac, mac, 6);
+	eeprom_address(d);
 	d->pci.config[PCI_MIN_GNT] = 0x20;
 	d->pci.config[PCI_MAX_LAT] = 0x40;
 	d->pci.config_written = config_written;

@@ -71,6 +71,7 @@ struct rtl8139 {
 	uint8_t cp_poll;		/* rings the driver told of */
 	uint64_t tally[T_COUNT];
 	struct eeprom93 ee;
+	uint8_t mac[6];			/* this machine's own: what the EEPROM has */
 	/* not registers */
 	struct loop_timer timer, tx_next;
 	int64_t timer_base;		/* when TCTR was 0 */

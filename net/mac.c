@@ -42,7 +42,7 @@ static bool mac_reserve(const uint8_t mac[6])
 	return saved != EADDRINUSE;
 }
 
-void net_default_mac(const char *vm_name, unsigned index, uint8_t mac[6])
+void net_default_mac(const char *vm_name, unsigned index, bool moves, uint8_t mac[6])
 {
 	uint64_t h = hash(0xcbf29ce484222325ull, vm_name ? vm_name : "", vm_name ? strlen(vm_name) : 0);
 	uint8_t salt[8];
@@ -55,7 +55,7 @@ void net_default_mac(const char *vm_name, unsigned index, uint8_t mac[6])
 		v = hash(h, salt, sizeof(salt));
 		v ^= v >> 32;
 		memcpy(mac, (uint8_t[]){ 0x52, 0x54, 0x00, v >> 16, v >> 8, v }, 6);
-		if (mac_reserve(mac))
+		if (mac_reserve(mac) || moves)
 			return;
 	}
 	log_warn("no free default MAC address found for NIC %u in %u tries; give one with macaddr=", index, TRIES);

@@ -114,9 +114,10 @@ void net_get_stats(struct net *n, struct net_stats *s);		/* any thread */
 
 /*
  * A stable default address 52:54:00:xx:xx:xx for (VM name, NIC index) that no other VM of this host (network
- * namespace) uses now. Reserved until the process ends: ask once for a NIC and keep the answer.
+ * namespace) uses now. Reserved until the process ends: ask once for a NIC and keep the answer. moves: for a machine that comes
+ * here from another process, perhaps of this host, whose address it keeps.
  */
-void net_default_mac(const char *vm_name, unsigned index, uint8_t mac[6]);
+void net_default_mac(const char *vm_name, unsigned index, bool moves, uint8_t mac[6]);
 /* "52:54:00:12:34:56" (or with dashes) to bytes; refuses multicast and zero. 0 or -EINVAL with the reason. */
 int net_parse_mac(const char *s, uint8_t mac[6], struct err *err);
 

@@ -83,8 +83,7 @@ static int init_vcpus(struct machine *m, struct err *err)
 	return 0;
 }
 
-/* Whether another minivmm sends the machine over a line (a file is loaded at once). */
-static bool waits_for_machine(const struct config *c)
+bool machine_moves_here(const struct config *c)
 {
 	return c->incoming && strncmp(c->incoming, "file:", 5);
 }
@@ -161,7 +160,7 @@ static int open_drives(struct machine *m, struct err *err)
 		if (!d->file || host_drive_is_empty(m, d))
 			continue;
 		d->open.host = &m->host;
-		if (waits_for_machine(c))	/* the other side still has them */
+		if (machine_moves_here(c))	/* the other side still has them */
 			d->open.flags |= BLK_INACTIVE;
 		md->blk = machine_open_medium(md, d->file, &d->open, err);
 		if (!md->blk)
@@ -421,7 +420,7 @@ static int first_state(struct machine *m, struct err *err)
 	char *uri;
 	int ret;
 
-	if (waits_for_machine(c))
+	if (machine_moves_here(c))
 		return 0;
 	if (c->incoming)
 		return migrate_incoming(m, c->incoming, err);
@@ -445,7 +444,7 @@ int machine_run(struct machine *m, struct err *err)
 		err_set(err, -ret, "starting vCPU threads: %s", strerror(-ret));
 		return STATUS_ERROR;
 	}
-	if (waits_for_machine(m->config)) {
+	if (machine_moves_here(m->config)) {
 		vm_pause(m->vm, PAUSE_MIGRATE);
 		if (strcmp(m->config->incoming, "defer") && migrate_incoming(m, m->config->incoming, err) < 0)
 			return STATUS_ERROR;

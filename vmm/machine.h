@@ -159,6 +159,8 @@ void machine_powerdown(struct machine *m);
 void machine_suspend(void *ctx);
 bool machine_wakeup(struct machine *m, int reason);
 void machine_sleep_init(struct machine *m);
+/* Whether another minivmm sends the machine over a line (a file is loaded at once). */
+bool machine_moves_here(const struct config *c);
 /* The machine goes on from a copy of what it was: its generation id changes, and the guest is told. Main loop's lock. */
 void machine_copied(struct machine *m);
 /* The micro machine's own notification (machine_micro.c). Main loop's lock. */

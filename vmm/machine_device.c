@@ -200,7 +200,7 @@ static void pick_mac(struct machine *m, uint8_t mac[6])
 	for (unsigned i = 0; i < m->ndevices; i++)
 		index += m->devices[i].config && is_nic(m->devices[i].config);
 	while (taken) {
-		net_default_mac(m->config->name, index++, mac);
+		net_default_mac(m->config->name, index++, machine_moves_here(m->config), mac);
 		taken = false;
 		for (unsigned i = 0; i < m->ndevices && !taken; i++) {
 			const struct device_config *o = m->devices[i].config;

@@ -33,6 +33,7 @@ struct bench {
 	enum vtransport transport;
 	uint64_t features;
 	unsigned hdr_len, rx_buf;
+	const uint8_t *own_mac;		/* another than mac, or NULL */
 };
 
 static void build(struct bench *b)
@@ -40,7 +41,7 @@ static void build(struct bench *b)
 	struct virtio_net_opts o = { .net = b->net, .pairs = 1, .packed = true };
 	struct err err = { "" };
 
-	memcpy(o.mac, mac, 6);
+	memcpy(o.mac, b->own_mac ? b->own_mac : mac, 6);
 	b->v = virtio_net_new("net0", b->g->loop, b->g->mem, &o, &err);
 	CHECK(b->v);
 	b->dev = b->transport == V_MMIO ? virtio_mmio_new(b->g->mmio, MMIO_BASE, irq_source(b->g->irqs, 6), NULL, b->v, &err) :
@@ -548,6 +549,26 @@ TEST(announce_after_load)
 	CHECK_EQ(b->g->msi[3], 1);
 	CHECK_EQ(command(b, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, "", 0), VIRTIO_NET_OK);
 	CHECK_EQ(vdrv_config(&b->d, 6, 2), VIRTIO_NET_S_LINK_UP);
+	bench_free(b);
+}
+
+/* A copy has an address of its own, for the guest to find when it resets the card; until then the one it knows works. */
+TEST(copy_has_its_own_address)
+{
+	struct bench *b = bench_new(V_MODERN, MRG | CTRL, 2048);
+	uint8_t off = 0;
+
+	rx_post(b, 20);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1), VIRTIO_NET_OK);
+	b->own_mac = (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 };
+	replace(b);
+	CHECK_EQ(vdrv_config(&b->d, 3, 1), 1);
+	CHECK(passes(b, mac, -1) && !passes(b, b->own_mac, -1));
+	drive(b);
+	rx_post(b, 20);
+	CHECK_EQ(vdrv_config(&b->d, 3, 1), 7);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1), VIRTIO_NET_OK);
+	CHECK(passes(b, b->own_mac, -1) && !passes(b, mac, -1));
 	bench_free(b);
 }
 

@@ -48,6 +48,29 @@ static inline void bench_config(struct nic_bench *b, unsigned off, unsigned size
 	loop_unlock(b->loop);
 }
 
+/* The second machine's card goes on as the first one's is. */
+static inline void bench_copy(struct nic_bench *from, struct nic_bench *to)
+{
+	struct state_out *o = state_out_new();
+	struct err err = { "" };
+	struct state_in *in;
+	void *blob;
+	size_t len;
+
+	loop_lock(from->loop);
+	CHECK_EQ(device_save(from->nic, o), 0);
+	loop_unlock(from->loop);
+	CHECK_EQ(state_out_finish(o, &blob, &len), 0);
+	in = state_in_new(blob, len, &err);
+	CHECK(in);
+	loop_lock(to->loop);
+	CHECK_EQ(device_load(to->nic, in), 0);
+	CHECK_EQ(state_in_finish(in, &err), 0);
+	to->nic->ops->resume(to->nic);
+	loop_unlock(to->loop);
+	free(blob);
+}
+
 /* A machine with the card at 00:03.0; io_bar and mem_bar are the numbers of its BARs. */
 static inline struct nic_bench *bench_new(nic_new_fn *make, int io_bar, int mem_bar)
 {

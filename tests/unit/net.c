@@ -46,30 +46,36 @@ Test(net_mac, stable_and_unique)
 {
 	uint8_t first[6], again[6], other[6];
 	int status, pair[2];
-	char c;
 	pid_t pid;
 
 	cr_assert_eq(pipe(pair), 0);
 	pid = fork();
 	if (pid == 0) {
-		net_default_mac("unit-test-vm", 0, first);
-		net_default_mac("unit-test-vm", 1, other);
+		net_default_mac("unit-test-vm", 0, false, first);
+		net_default_mac("unit-test-vm", 1, false, other);
 		_exit(write(pair[1], first, 6) != 6 || !memcmp(first, other, 6));
 	}
 	cr_assert_eq(read(pair[0], first, 6), 6);
 	waitpid(pid, &status, 0);
 	cr_assert_eq(status, 0);
-	net_default_mac("unit-test-vm", 0, again);
+	net_default_mac("unit-test-vm", 0, false, again);
 	cr_expect_eq(memcmp(first, again, 6), 0);
 	cr_expect_eq(memcmp(first, "\x52\x54\x00", 3), 0);
 	pid = fork();
 	if (pid == 0) {
-		net_default_mac("unit-test-vm", 0, other);
+		net_default_mac("unit-test-vm", 0, false, other);
 		_exit(!memcmp(other, again, 6));
 	}
 	waitpid(pid, &status, 0);
 	cr_expect_eq(status, 0);
-	(void)c;
+	/* One that takes over from this process keeps it. */
+	pid = fork();
+	if (pid == 0) {
+		net_default_mac("unit-test-vm", 0, true, other);
+		_exit(memcmp(other, again, 6) != 0);
+	}
+	waitpid(pid, &status, 0);
+	cr_expect_eq(status, 0);
 }
 
 /* RFC 1071's own example, and odd lengths. */
