@@ -11,7 +11,7 @@ struct span { uint64_t first, last; bool alone; struct span *next; };
 struct filter {
 	struct node *n;
 	enum filter_mode mode;
-	int (*copy)(void *ctx, uint64_t off, uint64_t len);
+	filter_fn *save;
 	void *ctx;
 	int error;
 	pthread_mutex_t lock;
@@ -85,7 +85,7 @@ uint64_t filter_next(struct filter *f, uint64_t off)
 	return c < f->chunks ? c * FILTER_CHUNK : UINT64_MAX;
 }
 
-int filter_alone(struct filter *f, uint64_t off, int (*fn)(void *ctx, uint64_t off, uint64_t len), void *ctx)
+int filter_alone(struct filter *f, uint64_t off, filter_fn *fn, void *ctx)
 {
 	uint64_t c = chunk_of(off), at = c * FILTER_CHUNK;
 	struct span s;
@@ -97,7 +97,7 @@ int filter_alone(struct filter *f, uint64_t off, int (*fn)(void *ctx, uint64_t o
 	return ret;
 }
 
-int filter_copy(struct filter *f, uint64_t off)
+int filter_copy(struct filter *f, uint64_t off, filter_fn *fn, void *ctx)
 {
 	uint64_t c = chunk_of(off), at = c * FILTER_CHUNK;
 	struct span s;
@@ -105,7 +105,7 @@ int filter_copy(struct filter *f, uint64_t off)
 
 	span_begin(f, &s, c, c, true);
 	if (filter_take(f, off))
-		ret = f->copy(f->ctx, at, MIN((uint64_t)FILTER_CHUNK, f->n->size - at));
+		ret = fn(ctx, at, MIN((uint64_t)FILTER_CHUNK, f->n->size - at));
 	span_end(f, &s);
 	return ret;
 }
@@ -121,7 +121,7 @@ static struct span *before(struct filter *f, struct span *s, uint64_t off, uint6
 {
 	if (f->mode == FILTER_BEFORE)
 		for (uint64_t at = filter_next(f, off); at < off + len && !filter_error(f); at = filter_next(f, at + FILTER_CHUNK)) {
-			int ret = filter_copy(f, at);
+			int ret = filter_copy(f, at, f->save, f->ctx);
 
 			/* The guest goes on; it is the copy that is lost. */
 			if (ret)
@@ -182,9 +182,24 @@ static int filter_extent(struct node *n, uint64_t off, uint64_t len, struct exte
 	return node_extent_chain(n->file, off, len, e, &owner);
 }
 
+/* Every chunk of it is copied, and the job will not come back: nothing has to know of a change. */
+static bool is_copied(struct filter *f, uint64_t off, uint64_t len)
+{
+	uint64_t first = chunk_of(off), last = chunk_of(off + len - 1);
+	bool yes = f->mode == FILTER_BEFORE && len && last < f->chunks;
+
+	pthread_mutex_lock(&f->lock);
+	for (uint64_t c = first; c <= last && yes; c++)
+		yes = !(f->todo[c / 64] >> (c % 64) & 1);
+	for (struct span *o = f->spans; o && yes; o = o->next)
+		yes = !(o->alone && o->first <= last && first <= o->last);
+	pthread_mutex_unlock(&f->lock);
+	return yes;
+}
+
 static int filter_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off, uintptr_t *cookie)
 {
-	if (write || !n->file->ops->plain)
+	if (!n->file->ops->plain || (write && !is_copied(n->priv, off, len)))
 		return -EAGAIN;
 	return n->file->ops->plain(n->file, off, len, write, fd, fd_off, cookie);
 }
@@ -217,15 +232,14 @@ static const struct node_ops filter_ops = {
 	.plain_done = filter_plain_done, .resize = filter_resize,
 };
 
-struct node *filter_new(struct node *child, enum filter_mode mode, int (*copy)(void *ctx, uint64_t off, uint64_t len), void *ctx,
-			struct filter **out)
+struct node *filter_new(struct node *child, enum filter_mode mode, filter_fn *save, void *ctx, struct filter **out)
 {
 	struct node *n = node_new(&filter_ops, child->filename, child, child->flags);
 	struct filter *f = xcalloc(1, sizeof(*f));
 
 	f->n = n;
 	f->mode = mode;
-	f->copy = copy;
+	f->save = save;
 	f->ctx = ctx;
 	f->chunks = (child->size + FILTER_CHUNK - 1) / FILTER_CHUNK;
 	f->todo = xcalloc(f->chunks / 64 + 1, 8);

@@ -14,19 +14,22 @@ enum filter_mode { FILTER_BEFORE, FILTER_AFTER, FILTER_BESIDE };
 enum { FILTER_CHUNK = 64 << 10 };
 struct filter;
 
-/* Takes over the reference on child. copy is called with a chunk held, for FILTER_BEFORE. */
-struct node *filter_new(struct node *child, enum filter_mode mode, int (*copy)(void *ctx, uint64_t off, uint64_t len), void *ctx,
-			struct filter **f);
+typedef int filter_fn(void *ctx, uint64_t off, uint64_t len);
+/*
+ * Takes over the reference on child. save is called for FILTER_BEFORE, with the chunk held, on the thread of a guest's request that is about to
+ * change it: the faster it is back, the better.
+ */
+struct node *filter_new(struct node *child, enum filter_mode mode, filter_fn *save, void *ctx, struct filter **f);
 /* All chunks are to be copied / whether this one is, and no longer. */
 void filter_mark(struct filter *f, uint64_t off, uint64_t len);
 bool filter_take(struct filter *f, uint64_t off);
 /* The next chunk from off on that is to be copied; UINT64_MAX: none. */
 uint64_t filter_next(struct filter *f, uint64_t off);
-/* Copies the chunk at off if that is still to be done; nobody else is in it meanwhile. */
-int filter_copy(struct filter *f, uint64_t off);
+/* fn copies the chunk at off if that is still to be done; nobody else is in it meanwhile. */
+int filter_copy(struct filter *f, uint64_t off, filter_fn *fn, void *ctx);
 /* Alone in the chunk: runs fn. */
-int filter_alone(struct filter *f, uint64_t off, int (*fn)(void *ctx, uint64_t off, uint64_t len), void *ctx);
-/* The first error of a copy on the guest's behalf. */
+int filter_alone(struct filter *f, uint64_t off, filter_fn *fn, void *ctx);
+/* The first error of save. */
 int filter_error(struct filter *f);
 
 #endif

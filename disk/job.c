@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "disk/node.h"
 
@@ -59,6 +60,8 @@ static void *job_run(void *arg)
 	void (*ended)(void *ctx, struct job *job) = t->ended;
 
 	pthread_setname_np(pthread_self(), "disk-job");
+	/* The guest comes first: a copy takes what processor time is left. (Linux has a nice value for each thread.) */
+	setpriority(PRIO_PROCESS, 0, 10);
 	j->ret = j->ops->run(j);
 	if (j->ops->clean)
 		j->ops->clean(j);

@@ -4,14 +4,23 @@
  * chunk on its own thread while the guest runs, and takes the filter out in another short drain.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "disk/filter.h"
+#include "disk/pool.h"
 #include "vmm/iov.h"
 #include "vmm/log.h"
 
-enum { CATCH_UP_ROUNDS = 8, FEW_CHUNKS = 64 };
+enum { CATCH_UP_ROUNDS = 8, FEW_CHUNKS = 64, SAVED_MAX = 256 };
+
+/* A chunk on its way to the target. */
+struct chunk {
+	struct chunk *next;
+	uint64_t off, len;
+	uint8_t *data;
+};
 
 struct copy_job {
 	struct node *root;		/* below the filter */
@@ -20,6 +29,15 @@ struct copy_job {
 	struct filter *filter;
 	struct node *base;		/* commit, stream: where the copied layers end */
 	bool base_made_writable;
+	/* backup: the guest waits only until what it overwrites is read; a worker writes it to the target. */
+	pthread_mutex_t lock;		/* all below; a leaf */
+	pthread_cond_t idle;		/* the worker has nothing left */
+	struct chunk *saved, **saved_tail;
+	struct chunk *spare;		/* memory that was touched before: new pages cost as much as the copy */
+	unsigned nsaved;
+	int save_error;
+	bool worker;
+	struct pool_work work;
 };
 
 /* Is any of it in the layers from n down to (not including) base? */
@@ -42,19 +60,127 @@ static int above_base(struct node *n, const struct node *base, uint64_t off, uin
 	return 0;
 }
 
-/* One chunk of the disk as it is now into the target. */
+static struct chunk *chunk_get(struct copy_job *c)
+{
+	struct chunk *k;
+
+	pthread_mutex_lock(&c->lock);
+	k = c->spare;
+	if (k)
+		c->spare = k->next;
+	pthread_mutex_unlock(&c->lock);
+	if (k)
+		return k;
+	k = xcalloc(1, sizeof(*k));
+	if (posix_memalign((void **)&k->data, 4096, FILTER_CHUNK)) {
+		free(k);
+		return NULL;
+	}
+	return k;
+}
+
+static void chunk_put(struct copy_job *c, struct chunk *k)
+{
+	pthread_mutex_lock(&c->lock);
+	k->next = c->spare;
+	c->spare = k;
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* A chunk of the disk as it is now; NULL with *ret. */
+static struct chunk *chunk_read(struct copy_job *c, uint64_t off, uint64_t len, int *ret)
+{
+	struct chunk *k = chunk_get(c);
+
+	*ret = k ? node_pread(c->root, k->data, len, off) : -ENOMEM;
+	if (*ret && k) {
+		chunk_put(c, k);
+		return NULL;
+	}
+	if (k)
+		k->off = off, k->len = len;
+	return k;
+}
+
+/* Into the target. */
+static int chunk_write(struct copy_job *c, struct chunk *k)
+{
+	int ret = buf_is_zero(k->data, k->len) ? node_zeroes(c->target, k->off, k->len, BLK_UNMAP) :
+		  node_pwrite(c->target, k->data, k->len, k->off);
+
+	chunk_put(c, k);
+	return ret;
+}
+
 static int copy_chunk(void *ctx, uint64_t off, uint64_t len)
 {
 	struct copy_job *c = ctx;
-	uint8_t *buf;
+	int ret;
+	struct chunk *k = chunk_read(c, off, len, &ret);
+
+	return k ? chunk_write(c, k) : ret;
+}
+
+/* A worker. */
+static void write_saved(struct pool_work *w)
+{
+	struct copy_job *c = container_of(w, struct copy_job, work);
+	struct chunk *k;
+
+	pthread_mutex_lock(&c->lock);
+	while ((k = c->saved)) {
+		int ret;
+
+		c->saved = k->next;
+		if (!c->saved)
+			c->saved_tail = &c->saved;
+		pthread_mutex_unlock(&c->lock);
+		ret = chunk_write(c, k);
+		pthread_mutex_lock(&c->lock);
+		c->nsaved--;
+		if (!c->save_error)
+			c->save_error = ret;
+	}
+	c->worker = false;
+	pthread_cond_broadcast(&c->idle);
+	pthread_mutex_unlock(&c->lock);
+}
+
+/* The guest is about to change the chunk. When the worker cannot keep up, the guest writes, too, and so is slowed down. */
+static int save_chunk(void *ctx, uint64_t off, uint64_t len)
+{
+	struct copy_job *c = ctx;
+	int ret;
+	struct chunk *k = chunk_read(c, off, len, &ret);
+
+	if (!k)
+		return ret;
+	pthread_mutex_lock(&c->lock);
+	if (c->nsaved >= SAVED_MAX) {
+		pthread_mutex_unlock(&c->lock);
+		return chunk_write(c, k);
+	}
+	k->next = NULL;
+	*c->saved_tail = k;
+	c->saved_tail = &k->next;
+	c->nsaved++;
+	if (!c->worker)
+		pool_submit(&c->work);
+	c->worker = true;
+	pthread_mutex_unlock(&c->lock);
+	return 0;
+}
+
+/* The first error so far of what was saved for the guest; all: when the worker has nothing left. */
+static int saved_error(struct copy_job *c, bool all)
+{
 	int ret;
 
-	if (posix_memalign((void **)&buf, 4096, FILTER_CHUNK))
-		return -ENOMEM;
-	ret = node_pread(c->root, buf, len, off);
-	if (!ret)
-		ret = buf_is_zero(buf, len) ? node_zeroes(c->target, off, len, BLK_UNMAP) : node_pwrite(c->target, buf, len, off);
-	free(buf);
+	pthread_mutex_lock(&c->lock);
+	while (all && c->worker)
+		pthread_cond_wait(&c->idle, &c->lock);
+	ret = c->save_error;
+	pthread_mutex_unlock(&c->lock);
 	return ret;
 }
 
@@ -116,7 +242,7 @@ static int backup_run(struct job *j)
 {
 	struct copy_job *c = j->priv;
 	uint64_t size = c->root->size;
-	int ret = 0;
+	int ret = 0, err;
 
 	j->total = size;
 	for (uint64_t off = 0; off < size && !ret;) {
@@ -129,15 +255,21 @@ static int backup_run(struct job *j)
 		}
 		off = next;
 		if (off < size)
-			ret = filter_copy(c->filter, off);
+			ret = filter_copy(c->filter, off, copy_chunk, c);
 		if (!ret)
 			ret = filter_error(c->filter);
+		if (!ret)
+			ret = saved_error(c, false);
 	}
 	blk_drain_begin(j->blk);
 	if (!ret)
 		ret = filter_error(c->filter);
 	filter_out(j, c, c->root);
 	blk_drain_end(j->blk);
+	/* The guest has no part in it any more, and nothing is added. */
+	err = saved_error(c, true);
+	if (!ret)
+		ret = err;
 	if (!ret)
 		ret = node_flush(c->target);
 	return ret && ret != -ECANCELED ? fail(j, ret, "backup") : ret;
@@ -285,13 +417,38 @@ static int stream_run(struct job *j)
 	return ret && ret != -ECANCELED ? fail(j, ret, "stream") : ret;
 }
 
+static struct copy_job *copy_new(struct node *target, struct node *base)
+{
+	struct copy_job *c = xcalloc(1, sizeof(*c));
+
+	c->target = target;
+	c->base = base;
+	c->saved_tail = &c->saved;
+	c->work.fn = write_saved;
+	pthread_mutex_init(&c->lock, NULL);
+	pthread_cond_init(&c->idle, NULL);
+	return c;
+}
+
+static void copy_free(struct copy_job *c)
+{
+	for (struct chunk *k; (k = c->spare);) {
+		c->spare = k->next;
+		free(k->data);
+		free(k);
+	}
+	pthread_mutex_destroy(&c->lock);
+	pthread_cond_destroy(&c->idle);
+	free(c);
+}
+
 static void copy_clean(struct job *j)
 {
 	struct copy_job *c = j->priv;
 
 	node_unref(c->root);
 	node_unref(c->target);
-	free(c);
+	copy_free(c);
 	j->priv = NULL;
 }
 
@@ -305,12 +462,10 @@ static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct n
 			      const struct job_common *jc, struct err *err)
 {
 	static const struct job_common plain;
-	struct copy_job *c = xcalloc(1, sizeof(*c));
+	struct copy_job *c = copy_new(target, base);
 	struct job *j, first = { .blk = b, .ops = ops };
 
 	jc = jc ? jc : &plain;
-	c->target = target;
-	c->base = base;
 	blk_drain_begin(b);
 	c->root = blk_root(b);
 	if (c->root->ops->filter) {
@@ -327,7 +482,7 @@ static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct n
 	}
 	/* One reference for the job, one for the filter. */
 	node_ref(c->root);
-	c->filter_node = filter_new(c->root, mode, copy_chunk, c, &c->filter);
+	c->filter_node = filter_new(c->root, mode, save_chunk, c, &c->filter);
 	if (mode != FILTER_BESIDE && ops != &commit_ops)
 		filter_mark(c->filter, 0, c->root->size);
 	filter_in(&first, c);
@@ -339,7 +494,7 @@ static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct n
 	node_unref(c->root);
 fail:
 	node_unref(target);
-	free(c);
+	copy_free(c);
 	return NULL;
 }
 
