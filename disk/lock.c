@@ -14,11 +14,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "disk/lock.h"
 #include "vmm/log.h"
 
 enum { PERM_BASE = 100, SHARED_BASE = 200 };
+enum { GHOST_MS = 2000, GHOST_LOOK_MS = 10 };
 enum {
 	PERM_CONSISTENT_READ = 1 << 0,
 	PERM_WRITE = 1 << 1,
@@ -84,53 +86,83 @@ static int conflicts(int fd, off_t base, unsigned mask)
 	return 0;
 }
 
-static int refuse(const struct host *host, int fd, const char *filename, bool writer_there, enum lock_kind kind,
-		  struct err *err)
+/* The holder's name; false: it cannot be seen. */
+static bool find_owner(const struct host *host, int fd, char *owner, size_t len)
 {
-	char owner[256] = "";
-
+	*owner = 0;
 	if (host->ops->lock_owner)
-		host->ops->lock_owner(host->ctx, fd, owner, sizeof(owner));
+		host->ops->lock_owner(host->ctx, fd, owner, len);
+	return *owner;
+}
+
+static int refuse(const char *filename, const char *owner, bool writer_there, enum lock_kind kind, struct err *err)
+{
 	return err_set(err, EAGAIN, "'%s' is in use by %s, which %s: cannot open it for %s; stop that program first%s",
-		       filename, owner[0] ? owner : "another program (it cannot be seen from here: another user's, or on another machine)",
+		       filename, *owner ? owner : "another program (it cannot be seen from here: another user's, or on another machine)",
 		       writer_there ? "writes to it" : "needs it unchanged", kind == FILE_WRITES ? "writing" : "reading",
 		       kind == FILE_READS ? ", or read what may change with -U" : "");
+}
+
+/* 0, -EAGAIN when somebody is in the way, or another error. */
+static int look(int fd, enum lock_kind kind, bool *writer_there)
+{
+	unsigned held = lock_kinds[kind].held, unshared = lock_kinds[kind].unshared;
+	int ret = conflicts(fd, SHARED_BASE, held);
+
+	*writer_there = false;
+	if (!ret) {
+		ret = conflicts(fd, PERM_BASE, unshared);
+		*writer_there = ret == -EAGAIN;
+	} else if (ret == -EAGAIN) {
+		/* A writer, too, does not share: say which of the two it is. */
+		*writer_there = byte_taken(fd, PERM_BASE + 1) == 1;
+	}
+	return ret;
+}
+
+static int take(int fd, enum lock_kind kind)
+{
+	int ret = bytes_set(fd, PERM_BASE, lock_kinds[kind].held);
+
+	return ret ? ret : bytes_set(fd, SHARED_BASE, lock_kinds[kind].unshared);
+}
+
+static void give_back(int fd, enum lock_kind kind)
+{
+	bytes_set(fd, SHARED_BASE, lock_kinds[kind].unshared);
+	bytes_set(fd, PERM_BASE, lock_kinds[kind].held);
 }
 
 int lock_set(const struct host *host, int fd, const char *filename, enum lock_kind from, enum lock_kind kind,
 	     struct err *err)
 {
-	unsigned held = lock_kinds[kind].held, unshared = lock_kinds[kind].unshared;
-	bool writer_there = false;
+	int64_t end = now_ns() + GHOST_MS * NS_PER_MS;
+	char owner[256] = "";
+	bool writer_there;
 	int ret;
 
-	ret = bytes_set(fd, PERM_BASE, held);
-	if (!ret)
-		ret = bytes_set(fd, SHARED_BASE, unshared);
-	if (ret == -EINVAL || ret == -ENOLCK || ret == -ENOSYS || ret == -EOPNOTSUPP) {
-		if (kind == FILE_WRITES)
-			log_warn("'%s': this file system has no locks (%s): nothing keeps a second program from writing to it",
-				 filename, strerror(-ret));
-		return 0;
+	for (;;) {
+		ret = take(fd, kind);
+		if (ret == -EINVAL || ret == -ENOLCK || ret == -ENOSYS || ret == -EOPNOTSUPP) {
+			if (kind == FILE_WRITES)
+				log_warn("'%s': this file system has no locks (%s): nothing keeps a second program from writing to it",
+					 filename, strerror(-ret));
+			return 0;
+		}
+		if (ret)
+			return err_set(err, -ret, "'%s': cannot lock: %s", filename, strerror(-ret));
+		ret = look(fd, kind, &writer_there);
+		if (!ret)
+			return 0;
+		give_back(fd, from);
+		if (ret != -EAGAIN)
+			return err_set(err, -ret, "'%s': cannot look at its locks: %s", filename, strerror(-ret));
+		/*
+		 * Without an owner it may be one that was killed: the kernel closes the files of an io_uring a while after the process
+		 * is gone. Or another that starts just now.
+		 */
+		if (find_owner(host, fd, owner, sizeof(owner)) || now_ns() > end)
+			return refuse(filename, owner, writer_there, kind, err);
+		usleep(GHOST_LOOK_MS * 1000);
 	}
-	if (ret)
-		return err_set(err, -ret, "'%s': cannot lock: %s", filename, strerror(-ret));
-
-	ret = conflicts(fd, SHARED_BASE, held);
-	if (!ret) {
-		ret = conflicts(fd, PERM_BASE, unshared);
-		writer_there = ret == -EAGAIN;
-	} else if (ret == -EAGAIN) {
-		/* A writer, too, does not share: say which of the two it is. */
-		writer_there = byte_taken(fd, PERM_BASE + 1) == 1;
-	}
-	if (!ret)
-		return 0;
-	if (ret == -EAGAIN)
-		refuse(host, fd, filename, writer_there, kind, err);
-	else
-		err_set(err, -ret, "'%s': cannot look at its locks: %s", filename, strerror(-ret));
-	bytes_set(fd, SHARED_BASE, lock_kinds[from].unshared);
-	bytes_set(fd, PERM_BASE, lock_kinds[from].held);
-	return ret;
 }

@@ -250,6 +250,36 @@ TEST(throttle_limits)
 	unlink(path);
 }
 
+static void *close_later(void *b)
+{
+	usleep(300000);
+	blk_close(b);
+	return NULL;
+}
+
+/*
+ * A lock whose owner is nowhere to be seen may be a killed program's, which the kernel has not taken apart yet (its io_uring holds the files):
+ * it is waited for.
+ */
+TEST(lock_of_a_ghost_is_waited_for)
+{
+	struct host_ops blind = *host_direct.ops;
+	struct host host = { .ops = &blind };
+	struct blk_options o = { .format = "raw", .flags = BLK_RDWR, .host = &host };
+	struct err err = { "" };
+	struct blk *b = open_raw(temp(1 << 20), BLK_RDWR);
+	pthread_t thread;
+
+	blind.lock_owner = NULL;
+	CHECK(pthread_create(&thread, NULL, close_later, b) == 0);
+	b = blk_open(path, &o, &err);
+	if (!b)
+		tap_fail(__FILE__, __LINE__, "%s", err.msg);
+	pthread_join(thread, NULL);
+	blk_close(b);
+	unlink(path);
+}
+
 /* 60 requests at once; how long they take (ms) under t. */
 static int64_t throttled(const struct blk_throttle *t)
 {
