@@ -10,6 +10,7 @@
 #include "disk/front.h"
 
 #define SHORT_BURST	(NS_PER_SEC / 10)
+#define NS_MAX		1e17	/* three years: sums of these times do not overflow, and no limit means more */
 
 const char *const blk_limit_names[LIMITS] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr" };
 
@@ -22,11 +23,17 @@ static bool limit_applies(int i, enum blk_op op)
 	return true;
 }
 
+/* How long units take at a rate. */
+static int64_t duration(double units, uint64_t rate)
+{
+	return (int64_t)MIN(units * NS_PER_SEC / rate, NS_MAX);
+}
+
 static int64_t depth(const struct blk_limit *l)
 {
 	if (!l->max)
 		return SHORT_BURST;
-	return (int64_t)((double)l->max * MAX(l->length, 1) / l->rate * NS_PER_SEC);
+	return duration((double)l->max * MAX(l->length, 1), l->rate);
 }
 
 /* What a request of len bytes counts for limit i: bytes, or requests. */
@@ -39,7 +46,7 @@ static double cost(const struct blk_throttle *t, int i, uint64_t len)
 
 static void pour(int64_t *due, int64_t now, double units, uint64_t rate)
 {
-	*due = MAX(*due, now) + (int64_t)(units * NS_PER_SEC / rate);
+	*due = MAX(*due, now) + duration(units, rate);
 }
 
 int64_t throttle_take(struct blk *b, enum blk_op op, uint64_t len)
