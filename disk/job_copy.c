@@ -491,6 +491,7 @@ static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct n
 	if (j)
 		return j;
 	leave(&(struct job){ .blk = b, .priv = c });
+	saved_error(c, true);		/* what the guest made it save meanwhile is the worker's still */
 	node_unref(c->root);
 fail:
 	node_unref(target);
