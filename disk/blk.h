@@ -61,6 +61,7 @@ enum blk_open_flags {
 	BLK_DETECT_ZEROES = 1 << 10,
 	BLK_NO_IO = 1 << 11,		/* metadata only (info): no data file is opened */
 	BLK_GUESS_TOLD = 1 << 12,	/* the caller warns when a writable disk was only guessed to be raw */
+	BLK_NOWAIT = 1 << 13,		/* the caller holds a loop: a lock whose holder cannot be seen is not waited for */
 };
 struct blk_secret { const char *id, *file; };
 struct blk_options {

@@ -196,7 +196,7 @@ static int file_attach(struct node *n, int fd, struct err *err)
 		goto fail;
 	}
 	n->request_align = n->flags & BLK_NOCACHE ? direct_align(fd, &st) : 1;
-	ret = lock_set(n->host, fd, n->filename, FILE_UNLOCKED, file_lock_kind(n->flags), err);
+	ret = lock_set(n->host, fd, n->filename, FILE_UNLOCKED, file_lock_kind(n->flags), !(n->flags & BLK_NOWAIT), err);
 	if (ret)
 		goto fail;
 	f->held = file_lock_kind(n->flags);
@@ -233,10 +233,10 @@ static int file_reopen(struct node *n, bool rdwr, struct err *err)
 		goto fail;
 	}
 	/* The old description's locks are in the new one's way. */
-	lock_set(n->host, n->fd, n->filename, f->held, FILE_UNLOCKED, NULL);
-	ret = lock_set(n->host, fd, n->filename, FILE_UNLOCKED, file_lock_kind(n->flags), err);
+	lock_set(n->host, n->fd, n->filename, f->held, FILE_UNLOCKED, false, NULL);
+	ret = lock_set(n->host, fd, n->filename, FILE_UNLOCKED, file_lock_kind(n->flags), false, err);
 	if (ret) {
-		lock_set(n->host, n->fd, n->filename, FILE_UNLOCKED, f->held, NULL);
+		lock_set(n->host, n->fd, n->filename, FILE_UNLOCKED, f->held, false, NULL);
 		goto fail;
 	}
 	if (dup3(fd, n->fd, O_CLOEXEC) < 0) {
@@ -255,7 +255,7 @@ static int file_inactivate(struct node *n, struct err *err)
 {
 	struct file *f = n->priv;
 
-	lock_set(n->host, n->fd, n->filename, f->held, FILE_UNLOCKED, NULL);
+	lock_set(n->host, n->fd, n->filename, f->held, FILE_UNLOCKED, false, NULL);
 	f->held = FILE_UNLOCKED;
 	return 0;
 }
@@ -264,7 +264,7 @@ static int file_activate(struct node *n, struct err *err)
 {
 	struct file *f = n->priv;
 	struct stat st;
-	int ret = lock_set(n->host, n->fd, n->filename, f->held, file_lock_kind(n->flags & ~BLK_INACTIVE), err);
+	int ret = lock_set(n->host, n->fd, n->filename, f->held, file_lock_kind(n->flags & ~BLK_INACTIVE), false, err);
 
 	if (ret)
 		return ret;

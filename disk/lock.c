@@ -133,7 +133,7 @@ static void give_back(int fd, enum lock_kind kind)
 	bytes_set(fd, PERM_BASE, lock_kinds[kind].held);
 }
 
-int lock_set(const struct host *host, int fd, const char *filename, enum lock_kind from, enum lock_kind kind,
+int lock_set(const struct host *host, int fd, const char *filename, enum lock_kind from, enum lock_kind kind, bool wait,
 	     struct err *err)
 {
 	int64_t end = now_ns() + GHOST_MS * NS_PER_MS;
@@ -161,7 +161,7 @@ int lock_set(const struct host *host, int fd, const char *filename, enum lock_ki
 		 * Without an owner it may be one that was killed: the kernel closes the files of an io_uring a while after the process
 		 * is gone. Or another that starts just now.
 		 */
-		if (find_owner(host, fd, owner, sizeof(owner)) || now_ns() > end)
+		if (find_owner(host, fd, owner, sizeof(owner)) || !wait || now_ns() > end)
 			return refuse(filename, owner, writer_there, kind, err);
 		usleep(GHOST_LOOK_MS * 1000);
 	}

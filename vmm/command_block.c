@@ -130,7 +130,7 @@ static int run_eject(struct machine *m, json_t *args, struct command_result *r)
 static int run_change(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct machine_drive *d = drive_arg(m, args, &r->err);
-	struct blk_options o = { .format = str(args, "format"), .host = &m->host };
+	struct blk_options o = { .format = str(args, "format"), .flags = BLK_NOWAIT, .host = &m->host };
 	struct blk *blk;
 	int ret;
 

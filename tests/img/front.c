@@ -243,6 +243,10 @@ TEST(lock_of_a_ghost_is_waited_for)
 	pthread_t thread;
 
 	blind.lock_owner = NULL;
+	o.flags |= BLK_NOWAIT;
+	CHECK(!blk_open(path, &o, &err) && strstr(err.msg, "in use"));
+	err.msg[0] = 0;
+	o.flags &= ~BLK_NOWAIT;
 	CHECK(pthread_create(&thread, NULL, close_later, b) == 0);
 	b = blk_open(path, &o, &err);
 	if (!b)
