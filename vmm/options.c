@@ -165,11 +165,6 @@ OPT(machine)
 	const char *type;
 	int ret;
 
-	if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
-		printf("pc       i440FX PC: BIOS, PCI, IDE, everything (default; pc-1 is its present version)\n"
-		       "micro    no PCI and no firmware, virtio-mmio only: the fastest boot (micro-1)\n");
-		return 1;
-	}
 	ret = keyval_parse(&kv, arg, strchr(arg, '=') && strchr(arg, '=') < arg + strcspn(arg, ",") ? NULL : "type", err);
 	if (ret < 0)
 		return ret;

@@ -15,6 +15,8 @@ static const struct prop {
 	{ "smp", "cpus=N", "processors at the start; the word alone means this" },
 	{ "smp", "maxcpus=N", "not more than that" },
 	{ "smp", "sockets=N cores=N threads=N", "how the guest sees them; what is left out follows from the others" },
+	{ "M", "pc", "i440FX PC: BIOS, PCI, IDE, everything (default; pc-1 is its present version)" },
+	{ "M", "micro", "no PCI and no firmware, virtio-mmio only: the fastest boot (micro-1)" },
 	{ "M", "pit=off", "no 8254 timer" },
 	{ "M", "acpi=off", "no ACPI tables, as -no-acpi" },
 	{ "M", "hpet=off", "as -no-hpet; there is none" },
@@ -84,10 +86,16 @@ static bool is(const struct prop *p, const char *option)
 	return !strcmp(p->option, option);
 }
 
+/* Options that take what another takes. */
+static const struct { const char *name, *as; } same[] = { { "machine", "M" }, { "netdev", "net" } };
+
 bool options_props_help(const char *option)
 {
 	bool any = false;
 
+	for (size_t i = 0; i < ARRAY_SIZE(same); i++)
+		if (!strcmp(option, same[i].name))
+			option = same[i].as;
 	for (size_t i = 0; i < ARRAY_SIZE(props); i++) {
 		if (!is(&props[i], option))
 			continue;
