@@ -194,13 +194,15 @@ static bool is_nic(const struct device_config *d)
 /* The machine's n-th card has its n-th address; one that was plugged in takes the first that no other card has. */
 static void pick_mac(struct machine *m, uint8_t mac[6])
 {
+	/* What comes with the machine; not what is plugged in later. */
+	bool moves = machine_moves_here(m->config) && vm_pause_reasons(m->vm) & PAUSE_BOOT;
 	unsigned index = 0;
 	bool taken = true;
 
 	for (unsigned i = 0; i < m->ndevices; i++)
 		index += m->devices[i].config && is_nic(m->devices[i].config);
 	while (taken) {
-		net_default_mac(m->config->name, index++, machine_moves_here(m->config), mac);
+		net_default_mac(m->config->name, index++, moves, mac);
 		taken = false;
 		for (unsigned i = 0; i < m->ndevices && !taken; i++) {
 			const struct device_config *o = m->devices[i].config;
