@@ -515,16 +515,10 @@ TEST(save_and_load)
 	bench_free(c);
 }
 
-static struct device *copy_new(struct pci_bus *pci, unsigned devfn, const char *id, struct net *net, const uint8_t mac[6],
-			       struct loop *loop, struct err *err)
-{
-	return e1000_new(pci, devfn, id, net, (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 }, loop, err);
-}
-
 /* A copy has an address of its own, for the guest to find when it resets the card; until then the one it knows works. */
 TEST(copy_has_its_own_address)
 {
-	struct nic_bench *b = start(), *c = bench_new(copy_new, 1, 0);
+	struct nic_bench *b = start(), *c = bench_new_mac(e1000_new, 1, 0, (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 });
 	uint16_t sum = 0;
 
 	bench_copy(b, c);

@@ -304,16 +304,10 @@ TEST(save_and_load)
 	bench_free(c);
 }
 
-static struct device *copy_new(struct pci_bus *pci, unsigned devfn, const char *id, struct net *net, const uint8_t mac[6],
-			       struct loop *loop, struct err *err)
-{
-	return rtl8139_new(pci, devfn, id, net, (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 }, loop, err);
-}
-
 /* A copy has an address of its own, for the guest to find when it resets the card; until then the one it knows works. */
 TEST(copy_has_its_own_address)
 {
-	struct nic_bench *b = start(), *c = bench_new(copy_new, 0, 1);
+	struct nic_bench *b = start(), *c = bench_new_mac(rtl8139_new, 0, 1, (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 });
 
 	bench_copy(b, c);
 	CHECK_EQ(rd(c, 0, 4), 0x01005452);

@@ -72,10 +72,9 @@ static inline void bench_copy(struct nic_bench *from, struct nic_bench *to)
 }
 
 /* A machine with the card at 00:03.0; io_bar and mem_bar are the numbers of its BARs. */
-static inline struct nic_bench *bench_new(nic_new_fn *make, int io_bar, int mem_bar)
+static inline struct nic_bench *bench_new_mac(nic_new_fn *make, int io_bar, int mem_bar, const uint8_t mac[6])
 {
 	static const struct irq_backend irq_ops = { .line = bench_line, .msi = bench_msi };
-	static const uint8_t mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
 	struct nic_bench *b = xcalloc(1, sizeof(*b));
 	struct err err = { 0 };
 	struct pci_wires w;
@@ -106,6 +105,11 @@ static inline struct nic_bench *bench_new(nic_new_fn *make, int io_bar, int mem_
 	bench_config(b, PCI_BASE_ADDRESS_0 + 4 * mem_bar, 4, BAR_MEM);
 	bench_config(b, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	return b;
+}
+
+static inline struct nic_bench *bench_new(nic_new_fn *make, int io_bar, int mem_bar)
+{
+	return bench_new_mac(make, io_bar, mem_bar, (const uint8_t[6]){ 0x52, 0x54, 0, 1, 2, 3 });
 }
 
 static inline void bench_free(struct nic_bench *b)
