@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* command.c: finds commands, checks their arguments, runs them; the monitor's line syntax; events. */
+/* command.c: finds commands, checks their arguments, runs them; the monitor's line syntax. */
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "vmm/command.h"
 #include "vmm/log.h"
@@ -318,49 +317,4 @@ void monitor_line(struct machine *m, const char *line, FILE *out)
 	json_decref(args);
 out:
 	free(copy);
-}
-
-/* --- events --- */
-
-static struct {
-	pthread_mutex_t lock;
-	void (*sink)(void *ctx, json_t *event);
-	void *ctx;
-} events = { .lock = PTHREAD_MUTEX_INITIALIZER };
-
-void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx)
-{
-	pthread_mutex_lock(&events.lock);
-	events.sink = sink;
-	events.ctx = ctx;
-	pthread_mutex_unlock(&events.lock);
-}
-
-bool event_wanted(void)
-{
-	bool wanted;
-
-	pthread_mutex_lock(&events.lock);
-	wanted = events.sink != NULL;
-	pthread_mutex_unlock(&events.lock);
-	return wanted;
-}
-
-void event_emit(const char *name, json_t *data)
-{
-	struct timespec ts;
-	json_t *e;
-
-	pthread_mutex_lock(&events.lock);
-	if (events.sink) {
-		clock_gettime(CLOCK_REALTIME, &ts);
-		e = json_pack("{s:{s:I,s:I},s:s}", "timestamp", "seconds", (json_int_t)ts.tv_sec, "microseconds",
-			      (json_int_t)ts.tv_nsec / 1000, "event", name);
-		if (data)
-			json_object_set(e, "data", data);
-		events.sink(events.ctx, e);
-		json_decref(e);
-	}
-	pthread_mutex_unlock(&events.lock);
-	json_decref(data);
 }

@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "vmm/event.h"
 #include "vmm/machine.h"
 
 enum arg_type { ARG_STR, ARG_INT, ARG_BOOL, ARG_SIZE, ARG_OBJECT, ARG_ARRAY, ARG_ANY };
@@ -66,11 +67,6 @@ int command_check_args(const struct command *c, json_t *args, struct err *err);
 int command_run(struct machine *m, const struct command *c, json_t *args, struct command_result *r);
 /* A line of the monitor: finds the command, turns words into arguments, runs it, prints. */
 void monitor_line(struct machine *m, const char *line, FILE *out);
-
-/* --- events, to every QMP connection --- */
-void event_emit(const char *name, json_t *data);	/* steals data; any thread */
-bool event_wanted(void);		/* whether anyone listens; where data costs something to make */
-void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx);
 
 /* "-qmp SPEC": a server of QMP connections. 0 or -errno with the reason. */
 int qmp_start(struct machine *m, const char *spec, struct err *err);

@@ -500,6 +500,8 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	m->config = c;
 	m->host = host_direct;
 	m->loop = loop_new("main");
+	event_limit_init(&m->rtc_event, "RTC_CHANGE", m->loop);
+	event_limit_init(&m->balloon_event, "BALLOON_CHANGE", m->loop);
 	pthread_mutex_init(&m->control_lock, NULL);
 	pthread_mutex_init(&m->disks_lock, NULL);
 	pthread_rwlock_init(&m->shape, NULL);
@@ -605,6 +607,8 @@ void machine_exit(struct machine *m)
 		device_destroy(d->dev);
 		machine_threads_free(m, &d->threads);
 	}
+	event_limit_free(&m->rtc_event);
+	event_limit_free(&m->balloon_event);
 	jobs_exit();
 	for (unsigned i = 0; i < m->ndrives; i++) {
 		int ret = m->drives[i].blk ? blk_close(m->drives[i].blk) : 0;

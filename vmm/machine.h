@@ -12,6 +12,7 @@
 #include "disk/blk.h"
 #include "net/net.h"
 #include "vmm/config.h"
+#include "vmm/event.h"
 #include "vmm/kvm.h"
 #include "vmm/vcpu.h"
 #include "vmm/vm.h"
@@ -69,6 +70,7 @@ struct machine {
 	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
 	struct pci_bus *pci;
 	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *vmmouse, *micro_pm, *hotplug, *vmgenid;
+	struct event_limit rtc_event, balloon_event;
 	struct device *vga;
 	const struct display *display;		/* of the graphics card */
 	struct machine_screen *screen;		/* who looks at it (screen.c) */

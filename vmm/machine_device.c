@@ -394,7 +394,7 @@ void machine_copied(struct machine *m)
 
 static void balloon_changed(void *ctx, uint64_t actual)
 {
-	event_emit("BALLOON_CHANGE", json_pack("{s:I}", "actual", (json_int_t)actual));
+	event_limit_emit(ctx, json_pack("{s:I}", "actual", (json_int_t)actual));
 }
 
 static int build_balloon(struct machine *m, const struct device_config *d, struct err *err)
@@ -402,7 +402,7 @@ static int build_balloon(struct machine *m, const struct device_config *d, struc
 	struct virtio_dev *v = virtio_balloon_new(d->id, m->loop, m->mem, err);
 
 	if (v)
-		virtio_balloon_on_change(v, balloon_changed, m);
+		virtio_balloon_on_change(v, balloon_changed, &m->balloon_event);
 	return attach_virtio(m, d, v, NULL, err);
 }
 

@@ -12,7 +12,7 @@
 #include "devices/chips.h"
 #include "devices/pflash.h"
 #include "vmm/log.h"
-#include "vmm/command.h"
+#include "vmm/event.h"
 #include "vmm/hotplug.h"
 #include "vmm/kvm_pit.h"
 #include "vmm/machine.h"
@@ -122,9 +122,9 @@ static void rtc_alarm(void *ctx)
 	piix4_pm_rtc_alarm(ctx);
 }
 
-static void rtc_set(void *ctx UNUSED, int64_t ahead)
+static void rtc_set(void *ctx, int64_t ahead)
 {
-	event_emit("RTC_CHANGE", json_pack("{s:I,s:s}", "offset", (json_int_t)ahead, "qom-path", "/machine/rtc"));
+	event_limit_emit(ctx, json_pack("{s:I,s:s}", "offset", (json_int_t)ahead, "qom-path", "/machine/rtc"));
 }
 
 static int add_rtc(struct machine *m, struct err *err)
@@ -134,7 +134,7 @@ static int add_rtc(struct machine *m, struct err *err)
 		.base = m->config->rtc_base == CONFIG_RTC_DATE ? RTC_DATE :
 			m->config->rtc_base == CONFIG_RTC_LOCALTIME ? RTC_LOCALTIME : RTC_UTC,
 		.date = m->config->rtc_date,
-		.alarm = rtc_alarm, .alarm_ctx = m->pm, .set = rtc_set,
+		.alarm = rtc_alarm, .alarm_ctx = m->pm, .set = rtc_set, .set_ctx = &m->rtc_event,
 	};
 	uint64_t low = MIN(m->config->ram, (uint64_t)BIOS_PCI_HOLE);
 
