@@ -5,9 +5,9 @@
 bench-img: all
 	@BUILD=$(BUILD) tests/bench/img
 
-# make bench-live     saving, restoring, moving, pausing side by side with QEMU (BENCH_RUNS)
+# make bench-live     saving, restoring, moving, pausing, backing up side by side with QEMU (BENCH_RUNS)
 .PHONY: bench-live
-bench-live: all $(BUILD)/tests/guest/writer.bin
+bench-live: all $(BUILD)/tests/guest/writer.bin $(BUILD)/tests/bench/requests.bin
 	@BUILD=$(BUILD) tests/bench/live
 
 # Small programs of the bench: build/tests/bench/NAME; guest-init runs inside the guest and is static.
