@@ -43,12 +43,14 @@ mon_keys $'\e'
 mon_screen 'Select boot device' 60; result $? "sendkey reaches the firmware"
 mon_end
 
+drawn() { sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g' "$work/tty" | grep -aq 'SeaBIOS'; }
 # The terminal: a pty of its own, the banner among what is drawn, Ctrl-A X leaves.
 if command -v script >/dev/null; then
-	(sleep 25; printf '\001x') | TERM=xterm LC_ALL=C.UTF-8 timeout 60 script -qec \
+	: >"$work/tty"
+	(for _ in {1..60}; do drawn && break; sleep 1; done; printf '\001x') | TERM=xterm LC_ALL=C.UTF-8 timeout 90 script -qec \
 		"stty rows 30 cols 100; $build/minivmm -m 64 -net none -display curses" /dev/null >"$work/tty" 2>&1
-	sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g' "$work/tty" | grep -aq 'SeaBIOS'
-	result $? "the text screen is on the terminal"
+	drawn || sed 's/\x1b/^[/g; s/^/# tty: /' "$work/tty" | tail -5
+	drawn; result $? "the text screen is on the terminal"
 else
 	n=$((n + 1)); echo "ok $n - the text screen is on the terminal # SKIP no script(1) (bsdutils)"
 fi
