@@ -40,7 +40,7 @@ LIBS_minivmm := $(if $(SHARED),$(LIBS_main),-Wl$(comma)-Bstatic $(shared_libs) -
 		-Wl$(comma)--exclude-libs$(comma)$(call comma_list,$(shared_libs)) -ldl)
 
 # The layers of DESIGN 1. Base: everything below devices that needs no KVM.
-BASE_NAMES := iov util log loop timer state host module
+BASE_NAMES := iov util log loop timer state host module symtab kallsyms
 BASE := $(filter $(addprefix vmm/,$(addsuffix .c,$(BASE_NAMES))),$(wildcard vmm/*.c))
 WIRES := $(filter $(addprefix vmm/,mem.c mem_block.c mem_map.c dirty.c flat.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
 MAIN := $(filter-out $(BASE) $(WIRES) $(wildcard vmm/mod_*.c),$(wildcard vmm/*.c))

@@ -79,7 +79,7 @@ int exit_trace_init(const char *kernel, struct err *err)
 	if (ret < 0)
 		err_prefix(err, "-trace: symbols");
 	else if (path && !symbols)
-		log_warn("-trace: %s holds no symbols: neither a vmlinux with its symbol table nor a System.map", path);
+		log_warn("-trace: %s holds no symbols: neither a vmlinux nor a System.map", path);
 	return ret;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * symtab.c: reads ELF symbol tables (System V ABI, chapter 4) and System.map. The file is the guest's: every offset is checked.
- * Loaded before the guest runs; read-only then.
+ * symtab.c: reads ELF symbol tables (System V ABI, chapter 4) and System.map, and has a stripped kernel's own table read. The file is
+ * the guest's: every offset is checked. Loaded before the guest runs; read-only then.
  */
 #include <elf.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/kallsyms.h"
 #include "vmm/symtab.h"
 
 #define FILE_MAX (1024 * MiB)
@@ -19,35 +20,36 @@
 
 struct symbol {
 	uint64_t addr;
-	const char *name;	/* in text */
+	char *name;		/* NULL: data, or what is no symbol's; the function before it ends here */
 };
 
 struct symtab {
-	char *text;		/* the file, with a 0 behind it */
-	size_t size;
 	struct symbol *s;
 	size_t n, cap;
 };
 
+/* A file in memory, with a 0 behind it. */
+struct text { char *p; size_t size; };
+
 static void symtab_add(struct symtab *t, uint64_t addr, const char *name)
 {
-	if (!*name || *name == '$' || !strncmp(name, ".L", 2))
+	if (name && (!*name || *name == '$' || !strncmp(name, ".L", 2)))
 		return;
 	if (t->n == t->cap) {
 		t->cap = t->cap ? t->cap * 2 : 1024;
 		t->s = xrealloc(t->s, t->cap * sizeof(*t->s));
 	}
-	t->s[t->n++] = (struct symbol){ addr, name };
+	t->s[t->n++] = (struct symbol){ addr, name ? xstrdup(name) : NULL };
 }
 
 /* What both classes of ELF have, in one form. */
 struct section { uint64_t off, size, entsize; uint32_t type, link; };
 
-static bool section_get(const struct symtab *t, unsigned i, struct section *s)
+static bool section_get(const struct text *t, unsigned i, struct section *s)
 {
-	const Elf64_Ehdr *h64 = (const void *)t->text;
-	const Elf32_Ehdr *h32 = (const void *)t->text;
-	bool is64 = t->text[EI_CLASS] == ELFCLASS64;
+	const Elf64_Ehdr *h64 = (const void *)t->p;
+	const Elf32_Ehdr *h32 = (const void *)t->p;
+	bool is64 = t->p[EI_CLASS] == ELFCLASS64;
 	uint64_t at = is64 ? h64->e_shoff : h32->e_shoff, size = is64 ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
 
 	if (i >= (is64 ? h64->e_shnum : h32->e_shnum) || !range_ok(at, (i + 1) * size, t->size))
@@ -55,26 +57,26 @@ static bool section_get(const struct symtab *t, unsigned i, struct section *s)
 	if (is64) {
 		Elf64_Shdr e;
 
-		memcpy(&e, t->text + at + i * size, sizeof(e));
+		memcpy(&e, t->p + at + i * size, sizeof(e));
 		*s = (struct section){ e.sh_offset, e.sh_size, e.sh_entsize, e.sh_type, e.sh_link };
 	} else {
 		Elf32_Shdr e;
 
-		memcpy(&e, t->text + at + i * size, sizeof(e));
+		memcpy(&e, t->p + at + i * size, sizeof(e));
 		*s = (struct section){ e.sh_offset, e.sh_size, e.sh_entsize, e.sh_type, e.sh_link };
 	}
 	return s->type == SHT_NOBITS || range_ok(s->off, s->size, t->size);
 }
 
-static void read_symbols(struct symtab *t, const struct section *syms, const struct section *names)
+static void read_symbols(struct symtab *out, const struct text *t, const struct section *syms, const struct section *names)
 {
-	bool is64 = t->text[EI_CLASS] == ELFCLASS64;
+	bool is64 = t->p[EI_CLASS] == ELFCLASS64;
 	uint64_t size = is64 ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym);
 
-	if (syms->entsize != size || !names->size || t->text[names->off + names->size - 1])
+	if (syms->entsize != size || !names->size || t->p[names->off + names->size - 1])
 		return;
 	for (uint64_t off = 0; off + size <= syms->size; off += size) {
-		const char *at = t->text + syms->off + off;
+		const char *at = t->p + syms->off + off;
 		Elf64_Sym s;
 
 		if (is64) {
@@ -88,11 +90,11 @@ static void read_symbols(struct symtab *t, const struct section *syms, const str
 		/* Functions, and the untyped labels of assembler; numbers (absolute) are no places. */
 		if (s.st_name < names->size && s.st_shndx != SHN_UNDEF && s.st_shndx != SHN_ABS &&
 		    (ELF64_ST_TYPE(s.st_info) == STT_FUNC || ELF64_ST_TYPE(s.st_info) == STT_NOTYPE))
-			symtab_add(t, s.st_value, t->text + names->off + s.st_name);
+			symtab_add(out, s.st_value, t->p + names->off + s.st_name);
 	}
 }
 
-static void read_elf(struct symtab *t)
+static void read_elf(struct symtab *out, const struct text *t)
 {
 	struct section syms, names;
 
@@ -100,36 +102,59 @@ static void read_elf(struct symtab *t)
 		return;
 	for (unsigned i = 0; section_get(t, i, &syms); i++)
 		if (syms.type == SHT_SYMTAB && section_get(t, syms.link, &names) && names.type == SHT_STRTAB)
-			read_symbols(t, &syms, &names);
+			read_symbols(out, t, &syms, &names);
+}
+
+/* As nm types them. Of data, which follows its like, the first is enough. */
+static void add_typed(void *opaque, uint64_t addr, char type, const char *name)
+{
+	struct symtab *t = opaque;
+
+	if (strchr("tTwW", type))
+		symtab_add(t, addr, name);
+	else if (t->n && t->s[t->n - 1].name)
+		symtab_add(t, addr, NULL);
 }
 
 /* "ffffffff81000000 T _text", a line each. */
-static void read_map(struct symtab *t)
+static void read_map(struct symtab *out, struct text *t)
 {
 	char *save = NULL;
 
-	for (char *line = strtok_r(t->text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+	for (char *line = strtok_r(t->p, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
 		uint64_t addr;
 		int name = 0;
 		char type;
 
 		if (sscanf(line, "%" SCNx64 " %c %n", &addr, &type, &name) != 2 || !name)
 			return;
-		if (strchr("tTwW", type))
-			symtab_add(t, addr, line + name);
+		add_typed(out, addr, type, line + name);
 	}
+}
+
+/* The last function, often the only symbol there behind the code, is followed by data that the table may leave out. */
+static void read_linux(struct symtab *out, const struct text *t)
+{
+	uint64_t last = 0;
+
+	kallsyms_read(t->p, t->size, add_typed, out);
+	for (size_t i = 0; i < out->n; i++)
+		last = MAX(last, out->s[i].addr);
+	if (out->n)
+		symtab_add(out, last, NULL);
 }
 
 static int by_address(const void *a, const void *b)
 {
 	const struct symbol *x = a, *y = b;
 
-	return x->addr < y->addr ? -1 : x->addr > y->addr;
+	return x->addr != y->addr ? (x->addr > y->addr) - (x->addr < y->addr) : !x->name - !y->name;
 }
 
 int symtab_load(const char *path, struct symtab **out, struct err *err)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC), ret;
+	struct text text;
 	struct symtab *t;
 	struct stat st;
 
@@ -144,17 +169,21 @@ int symtab_load(const char *path, struct symtab **out, struct err *err)
 		close(fd);
 		return 0;
 	}
-	t = xcalloc(1, sizeof(*t));
-	t->size = (size_t)st.st_size;
-	t->text = xcalloc(1, t->size + 1);
-	ret = pread_full(fd, t->text, t->size, 0);
+	text.size = (size_t)st.st_size;
+	text.p = xcalloc(1, text.size + 1);
+	ret = pread_full(fd, text.p, text.size, 0);
 	close(fd);
-	if (ret < 0)
+	t = xcalloc(1, sizeof(*t));
+	if (ret < 0) {
 		err_set(err, -ret, "%s: %s", path, strerror(-ret));
-	else if (!memcmp(t->text, ELFMAG, SELFMAG))
-		read_elf(t);
-	else if (strchr("0123456789abcdef", *t->text))
-		read_map(t);
+	} else if (!memcmp(text.p, ELFMAG, SELFMAG)) {
+		read_elf(t, &text);
+		if (!t->n)
+			read_linux(t, &text);
+	} else if (strchr("0123456789abcdef", *text.p)) {
+		read_map(t, &text);
+	}
+	free(text.p);
 	if (t->n) {
 		qsort(t->s, t->n, sizeof(*t->s), by_address);
 		*out = t;
@@ -168,9 +197,18 @@ void symtab_free(struct symtab *t)
 {
 	if (!t)
 		return;
+	for (size_t i = 0; i < t->n; i++)
+		free(t->s[i].name);
 	free(t->s);
-	free(t->text);
 	free(t);
+}
+
+bool symtab_has(const struct symtab *t, const char *function)
+{
+	for (size_t i = 0; i < t->n; i++)
+		if (t->s[i].name && !strcmp(t->s[i].name, function))
+			return true;
+	return false;
 }
 
 bool symtab_name(const struct symtab *t, uint64_t addr, char *buf, size_t len)
@@ -185,7 +223,7 @@ bool symtab_name(const struct symtab *t, uint64_t addr, char *buf, size_t len)
 		else
 			high = mid;
 	}
-	if (!low || addr - t->s[low - 1].addr >= NEAR)
+	if (!low || !t->s[low - 1].name || addr - t->s[low - 1].addr >= NEAR)
 		return false;
 	if (addr == t->s[low - 1].addr)
 		snprintf(buf, len, "%s", t->s[low - 1].name);

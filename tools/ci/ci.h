@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include "vmm/symtab.h"
 #include "vmm/util.h"
 
 /* --- the table of endings, the same in the manual --- */
@@ -55,6 +56,8 @@ struct ci_kernel {
 /* kernel.c */
 int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err);
 void kernel_free(struct ci_kernel *k);
+/* The kernel's functions, from its System.map or its image; NULL: no names known. */
+struct symtab *kernel_symbols(const struct ci_kernel *k);
 /* The files of these modules and of all they need, in the order of loading; built-in ones are passed over. n or -errno. */
 int kernel_modules(const struct ci_kernel *k, const char *const *names, char *files[CI_MODULES], struct err *err);
 
@@ -62,14 +65,6 @@ int kernel_modules(const struct ci_kernel *k, const char *const *names, char *fi
 char *image_unpacked(const char *bzimage, const char *version);
 bool image_has_pvh(const char *vmlinux);	/* minivmm can start it */
 char *cache_folder(void);			/* ~/.cache/minivmm; NULL: there is none */
-
-/* symbols.c: from System.map or the kernel's own table; either may be NULL. NULL: no names known. */
-struct symbols;
-struct symbols *symbols_load(const char *map, const char *image);
-void symbols_free(struct symbols *t);
-bool symbols_have(const struct symbols *t, const char *function);
-/* The function that an address lies in, and how far; NULL: none. */
-const char *symbols_name(const struct symbols *t, uint64_t addr, uint64_t *offset);
 
 /* initramfs.c: a cpio archive in memory; the descriptor. */
 struct cpio;

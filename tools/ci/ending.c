@@ -70,10 +70,10 @@ static bool is_address(const char *p, uint64_t *v)
 /* minivmm's words. Addresses of functions get their names; of what may be return addresses those stay that are one. */
 static void print_log(struct run *r, const char *log)
 {
-	struct symbols *t = symbols_load(r->kernel.symbols, r->kernel.unpacked);
-	bool stack = false;
-	const char *name;
-	uint64_t v, off;
+	struct symtab *t = kernel_symbols(&r->kernel);
+	bool stack = false, known;
+	char name[600];
+	uint64_t v;
 	FILE *f = fdopen(fcntl(r->err, F_DUPFD_CLOEXEC, 3), "w");
 
 	if (*log && f)
@@ -90,17 +90,17 @@ static void print_log(struct run *r, const char *log)
 					fputc(*p, f);
 				continue;
 			}
-			name = t ? symbols_name(t, v, &off) : NULL;
-			if (stack && *line == ' ' && t && name)
-				fprintf(f, "  %.16s %s+0x%llx\n", p, name, (unsigned long long)off);
+			known = symtab_name(t, v, name, sizeof(name));
+			if (stack && *line == ' ' && known)
+				fprintf(f, "  %.16s %s\n", p, name);
 			else if (!stack || !t)
-				fprintf(f, name ? "%.16s <%s+0x%llx>" : "%.16s", p, name, (unsigned long long)off);
+				fprintf(f, known ? "%.16s <%s>" : "%.16s", p, name);
 			p += 15;
 		}
 	}
 	if (f)
 		fclose(f);
-	symbols_free(t);
+	symtab_free(t);
 }
 
 static void write_log(struct run *r, const char *console, const char *log)

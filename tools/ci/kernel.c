@@ -300,8 +300,19 @@ static int add_module(const struct ci_kernel *k, const char *line, char *files[C
 	return n < 0 ? n : add_file(k, line, len, files, n);
 }
 
+struct symtab *kernel_symbols(const struct ci_kernel *k)
+{
+	struct symtab *t = NULL;
+
+	if (k->symbols)
+		symtab_load(k->symbols, &t, NULL);
+	if (!t && k->unpacked)
+		symtab_load(k->unpacked, &t, NULL);
+	return t;
+}
+
 /* Is it built into a kernel that has no list of what is? By a function of it. */
-static bool in_image(const struct ci_kernel *k, struct symbols **names, const char *module)
+static bool in_image(const struct ci_kernel *k, struct symtab **names, const char *module)
 {
 	static const struct { const char *module, *function; } marks[] = {
 		{ "9p", "v9fs_session_init" }, { "9pnet_virtio", "p9_virtio_probe" }, { "virtio_pci", "virtio_pci_probe" },
@@ -310,10 +321,10 @@ static bool in_image(const struct ci_kernel *k, struct symbols **names, const ch
 	};
 
 	if (!*names)
-		*names = symbols_load(k->symbols, k->unpacked);
+		*names = kernel_symbols(k);
 	for (size_t i = 0; *names && i < ARRAY_SIZE(marks); i++)
 		if (!strcmp(marks[i].module, module))
-			return symbols_have(*names, marks[i].function);
+			return symtab_has(*names, marks[i].function);
 	return true;			/* it has no names: all we can do is hope */
 }
 
@@ -322,7 +333,7 @@ int kernel_modules(const struct ci_kernel *k, const char *const *names, char *fi
 	char *dep = k->modules_dir ? read_text(k->modules_dir, "modules.dep") : NULL;
 	char *builtin = k->modules_dir ? read_text(k->modules_dir, "modules.builtin") : NULL;
 	const char *version = k->version ? k->version : k->image;
-	struct symbols *functions = NULL;
+	struct symtab *functions = NULL;
 	int n = 0;
 
 	for (; *names && n >= 0; names++) {
@@ -345,7 +356,7 @@ int kernel_modules(const struct ci_kernel *k, const char *const *names, char *fi
 			n = err_set(err, ENOENT, "kernel %s has no %s built in, and there is no lib/modules/%s beside it or in /: give "
 				    "--modules DIR", version, name, version);
 	}
-	symbols_free(functions);
+	symtab_free(functions);
 	free(dep);
 	free(builtin);
 	return n;

@@ -1,48 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * symbols.c: names for a kernel's addresses, from System.map or from the table every kernel with CONFIG_KALLSYMS carries for its
- * own messages (kernel/kallsyms.c, scripts/kallsyms.c of Linux). Distributions strip vmlinux and ship an empty System.map, so
- * the table it is, most of the time. It has no header: it is found by what it must look like.
+ * kallsyms.c: the table of names that every kernel with CONFIG_KALLSYMS carries for its own messages (kernel/kallsyms.c,
+ * scripts/kallsyms.c of Linux). Distributions strip vmlinux and ship an empty System.map, so it is the only one, most of the time.
+ * It has no header: it is found by what it must look like. The image is the guest's: every offset is checked.
  *
  * The table's parts, each aligned to 8: offsets u32[n], relative_base u64 and n u32 (up to Linux 6.3; the first two behind
  * token_index since), names (a length, then token numbers; the first character is the type), markers u32 (where each 256th name
  * begins), token_table (256 strings), token_index u16[256].
  */
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "tools/ci/ci.h"
+#include "vmm/kallsyms.h"
 
 #define NAME_MAX_LEN 512
 #define MARKER_STEP 256
-#define TEXT_MAX (1 << 20)		/* no function is longer: an address farther off belongs to none */
-
-struct symbol { uint64_t addr; char type; char *name; };
-
-struct symbols { struct symbol *s; size_t n, room; };
-
-static void add(struct symbols *t, uint64_t addr, char type, const char *name)
-{
-	if (!strchr("tTwW", type))
-		return;
-	if (t->n == t->room) {
-		t->room = MAX(t->room * 2, (size_t)65536);
-		t->s = xrealloc(t->s, t->room * sizeof(*t->s));
-	}
-	t->s[t->n++] = (struct symbol){ addr, type, xstrdup(name) };
-}
-
-/* --- the kernel's own table --- */
 
 struct table {
 	const uint8_t *image;
-	size_t size;
-	size_t tokens, index, markers, names;	/* where in the image */
+	size_t size, tokens, index, markers, names;	/* where in the image */
 	unsigned nmarkers;
 	uint32_t count;
 };
@@ -146,7 +119,7 @@ static bool find_names(struct table *t)
 	return false;
 }
 
-static bool read_addresses(const struct table *t, struct symbols *out)
+static bool read_addresses(const struct table *t, kallsyms_add add, void *opaque)
 {
 	/* { where relative_base is, where the offsets begin } */
 	size_t after = ALIGN_UP(t->index + 512, (size_t)8), n = t->count;
@@ -159,7 +132,7 @@ static bool read_addresses(const struct table *t, struct symbols *out)
 	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
 		uint64_t base = range_ok(places[i][0], 8, t->size) ? ld_le64(t->image + places[i][0]) : 0;
 		size_t p = t->names, offsets = places[i][1];
-		bool negative = false;
+		bool negative = false, any = false;
 
 		if (base < 0xffffffff80000000ull || base & 0xfff || !range_ok(offsets, 4 * n, t->size))
 			continue;
@@ -170,103 +143,19 @@ static bool read_addresses(const struct table *t, struct symbols *out)
 			uint32_t v = word(t, offsets + 4 * k);
 
 			p = next_name(t, p, name);
-			if (p && *name)
-				add(out, !negative ? base + v : v >> 31 ? base - 1 - (int32_t)v : v, *name, name + 1);
+			if (p && *name) {
+				add(opaque, !negative ? base + v : v >> 31 ? base - 1 - (int32_t)v : v, *name, name + 1);
+				any = true;
+			}
 		}
-		return out->n > 0;
+		return any;
 	}
 	return false;
 }
 
-static bool read_kallsyms(const char *path, struct symbols *out)
+bool kallsyms_read(const void *image, size_t size, kallsyms_add add, void *opaque)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct table t = { 0 };
-	struct stat st;
-	bool found = false;
+	struct table t = { .image = image, .size = size };
 
-	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size > 65536) {
-		t.size = st.st_size;
-		t.image = mmap(NULL, t.size, PROT_READ, MAP_PRIVATE, fd, 0);
-		if (t.image != MAP_FAILED) {
-			found = find_tokens(&t) && find_markers(&t) && find_names(&t) && read_addresses(&t, out);
-			munmap((void *)t.image, t.size);
-		}
-	}
-	if (fd >= 0)
-		close(fd);
-	return found;
-}
-
-/* --- System.map: "ffffffff81000000 T _text" --- */
-
-static bool read_map(const char *path, struct symbols *out)
-{
-	FILE *f = path ? fopen(path, "re") : NULL;
-	char line[1024], name[NAME_MAX_LEN], type;
-	unsigned long long addr;
-
-	while (f && fgets(line, sizeof(line), f))
-		if (sscanf(line, "%llx %c %511s", &addr, &type, name) == 3)
-			add(out, addr, type, name);
-	if (f)
-		fclose(f);
-	return out->n > 0;
-}
-
-/* --- */
-
-static int by_address(const void *a, const void *b)
-{
-	const struct symbol *x = a, *y = b;
-
-	return (x->addr > y->addr) - (x->addr < y->addr);
-}
-
-struct symbols *symbols_load(const char *map, const char *image)
-{
-	struct symbols *t = xcalloc(1, sizeof(*t));
-
-	if (!read_map(map, t) && !(image && read_kallsyms(image, t))) {
-		symbols_free(t);
-		return NULL;
-	}
-	qsort(t->s, t->n, sizeof(*t->s), by_address);
-	return t;
-}
-
-void symbols_free(struct symbols *t)
-{
-	for (size_t i = 0; t && i < t->n; i++)
-		free(t->s[i].name);
-	if (t)
-		free(t->s);
-	free(t);
-}
-
-bool symbols_have(const struct symbols *t, const char *function)
-{
-	for (size_t i = 0; i < t->n; i++)
-		if (!strcmp(t->s[i].name, function))
-			return true;
-	return false;
-}
-
-const char *symbols_name(const struct symbols *t, uint64_t addr, uint64_t *offset)
-{
-	size_t low = 0, high = t ? t->n : 0;
-
-	while (low < high) {
-		size_t mid = (low + high) / 2;
-
-		if (t->s[mid].addr <= addr)
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	/* The last function is followed by data: its end is not known. */
-	if (!low || low == (t ? t->n : 0) || addr - t->s[low - 1].addr > TEXT_MAX)
-		return NULL;
-	*offset = addr - t->s[low - 1].addr;
-	return t->s[low - 1].name;
+	return size > 65536 && find_tokens(&t) && find_markers(&t) && find_names(&t) && read_addresses(&t, add, opaque);
 }
