@@ -216,8 +216,9 @@ static void watch_stream(const char *address, int port)
 
 	for (;; usleep(200000)) {
 		struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
-		/* After a revert the two ends do not agree any more, and neither would say so for minutes. */
-		struct timeval patience = { 15, 0 };
+		/* After a revert the two ends do not agree any more, and neither would say so for minutes. Saved for ten seconds, the
+		 * other end may wait for another thirteen until it repeats what it said. */
+		struct timeval patience = { 40, 0 };
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
 
 		setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
