@@ -116,7 +116,7 @@ static int parse_params(const char *const *opts, struct params *p, struct err *e
 	return 0;
 }
 
-/* Header, refcount table and first block: clusters 0, 1, 2. */
+/* Header, refcount table and first block: clusters 0, 1, 2. The header goes last: what is killed in between is no image at all. */
 static int write_empty(struct node *f, struct params *p, const char *backing, const char *backing_format, struct err *err)
 {
 	struct qcow2 q = { .h = p->h };		/* for refcount_write only */
@@ -133,7 +133,9 @@ static int write_empty(struct node *f, struct params *p, const char *backing, co
 	for (int i = 0; i < 3; i++)
 		refcount_write(&q, buf + 2 * cluster, i, 1);
 	if (!ret)
-		ret = node_pwrite(f, buf, 3 * cluster, 0);
+		ret = node_pwrite(f, buf + cluster, 2 * cluster, cluster);
+	if (!ret)
+		ret = node_pwrite(f, buf, cluster, 0);
 	free(buf);
 	return ret;
 }
