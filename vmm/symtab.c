@@ -178,11 +178,11 @@ int symtab_load(const char *path, struct symtab **out, struct err *err)
 		err_set(err, -ret, "%s: %s", path, strerror(-ret));
 	} else if (!memcmp(text.p, ELFMAG, SELFMAG)) {
 		read_elf(t, &text);
-		if (!t->n)
-			read_linux(t, &text);
 	} else if (strchr("0123456789abcdef", *text.p)) {
 		read_map(t, &text);
 	}
+	if (ret >= 0 && !t->n)
+		read_linux(t, &text);
 	free(text.p);
 	if (t->n) {
 		qsort(t->s, t->n, sizeof(*t->s), by_address);
