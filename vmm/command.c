@@ -132,7 +132,7 @@ void command_threads_wait(struct machine *m)
 		loop_once(m->loop, 100);	/* they post their answers, and may need the loop before */
 }
 
-/* --- a person's line: words, "quoted words", /flags as booleans --- */
+/* --- a person's line: words, "quoted words", -f as booleans --- */
 
 static unsigned split_words(char *line, char *words[MAX_WORDS])
 {
@@ -178,33 +178,43 @@ static json_t *word_to_json(const struct command_arg *a, const char *word)
 	}
 }
 
+/* "-f" is the optional boolean whose name begins so, wherever it stands. */
+static const char *flag_name(const struct command *c, const char *word)
+{
+	if (word[0] != '-' || !word[1] || word[2])
+		return NULL;
+	for (unsigned i = 0; i < COMMAND_MAX_ARGS && c->args[i].name; i++)
+		if (c->args[i].type == ARG_BOOL && c->args[i].optional && c->args[i].name[0] == word[1])
+			return c->args[i].name;
+	return NULL;
+}
+
 static json_t *words_to_args(const struct command *c, char **words, unsigned n, FILE *out)
 {
 	json_t *args = json_object(), *v;
-	unsigned given = 0;
+	unsigned i = 0;
 
-	for (unsigned i = 0; i < COMMAND_MAX_ARGS && c->args[i].name && given < n; i++) {
-		/* -f sets the first optional boolean whose name begins so. */
-		if (words[given][0] == '-' && words[given][1] && !words[given][2] && c->args[i].type == ARG_BOOL) {
-			if (words[given][1] == c->args[i].name[0]) {
-				json_object_set_new(args, c->args[i].name, json_true());
-				given++;
-			}
+	for (unsigned w = 0; w < n; w++) {
+		const char *flag = flag_name(c, words[w]);
+
+		if (flag) {
+			json_object_set_new(args, flag, json_true());
 			continue;
 		}
-		v = word_to_json(&c->args[i], words[given]);
-		if (!v) {
-			fprintf(out, "%s: \"%s\" does not fit argument %s\n", c->monitor, words[given], c->args[i].name);
+		while (i < COMMAND_MAX_ARGS && c->args[i].name && json_object_get(args, c->args[i].name))
+			i++;
+		if (i == COMMAND_MAX_ARGS || !c->args[i].name) {
+			fprintf(out, "%s: too many arguments (help %s)\n", c->monitor, c->monitor);
 			json_decref(args);
 			return NULL;
 		}
-		json_object_set_new(args, c->args[i].name, v);
-		given++;
-	}
-	if (given < n) {
-		fprintf(out, "%s: too many arguments (help %s)\n", c->monitor, c->monitor);
-		json_decref(args);
-		return NULL;
+		v = word_to_json(&c->args[i], words[w]);
+		if (!v) {
+			fprintf(out, "%s: \"%s\" does not fit argument %s\n", c->monitor, words[w], c->args[i].name);
+			json_decref(args);
+			return NULL;
+		}
+		json_object_set_new(args, c->args[i++].name, v);
 	}
 	return args;
 }
@@ -274,7 +284,7 @@ static void unknown_command(const char *name, FILE *out)
 		near ? "'?" : "");
 }
 
-void monitor_line(struct machine *m, const char *line, FILE *out)
+void monitor_line(struct machine *m, const char *line, bool person, FILE *out)
 {
 	struct command_result r = { NULL, { "" } };
 	char *copy = xstrdup(line), *words[MAX_WORDS], two[128];
@@ -307,6 +317,9 @@ void monitor_line(struct machine *m, const char *line, FILE *out)
 	args = words_to_args(c, words + used, n - used, out);
 	if (!args)
 		goto out;
+	/* A program asks how far it is; only a person waits. */
+	if (!person && flag_name(c, "-d"))
+		json_object_set_new(args, flag_name(c, "-d"), json_true());
 	if (command_run(m, c, args, &r) < 0)
 		fprintf(out, "Error: %s\n", r.err.msg);
 	else if (r.value && c->print)

@@ -65,8 +65,11 @@ const struct command *command_by_monitor_name(const char *name);
 int command_check_args(const struct command *c, json_t *args, struct err *err);
 /* Checks and runs; on the main loop, or any thread that holds no lock when slow. */
 int command_run(struct machine *m, const struct command *c, json_t *args, struct command_result *r);
-/* A line of the monitor: finds the command, turns words into arguments, runs it, prints. */
-void monitor_line(struct machine *m, const char *line, FILE *out);
+/*
+ * A line of the monitor: finds the command, turns words into arguments, runs it, prints. A person waits for what takes long unless
+ * told otherwise with -d (detach); for a program (human-monitor-command) it goes on by itself.
+ */
+void monitor_line(struct machine *m, const char *line, bool person, FILE *out);
 
 /* "-qmp SPEC": a server of QMP connections. 0 or -errno with the reason. */
 int qmp_start(struct machine *m, const char *spec, struct err *err);

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "disk/node.h"
 #include "vmm/command.h"
@@ -19,6 +20,30 @@ static int run_migrate(struct machine *m, json_t *args, struct command_result *r
 	ret = migrate_start(m, json_string_value(json_object_get(args, "uri")), &r->err);
 	loop_unlock(m->loop);
 	return ret;
+}
+
+static bool is_over(enum migrate_state s)
+{
+	return s == MIGRATE_COMPLETED || s == MIGRATE_FAILED || s == MIGRATE_CANCELLED;
+}
+
+/* The monitor's: waits for the end, which migrate_cancel over another connection or the machine's own end may bring, too. */
+static int run_migrate_line(struct machine *m, json_t *args, struct command_result *r)
+{
+	json_t *to = json_pack("{s:O}", "uri", json_object_get(args, "uri"));
+	int ret = command_run(m, command_by_name("migrate"), to, r);
+	struct migrate_info i;
+
+	json_decref(to);
+	if (ret < 0 || json_is_true(json_object_get(args, "detach")))
+		return ret;
+	for (migrate_query(m, &i); !is_over(i.state); migrate_query(m, &i))
+		usleep(20000);
+	if (i.state == MIGRATE_FAILED)
+		return err_set(&r->err, EIO, "%s", i.error);
+	r->value = json_pack("{s:s,s:I,s:I}", "status", i.state == MIGRATE_COMPLETED ? "completed" : "cancelled", "total-time",
+			     (json_int_t)i.total_ms, "downtime", (json_int_t)i.downtime_ms);
+	return 0;
 }
 
 static int run_cancel(struct machine *m, json_t *args, struct command_result *r)
@@ -118,6 +143,35 @@ static int set_capabilities(struct machine *m, json_t *args, struct command_resu
 	return 0;
 }
 
+/* The monitor's, one at a time. */
+static int set_parameter_line(struct machine *m, json_t *args, struct command_result *r)
+{
+	const char *name = json_string_value(json_object_get(args, "parameter"));
+	const char *word = json_string_value(json_object_get(args, "value"));
+	bool size = !strcmp(name, "max-bandwidth");
+	uint64_t value;
+	json_t *p;
+	int ret;
+
+	if (!size && strcmp(name, "downtime-limit"))
+		return err_set(&r->err, EINVAL, "parameter '%s' is not known; there are: max-bandwidth, downtime-limit", name);
+	if ((size ? parse_size(word, MiB, &value) : parse_u64(word, INT64_MAX, &value)) < 0 || value > INT64_MAX)
+		return err_set(&r->err, EINVAL, "%s: \"%s\" is no number of %s", name, word, size ? "bytes" : "milliseconds");
+	p = json_pack("{s:I}", name, (json_int_t)value);
+	ret = set_parameters(m, p, r);
+	json_decref(p);
+	return ret;
+}
+
+static int set_capability_line(struct machine *m, json_t *args, struct command_result *r)
+{
+	json_t *list = json_pack("{s:[O]}", "capabilities", args);
+	int ret = set_capabilities(m, list, r);
+
+	json_decref(list);
+	return ret;
+}
+
 static int query_capabilities(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct migrate_params p;
@@ -195,15 +249,20 @@ const struct command commands_migrate[] = {
 	{ NULL, "loadvm", "go back to a machine kept by savevm", run_loadvm, NULL, COMMAND_DISKS, { { "name", ARG_STR, false } } },
 	{ NULL, "delvm", "remove a machine kept by savevm", run_delvm, NULL, COMMAND_DISKS, { { "name", ARG_STR, false } } },
 	{ NULL, "info snapshots", "machines kept by savevm", info_snapshots, print_snapshots, COMMAND_DISKS, { { 0 } } },
-	{ "migrate", "migrate", "move the machine to tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N, or save it: file:PATH", run_migrate,
+	{ "migrate", NULL, "move the machine to tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N, or save it: file:PATH", run_migrate,
 	  NULL, COMMAND_DISKS, { { "uri", ARG_STR, false }, { "detach", ARG_BOOL, true } } },
+	{ NULL, "migrate", "[-d] URI: move the machine to tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N, or save it: file:PATH; -d: do not "
+	  "wait for the end (info migrate)", run_migrate_line, NULL, COMMAND_PARTS, { { "uri", ARG_STR, false }, { "detach", ARG_BOOL, true } } },
 	{ "migrate_cancel", "migrate_cancel", "go on here", run_cancel, NULL, COMMAND_FAST, { { 0 } } },
 	{ "migrate-incoming", "migrate_incoming", "wait for a machine (-incoming defer)", run_incoming, NULL, COMMAND_FAST,
 	  { { "uri", ARG_STR, false } } },
 	{ "query-migrate", "info migrate", "how far a migration is", query_migrate, NULL, COMMAND_FAST, { { 0 } } },
-	{ "migrate-set-parameters", "migrate_set_parameter", "max-bandwidth (bytes a second), downtime-limit (milliseconds)",
-	  set_parameters, NULL, COMMAND_FAST, { { "max-bandwidth", ARG_SIZE, true }, { "downtime-limit", ARG_INT, true } } },
+	{ "migrate-set-parameters", NULL, "max-bandwidth (bytes a second), downtime-limit (milliseconds)", set_parameters, NULL, COMMAND_FAST, { { "max-bandwidth", ARG_SIZE, true }, { "downtime-limit", ARG_INT, true } } },
 	{ "query-migrate-parameters", "info migrate_parameters", "limits of a migration", query_parameters, NULL, COMMAND_FAST, { { 0 } } },
+	{ NULL, "migrate_set_parameter", "NAME VALUE: max-bandwidth (bytes a second, in MiB without a unit), downtime-limit (milliseconds)",
+	  set_parameter_line, NULL, COMMAND_FAST, { { "parameter", ARG_STR, false }, { "value", ARG_STR, false } } },
+	{ NULL, "migrate_set_capability", "compress or auto-converge, on or off", set_capability_line, NULL, COMMAND_FAST,
+	  { { "capability", ARG_STR, false }, { "state", ARG_BOOL, false } } },
 	{ "migrate-set-capabilities", NULL, "compress, auto-converge", set_capabilities, NULL, COMMAND_FAST,
 	  { { "capabilities", ARG_ARRAY, false } } },
 	{ "query-migrate-capabilities", "info migrate_capabilities", "what a migration may do", query_capabilities, NULL, COMMAND_FAST,

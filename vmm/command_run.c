@@ -103,7 +103,7 @@ static int run_human(struct machine *m, json_t *args, struct command_result *r)
 
 	if (!out)
 		return -ENOMEM;
-	monitor_line(m, json_string_value(json_object_get(args, "command-line")), out);
+	monitor_line(m, json_string_value(json_object_get(args, "command-line")), false, out);
 	fclose(out);
 	/* As existing clients expect them, lines end with CR LF. */
 	out = open_memstream(&crlf, &len);

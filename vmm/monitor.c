@@ -49,7 +49,7 @@ static void *line_thread(void *ctx)
 	FILE *out = open_memstream(&j->text, &j->len);
 
 	if (out) {
-		monitor_line(j->m, j->line, out);
+		monitor_line(j->m, j->line, true, out);
 		fclose(out);
 	}
 	loop_post(j->m->loop, line_posted, j);
