@@ -234,7 +234,9 @@ int main(void)
 	mkdir("/dev", 0755);
 	mount("d", "/dev", "devtmpfs", 0, NULL);
 	load_modules();
-	if (!strncmp(what, "idle", 4)) {
+	if (!strncmp(what, "ping", 4))
+		address();
+	if (!strncmp(what, "idle", 4) || !strncmp(what, "ping", 4)) {
 		printf("IDLE\n");
 		fflush(stdout);
 		for (;;)

@@ -11,7 +11,7 @@ bench-live: all $(BUILD)/tests/guest/writer.bin $(BUILD)/tests/bench/requests.bi
 	@BUILD=$(BUILD) tests/bench/live
 
 # Small programs of the bench: build/tests/bench/NAME; guest-init runs inside the guest and is static.
-BENCH_BIN := $(BUILD)/tests/bench/bare $(BUILD)/tests/bench/times $(BUILD)/tests/bench/peer $(BUILD)/tests/bench/guest-init
+BENCH_BIN := $(BUILD)/tests/bench/bare $(BUILD)/tests/bench/times $(addprefix $(BUILD)/tests/bench/,peer ping guest-init)
 .PHONY: bench-tools
 bench-tools: $(BENCH_BIN) $(addprefix $(BUILD)/tests/bench/,first.bin sector.bin screen.bin requests.bin)
 $(BUILD)/tests/bench/guest-init: CFLAGS_bench := -static
