@@ -74,7 +74,7 @@ static const char enable_it[] = "switch virtualization (VT-x, SVM) on in the fir
 
 void check_processor(void)
 {
-	bool guest = cpu_flag("hypervisor");
+	bool guest = cpu_flag("hypervisor"), pvm = module_loaded("kvm_pvm");
 
 	if (cpu_flag("vmx"))
 		maker = MAKER_INTEL;
@@ -86,7 +86,7 @@ void check_processor(void)
 	else if (maker != MAKER_NONE)
 		finding(GOOD, "processor", NULL, "%s%s", maker == MAKER_INTEL ? "Intel VT-x (vmx)" : "AMD-V (svm)",
 			guest ? ", inside a virtual machine (nested: exits cost more)" : "");
-	else if (module_loaded("kvm_pvm"))
+	else if (pvm && access(at("/dev/kvm"), F_OK) == 0)
 		finding(LIMIT, "processor", "use a host with VT-x or AMD-V for stock kernels",
 			"neither VT-x nor AMD-V; KVM works as PVM: firmware and small guests run, an unmodified kernel's code is "
 			"interpreted, slowly, and may stop at an instruction KVM lacks");
@@ -94,8 +94,8 @@ void check_processor(void)
 		finding(BAD, "processor", enable_it, "the firmware has switched virtualization off");
 	else
 		finding(BAD, "processor", guest ? "allow nested virtualization for this virtual machine on its host" : enable_it,
-			"neither vmx nor svm among the processor's flags%s", guest ? " of this virtual machine" :
-			": the firmware hides it, or the processor lacks it");
+			"neither vmx nor svm among the processor's flags%s%s", guest ? " of this virtual machine" :
+			": the firmware hides it, or the processor lacks it", pvm ? "; KVM's PVM is there, but did not start" : "");
 }
 
 /* Whether the running kernel has the module at all. */
