@@ -76,7 +76,10 @@ class Machine:
         def over():
             self.info = self.qmp('query-migrate')
             return self.info['status'] in ('completed', 'failed', 'cancelled')
-        wait(over, 'the end of the migration')
+        try:
+            wait(over, 'the end of the migration')
+        except AssertionError as e:
+            raise AssertionError(f'{e}: {self.info}')
         return self.info
 
     def counts(self):
@@ -220,6 +223,8 @@ def cut_once(d, i, disk=None, **limits):
     b.connect()
     a = Machine(d, f'a{i}', *extra)
     a.goes_on(1)
+    if os.environ.get('LAB'):           # the line is as slow there as the guest is fast in dirtying its memory
+        a.qmp('migrate-set-parameters', **{'downtime-limit': 10000})
     Cutter(f'{d}/from{i}', f'{d}/to{i}', **limits)
     a.migrate(f'unix:{d}/from{i}')
     info = a.migrated()
