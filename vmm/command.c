@@ -7,6 +7,7 @@
 
 #include "vmm/command.h"
 #include "vmm/log.h"
+#include "vmm/migrate.h"
 #include "vmm/nearest.h"
 
 #define MAX_COMMANDS 256
@@ -128,8 +129,10 @@ void command_thread_end(struct machine *m)
 
 void command_threads_wait(struct machine *m)
 {
-	while (m->command_threads)
+	while (m->command_threads) {
+		migrate_cancel(m);		/* one of them may wait for it, or just have begun it */
 		loop_once(m->loop, 100);	/* they post their answers, and may need the loop before */
+	}
 }
 
 /* --- a person's line: words, "quoted words", -f as booleans --- */

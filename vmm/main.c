@@ -17,7 +17,6 @@
 #include "vmm/log.h"
 #include "vmm/machine.h"
 #include "vmm/machine_state.h"
-#include "vmm/migrate.h"
 #include "vmm/screen.h"
 
 #define POWERDOWN_SECONDS 10
@@ -142,7 +141,6 @@ int main(int argc, char **argv)
 	if (config.daemonize && daemon_start() < 0)
 		return STATUS_ERROR;
 	status = run(&machine, &config, &err);
-	migrate_cancel(&machine);		/* a command may wait for it */
 	command_threads_wait(&machine);
 	screen_stop(&machine);
 	control_close_all(&machine);
