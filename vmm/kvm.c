@@ -433,13 +433,13 @@ int kvm_chips_reset(struct kvm *k)
 	return k->pit ? kvm_pit_reset(k->pit) : 0;
 }
 
-int kvm_clock_get(struct kvm *k, uint64_t *ns)
+int kvm_clock_get(struct kvm *k, struct kvm_moment *now)
 {
 	struct kvm_clock_data c = { 0 };
 
 	if (ioctl(k->vm_fd, KVM_GET_CLOCK, &c) < 0)
 		return -errno;
-	*ns = c.clock;
+	*now = (struct kvm_moment){ c.clock, c.flags & KVM_CLOCK_HOST_TSC ? c.host_tsc : 0 };
 	return 0;
 }
 

@@ -60,8 +60,9 @@ int kvm_chips_save(struct kvm *k, struct state_out *o);
 int kvm_chips_load(struct kvm *k, struct state_in *in);
 /* PIC, IOAPIC, PIT to power-on state. */
 int kvm_chips_reset(struct kvm *k);
-/* kvmclock in ns; set restarts it from there. */
-int kvm_clock_get(struct kvm *k, uint64_t *ns);
+/* kvmclock in ns, and the host's time stamp counter at that very moment (0 where KVM does not count by it); set restarts it from there. */
+struct kvm_moment { uint64_t clock_ns, host_tsc; };
+int kvm_clock_get(struct kvm *k, struct kvm_moment *now);
 int kvm_clock_set(struct kvm *k, uint64_t ns);
 
 #endif

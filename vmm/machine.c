@@ -265,22 +265,32 @@ out:
 
 /* --- running --- */
 
-/* The guest's clocks stand while it does: kvmclock is read at the pause and set again at the resume. */
+/*
+ * The guest's clocks stand while it does: kvmclock and the time stamp counters are read at the pause and go on from there at the resume.
+ * kvmclock is a little ahead then, for KVM reads its own clocks anew when the CPUs enter: rather ahead than back.
+ */
 static void on_running_change(void *ctx, bool running)
 {
+	enum { AHEAD_NS = 2000 };
 	struct machine *m = ctx;
+	struct kvm_moment now;
 
 	event_emit(running ? "RESUME" : "STOP", NULL);
 	if (!running) {
-		if (kvm_clock_get(m->kvm, &m->clock_ns) < 0)
-			m->clock_ns = 0;
+		if (kvm_clock_get(m->kvm, &m->paused) < 0)
+			m->paused = (struct kvm_moment){ 0 };
 		return;
 	}
-	if (!m->clock_ns)
+	if (!m->paused.clock_ns)
 		return;		/* the first start: kvmclock begins by itself */
-	kvm_clock_set(m->kvm, m->clock_ns);
-	for (unsigned i = 0; i < m->nvcpus; i++)
+	m->paused.clock_ns += AHEAD_NS;
+	kvm_clock_set(m->kvm, m->paused.clock_ns);
+	if (kvm_clock_get(m->kvm, &now) < 0)
+		now.host_tsc = 0;
+	for (unsigned i = 0; i < m->nvcpus; i++) {
+		vcpu_tsc_resume(m->vcpus[i], &m->paused, &now);
 		vcpu_clock_stopped(m->vcpus[i]);
+	}
 }
 
 static void machine_end(struct machine *m, int status)

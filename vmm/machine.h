@@ -65,7 +65,7 @@ struct machine {
 	struct vcpu **vcpus;
 	unsigned nvcpus;
 	struct kvm_cpuid2 *cpuid;
-	uint64_t clock_ns;			/* kvmclock while paused */
+	struct kvm_moment paused;		/* the guest's clocks while it stands; clock_ns 0: it never ran */
 
 	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
 	struct pci_bus *pci;

@@ -255,7 +255,7 @@ static void save_config(struct save *s)
 	state_end(s->o);
 	state_begin(s->o, "clock");
 	state_u64(s->o, "vm-clock", vm_clock_now(m->clock));
-	state_u64(s->o, "kvmclock", m->clock_ns);
+	state_u64(s->o, "kvmclock", m->paused.clock_ns);
 	state_u64(s->o, "saved-at", time(NULL));
 	state_end(s->o);
 	state_begin(s->o, "memory");
@@ -274,7 +274,7 @@ static void save_all(void *ctx)
 {
 	struct save *s = ctx;
 	struct machine *m = s->m;
-	uint64_t tsc = m->nvcpus ? vcpu_tsc(m->vcpus[0]) : 0;
+	uint64_t tsc = m->nvcpus ? vcpu_tsc(m->vcpus[0], &m->paused) : 0;
 	char name[16];
 
 	save_config(s);
@@ -366,7 +366,7 @@ static void load_clock(struct load *l)
 		return;
 	}
 	vm_clock_set(l->m->clock, vm_ns);
-	l->m->clock_ns = kvm_ns;
+	l->m->paused = (struct kvm_moment){ .clock_ns = kvm_ns };
 }
 
 static void load_devices(struct load *l)
@@ -393,6 +393,8 @@ static void load_cpus(struct load *l)
 			state_bad(l->in, "KVM refuses it");
 		state_leave(l->in);
 	}
+	if (l->m->nvcpus && !state_in_error(l->in))
+		l->m->paused.host_tsc = vcpu_tsc_moment(l->m->vcpus[0], l->m->vcpus[0]->loaded_tsc);
 	state_leave(l->in);
 }
 

@@ -44,6 +44,8 @@ struct vcpu {
 	struct vm_runner runner;
 	bool io_pending;		/* KVM still has to finish the last exit's access */
 	bool used;			/* has left power-on state */
+	bool tsc_scaled;		/* its counter runs at another rate than the host's */
+	uint64_t loaded_tsc;		/* what vcpu_load found */
 	struct vcpu_stats stats;
 	/* A debugger's hook: KVM_EXIT_DEBUG on the vCPU's thread; the VM is paused by it. */
 	void (*on_debug)(void *ctx, struct vcpu *v);
@@ -74,7 +76,18 @@ int vcpu_reset(struct vcpu *v, const struct boot_cpu *boot);
  */
 int vcpu_save(struct vcpu *v, struct state_out *o, uint64_t tsc);
 int vcpu_load(struct vcpu *v, struct state_in *in);
-uint64_t vcpu_tsc(struct vcpu *v);
+/* One model-specific register. Parked. 0 or -errno. */
+int vcpu_get_msr(struct vcpu *v, uint32_t index, uint64_t *value);
+int vcpu_set_msr(struct vcpu *v, uint32_t index, uint64_t value);
+/*
+ * The time stamp counter over a pause (vcpu_tsc.c). Parked, all of them.
+ * vcpu_tsc: what it was at that moment; where that cannot be told (host_tsc is 0, or KVM scales it), what it is now.
+ * vcpu_tsc_moment: the host's counter when this one is tsc; 0 where that cannot be told.
+ * vcpu_tsc_resume: it goes on from where it was at `paused`; `resumed` is a moment since kvmclock was set to go on from there too.
+ */
+uint64_t vcpu_tsc(struct vcpu *v, const struct kvm_moment *at);
+uint64_t vcpu_tsc_moment(struct vcpu *v, uint64_t tsc);
+void vcpu_tsc_resume(struct vcpu *v, const struct kvm_moment *paused, const struct kvm_moment *resumed);
 /* The vCPU whose thread this is, or NULL: for a device that reads registers in its access (the VMware port). */
 struct vcpu *vcpu_current(void);
 /* General and segment registers for a debugger. Parked. 0 or -errno. */

@@ -56,7 +56,7 @@
 
 #define IOCTL(v, nr, arg) (ioctl((v)->fd, nr, arg) < 0 ? -errno : 0)
 
-static int set_msr(struct vcpu *v, uint32_t index, uint64_t value)
+int vcpu_set_msr(struct vcpu *v, uint32_t index, uint64_t value)
 {
 	struct { struct kvm_msrs h; struct kvm_msr_entry e; } m = { .h.nmsrs = 1, .e = { .index = index, .data = value } };
 	int n = ioctl(v->fd, KVM_SET_MSRS, &m);
@@ -64,20 +64,13 @@ static int set_msr(struct vcpu *v, uint32_t index, uint64_t value)
 	return n == 1 ? 0 : n < 0 ? -errno : -EINVAL;
 }
 
-static int get_msr(struct vcpu *v, uint32_t index, uint64_t *value)
+int vcpu_get_msr(struct vcpu *v, uint32_t index, uint64_t *value)
 {
 	struct { struct kvm_msrs h; struct kvm_msr_entry e; } m = { .h.nmsrs = 1, .e.index = index };
 	int n = ioctl(v->fd, KVM_GET_MSRS, &m);
 
 	*value = m.e.data;
 	return n == 1 ? 0 : n < 0 ? -errno : -EINVAL;
-}
-
-uint64_t vcpu_tsc(struct vcpu *v)
-{
-	uint64_t tsc;
-
-	return get_msr(v, MSR_IA32_TSC, &tsc) < 0 ? 0 : tsc;
 }
 
 int vcpu_get_regs(struct vcpu *v, struct kvm_regs *r, struct kvm_sregs *s)
@@ -134,7 +127,7 @@ static int reset_msrs(struct vcpu *v)
 
 	/* A processor model without one of these has nothing to reset there. */
 	for (size_t i = 0; i < ARRAY_SIZE(msrs); i++)
-		set_msr(v, msrs[i].index, msrs[i].value);
+		vcpu_set_msr(v, msrs[i].index, msrs[i].value);
 	return 0;
 }
 
@@ -211,7 +204,7 @@ int vcpu_reset(struct vcpu *v, const struct boot_cpu *boot)
 	if (!boot)
 		return 0;
 	for (unsigned i = 0; i < boot->nmsrs; i++)
-		if ((ret = set_msr(v, boot->msrs[i].index, boot->msrs[i].value)) < 0)
+		if ((ret = vcpu_set_msr(v, boot->msrs[i].index, boot->msrs[i].value)) < 0)
 			log_debug("vCPU %u: MSR 0x%x cannot be set: %s", v->index, boot->msrs[i].index, strerror(-ret));
 	return v->index == 0 && boot->mode != BOOT_RESET ? apply_boot(v, boot) : 0;
 }
@@ -308,7 +301,7 @@ static int save_msrs(struct vcpu *v, struct state_out *o, uint64_t tsc)
 		uint32_t index = list->indices[i];
 		uint64_t value;
 
-		if (get_msr(v, index, &value) < 0)
+		if (vcpu_get_msr(v, index, &value) < 0)
 			continue;		/* in the list, but not on this processor model */
 		st_be32(p, index);
 		st_be64(p + 4, index == MSR_IA32_TSC ? tsc : value);
@@ -325,7 +318,7 @@ static bool msr_is(struct vcpu *v, uint32_t index, uint64_t value)
 {
 	uint64_t now;
 
-	return get_msr(v, index, &now) == 0 && now == value;
+	return vcpu_get_msr(v, index, &now) == 0 && now == value;
 }
 
 static int load_msrs(struct vcpu *v, struct state_in *in)
@@ -345,7 +338,9 @@ static int load_msrs(struct vcpu *v, struct state_in *in)
 
 			if (msr_is_late(index) != late || index == MSR_IA32_APICBASE)
 				continue;
-			if (set_msr(v, index, value) < 0 && value && !msr_is(v, index, value))
+			if (index == MSR_IA32_TSC)
+				v->loaded_tsc = value;
+			if (vcpu_set_msr(v, index, value) < 0 && value && !msr_is(v, index, value))
 				return state_bad(in, "MSR 0x%x: this host does not take the value 0x%lx", index, value);
 		}
 	}
@@ -500,8 +495,11 @@ static int load_tsc_khz(struct vcpu *v, struct state_in *in)
 	if (state_get_u64(in, "tsc-khz", &khz) < 0)
 		return -EINVAL;
 	/* A guest that calibrated its TSC goes wrong by the ratio; 250 ppm is what NTP can still correct. */
-	if (khz && now > 0 && (khz > (uint64_t)now ? khz - now : now - khz) * 4000 > khz &&
-	    ioctl(v->fd, KVM_SET_TSC_KHZ, khz) < 0)
+	if (!khz || now <= 0 || (khz > (uint64_t)now ? khz - now : now - khz) * 4000 <= khz)
+		return 0;
+	if (ioctl(v->fd, KVM_SET_TSC_KHZ, khz) == 0)
+		v->tsc_scaled = true;
+	else
 		log_warn("the saved machine's TSC ran at %lu kHz, this host's runs at %d kHz and cannot be scaled: guests "
 			 "that keep time by it drift (kvm-clock does not)", khz, now);
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * living.c: the checker that runs inside a guest while the host pauses, saves, reverts, backs up and moves it (living.py). Static, so
+ * living.c: the checker that runs inside a guest while the host pauses, saves, reverts, backs up and moves it (long-living). Static, so
  * that it needs nothing of the guest. Each worker is a process that tests one thing over and over; once a second the parent says how
  * it went, and any error is a line of its own with the word FAILED.
  *

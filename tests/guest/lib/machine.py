@@ -7,7 +7,7 @@ import hashlib, json, os, random, resource, signal, socket, subprocess, sys, tem
 
 HERE = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 BUILD = os.path.realpath(os.environ.get('BUILD', os.path.join(HERE, '../../build')))
-VMM, GUEST = BUILD + '/minivmm', BUILD + '/tests/guest/count.bin'
+VMM, GUESTS = BUILD + '/minivmm', BUILD + '/tests/guest'
 MEM = '64'
 
 
@@ -16,12 +16,12 @@ class Skip(Exception):
 
 
 class Machine:
-    """One minivmm with the counting guest, its console in a file, a control socket."""
+    """One minivmm with the counting guest (or another one), its console in a file, a control socket."""
 
-    def __init__(self, folder, name, *args, mem=MEM):
+    def __init__(self, folder, name, *args, mem=MEM, guest='count'):
         self.console, self.log, sock = (f'{folder}/{name}.{x}' for x in ('out', 'err', 'qmp'))
         self.err = open(self.log, 'w')
-        self.p = subprocess.Popen([VMM, '-m', mem, '-display', 'none', '-kernel', GUEST, '-serial', 'file:' + self.console,
+        self.p = subprocess.Popen([VMM, '-m', mem, '-display', 'none', '-kernel', f'{GUESTS}/{guest}.bin', '-serial', 'file:' + self.console,
                                    '-qmp', f'unix:{sock},server,nowait', *args], stdin=subprocess.DEVNULL, stderr=self.err,
                                   preexec_fn=lambda: signal.signal(signal.SIGXFSZ, signal.SIG_IGN))
         self.f = None
