@@ -4,6 +4,7 @@
  * Reads and writes run on worker threads, several at once; opening and changing the tree is for one thread, while drained.
  */
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -517,6 +518,28 @@ int node_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64
 	if (n->file && !range_ok(off, len, n->size))
 		return -EIO;
 	return n->ops->copy_from ? n->ops->copy_from(n, off, fd, fd_off, len) : -ENOTSUP;
+}
+
+int64_t node_actual_size(struct node *n, const struct node_info *info)
+{
+	json_t *extents = info->specific ? json_object_get(info->specific, "extents") : NULL;
+	struct node *leaf = n;
+	int64_t sum = 0;
+	struct stat st;
+
+	while (leaf->file)
+		leaf = leaf->file;
+	if (leaf->fd < 0 || fstat(leaf->fd, &st) < 0)
+		return -1;
+	sum = st.st_blocks * 512;
+	/* The other files of a disk in pieces. */
+	for (size_t i = 0; i < json_array_size(extents); i++) {
+		const char *name = json_string_value(json_object_get(json_array_get(extents, i), "filename"));
+
+		if (name && strcmp(name, n->filename) && stat(name, &st) == 0)
+			sum += st.st_blocks * 512;
+	}
+	return sum;
 }
 
 int node_flush(struct node *n)

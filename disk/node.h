@@ -201,6 +201,8 @@ int node_write_compressed(struct node *n, uint64_t off, const void *buf, uint64_
 /* -ENOTSUP, whatever it has written by then, when the kernel cannot: to be read and written instead. */
 int node_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len);
 int node_flush(struct node *n);
+/* What its files take on the host, bytes; info: what ops->info answered. -1: not known (a disk over the network). */
+int64_t node_actual_size(struct node *n, const struct node_info *info);
 int node_resize(struct node *n, uint64_t size, struct err *err);
 int node_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e);
 /* Block status through the backing chain; *owner is the layer that has it. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* qcow2_info.c: what `info` shows (the keys are qemu-img's), and `amend`: changing an image's options in place. Drained. */
+/* qcow2_info.c: what `info` shows (the keys are qemu-img's), also while a guest runs; and `amend`: changing options in place, drained. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -35,16 +35,18 @@ static json_t *bitmaps_json(struct node *n)
 int qcow2_info(struct node *n, struct node_info *i)
 {
 	struct qcow2 *q = n->priv;
-	bool v3 = q->h.version >= 3, corrupt = q->corrupt || (q->h.incompatible & QCOW2_INCOMPAT_CORRUPT);
-	json_t *j = json_object(), *bitmaps;
+	json_t *j = json_object(), *bitmaps = bitmaps_json(n);
+	bool v3, corrupt;
 
+	pthread_mutex_lock(&q->lock);
+	v3 = q->h.version >= 3;
+	corrupt = q->corrupt || (q->h.incompatible & QCOW2_INCOMPAT_CORRUPT);
 	*i = (struct node_info){ .cluster_size = q->cluster_size, .encrypted = q->h.crypt_method != QCOW2_CRYPT_NONE,
 		.dirty = q->h.incompatible & QCOW2_INCOMPAT_DIRTY, .corrupt = corrupt, .vm_state_offset = qcow2_vmstate_offset(q) };
 	json_object_set_new(j, "compat", json_string(v3 ? "1.1" : "0.10"));
 	json_object_set_new(j, "compression-type", json_string(q->h.compression_type ? "zstd" : "zlib"));
 	if (v3)
 		json_object_set_new(j, "lazy-refcounts", json_boolean(q->h.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
-	bitmaps = bitmaps_json(n);
 	if (bitmaps)
 		json_object_set_new(j, "bitmaps", bitmaps);
 	json_object_set_new(j, "refcount-bits", json_integer(1 << q->h.refcount_order));
@@ -58,6 +60,7 @@ int qcow2_info(struct node *n, struct node_info *i)
 		json_object_set_new(j, "corrupt", json_boolean(corrupt));
 		json_object_set_new(j, "extended-l2", json_boolean(q_ext_l2(q)));
 	}
+	pthread_mutex_unlock(&q->lock);
 	i->specific = j;
 	return 0;
 }

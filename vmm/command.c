@@ -15,7 +15,7 @@
 
 static const struct command *const tables[] = {
 	commands_run, commands_query, commands_query_block, commands_stats, commands_block, commands_device, commands_net, commands_memory,
-	commands_screen, commands_migrate, commands_job, commands_step, commands_look,
+	commands_screen, commands_migrate, commands_job, commands_step, commands_look, commands_chips,
 };
 
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx)
@@ -220,6 +220,20 @@ static json_t *words_to_args(const struct command *c, char **words, unsigned n, 
 		json_object_set_new(args, c->args[i++].name, v);
 	}
 	return args;
+}
+
+json_t *command_text(FILE *out, char **text, const size_t *len)
+{
+	json_t *value;
+
+	fclose(out);
+	/* A line's end comes with the printing. */
+	if (*len && (*text)[*len - 1] == '\n')
+		(*text)[*len - 1] = 0;
+	value = json_string(*text);
+	free(*text);
+	*text = NULL;
+	return value;
 }
 
 static void print_value(json_t *v, int indent, FILE *out)

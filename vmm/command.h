@@ -47,7 +47,7 @@ struct command {
 };
 
 /* The tables, each ending with an empty entry; command_*.c. */
-extern const struct command commands_step[], commands_look[];
+extern const struct command commands_step[], commands_look[], commands_chips[];
 extern const struct command commands_run[], commands_query[], commands_query_block[], commands_stats[], commands_block[],
 	commands_device[], commands_net[], commands_memory[], commands_screen[], commands_migrate[], commands_job[];
 /*
@@ -56,6 +56,8 @@ extern const struct command commands_run[], commands_query[], commands_query_blo
 void command_thread_begin(struct machine *m);
 void command_thread_end(struct machine *m);
 void command_threads_wait(struct machine *m);
+/* The answer of a command whose value is text: what was written to a stream of open_memstream, which ends here. */
+json_t *command_text(FILE *out, char **text, const size_t *len);
 /* Calls fn for each command of all tables; stops when it returns true and gives that command. */
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx);
 const struct command *command_by_name(const char *qmp_name);

@@ -10,6 +10,7 @@
 
 #include "disk/node.h"
 #include "vmm/command.h"
+#include "vmm/command_print.h"
 #include "vmm/jobs.h"
 #include "vmm/savevm.h"
 
@@ -407,7 +408,7 @@ const struct command commands_job[] = {
 	  { { "job-id", ARG_STR, false }, { "tag", ARG_STR, false }, { "vmstate", ARG_STR, false }, { "devices", ARG_ARRAY, false } } },
 	{ "snapshot-delete", NULL, "delvm as a job", run_snapshot_remove, NULL, COMMAND_SLOW,
 	  { { "job-id", ARG_STR, false }, { "tag", ARG_STR, false }, { "devices", ARG_ARRAY, false } } },
-	{ "query-block-jobs", "info block-jobs", "the jobs", query_block_jobs, NULL, COMMAND_FAST, { { 0 } } },
+	{ "query-block-jobs", "info block-jobs", "the jobs", query_block_jobs, print_block_jobs, COMMAND_FAST, { { 0 } } },
 	{ "query-jobs", NULL, "the jobs", query_jobs, NULL, COMMAND_FAST, { { 0 } } },
 	{ "blockdev-snapshot-sync", "snapshot_blkdev", "go on in a new overlay; the disk so far is its backing file", run_snapshot_sync, NULL,
 	  COMMAND_DISKS, { { "device", ARG_STR, true }, { "snapshot-file", ARG_STR, false }, { "format", ARG_STR, true }, { "mode", ARG_STR, true },

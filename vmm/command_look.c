@@ -50,12 +50,7 @@ static int look_begin(struct look *l, struct machine *m, json_t *args, struct co
 static int look_end(struct look *l, struct command_result *r, int ret)
 {
 	vm_resume(l->m->vm, PAUSE_DEBUG);
-	fclose(l->out);
-	if (l->len && l->text[l->len - 1] == '\n')
-		l->text[l->len - 1] = 0;
-	if (ret == 0)
-		r->value = json_string(l->text);
-	free(l->text);
+	r->value = command_text(l->out, &l->text, &l->len);
 	return ret;
 }
 

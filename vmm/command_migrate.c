@@ -8,6 +8,7 @@
 
 #include "disk/node.h"
 #include "vmm/command.h"
+#include "vmm/command_print.h"
 #include "vmm/migrate.h"
 #include "vmm/savevm.h"
 #include "vmm/snapshot.h"
@@ -256,16 +257,16 @@ const struct command commands_migrate[] = {
 	{ "migrate_cancel", "migrate_cancel", "go on here", run_cancel, NULL, COMMAND_FAST, { { 0 } } },
 	{ "migrate-incoming", "migrate_incoming", "wait for a machine (-incoming defer)", run_incoming, NULL, COMMAND_FAST,
 	  { { "uri", ARG_STR, false } } },
-	{ "query-migrate", "info migrate", "how far a migration is", query_migrate, NULL, COMMAND_FAST, { { 0 } } },
+	{ "query-migrate", "info migrate", "how far a migration is", query_migrate, print_migrate, COMMAND_FAST, { { 0 } } },
 	{ "migrate-set-parameters", NULL, "max-bandwidth (bytes a second), downtime-limit (milliseconds)", set_parameters, NULL, COMMAND_FAST, { { "max-bandwidth", ARG_SIZE, true }, { "downtime-limit", ARG_INT, true } } },
-	{ "query-migrate-parameters", "info migrate_parameters", "limits of a migration", query_parameters, NULL, COMMAND_FAST, { { 0 } } },
+	{ "query-migrate-parameters", "info migrate_parameters", "limits of a migration", query_parameters, print_migrate_parameters, COMMAND_FAST, { { 0 } } },
 	{ NULL, "migrate_set_parameter", "NAME VALUE: max-bandwidth (bytes a second, in MiB without a unit), downtime-limit (milliseconds)",
 	  set_parameter_line, NULL, COMMAND_FAST, { { "parameter", ARG_STR, false }, { "value", ARG_STR, false } } },
 	{ NULL, "migrate_set_capability", "compress or auto-converge, on or off", set_capability_line, NULL, COMMAND_FAST,
 	  { { "capability", ARG_STR, false }, { "state", ARG_BOOL, false } } },
 	{ "migrate-set-capabilities", NULL, "compress, auto-converge", set_capabilities, NULL, COMMAND_FAST,
 	  { { "capabilities", ARG_ARRAY, false } } },
-	{ "query-migrate-capabilities", "info migrate_capabilities", "what a migration may do", query_capabilities, NULL, COMMAND_FAST,
+	{ "query-migrate-capabilities", "info migrate_capabilities", "what a migration may do", query_capabilities, print_migrate_capabilities, COMMAND_FAST,
 	  { { 0 } } },
 	{ 0 },
 };

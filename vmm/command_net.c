@@ -95,9 +95,46 @@ static int query_rx_filter(struct machine *m, json_t *args, struct command_resul
 	return 0;
 }
 
+/* --- info network --- */
+
+static void nic_lines(struct machine *m, const struct device_config *c, FILE *out)
+{
+	struct net *n = c->backend ? machine_find_net(m, c->backend) : NULL;
+	struct net_stats s;
+	char text[512];
+
+	fprintf(out, "%s: index=0,type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x\n", c->id, device_kind_name(c->kind), c->mac[0],
+		c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5]);
+	if (!n)
+		return;
+	net_info(n, text, sizeof(text));
+	net_get_stats(n, &s);
+	fprintf(out, " \\ %s: index=0,type=%s%s\n", n->id, text, n->link_up ? "" : ",link=down");
+	fprintf(out, "   to the guest: %lu packets, %lu bytes, %lu dropped; from it: %lu packets, %lu bytes, %lu dropped\n", s.rx_packets,
+		s.rx_bytes, s.rx_dropped, s.tx_packets, s.tx_bytes, s.tx_dropped);
+}
+
+static int query_network(struct machine *m, json_t *args, struct command_result *r)
+{
+	char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	for (unsigned i = 0; i < m->ndevices; i++) {
+		const struct device_config *c = m->devices[i].config;
+
+		if (c && (c->kind == DEV_VIRTIO_NET || c->kind == DEV_E1000 || c->kind == DEV_RTL8139))
+			nic_lines(m, c, out);
+	}
+	r->value = command_text(out, &text, &len);
+	return 0;
+}
+
 const struct command commands_net[] = {
 	{ "set_link", "set_link", "plug a network cable in or out", run_set_link, NULL, COMMAND_FAST,
 	  { { "name", ARG_STR, false }, { "up", ARG_BOOL, false } } },
+	{ NULL, "info network", "the network cards, what they are connected to, and what went through", query_network, NULL, COMMAND_FAST,
+	  { { 0 } } },
 	{ "query-rx-filter", "info rx-filter", "which frames the guest's drivers take", query_rx_filter, NULL, COMMAND_FAST,
 	  { { "name", ARG_STR, true } } },
 	{ 0 },

@@ -8,8 +8,10 @@
 #include "devices/pci.h"
 #include "devices/virtio.h"
 #include "vmm/command.h"
+#include "vmm/command_print.h"
 
-static const char *status_name(unsigned reasons)
+/* never_ran: a machine that -S holds at its start is "prelaunch", as one whose start waits for something else. */
+static const char *status_name(unsigned reasons, bool never_ran)
 {
 	static const struct { unsigned reason; const char *name; } names[] = {
 		{ PAUSE_PANIC, "guest-panicked" }, { PAUSE_IO_ERROR, "io-error" }, { PAUSE_SAVE, "save-vm" },
@@ -19,21 +21,17 @@ static const char *status_name(unsigned reasons)
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (reasons & names[i].reason)
-			return names[i].name;
+			return names[i].reason == PAUSE_USER && never_ran ? "prelaunch" : names[i].name;
 	return "running";
 }
+
 
 static int query_status(struct machine *m, json_t *args, struct command_result *r)
 {
 	unsigned reasons = vm_pause_reasons(m->vm);
 
-	r->value = json_pack("{s:s,s:b,s:b}", "status", status_name(reasons), "singlestep", 0, "running", reasons == 0);
+	r->value = json_pack("{s:s,s:b,s:b}", "status", status_name(reasons, !m->paused.clock_ns), "singlestep", 0, "running", reasons == 0);
 	return 0;
-}
-
-static void print_status(json_t *v, FILE *out)
-{
-	fprintf(out, "VM status: %s\n", json_string_value(json_object_get(v, "status")));
 }
 
 static int query_version(struct machine *m, json_t *args, struct command_result *r)
@@ -41,11 +39,6 @@ static int query_version(struct machine *m, json_t *args, struct command_result 
 	r->value = json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "micro", 0, "minor", 2, "major", 7, "package",
 			     "minivmm-" MINIVMM_VERSION);
 	return 0;
-}
-
-static void print_version(json_t *v, FILE *out)
-{
-	fprintf(out, "minivmm %s\n", MINIVMM_VERSION);
 }
 
 static bool add_command(const struct command *c, const void *ctx)
@@ -107,16 +100,6 @@ static int query_cpus(struct machine *m, json_t *args, struct command_result *r)
 			"thread-id", i % t->threads, "core-id", i / t->threads % t->cores,
 			"socket-id", i / (t->threads * t->cores)));
 	return 0;
-}
-
-static void print_cpus(json_t *v, FILE *out)
-{
-	json_t *c;
-	size_t i;
-
-	json_array_foreach(v, i, c)
-		fprintf(out, "%s CPU #%zu: thread_id=%" JSON_INTEGER_FORMAT "\n", i ? " " : "*", i,
-			json_integer_value(json_object_get(c, "thread-id")));
 }
 
 static int query_machines(struct machine *m, json_t *args, struct command_result *r)
@@ -195,6 +178,12 @@ static void add_pci(void *ctx, struct pci_dev *p)
 	json_t *regions = json_array();
 	unsigned pin = p->config[PCI_INTERRUPT_PIN];
 
+	if (ld_le16(p->config + PCI_SUBSYSTEM_VENDOR_ID)) {
+		json_t *id = json_object_get(j, "id");
+
+		json_object_set_new(id, "subsystem-vendor", json_integer(ld_le16(p->config + PCI_SUBSYSTEM_VENDOR_ID)));
+		json_object_set_new(id, "subsystem", json_integer(ld_le16(p->config + PCI_SUBSYSTEM_ID)));
+	}
 	json_object_set_new(j, "irq_pin", json_integer(pin));
 	if (pin)
 		json_object_set_new(j, "irq", json_integer(p->config[PCI_INTERRUPT_LINE]));
@@ -300,9 +289,7 @@ static int query_mtree(struct machine *m, json_t *args, struct command_result *r
 	bus_for_each(m->pio, mtree_line, out);
 	fprintf(out, "memory\n");
 	bus_for_each(m->mmio, mtree_line, out);
-	fclose(out);
-	r->value = json_string(text);
-	free(text);
+	r->value = command_text(out, &text, &len);
 	return 0;
 }
 
@@ -342,8 +329,11 @@ static int query_iothreads(struct machine *m, json_t *args, struct command_resul
 {
 	r->value = json_array();
 	for (unsigned i = 0; i < m->ndevices; i++)
-		if (m->devices[i].config && m->devices[i].config->iothread)
-			json_array_append_new(r->value, json_pack("{s:s}", "id", m->devices[i].config->id));
+		if (m->devices[i].config && m->devices[i].config->iothread && m->devices[i].threads.n)
+			/* They wait in the kernel only: nothing polls. */
+			json_array_append_new(r->value, json_pack("{s:s,s:i,s:i,s:i,s:i,s:i}", "id", m->devices[i].config->id, "thread-id",
+				loop_thread_id(m->devices[i].threads.loops[0]), "poll-max-ns", 0, "poll-grow", 0, "poll-shrink", 0,
+				"aio-max-batch", 0));
 	return 0;
 }
 
@@ -382,21 +372,21 @@ const struct command commands_query[] = {
 	{ "query-status", "info status", "is it running", query_status, print_status, COMMAND_FAST, NO_ARGS },
 	{ "query-version", "info version", "this program's version", query_version, print_version, COMMAND_FAST, NO_ARGS },
 	{ "query-commands", NULL, "the commands", query_commands, NULL, COMMAND_FAST, NO_ARGS },
-	{ "query-name", "info name", "the machine's name", query_name, NULL, COMMAND_FAST, NO_ARGS },
-	{ "query-uuid", "info uuid", "the machine's UUID", query_uuid, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-name", "info name", "the machine's name", query_name, print_name, COMMAND_FAST, NO_ARGS },
+	{ "query-uuid", "info uuid", "the machine's UUID", query_uuid, print_uuid, COMMAND_FAST, NO_ARGS },
 	{ "query-vm-generation-id", "info vm-generation-id", "the number that changes when the machine is copied", query_generation_id, NULL,
 	  COMMAND_FAST, NO_ARGS },
-	{ "query-kvm", "info kvm", "KVM is used", query_kvm, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-kvm", "info kvm", "KVM is used", query_kvm, print_kvm, COMMAND_FAST, NO_ARGS },
 	{ "query-cpus-fast", "info cpus", "the processors and their threads", query_cpus, print_cpus, COMMAND_FAST, NO_ARGS },
 	{ "query-target", NULL, "the processor architecture", query_target, NULL, COMMAND_FAST, NO_ARGS },
 	{ "query-current-machine", NULL, "what this machine can", query_current_machine, NULL, COMMAND_FAST, NO_ARGS },
-	{ "query-memory-size-summary", "info memory_size_summary", "how much memory", query_memory, NULL, COMMAND_FAST, NO_ARGS },
-	{ "query-mice", "info mice", "pointers, and which one is used", query_mice, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-memory-size-summary", "info memory_size_summary", "how much memory", query_memory, print_memory_size, COMMAND_FAST, NO_ARGS },
+	{ "query-mice", "info mice", "pointers, and which one is used", query_mice, print_mice, COMMAND_FAST, NO_ARGS },
 	{ "query-machines", NULL, "machine types", query_machines, NULL, COMMAND_FAST, NO_ARGS },
-	{ "query-iothreads", "info iothreads", "the threads of disks", query_iothreads, NULL, COMMAND_FAST, NO_ARGS },
-	{ "query-chardev", "info chardev", "the serial ports", query_chardev, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-iothreads", "info iothreads", "the threads of disks", query_iothreads, print_iothreads, COMMAND_FAST, NO_ARGS },
+	{ "query-chardev", "info chardev", "the serial ports", query_chardev, print_chardev, COMMAND_FAST, NO_ARGS },
 	{ "query-pci", "info pci", "the PCI functions", query_pci, print_pci, COMMAND_FAST, NO_ARGS },
-	{ "query-balloon", "info balloon", "memory the guest has", query_balloon, NULL, COMMAND_FAST, NO_ARGS },
+	{ "query-balloon", "info balloon", "memory the guest has", query_balloon, print_balloon, COMMAND_FAST, NO_ARGS },
 	{ "balloon", "balloon", "give the guest this much memory", run_balloon, NULL, COMMAND_FAST, { { "value", ARG_SIZE, false } } },
 	{ NULL, "info mtree", "the address map", query_mtree, NULL, COMMAND_FAST, NO_ARGS },
 	{ NULL, "info registers", "the processors' registers", query_registers, NULL, COMMAND_SLOW, NO_ARGS },

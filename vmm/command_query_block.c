@@ -5,6 +5,7 @@
 #include "devices/chips.h"
 #include "disk/node.h"
 #include "vmm/command.h"
+#include "vmm/command_print.h"
 
 static unsigned chain_depth(const struct node *n)
 {
@@ -16,11 +17,26 @@ static unsigned chain_depth(const struct node *n)
 }
 
 /* A node as ImageInfo has it, its backing files inside. */
-static json_t *image_info(const struct node *n)
+static json_t *image_info(struct node *n)
 {
-	json_t *j = json_pack("{s:s,s:s,s:I,s:b}", "filename", n->filename, "format", n->ops->format, "virtual-size",
-			      (json_int_t)n->size, "dirty-flag", 0);
+	struct node_info info = { 0 };
+	int64_t actual;
+	json_t *j;
 
+	if (n->ops->info && n->ops->info(n, &info) < 0)
+		info = (struct node_info){ 0 };
+	actual = node_actual_size(n, &info);
+	j = json_pack("{s:s,s:s,s:I,s:b}", "filename", n->filename, "format", n->ops->format, "virtual-size", (json_int_t)n->size,
+		      "dirty-flag", info.dirty);
+	if (actual >= 0)
+		json_object_set_new(j, "actual-size", json_integer(actual));
+	if (info.cluster_size)
+		json_object_set_new(j, "cluster-size", json_integer(info.cluster_size));
+	if (info.encrypted)
+		json_object_set_new(j, "encrypted", json_true());
+	if (info.specific && !strcmp(n->ops->format, "qcow2"))		/* the others have members that QEMU's schema does not */
+		json_object_set_new(j, "format-specific", json_pack("{s:s,s:O}", "type", n->ops->format, "data", info.specific));
+	json_decref(info.specific);
 	if (!n->backing_name)
 		return j;
 	json_object_set_new(j, "backing-filename", json_string(n->backing_name));
@@ -46,11 +62,11 @@ static void limit_object(json_t *j, const char *name, const struct blk_limit *l)
 	json_object_set_new(j, key, json_integer((json_int_t)MAX(l->length, 1)));
 }
 
-/* BlockDeviceInfo: a drive's top node has its front's limits, one below has none. */
-static json_t *node_object(const struct node *n, const struct blk_throttle *t)
+/* BlockDeviceInfo: a drive's top node has its name and its front's limits, one below is named by its file and has none. */
+static json_t *node_object(struct node *n, const char *name, const struct blk_throttle *t)
 {
-	json_t *j = json_pack("{s:s,s:s,s:b,s:b,s:i,s:s,s:i,s:{s:b,s:b,s:b},s:o}",
-			      "file", n->filename, "drv", n->ops->format, "ro", !(n->flags & BLK_RDWR), "encrypted", 0,
+	json_t *j = json_pack("{s:s,s:s,s:s,s:b,s:b,s:i,s:s,s:i,s:{s:b,s:b,s:b},s:o}",
+			      "node-name", name, "file", n->filename, "drv", n->ops->format, "ro", !(n->flags & BLK_RDWR), "encrypted", 0,
 			      "backing_file_depth", chain_depth(n),
 			      "detect_zeroes", !(n->flags & BLK_DETECT_ZEROES) ? "off" :
 			      n->flags & BLK_DISCARD_UNMAP ? "unmap" : "on", "write_threshold", 0,
@@ -72,7 +88,7 @@ static json_t *drive_inserted(struct machine_drive *d)
 	json_t *j;
 
 	blk_get_throttle(d->blk, &t);
-	j = node_object(blk_root(d->blk), &t);
+	j = node_object(blk_root(d->blk), d->config->id, &t);
 	json_object_set_new(j, "ro", json_boolean(blk_readonly(d->blk)));
 	return j;
 }
@@ -115,23 +131,6 @@ static int query_block(struct machine *m, json_t *args, struct command_result *r
 	return 0;
 }
 
-static void print_block(json_t *v, FILE *out)
-{
-	json_t *d, *in;
-	size_t i;
-
-	json_array_foreach(v, i, d) {
-		in = json_object_get(d, "inserted");
-		fprintf(out, "%s: ", json_string_value(json_object_get(d, "device")));
-		if (in)
-			fprintf(out, "%s (%s%s)\n", json_string_value(json_object_get(in, "file")),
-				json_string_value(json_object_get(in, "drv")),
-				json_is_true(json_object_get(in, "ro")) ? ", read-only" : "");
-		else
-			fprintf(out, "[not inserted]\n");
-	}
-}
-
 static json_t *stats_object(const struct blk_stats *s)
 {
 	/* What is not kept apart here counts as none: requests are not merged, invalid ones end before the disk. */
@@ -168,7 +167,7 @@ static int query_blockstats(struct machine *m, json_t *args, struct command_resu
 			continue;
 		if (m->drives[i].blk)
 			blk_get_stats(m->drives[i].blk, &s);
-		j = json_pack("{s:s,s:o}", "device", m->drives[i].config->id, "stats", stats_object(&s));
+		j = json_pack("{s:s,s:s,s:o}", "device", m->drives[i].config->id, "node-name", m->drives[i].config->id, "stats", stats_object(&s));
 		if (dev)
 			json_object_set_new(j, "qdev", json_string(dev->config->id));
 		json_array_append_new(r->value, j);
@@ -186,10 +185,9 @@ static int query_nodes(struct machine *m, json_t *args, struct command_result *r
 			continue;
 		blk_get_throttle(m->drives[i].blk, &t);
 		for (struct node *n = blk_root(m->drives[i].blk); n; n = n->backing) {
-			json_t *j = node_object(n, &t);
+			bool top = n == blk_root(m->drives[i].blk);
 
-			json_object_set_new(j, "node-name", json_string(n->filename));
-			json_array_append_new(r->value, j);
+			json_array_append_new(r->value, node_object(n, top ? m->drives[i].config->id : n->filename, &t));
 			t = (struct blk_throttle){ 0 };
 		}
 	}
@@ -199,7 +197,7 @@ static int query_nodes(struct machine *m, json_t *args, struct command_result *r
 #define NO_ARGS { { 0 } }
 const struct command commands_query_block[] = {
 	{ "query-block", "info block", "the drives", query_block, print_block, COMMAND_FAST, NO_ARGS },
-	{ "query-blockstats", "info blockstats", "what the drives did", query_blockstats, NULL, COMMAND_FAST,
+	{ "query-blockstats", "info blockstats", "what the drives did", query_blockstats, print_blockstats, COMMAND_FAST,
 	  { { "query-nodes", ARG_BOOL, true } } },
 	{ "query-named-block-nodes", NULL, "the layers of the drives", query_nodes, NULL, COMMAND_FAST, { { "flat", ARG_BOOL, true } } },
 	{ 0 },

@@ -440,10 +440,16 @@ static void *loop_thread(void *arg)
 	/* Whoever gave this process another policy than the ordinary one knows better. */
 	if (l->patient && sched_getscheduler(0) == SCHED_OTHER)
 		sched_setscheduler(0, SCHED_BATCH, &none);
+	__atomic_store_n(&l->tid, gettid(), __ATOMIC_RELAXED);
 	runner_set(l, &thread_id);
 	loop_run(l);
 	runner_release(l);
 	return NULL;
+}
+
+int loop_thread_id(struct loop *l)
+{
+	return __atomic_load_n(&l->tid, __ATOMIC_RELAXED);
 }
 
 int loop_thread_start(struct loop *l)

@@ -26,6 +26,7 @@ void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 /* Starts a thread that runs the loop / stops and joins it. 0 or -errno. */
 int loop_thread_start(struct loop *l);
+int loop_thread_id(struct loop *l);			/* gettid() of that thread; 0: it has not begun. Any thread. */
 /*
  * Before its thread starts: what the loop is woken for comes in bursts, as packets do. A thread that wakes preempts the vCPU it shares
  * a processor with at once, finds the one packet there is and sleeps again, and the next packet costs the same two switches. This one

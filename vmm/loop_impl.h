@@ -23,6 +23,7 @@ struct loop {
 	unsigned nesting;		/* passes on the runner's stack */
 	bool stop, has_thread, patient;
 	pthread_t thread;
+	int tid;			/* of the thread; atomic */
 	/* Descriptors; under the lock. */
 	struct loop_fd *always, *dead;
 	unsigned nfds;

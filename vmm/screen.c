@@ -21,6 +21,7 @@
 #include "devices/virtio.h"
 #include "devices/vnc.h"
 #include "vmm/command.h"
+#include "vmm/command_print.h"
 #include "vmm/log.h"
 #include "vmm/screen.h"
 
@@ -34,7 +35,7 @@ struct machine_screen {
 	const struct keymap *keymap;
 	const struct vnc_ops *vnc_ops;
 	struct vnc *vnc;
-	char *vnc_address, *vnc_unix;	/* for query-vnc; the socket to remove */
+	char *vnc_host, *vnc_service, *vnc_unix;	/* for query-vnc; the socket to remove */
 	bool vnc_password;
 	const struct curses_ops *curses_ops;
 	struct curses *curses;
@@ -270,8 +271,8 @@ static int start_vnc(struct machine_screen *s, const char *spec, struct err *err
 	ret = s->vnc ? 0 : -EIO;
 	if (v.is_unix)
 		s->vnc_unix = xstrdup(v.path);
-	s->vnc_address = v.is_unix ? xasprintf("unix:%s", v.path) :
-				     xasprintf("%s:%u", *v.host ? v.host : "127.0.0.1", VNC_BASE_PORT + v.display);
+	s->vnc_host = xstrdup(v.is_unix ? v.path : *v.host ? v.host : "127.0.0.1");
+	s->vnc_service = v.is_unix ? xstrdup("") : xasprintf("%u", VNC_BASE_PORT + v.display);
 out:
 	if (v.password_text)
 		explicit_bzero(v.password_text, strlen(v.password_text));
@@ -336,7 +337,8 @@ void screen_stop(struct machine *m)
 	if (s->vnc_unix)
 		unlink(s->vnc_unix);
 	free(s->vnc_unix);
-	free(s->vnc_address);
+	free(s->vnc_host);
+	free(s->vnc_service);
 	free(s);
 	m->screen = NULL;
 }
@@ -407,8 +409,9 @@ static int run_query_vnc(struct machine *m, json_t *args, struct command_result 
 	if (!s || !s->vnc)
 		r->value = json_pack("{s:b}", "enabled", 0);
 	else
-		r->value = json_pack("{s:b, s:s, s:s, s:i}", "enabled", 1, "address", s->vnc_address, "auth",
-				     s->vnc_password ? "vnc" : "none", "viewers", (int)s->vnc_ops->clients(s->vnc));
+		r->value = json_pack("{s:b, s:s, s:s, s:s, s:s, s:i}", "enabled", 1, "host", s->vnc_host, "service", s->vnc_service, "family",
+				     s->vnc_unix ? "unix" : strchr(s->vnc_host, ':') ? "ipv6" : "ipv4", "auth",
+				     s->vnc_password ? "vnc" : "none", "x-viewers", (int)s->vnc_ops->clients(s->vnc));
 	return r->value ? 0 : -ENOMEM;
 }
 
@@ -466,6 +469,6 @@ const struct command commands_screen[] = {
 	  { { "keys", ARG_ARRAY, false }, { "hold-time", ARG_INT, true } } },
 	{ "set_password", "set_password", "the password VNC viewers must give", run_set_password, NULL, false,
 	  { { "protocol", ARG_STR, false }, { "password", ARG_STR, false }, { "connected", ARG_STR, true } } },
-	{ "query-vnc", "info vnc", "the VNC server and how many watch", run_query_vnc, NULL, false, { { 0 } } },
+	{ "query-vnc", "info vnc", "the VNC server and how many watch", run_query_vnc, print_vnc, false, { { 0 } } },
 	{ 0 },
 };

@@ -12,7 +12,9 @@ def until(what, seconds=180):
     got, end = b'', time.time() + seconds
     while what not in got:
         if not select.select([fd], [], [], max(0, end - time.time()))[0]:
-            sys.exit(f'not seen: {what!r}; but {got[-600:]!r}')
+            os.write(fd, b'\r')
+            more = os.read(fd, 4096) if select.select([fd], [], [], 20)[0] else b''
+            sys.exit(f'not seen: {what!r}; but {got[-600:]!r}; and after Enter: {more!r}')
         try:
             piece = os.read(fd, 4096)
         except OSError:

@@ -7,28 +7,6 @@
 
 #include "tools/img/img.h"
 
-static int64_t actual_size(struct node *n, const struct node_info *info)
-{
-	json_t *extents = info->specific ? json_object_get(info->specific, "extents") : NULL;
-	struct node *leaf = n;
-	int64_t sum = 0;
-	struct stat st;
-
-	while (leaf->file)
-		leaf = leaf->file;
-	if (leaf->fd < 0 || fstat(leaf->fd, &st) < 0)
-		return -1;
-	sum = st.st_blocks * 512;
-	/* The other files of a disk in pieces. */
-	for (size_t i = 0; i < json_array_size(extents); i++) {
-		const char *name = json_string_value(json_object_get(json_array_get(extents, i), "filename"));
-
-		if (name && strcmp(name, n->filename) && stat(name, &st) == 0)
-			sum += st.st_blocks * 512;
-	}
-	return sum;
-}
-
 static json_t *snapshots_json(const struct node_snapshot *list, int count)
 {
 	json_t *a = json_array();
@@ -130,7 +108,7 @@ static int image_read(struct image *im)
 	im->full_backing = node_backing_path(n);
 	if (!im->full_backing)
 		im->full_backing = xstrdup("");
-	im->actual = actual_size(n, &im->info);
+	im->actual = node_actual_size(n, &im->info);
 	return 0;
 }
 
