@@ -91,6 +91,8 @@ struct blk *blk_new(struct node *root, const struct blk_options *o);
 void blk_set_root(struct blk *b, struct node *root);
 /* From now on writes go to the existing image filename (qcow2 with this disk as its backing file), or to a new one. */
 int blk_overlay(struct blk *b, const char *filename, const char *format, bool existing, struct err *err);
+/* Takes back a blk_overlay that nothing was written to, while drained since before it. */
+void blk_drop_overlay(struct blk *b);
 /* Tell the device that size or medium changed (any thread; runs on the loop given). */
 void blk_on_change(struct blk *b, struct loop *l, void (*fn)(void *ctx), void *ctx);
 void blk_off_change(struct blk *b, void (*fn)(void *ctx), void *ctx);

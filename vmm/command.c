@@ -15,7 +15,7 @@
 
 static const struct command *const tables[] = {
 	commands_run, commands_query, commands_query_block, commands_stats, commands_block, commands_device, commands_net, commands_memory,
-	commands_screen, commands_migrate, commands_job, commands_step, commands_look, commands_chips,
+	commands_screen, commands_migrate, commands_job, commands_transaction, commands_step, commands_look, commands_chips,
 };
 
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx)

@@ -49,13 +49,15 @@ struct command {
 /* The tables, each ending with an empty entry; command_*.c. */
 extern const struct command commands_step[], commands_look[], commands_chips[];
 extern const struct command commands_run[], commands_query[], commands_query_block[], commands_stats[], commands_block[],
-	commands_device[], commands_net[], commands_memory[], commands_screen[], commands_migrate[], commands_job[];
+	commands_device[], commands_net[], commands_memory[], commands_screen[], commands_migrate[], commands_job[], commands_transaction[];
 /*
  * A thread for a command begins and has ended (main loop); and, before the machine is taken apart, the wait until none is left.
  */
 void command_thread_begin(struct machine *m);
 void command_thread_end(struct machine *m);
 void command_threads_wait(struct machine *m);
+/* The drive with a medium that "device" or "node-name" names, by its own name or its device's. NULL with the reason. */
+struct machine_drive *command_drive(struct machine *m, json_t *args, struct err *err);
 /* The answer of a command whose value is text: what was written to a stream of open_memstream, which ends here. */
 json_t *command_text(FILE *out, char **text, const size_t *len);
 /* Calls fn for each command of all tables; stops when it returns true and gives that command. */

@@ -19,7 +19,7 @@ static const char *str(json_t *args, const char *name)
 	return json_string_value(json_object_get(args, name));
 }
 
-static struct machine_drive *drive_arg(struct machine *m, json_t *args, struct err *err)
+struct machine_drive *command_drive(struct machine *m, json_t *args, struct err *err)
 {
 	const char *name = str(args, "device") ? str(args, "device") : str(args, "node-name");
 	struct machine_drive *d = name ? machine_find_drive(m, name) : NULL;
@@ -81,7 +81,7 @@ static struct node *open_target(struct machine *m, json_t *args, struct machine_
 
 static int run_copy(struct machine *m, json_t *args, struct command_result *r, bool mirror)
 {
-	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct machine_drive *d = command_drive(m, args, &r->err);
 	const char *sync = str(args, "sync");
 	struct job_entry *e;
 	struct job_common c;
@@ -124,7 +124,7 @@ static struct node *find_layer(struct blk *b, const char *name)
 
 static int run_commit(struct machine *m, json_t *args, struct command_result *r)
 {
-	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct machine_drive *d = command_drive(m, args, &r->err);
 	const char *base = str(args, "base");
 	struct node *n = NULL;
 	struct job_entry *e;
@@ -145,7 +145,7 @@ static int run_commit(struct machine *m, json_t *args, struct command_result *r)
 
 static int run_stream(struct machine *m, json_t *args, struct command_result *r)
 {
-	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct machine_drive *d = command_drive(m, args, &r->err);
 	struct job_entry *e;
 	struct job_common c;
 
@@ -289,7 +289,7 @@ static int run_snapshot_remove(struct machine *m, json_t *args, struct command_r
 
 static int run_snapshot_sync(struct machine *m, json_t *args, struct command_result *r)
 {
-	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct machine_drive *d = command_drive(m, args, &r->err);
 	const char *mode = str(args, "mode"), *format = str(args, "format");
 
 	if (!d)
@@ -317,7 +317,7 @@ static bool find_snapshot(struct node *n, const char *name, struct node_snapshot
 
 static int run_snapshot_internal(struct machine *m, json_t *args, struct command_result *r)
 {
-	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct machine_drive *d = command_drive(m, args, &r->err);
 	struct node_snapshot s = { .date_sec = time(NULL) };
 	struct node *n;
 	int ret;
@@ -342,7 +342,7 @@ static int run_snapshot_internal(struct machine *m, json_t *args, struct command
 
 static int run_snapshot_delete(struct machine *m, json_t *args, struct command_result *r)
 {
-	struct machine_drive *d = drive_arg(m, args, &r->err);
+	struct machine_drive *d = command_drive(m, args, &r->err);
 	const char *name = str(args, "name") ? str(args, "name") : str(args, "id");
 	struct node_snapshot s;
 	struct node *n;

@@ -49,12 +49,14 @@ types(b'\x03', b'# ')
 os.write(fd, b'sleep 1000\r')
 time.sleep(4)
 types(b'\x1a', b'Stopped')
-types(b'jobs; kill %1; echo C$((1+1))C\r', b'C2C\r\n', b'Stopped')
+# wait: bash does not exit while it believes that the job still is.
+types(b'jobs; kill %1; wait; echo C$((1+1))C\r', b'C2C\r\n', b'Stopped')
 os.write(fd, b'exit 9\r')
+said = b''
 try:
-    while os.read(fd, 4096):
-        pass
+    while piece := os.read(fd, 4096):
+        said += piece
 except OSError:
     pass
 status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-sys.exit(0 if status == 9 else f'ended with {status}')
+sys.exit(0 if status == 9 else f'ended with {status}, after exit: {said!r}')
