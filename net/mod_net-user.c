@@ -4,8 +4,8 @@
  * loaded when -net user asks for it.
  *
  * libslirp runs on a thread of its own with poll(), so that neither its lookups nor a thousand connections hold a
- * loop. Frames cross by a SOCK_SEQPACKET pair; "guest" is the NIC's end, "stack" the thread's. After start-up only the
- * thread calls libslirp.
+ * loop. Frames cross by a SOCK_SEQPACKET pair; "guest" is the NIC's end, "stack" the thread's. Who calls libslirp holds
+ * the lock; the thread lets go of it while it sleeps.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,9 +39,11 @@ struct user_timer {
 
 struct user {
 	Slirp *slirp;
+	pthread_mutex_t lock;		/* of all calls of libslirp */
 	pthread_t thread;
-	bool running;
-	int guest, stack, stop;		/* stop: an eventfd */
+	bool running, ending;		/* ending: under the lock */
+	int guest, stack, wake;		/* wake: an eventfd, look again */
+	struct in_addr first_guest;	/* whom a forwarded port without an address is for */
 	struct pollfd *poll;
 	unsigned npoll, poll_max;
 	struct user_timer *timers;
@@ -179,21 +181,26 @@ static void *user_thread(void *arg)
 	struct user *u = arg;
 
 	pthread_setname_np(pthread_self(), "net-user");
-	for (;;) {
+	pthread_mutex_lock(&u->lock);
+	while (!u->ending) {
 		uint32_t timeout = UINT32_MAX;
+		uint64_t count;
 		int ret;
 
 		u->npoll = 0;
-		poll_add(u->stop, SLIRP_POLL_IN, u);
+		poll_add(u->wake, SLIRP_POLL_IN, u);
 		poll_add(u->stack, SLIRP_POLL_IN, u);
 		slirp_pollfds_fill(u->slirp, &timeout, poll_add, u);
 		/* What libslirp says when nothing it keeps will expire: then only a packet, or a timer, is worth waking for. */
 		if (timeout >= SLIRP_IDLE_MS)
 			timeout = UINT32_MAX;
 		timeout = run_timers(u, timeout);
+		pthread_mutex_unlock(&u->lock);
 		ret = poll(u->poll, u->npoll, timeout > INT32_MAX ? -1 : (int)timeout);
-		if (u->poll[0].revents && ret > 0)
-			return NULL;
+		pthread_mutex_lock(&u->lock);
+		/* Somebody changed what is listened to: ask for it anew. */
+		if (u->poll[0].revents && ret > 0 && read(u->wake, &count, sizeof(count)) == sizeof(count))
+			continue;
 		slirp_pollfds_poll(u->slirp, ret < 0, poll_result, u);
 		for (int i = 0; i < BATCH; i++) {
 			ssize_t len = recv(u->stack, u->frame, NET_MAX_FRAME, MSG_DONTWAIT);
@@ -203,6 +210,16 @@ static void *user_thread(void *arg)
 			slirp_input(u->slirp, u->frame, len);
 		}
 	}
+	pthread_mutex_unlock(&u->lock);
+	return NULL;
+}
+
+static void user_wake(struct user *u)
+{
+	uint64_t one = 1;
+
+	if (write(u->wake, &one, sizeof(one)) < 0)
+		log_error("%s: eventfd: %s", u->id, strerror(errno));
 }
 
 /* --- the NIC's side --- */
@@ -238,10 +255,14 @@ static void user_info(struct net *n, char *buf, size_t len)
 static void user_close(struct net *n)
 {
 	struct user *u = n->priv;
-	uint64_t one = 1;
 
-	if (u->running && write(u->stop, &one, sizeof(one)) == sizeof(one))
+	if (u->running) {
+		pthread_mutex_lock(&u->lock);
+		u->ending = true;
+		user_wake(u);
+		pthread_mutex_unlock(&u->lock);
 		pthread_join(u->thread, NULL);
+	}
 	if (u->slirp)
 		slirp_cleanup(u->slirp);
 	for (struct user_timer *t = u->timers, *next; t; t = next) {
@@ -252,22 +273,14 @@ static void user_close(struct net *n)
 		close(u->guest);
 	if (u->stack >= 0)
 		close(u->stack);
-	if (u->stop >= 0)
-		close(u->stop);
+	if (u->wake >= 0)
+		close(u->wake);
+	pthread_mutex_destroy(&u->lock);
 	free(u->poll);
 	free(u->frame);
 	free(u->summary);
 	free(u);
 }
-
-static const struct net_ops user_ops = {
-	.kind = "user",
-	.send = user_send,
-	.recv = user_recv,
-	.poll_fd = user_poll_fd,
-	.info = user_info,
-	.close = user_close,
-};
 
 /* --- options --- */
 
@@ -404,9 +417,9 @@ static int parse_end(char *text, struct in_addr *addr, uint64_t *port)
 }
 
 /* "tcp:[HOST]:PORT-[GUEST]:PORT" */
-static int add_hostfwd(struct user *u, const SlirpConfig *c, const char *text, struct err *err)
+static int add_hostfwd(struct user *u, const char *text, struct err *err)
 {
-	struct in_addr host = { htonl(INADDR_ANY) }, guest = c->vdhcp_start;
+	struct in_addr host = { htonl(INADDR_ANY) }, guest = u->first_guest;
 	uint64_t host_port = 0, guest_port = 0;
 	char *copy = xstrdup(text), *dash = strchr(copy, '-'), *from = strchr(copy, ':');
 	bool udp = !strncmp(copy, "udp:", 4);
@@ -422,6 +435,46 @@ static int add_hostfwd(struct user *u, const SlirpConfig *c, const char *text, s
 			      (unsigned)host_port, strerror(errno ? errno : EADDRINUSE));
 	free(copy);
 	return ret;
+}
+
+/* "tcp:[HOST]:PORT" */
+static int remove_hostfwd(struct user *u, const char *text, struct err *err)
+{
+	struct in_addr host = { htonl(INADDR_ANY) };
+	char *copy = xstrdup(text), *from = strchr(copy, ':');
+	bool udp = !strncmp(copy, "udp:", 4);
+	uint64_t port = 0;
+	int ret = 0;
+
+	if (!from || (!udp && strncmp(copy, "tcp:", 4) && *copy != ':') || parse_end(from + 1, &host, &port) < 0)
+		ret = err_set(err, EINVAL, "%s: expected tcp:[HOST]:PORT, as tcp::2222", text);
+	else if (slirp_remove_hostfwd(u->slirp, udp, host, port) < 0)
+		ret = err_set(err, ENOENT, "host forwarding rule for %s not found", text);
+	free(copy);
+	return ret;
+}
+
+static int user_forward(struct net *n, const char *rule, bool add, struct err *err)
+{
+	struct user *u = n->priv;
+	int ret;
+
+	pthread_mutex_lock(&u->lock);
+	ret = add ? add_hostfwd(u, rule, err) : remove_hostfwd(u, rule, err);
+	user_wake(u);
+	pthread_mutex_unlock(&u->lock);
+	return ret;
+}
+
+static char *user_connections(struct net *n)
+{
+	struct user *u = n->priv;
+	char *text;
+
+	pthread_mutex_lock(&u->lock);
+	text = slirp_connection_info(u->slirp);
+	pthread_mutex_unlock(&u->lock);
+	return text;
 }
 
 /* "tcp:ADDR:PORT-cmd:COMMAND" or "-unix:PATH": the guest's connections to ADDR go to a program or a socket. */
@@ -466,8 +519,8 @@ static int user_sockets(struct user *u, struct err *err)
 {
 	int pair[2], size = SOCKET_BUFFER;
 
-	u->stop = eventfd(0, EFD_CLOEXEC);
-	if (u->stop < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+	u->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (u->wake < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return err_set(err, errno, "socketpair: %s", strerror(errno));
 	u->guest = pair[0];
 	u->stack = pair[1];
@@ -477,6 +530,17 @@ static int user_sockets(struct user *u, struct err *err)
 			setsockopt(pair[i], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
 	return 0;
 }
+
+static const struct net_ops user_ops = {
+	.kind = "user",
+	.send = user_send,
+	.recv = user_recv,
+	.poll_fd = user_poll_fd,
+	.info = user_info,
+	.forward = user_forward,
+	.connections = user_connections,
+	.close = user_close,
+};
 
 int net_user_open(struct net *n, struct net_spec *s, struct err *err);
 int net_user_open(struct net *n, struct net_spec *s, struct err *err)
@@ -490,7 +554,8 @@ int net_user_open(struct net *n, struct net_spec *s, struct err *err)
 
 	n->priv = u;
 	n->ops = &user_ops;
-	u->guest = u->stack = u->stop = -1;
+	u->guest = u->stack = u->wake = -1;
+	pthread_mutex_init(&u->lock, NULL);
 	u->id = n->id;
 	u->frame = xcalloc(1, NET_MAX_FRAME);
 	ret = parse_config(s, &c, search, err);
@@ -498,13 +563,14 @@ int net_user_open(struct net *n, struct net_spec *s, struct err *err)
 		ret = user_sockets(u, err);
 	if (ret < 0)
 		goto fail;
+	u->first_guest = c.vdhcp_start;
 	u->slirp = slirp_new(&c, &callbacks, u);
 	if (!u->slirp) {
 		ret = err_set(err, EINVAL, "libslirp refuses this configuration");
 		goto fail;
 	}
 	while (ret == 0 && (v = net_spec_next(s, "hostfwd", &at)))
-		ret = add_hostfwd(u, &c, v, err);
+		ret = add_hostfwd(u, v, err);
 	for (at = 0; ret == 0 && (v = net_spec_next(s, "guestfwd", &at));)
 		ret = add_guestfwd(u, v, err);
 	if (ret == 0)

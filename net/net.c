@@ -590,6 +590,18 @@ int net_vhost_fd(struct net *n, unsigned q)
 	return n->ops->vhost_fd ? n->ops->vhost_fd(n, q) : -1;
 }
 
+int net_forward(struct net *n, const char *rule, bool add, struct err *err)
+{
+	if (!n->ops->forward)
+		return err_set(err, ENOTSUP, "'%s' is a %s network, which forwards no ports (-netdev user does)", n->id, n->ops->kind);
+	return n->ops->forward(n, rule, add, err);
+}
+
+char *net_connections(struct net *n)
+{
+	return n->ops->connections ? n->ops->connections(n) : NULL;
+}
+
 void net_info(struct net *n, char *buf, size_t len)
 {
 	int k = snprintf(buf, len, "%s,", n->ops->kind);

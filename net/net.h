@@ -49,6 +49,9 @@ struct net_ops {
 	void (*set_link)(struct net *n, bool up);		/* tell the host's side too; optional */
 	int (*vhost_fd)(struct net *n, unsigned q);		/* a TAP descriptor for vhost-net, or -1; optional */
 	void (*info)(struct net *n, char *buf, size_t len);	/* "ifname=tap0,br=br0" for the monitor */
+	/* Begin or end to forward a port of the host; what is forwarded and open, as text that malloc() made. Optional. */
+	int (*forward)(struct net *n, const char *rule, bool add, struct err *err);
+	char *(*connections)(struct net *n);
 	void (*close)(struct net *n);
 };
 
@@ -108,6 +111,10 @@ void net_poll(struct net *n, unsigned q, bool read, bool write);
 /* Unplug or plug the cable: the NIC's link callback runs when it changed. */
 void net_set_link(struct net *n, bool up);
 int net_vhost_fd(struct net *n, unsigned q);
+/* "tcp::2222-:22" begins, "tcp::2222" ends (user NAT only). 0 or -errno with the reason; any thread. */
+int net_forward(struct net *n, const char *rule, bool add, struct err *err);
+/* The open connections and forwarded ports; NULL when the backend has none to tell. The caller frees it. Any thread. */
+char *net_connections(struct net *n);
 /* "tap,ifname=tap0,br=br0" */
 void net_info(struct net *n, char *buf, size_t len);
 void net_get_stats(struct net *n, struct net_stats *s);		/* any thread */

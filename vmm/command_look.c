@@ -266,6 +266,22 @@ static bool show_range(void *ctx, uint64_t va, uint64_t end, const struct paging
 	return false;
 }
 
+static int run_gva2gpa(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct look l;
+	uint64_t va, gpa;
+	int ret = look_begin(&l, m, args, r);
+
+	if (ret < 0)
+		return ret;
+	ret = parse_address(&l, json_string_value(json_object_get(args, "address")), &va, &r->err);
+	if (ret == 0 && vcpu_translate(l.v, va, &gpa) < 0)
+		ret = err_set(&r->err, EFAULT, "Unmapped");
+	if (ret == 0)
+		fprintf(l.out, "gpa: 0x%" PRIx64 "\n", gpa);
+	return look_end(&l, r, ret);
+}
+
 static int query_mem(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct range_list list = { NULL, 0 };
@@ -423,6 +439,8 @@ const struct command commands_look[] = {
 	{ NULL, "x", "virtual memory: x /16xb 0x7c00, x /5i $rip; x d u o c i, b h w g", run_x, NULL, COMMAND_SLOW, X_ARGS },
 	{ NULL, "xp", "physical memory, the same way", run_xp, NULL, COMMAND_SLOW, X_ARGS },
 	{ NULL, "walk", "the page tables' entries for an address", run_walk, NULL, COMMAND_SLOW,
+	  { { "address", ARG_STR, false }, { "cpu", ARG_INT, true } } },
+	{ NULL, "gva2gpa", "the physical address behind a virtual one", run_gva2gpa, NULL, COMMAND_SLOW,
 	  { { "address", ARG_STR, false }, { "cpu", ARG_INT, true } } },
 	{ NULL, "info mem", "what is mapped, with which rights", query_mem, NULL, COMMAND_SLOW, CPU_ARG },
 	{ NULL, "info gdt", "the global descriptor table", query_gdt, NULL, COMMAND_SLOW, CPU_ARG },

@@ -58,18 +58,15 @@ static int run_memsave(struct machine *m, json_t *args, struct command_result *r
 	return ret;
 }
 
-static int run_dump(struct machine *m, json_t *args, struct command_result *r)
+static int dump(struct machine *m, const char *path, bool paging, struct command_result *r)
 {
-	const char *protocol = json_string_value(json_object_get(args, "protocol"));
 	json_t *result;
 	int ret;
 
-	if (json_is_true(json_object_get(args, "paging")))
-		return err_set(&r->err, ENOTSUP, "paging=true: the core has physical addresses; crash finds the page tables itself");
-	if (strncmp(protocol, "file:", 5))
-		return err_set(&r->err, EINVAL, "parameter 'protocol' must be file:PATH");
+	if (paging)
+		return err_set(&r->err, ENOTSUP, "with paging: the core has physical addresses; crash finds the page tables itself");
 	vm_pause(m->vm, PAUSE_SAVE);
-	ret = dump_guest_memory(m, protocol + 5, &r->err);
+	ret = dump_guest_memory(m, path, &r->err);
 	vm_resume(m->vm, PAUSE_SAVE);
 	result = json_pack("{s:{s:s,s:I,s:I}}", "result", "status", ret < 0 ? "failed" : "completed", "total", (json_int_t)m->config->ram,
 			   "completed", (json_int_t)(ret < 0 ? 0 : m->config->ram));
@@ -79,12 +76,28 @@ static int run_dump(struct machine *m, json_t *args, struct command_result *r)
 	return ret;
 }
 
+static int run_dump(struct machine *m, json_t *args, struct command_result *r)
+{
+	const char *protocol = json_string_value(json_object_get(args, "protocol"));
+
+	if (strncmp(protocol, "file:", 5))
+		return err_set(&r->err, EINVAL, "parameter 'protocol' must be file:PATH");
+	return dump(m, protocol + 5, json_is_true(json_object_get(args, "paging")), r);
+}
+
+static int run_dump_line(struct machine *m, json_t *args, struct command_result *r)
+{
+	return dump(m, json_string_value(json_object_get(args, "filename")), json_is_true(json_object_get(args, "paging")), r);
+}
+
 const struct command commands_memory[] = {
 	{ "pmemsave", "pmemsave", "physical memory to a file", run_pmemsave, NULL, COMMAND_SLOW,
 	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false } } },
 	{ "memsave", "memsave", "virtual memory of a processor to a file", run_memsave, NULL, COMMAND_SLOW,
 	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
-	{ "dump-guest-memory", "dump_guest_memory", "an ELF core for crash and gdb", run_dump, NULL, COMMAND_SLOW,
+	{ "dump-guest-memory", NULL, "an ELF core for crash and gdb", run_dump, NULL, COMMAND_SLOW,
 	  { { "paging", ARG_BOOL, false }, { "protocol", ARG_STR, false } } },
+	{ NULL, "dump-guest-memory", "an ELF core for crash and gdb", run_dump_line, NULL, COMMAND_SLOW,
+	  { { "filename", ARG_STR, false }, { "paging", ARG_BOOL, true } } },
 	{ 0 },
 };

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* command_net.c: networks while they run: cables and receive filters. Main loop. */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "devices/virtio_net.h"
 #include "vmm/command.h"
@@ -130,11 +131,53 @@ static int query_network(struct machine *m, json_t *args, struct command_result 
 	return 0;
 }
 
+/* --- ports of the host --- */
+
+static int query_usernet(struct machine *m, json_t *args, struct command_result *r)
+{
+	char *text = NULL, *some;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(m->nets); i++) {
+		some = m->nets[i] ? net_connections(m->nets[i]) : NULL;
+		if (some)
+			fprintf(out, "Hub -1 (%s):\n%s", m->nets[i]->id, some);
+		free(some);
+	}
+	r->value = command_text(out, &text, &len);
+	return 0;
+}
+
+/* "hostfwd_add tcp::2222-:22", or with the network's name before the rule where there are several. */
+static int forward(struct machine *m, json_t *args, bool add, struct command_result *r)
+{
+	const char *first = json_string_value(json_object_get(args, "netdev_or_rule"));
+	const char *rule = json_string_value(json_object_get(args, "rule"));
+	struct net *n = rule ? machine_find_net(m, first) : NULL;
+
+	if (rule && !n)
+		return err_set(&r->err, ENOENT, "no network backend '%s' (info network)", first);
+	for (unsigned i = 0; !rule && !n && i < ARRAY_SIZE(m->nets); i++)
+		if (m->nets[i] && m->nets[i]->ops->forward)
+			n = m->nets[i];
+	if (!n)
+		return err_set(&r->err, ENODEV, "the machine has no network that forwards ports (-netdev user)");
+	return net_forward(n, rule ? rule : first, add, &r->err);
+}
+
+static int run_hostfwd_add(struct machine *m, json_t *args, struct command_result *r) { return forward(m, args, true, r); }
+static int run_hostfwd_remove(struct machine *m, json_t *args, struct command_result *r) { return forward(m, args, false, r); }
+
+#define RULE { { "netdev_or_rule", ARG_STR, false }, { "rule", ARG_STR, true } }
 const struct command commands_net[] = {
 	{ "set_link", "set_link", "plug a network cable in or out", run_set_link, NULL, COMMAND_FAST,
 	  { { "name", ARG_STR, false }, { "up", ARG_BOOL, false } } },
 	{ NULL, "info network", "the network cards, what they are connected to, and what went through", query_network, NULL, COMMAND_FAST,
 	  { { 0 } } },
+	{ NULL, "info usernet", "connections and forwarded ports of user networks", query_usernet, NULL, COMMAND_FAST, { { 0 } } },
+	{ NULL, "hostfwd_add", "forward a port of the host: [NETDEV] tcp:[HOST]:PORT-[GUEST]:PORT", run_hostfwd_add, NULL, COMMAND_FAST, RULE },
+	{ NULL, "hostfwd_remove", "no longer: [NETDEV] tcp:[HOST]:PORT", run_hostfwd_remove, NULL, COMMAND_FAST, RULE },
 	{ "query-rx-filter", "info rx-filter", "which frames the guest's drivers take", query_rx_filter, NULL, COMMAND_FAST,
 	  { { "name", ARG_STR, true } } },
 	{ 0 },
