@@ -65,6 +65,13 @@ PROGRAMS := $(if $(wildcard vmm/main.c),$(BUILD)/minivmm) $(TOOLS:%=$(BUILD)/min
 .PHONY: all
 all: $(PROGRAMS)
 
+# What a module and the program that loads it must agree on: the headers. module.c has the number, each module says it as the "address" of
+# a symbol, and the file changes only when the number does.
+INTERFACE := $(shell cat vmm/*.h disk/*.h net/*.h devices/*.h | cksum | cut -d' ' -f1)
+$(shell mkdir -p $(BUILD) && { [ "$$(cat $(BUILD)/interface 2>/dev/null)" = "$(INTERFACE)" ] || echo "$(INTERFACE)" >$(BUILD)/interface; })
+CFLAGS_vmm_module := -DMODULE_INTERFACE=$(INTERFACE)u
+$(BUILD)/vmm/module.o: $(BUILD)/interface
+
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
@@ -107,9 +114,9 @@ LIBS_mod_monitor := -ledit
 LIBS_mod_curses := -lncursesw
 CFLAGS_net_mod_net-user := $(shell pkg-config --cflags slirp 2>/dev/null)
 define module
-$(BUILD)/minivmm-$(patsubst mod_%,%,$(basename $(notdir $(1)))).so: $(BUILD)/$(basename $(1)).o
+$(BUILD)/minivmm-$(patsubst mod_%,%,$(basename $(notdir $(1)))).so: $(BUILD)/$(basename $(1)).o $(BUILD)/interface
 	@echo "  LD    $$@"
-	$$(Q)$$(CC) -shared $(SAN_FLAGS) -o $$@ $$< $$(LIBS_$(basename $(notdir $(1))))
+	$$(Q)$$(CC) -shared $(SAN_FLAGS) -Wl,--defsym=minivmm_interface=$(INTERFACE) -o $$@ $$< $$(LIBS_$(basename $(notdir $(1))))
 endef
 $(foreach m,$(wildcard */mod_*.c),$(eval $(call module,$(m))))
 

@@ -64,6 +64,11 @@ void *module_symbol(const char *module, const char *symbol, struct err *err)
 				package ? "; install the package " : "", package ? package : "");
 			return NULL;
 		}
+		if ((uintptr_t)dlsym(handle, "minivmm_interface") != MODULE_INTERFACE) {
+			err_set(err, ENOEXEC, "%s belongs to another build of this program: install both together, or run make", path);
+			dlclose(handle);
+			return NULL;
+		}
 		sym = dlsym(handle, symbol);
 		if (!sym)
 			err_set(err, ENOENT, "%s has no '%s': it belongs to another version of this program", path,

@@ -342,3 +342,18 @@ Test(module, a_missing_library_names_its_package)
 	unlink(path);
 	rmdir(dir);
 }
+
+Test(module, one_of_another_build_is_refused)
+{
+	char dir[] = "/tmp/minivmm-test-XXXXXX", command[256];
+	struct err err = { "" };
+
+	cr_assert_not_null(mkdtemp(dir));
+	snprintf(command, sizeof(command), "echo 'int f;' | gcc -shared -fPIC -x c -o %s/minivmm-vnc.so -", dir);
+	cr_assert_eq(system(command), 0);
+	setenv("MINIVMM_LIBDIR", dir, 1);
+	cr_assert_null(module_symbol("vnc", "f", &err));
+	cr_assert_not_null(strstr(err.msg, "another build of this program"), "%s", err.msg);
+	snprintf(command, sizeof(command), "rm -r %s", dir);
+	cr_assert_eq(system(command), 0);
+}
