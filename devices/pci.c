@@ -448,6 +448,7 @@ void pci_bus_config_write(struct pci_bus *b, unsigned devfn, unsigned off, unsig
 
 int pci_dev_save(struct pci_dev *p, struct state_out *o)
 {
+	state_u8(o, "devfn", p->devfn);
 	state_bytes(o, "config", p->config, sizeof(p->config));
 	state_u8(o, "intx", intx_asserted(p));
 	if (p->msix)
@@ -457,15 +458,20 @@ int pci_dev_save(struct pci_dev *p, struct state_out *o)
 
 int pci_dev_load(struct pci_dev *p, struct state_in *in)
 {
-	uint8_t config[PCI_CONFIG_SIZE], level;
+	uint8_t config[PCI_CONFIG_SIZE], level, devfn = p->devfn;
 	int ret;
 
 	config_seal(p);
+	if (state_has(in, "devfn"))		/* version 0.1 did not say it at first */
+		state_get_u8(in, "devfn", &devfn);
 	state_get_bytes(in, "config", config, sizeof(config));
 	state_get_u8(in, "intx", &level);
 	ret = state_in_error(in);
 	if (ret < 0)
 		return ret;
+	if (devfn != p->devfn)
+		return state_bad(in, "%s: the guest knows it in slot %x.%x, here it is in %x.%x: say addr=%x", p->dev.id, devfn >> 3, devfn & 7,
+				 p->devfn >> 3, p->devfn & 7, devfn >> 3);
 	if (level > 1)
 		return state_bad(in, "%s: interrupt level %u", p->dev.id, level);
 	for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {

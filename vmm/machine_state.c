@@ -205,6 +205,23 @@ static int compare_str(struct state_in *in, const char *prop, const char *mine, 
 	return strcmp(s, mine) ? state_bad(in, "the saved machine has %s %s, this one %s", what, s, mine) : 0;
 }
 
+static void compare_device(struct machine *m, struct state_in *in, unsigned i)
+{
+	char text[80];
+	const char *id;
+
+	snprintf(text, sizeof(text), "device%u", i);
+	if (state_get_str(in, text, &id) < 0)
+		return;
+	snprintf(text, sizeof(text), "kind%u", i);
+	for (unsigned k = 0; k < m->ndevices; k++)
+		if (!strcmp(m->devices[k].dev->id, id)) {
+			compare_str(in, text, m->devices[k].dev->ops->name, "device");
+			return;
+		}
+	state_bad(in, "the saved machine has device %s, this one has none of that name", id);
+}
+
 int machine_compare(struct machine *m, struct state_in *in)
 {
 	char text[80];
@@ -221,12 +238,9 @@ int machine_compare(struct machine *m, struct state_in *in)
 	state_get_bytes(in, "uuid", uuid, sizeof(uuid));	/* a copy of a machine may have another */
 	if (state_get_u32(in, "devices", &n) < 0)
 		return -EINVAL;
-	for (unsigned i = 0; i < MIN(n, m->ndevices) && !state_in_error(in); i++) {
-		snprintf(text, sizeof(text), "device%u", i);
-		compare_str(in, text, m->devices[i].dev->id, "device");
-		snprintf(text, sizeof(text), "kind%u", i);
-		compare_str(in, text, m->devices[i].dev->ops->name, "device");
-	}
+	/* In any order: what was plugged in later comes last there, and here where the command line has it. */
+	for (unsigned i = 0; i < n && !state_in_error(in); i++)
+		compare_device(m, in, i);
 	if (n != m->ndevices && !state_in_error(in))
 		state_bad(in, "the saved machine has %u devices, this one %u", n, m->ndevices);
 	return state_in_error(in);
