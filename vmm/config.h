@@ -104,7 +104,7 @@ struct config {
 	unsigned ndevices;
 	char *serial[CONFIG_MAX_SERIAL];	/* chardev specs */
 	unsigned nserial;
-	bool net_none, nodefaults, snapshot;
+	bool nodefaults, snapshot;
 	/* how to run */
 	char *display, *vnc, *keymap;		/* NULL: none */
 	bool nographic;

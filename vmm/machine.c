@@ -173,7 +173,7 @@ static int open_nets(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
 
-	for (unsigned i = 0; i < c->nnets && !c->net_none; i++) {
+	for (unsigned i = 0; i < c->nnets; i++) {
 		m->nets[i] = net_open(c->nets[i].id, c->nets[i].spec, m->loop, &m->host, err);
 		if (!m->nets[i])
 			return -EIO;

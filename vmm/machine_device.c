@@ -233,7 +233,7 @@ static int build_nic(struct machine *m, const struct device_config *d, struct er
 	unsigned devfn;
 	struct device *dev;
 
-	if (d->backend && !net && !m->config->net_none)
+	if (d->backend && !net)
 		return err_set(err, ENOENT, "%s %s: netdev=%s: no -netdev has that id", device_kind_name(d->kind), d->id, d->backend);
 	if (!d->has_mac)
 		pick_mac(m, m->config->devices[d - m->config->devices].mac);

@@ -352,10 +352,8 @@ OPT(net)
 	struct net_config *n;
 	int ret = 0;
 
-	if (!strcmp(arg, "none")) {
-		c->net_none = true;
-		return 0;
-	}
+	if (!strcmp(arg, "none"))
+		return 0;		/* no network that was not asked for: there never is */
 	spec = xstrdup(arg);
 	s = keyval_take(spec, "vlan");
 	if (s && parse_u64(s, 255, &vlan) < 0)
