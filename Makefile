@@ -67,7 +67,7 @@ all: $(PROGRAMS)
 
 # What a module and the program that loads it must agree on: the headers. module.c has the number, each module says it as the "address" of
 # a symbol, and the file changes only when the number does.
-INTERFACE := $(shell cat vmm/*.h disk/*.h net/*.h devices/*.h | cksum | cut -d' ' -f1)
+INTERFACE := $(shell cat $(sort $(wildcard $(addsuffix /*.h,vmm disk net devices))) | cksum | cut -d' ' -f1)
 $(shell mkdir -p $(BUILD) && { [ "$$(cat $(BUILD)/interface 2>/dev/null)" = "$(INTERFACE)" ] || echo "$(INTERFACE)" >$(BUILD)/interface; })
 CFLAGS_vmm_module := -DMODULE_INTERFACE=$(INTERFACE)u
 $(BUILD)/vmm/module.o: $(BUILD)/interface

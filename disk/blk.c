@@ -445,10 +445,8 @@ int blk_overlay(struct blk *b, const char *filename, const char *format, bool ex
 
 void blk_drop_overlay(struct blk *b)
 {
-	blk_drain_begin(b);
 	node_ref(b->root->backing);
 	blk_set_root(b, b->root->backing);
-	blk_drain_end(b);
 }
 
 int blk_inactivate(struct blk *b, struct err *err)

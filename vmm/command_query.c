@@ -25,7 +25,6 @@ static const char *status_name(unsigned reasons, bool never_ran)
 	return "running";
 }
 
-
 static int query_status(struct machine *m, json_t *args, struct command_result *r)
 {
 	unsigned reasons = vm_pause_reasons(m->vm);

@@ -29,11 +29,11 @@ static const char *str(json_t *args, const char *name)
 
 static void undo_overlay(struct machine *m, struct action *a)
 {
-	const char *mode = str(a->data, "mode");
+	const char *mode = str(a->data, "mode"), *file = str(a->data, "snapshot-file");
 
 	blk_drop_overlay(a->drive->blk);
-	if (!mode || strcmp(mode, "existing"))
-		unlink(str(a->data, "snapshot-file"));
+	if ((!mode || strcmp(mode, "existing")) && unlink(file) < 0)
+		log_warn("transaction: the overlay '%s' was taken back, but its file stays: %s", file, strerror(errno));
 }
 
 static void undo_internal(struct machine *m, struct action *a)
@@ -45,6 +45,7 @@ static void undo_internal(struct machine *m, struct action *a)
 		log_error("transaction: a snapshot stays that was to be taken back: %s", err.msg);
 }
 
+/* What it has written so far stays, as after any cancel. */
 static void undo_job(struct machine *m, struct action *a)
 {
 	const char *id = str(a->data, "job-id");
