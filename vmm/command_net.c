@@ -124,7 +124,7 @@ static int query_network(struct machine *m, json_t *args, struct command_result 
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		const struct device_config *c = m->devices[i].config;
 
-		if (c && (c->kind == DEV_VIRTIO_NET || c->kind == DEV_E1000 || c->kind == DEV_RTL8139))
+		if (c && config_is_nic(c))
 			nic_lines(m, c, out);
 	}
 	r->value = command_text(out, &text, &len);

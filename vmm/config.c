@@ -264,7 +264,7 @@ static int finish_drives(struct config *c, struct err *err)
 	return 0;
 }
 
-static bool nic_takes(const struct device_config *d)
+bool config_is_nic(const struct device_config *d)
 {
 	return d->kind == DEV_VIRTIO_NET || d->kind == DEV_E1000 || d->kind == DEV_RTL8139;
 }
@@ -283,7 +283,7 @@ static int finish_nets(struct config *c, struct err *err)
 		if (c->nets[n].vlan < 0)
 			continue;
 		for (unsigned i = 0; i < c->ndevices && !nic; i++)
-			if (nic_takes(&c->devices[i]) && c->devices[i].vlan == c->nets[n].vlan && !c->devices[i].backend)
+			if (config_is_nic(&c->devices[i]) && c->devices[i].vlan == c->nets[n].vlan && !c->devices[i].backend)
 				nic = &c->devices[i];
 		if (!nic)
 			nic = config_add_device(c, model, NULL, err);

@@ -135,6 +135,7 @@ void config_remove_device(struct device_config *d);
 struct device_config *config_parse_device(struct config *c, const char *spec, struct err *err);
 struct drive_config *config_parse_drive(struct config *c, const char *spec, struct err *err);
 const char *device_kind_name(enum device_kind k);
+bool config_is_nic(const struct device_config *d);
 bool device_kind_hotplugs(enum device_kind k);		/* may come and go while the guest runs */
 /* A line a device with its properties, for -device help. */
 void config_device_help(void);

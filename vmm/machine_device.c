@@ -186,11 +186,6 @@ static int build_ide(struct machine *m, const struct device_config *d, struct er
 	return piix3_ide_attach(m->ide, unit, &o, err);
 }
 
-static bool is_nic(const struct device_config *d)
-{
-	return d->kind == DEV_VIRTIO_NET || d->kind == DEV_E1000 || d->kind == DEV_RTL8139;
-}
-
 /* The machine's n-th card has its n-th address; one that was plugged in takes the first that no other card has. */
 static void pick_mac(struct machine *m, uint8_t mac[6])
 {
@@ -200,14 +195,14 @@ static void pick_mac(struct machine *m, uint8_t mac[6])
 	bool taken = true;
 
 	for (unsigned i = 0; i < m->ndevices; i++)
-		index += m->devices[i].config && is_nic(m->devices[i].config);
+		index += m->devices[i].config && config_is_nic(m->devices[i].config);
 	while (taken) {
 		net_default_mac(m->config->name, index++, moves, mac);
 		taken = false;
 		for (unsigned i = 0; i < m->ndevices && !taken; i++) {
 			const struct device_config *o = m->devices[i].config;
 
-			taken = o && is_nic(o) && !memcmp(o->mac, mac, 6);
+			taken = o && config_is_nic(o) && !memcmp(o->mac, mac, 6);
 		}
 	}
 }
