@@ -5,8 +5,8 @@
 # make check      all tests; the last line is "N passed, N failed, N skipped"
 # make help       the rest
 #
-# Sources are found by folder: every vmm/*.c devices/*.c ... belongs to minivmm, tools/NAME/*.c to
-# minivmm-NAME, FOLDER/mod_NAME.c is the shared object build/minivmm-NAME.so, loaded when an option asks for it.
+# Sources are found by folder: every .c below vmm/, devices/ ... belongs to minivmm, tools/NAME/*.c to
+# minivmm-NAME; mod_NAME.c is the shared object build/minivmm-NAME.so, loaded when an option asks for it.
 
 V ?=
 Q := $(if $(V),,@)
@@ -39,16 +39,19 @@ comma_list = $(subst $(eval) ,:,$(patsubst -l%,lib%.a,$(1)))
 LIBS_minivmm := $(if $(SHARED),$(LIBS_main),-Wl$(comma)-Bstatic $(shared_libs) -Wl$(comma)-Bdynamic \
 		-Wl$(comma)--exclude-libs$(comma)$(call comma_list,$(shared_libs)) -ldl)
 
-# The layers of DESIGN 1. Base: everything below devices that needs no KVM.
-BASE_NAMES := iov util log loop timer state host module symtab kallsyms
-BASE := $(filter $(addprefix vmm/,$(addsuffix .c,$(BASE_NAMES))),$(wildcard vmm/*.c))
-WIRES := $(filter $(addprefix vmm/,mem.c mem_block.c mem_map.c dirty.c flat.c bus.c irq.c vm.c),$(wildcard vmm/*.c))
-MAIN := $(filter-out $(BASE) $(WIRES) $(wildcard vmm/mod_*.c),$(wildcard vmm/*.c))
-SRC = $(filter-out $(wildcard $(1)/mod_*.c),$(wildcard $(1)/*.c))
+# The layers: a folder is a library. tests/layers says which folder may include which.
+MODULE_SRC := $(wildcard */mod_*.c */*/mod_*.c)
+SRC = $(filter-out $(MODULE_SRC),$(wildcard $(1)/*.c $(1)/*/*.c))
+BASE := $(call SRC,vmm/base)
+WIRES := $(call SRC,vmm/wires)
+BACKENDS := $(call SRC,vmm/backends)
+# Everything above the devices: it needs KVM.
+MAIN := $(filter-out $(BASE) $(WIRES) $(BACKENDS),$(call SRC,vmm))
 obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 
 LIBBASE := $(BUILD)/libbase.a
 LIBWIRES := $(BUILD)/libwires.a
+LIBBACKENDS := $(BUILD)/libbackends.a
 LIBDISK := $(BUILD)/libdisk.a
 LIBNET := $(BUILD)/libnet.a
 LIBDEV := $(BUILD)/libdevices.a
@@ -58,7 +61,7 @@ LIBVMM := $(BUILD)/libvmm.a
 WHOLE = -Wl,--whole-archive $(1) -Wl,--no-whole-archive
 
 TOOLS := $(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c))))
-MODULES := $(patsubst %.c,%,$(notdir $(wildcard */mod_*.c)))
+MODULES := $(patsubst %.c,%,$(notdir $(MODULE_SRC)))
 PROGRAMS := $(if $(wildcard vmm/main.c),$(BUILD)/minivmm) $(TOOLS:%=$(BUILD)/minivmm-%) \
 	    $(MODULES:mod_%=$(BUILD)/minivmm-%.so)
 
@@ -67,10 +70,10 @@ all: $(PROGRAMS)
 
 # What a module and the program that loads it must agree on: the headers. module.c has the number, each module says it as the "address" of
 # a symbol, and the file changes only when the number does.
-INTERFACE := $(shell cat $(sort $(wildcard $(addsuffix /*.h,vmm disk net devices))) | cksum | cut -d' ' -f1)
+INTERFACE := $(shell cat $(sort $(wildcard $(foreach d,vmm disk net devices,$d/*.h $d/*/*.h))) | cksum | cut -d' ' -f1)
 $(shell mkdir -p $(BUILD) && { [ "$$(cat $(BUILD)/interface 2>/dev/null)" = "$(INTERFACE)" ] || echo "$(INTERFACE)" >$(BUILD)/interface; })
-CFLAGS_vmm_module := -DMODULE_INTERFACE=$(INTERFACE)u
-$(BUILD)/vmm/module.o: $(BUILD)/interface
+CFLAGS_vmm_base_module := -DMODULE_INTERFACE=$(INTERFACE)u
+$(BUILD)/vmm/base/module.o: $(BUILD)/interface
 
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
@@ -80,17 +83,18 @@ $(BUILD)/%.o: %.c
 define archive
 $(1): $$(call obj,$(2))
 	@echo "  AR    $$@"
-	$$(Q)mkdir -p $$(@D) && rm -f $$@ && ar rcs $$@ $$^
+	$$(Q)mkdir -p $$(@D) && rm -f $$@ && ar qcs $$@ $$^
 endef
 $(eval $(call archive,$(LIBBASE),$(BASE)))
 $(eval $(call archive,$(LIBWIRES),$(WIRES)))
+$(eval $(call archive,$(LIBBACKENDS),$(BACKENDS)))
 $(eval $(call archive,$(LIBDISK),$(call SRC,disk)))
 $(eval $(call archive,$(LIBNET),$(call SRC,net)))
 $(eval $(call archive,$(LIBDEV),$(call SRC,devices)))
 $(eval $(call archive,$(LIBBIOS),$(call SRC,bios)))
 $(eval $(call archive,$(LIBVMM),$(filter-out vmm/main.c,$(MAIN))))
 
-$(BUILD)/minivmm: $(call obj,$(MAIN)) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
+$(BUILD)/minivmm: $(call obj,$(MAIN)) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBBACKENDS) $(LIBWIRES) $(LIBBASE)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(call obj,$(MAIN)) $(call WHOLE,$(filter %.a,$^)) $(LIBS_minivmm)
 
@@ -118,7 +122,7 @@ $(BUILD)/minivmm-$(patsubst mod_%,%,$(basename $(notdir $(1)))).so: $(BUILD)/$(b
 	@echo "  LD    $$@"
 	$$(Q)$$(CC) -shared $(SAN_FLAGS) -Wl,--defsym=minivmm_interface=$(INTERFACE) -o $$@ $$< $$(LIBS_$(basename $(notdir $(1))))
 endef
-$(foreach m,$(wildcard */mod_*.c),$(eval $(call module,$(m))))
+$(foreach m,$(MODULE_SRC),$(eval $(call module,$(m))))
 
 # --- tests: each suite is a program that prints TAP ---
 # tests/unit/X.c (criterion) and tests/device/X.c, tests/img/X.c (tests/tap.h) become build/tests/unit/X ...
@@ -127,7 +131,7 @@ LIBTEST := $(BUILD)/libtest.a
 $(eval $(call archive,$(LIBTEST),$(wildcard tests/lib/*.c)))
 TEST_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 $(BUILD)/tests/unit/%: LIBS_test = -lcriterion
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBTEST) $(LIBVMM) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBTEST) $(LIBVMM) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBBACKENDS) $(LIBWIRES) $(LIBBASE)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBBASE)) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_main) $(LIBS_test)
@@ -151,7 +155,7 @@ tests: $(TEST_BIN)
 $(BUILD)/prefix: FORCE
 	@mkdir -p $(@D)
 	@echo '$(PREFIX)' | cmp -s - $@ || echo '$(PREFIX)' >$@
-$(BUILD)/vmm/module.o: $(BUILD)/prefix
+$(BUILD)/vmm/base/module.o: $(BUILD)/prefix
 .PHONY: FORCE install uninstall
 FORCE:
 

@@ -247,7 +247,7 @@ static uint32_t madt_build(struct acpi_tables *t, const struct bios_config *c)
 	unsigned i;
 
 	table_begin(t, c, "APIC", 3);
-	aml_dword(a, BIOS_LAPIC_GPA);
+	aml_dword(a, LAPIC_GPA);
 	aml_dword(a, c->machine == BIOS_PC);		/* PCAT_COMPAT */
 	for (i = 0; i < cpu_slots(c); i++) {
 		uint32_t id = bios_apic_id(c, i), flags = i < c->ncpus ? 1 : 2;	/* enabled, or online capable */
@@ -272,7 +272,7 @@ static uint32_t madt_build(struct acpi_tables *t, const struct bios_config *c)
 	aml_byte(a, 12);
 	aml_byte(a, 0);
 	aml_byte(a, 0);
-	aml_dword(a, BIOS_IOAPIC_GPA);
+	aml_dword(a, IOAPIC_GPA);
 	aml_dword(a, 0);
 	if (c->machine == BIOS_PC)
 		madt_overrides(c, a);
@@ -303,7 +303,7 @@ static uint32_t hpet_build(struct acpi_tables *t, const struct bios_config *c)
 	aml_byte(a, 64);
 	aml_byte(a, 0);
 	aml_byte(a, 0);
-	aml_qword(a, BIOS_HPET_GPA);
+	aml_qword(a, HPET_GPA);
 	aml_byte(a, 0);
 	aml_word(a, 0);
 	aml_byte(a, 0);

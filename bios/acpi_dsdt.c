@@ -4,7 +4,7 @@
  * LNKA-LNKD), ISA devices, sleep states, PCI hot-plug by GPE 1, generation id by GPE 5.
  *
  * ACPI 6.5 chapters 5.6 (events), 6 (device configuration), 7 (power); Intel 82371SB (PIIX3) 2.2 (PIRQRC[A:D] at
- * 0x60-0x63 of function 0). Hot-plug registers: devices/acpi_hotplug.c.
+ * 0x60-0x63 of function 0). Hot-plug registers: devices/pci/acpi_hotplug.c.
  */
 #include <stdio.h>
 
@@ -114,7 +114,7 @@ void acpi_dsdt_vmgenid(struct aml *a)
 	aml_op(a, AML_NAME);
 	aml_name(a, "ADDR");
 	aml_package(a, 2);
-	aml_int(a, BIOS_VMGENID_GPA);
+	aml_int(a, VMGENID_GPA);
 	aml_int(a, 0);
 	aml_end(a);
 	aml_end(a);
@@ -159,7 +159,7 @@ static void dsdt_hpet(struct aml *a)
 	aml_name_eisaid(a, "_HID", "PNP0103");
 	aml_name_int(a, "_UID", 0);
 	aml_resources(a, "_CRS");
-	aml_memory32(a, BIOS_HPET_GPA, 0x400);
+	aml_memory32(a, HPET_GPA, 0x400);
 	aml_resources_end(a);
 	aml_end(a);
 }

@@ -9,7 +9,7 @@
 #ifndef BIOS_AML_H
 #define BIOS_AML_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 struct aml {
 	uint8_t *data;

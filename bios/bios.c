@@ -13,8 +13,8 @@
 #include "bios/fw_cfg.h"
 #include "bios/load.h"
 #include "bios/smbios.h"
-#include "devices/pci.h"
-#include "vmm/log.h"
+#include "devices/pci/pci.h"
+#include "vmm/base/log.h"
 
 #define MIN_RAM MiB
 
@@ -114,7 +114,7 @@ static void fw_cfg_memory_map(const struct bios_config *c, struct fw_cfg *fw)
 {
 	const struct e820_entry map[] = {
 		{ 0, c->ram_low, E820_RAM },
-		{ BIOS_VMGENID_GPA, 0xff000000 - BIOS_VMGENID_GPA, E820_RESERVED },
+		{ VMGENID_GPA, 0xff000000 - VMGENID_GPA, E820_RESERVED },
 		{ 4 * GiB, c->ram_high, E820_RAM },
 	};
 	uint8_t packed[ARRAY_SIZE(map) * 20];

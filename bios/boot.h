@@ -12,8 +12,10 @@
 #ifndef BIOS_BOOT_H
 #define BIOS_BOOT_H
 
-#include "vmm/mem.h"
-#include "vmm/util.h"
+#include "vmm/base/util.h"
+#include "vmm/wires/boot_cpu.h"
+#include "vmm/wires/layout.h"
+#include "vmm/wires/mem.h"
 
 struct fw_cfg;
 struct pci_bus;
@@ -22,11 +24,6 @@ struct bus;
 enum bios_machine { BIOS_PC, BIOS_MICRO };
 
 /* --- the fixed places of the machines; machine.c wires its chips there, the tables name them --- */
-#define BIOS_LAPIC_GPA		0xfee00000u
-#define BIOS_IOAPIC_GPA		0xfec00000u
-#define BIOS_HPET_GPA		0xfed00000u
-#define BIOS_KVM_PAGES_GPA	0xfeffc000u	/* 16 KiB: identity map page, then 3 TSS pages (KVM on old VT-x) */
-#define BIOS_VMGENID_GPA	0xfeffb000u	/* 4 KiB block; the GUID is at its start */
 #define BIOS_TOP		0x100000000ull	/* firmware ends here */
 #define BIOS_PM_BASE		0x600		/* PIIX4 power management I/O, 64 ports; GPE0 is apart */
 #define BIOS_SMB_BASE		0x700		/* PIIX4 SMBus I/O, 16 ports */
@@ -72,7 +69,7 @@ struct bios_config {
 	/* What is wired, for the tables. */
 	unsigned serial_mask;		/* bit n: COMn+1 at its usual place */
 	bool no_kbd;			/* no i8042 */
-	bool hpet, pvpanic, vmgenid;	/* pvpanic at 0x505, generation id at BIOS_VMGENID_GPA */
+	bool hpet, pvpanic, vmgenid;	/* pvpanic at 0x505, generation id at VMGENID_GPA */
 	bool no_rtc, no_acpi;
 	uint16_t pm_base;		/* where the PIIX4's ports are; 0: BIOS_PM_BASE */
 	struct pci_bus *pci;		/* asked where firmware has put them when it fetches the tables; NULL: they stay */
@@ -98,38 +95,6 @@ struct bios_config {
 	const uint8_t *rng_seed;	/* 32 fresh random bytes for Linux's setup_data, or NULL */
 	struct bios_file roms[BIOS_MAX_ROMS];	/* -option-rom, shown to SeaBIOS as genroms/NAME */
 	unsigned nroms;
-};
-
-/* --- how the first vCPU starts; vmm/vcpu.c turns it into KVM_SET_SREGS / SET_REGS / SET_MSRS --- */
-enum boot_mode {
-	BOOT_RESET,		/* as INIT leaves it: real mode at f000:fff0 */
-	BOOT_REAL,		/* real mode: segs as given */
-	BOOT_PROTECTED,		/* CR0.PE, paging off, flat 32-bit segments */
-	BOOT_LONG,		/* CR0.PE|PG, CR4.PAE, EFER.LME|LMA, CR3: identity map of the first 4 GiB */
-};
-struct boot_segment {
-	uint16_t selector;
-	uint64_t base;
-	uint32_t limit;		/* in bytes, granularity applied: 0xffffffff */
-	uint8_t type;		/* descriptor type: 0xb code, 0x3 data, 0xb with s == 0: busy TSS */
-	uint8_t s, present, db, l, g;
-};
-struct boot_msr {
-	uint32_t index;
-	uint64_t value;
-};
-#define BOOT_MAX_MSRS 24
-struct boot_cpu {
-	enum boot_mode mode;
-	uint64_t rip, rsp, rsi, rax, rbx, rflags;
-	uint64_t cr0, cr3, cr4, efer;
-	struct boot_segment cs, ds, ss, tr;	/* es, fs, gs: as ds */
-	uint64_t gdt_base;
-	uint16_t gdt_limit;
-	/* For every vCPU: what firmware would have programmed (MTRRs). Empty with BOOT_RESET. */
-	struct boot_msr msrs[BOOT_MAX_MSRS];
-	unsigned nmsrs;
-	const char *way;	/* "bios", "linux", "linux32", "pvh", "multiboot": for trace and messages */
 };
 
 /* --- the whole --- */

@@ -22,7 +22,7 @@ unsigned e820_build(const struct bios_config *c, struct e820_entry *e, unsigned 
 	n = e820_add(e, n, max, LOW_TABLES, LOW_END - LOW_TABLES, E820_RESERVED);
 	n = e820_add(e, n, max, LOW_END, c->ram_low - LOW_END, E820_RAM);
 	/* The generation id page and, behind it, KVM's own pages. */
-	n = e820_add(e, n, max, BIOS_VMGENID_GPA, 0xff000000 - BIOS_VMGENID_GPA, E820_RESERVED);
+	n = e820_add(e, n, max, VMGENID_GPA, 0xff000000 - VMGENID_GPA, E820_RESERVED);
 	n = e820_add(e, n, max, 4 * GiB, c->ram_high, E820_RAM);
 	return n;
 }

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "bios/fw_cfg.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define FW_CFG_PORT 0x510
 #define FW_CFG_DMA_PORT 0x514

@@ -7,8 +7,8 @@
 #define BIOS_FW_CFG_H
 
 #include "devices/device.h"
-#include "vmm/bus.h"
-#include "vmm/mem.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/mem.h"
 
 /* Keys with a fixed number; files get theirs from 0x20 on. */
 enum {

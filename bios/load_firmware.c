@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "bios/load.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define FIRMWARE_MAX (16 * MiB)
 #define SHADOW_MAX (128 * KiB)

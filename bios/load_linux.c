@@ -10,7 +10,7 @@
 #include <errno.h>
 
 #include "bios/load.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define HDR_OFFSET 0x1f1
 #define HDR_MAGIC 0x53726448		/* "HdrS" */

@@ -12,7 +12,7 @@
 #include <stdlib.h>
 
 #include "bios/load.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define MB_SEARCH 8192
 #define MB_MAGIC 0x1badb002

@@ -8,7 +8,7 @@
 #include <errno.h>
 
 #include "bios/load.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define HVM_START_MAGIC 0x336ec578
 #define PVH_MEMMAP (LOW_START_INFO + 0x400)

@@ -6,7 +6,7 @@
  * PMREGMISC 0x80, SMBBA 0x90, SMBHSTCFG 0xd2).
  */
 #include "bios/boot.h"
-#include "devices/pci.h"
+#include "devices/pci/pci.h"
 
 #define HOST_BRIDGE PCI_DEVFN(0, 0)
 #define PIIX_ISA PCI_DEVFN(1, 0)

@@ -12,13 +12,15 @@
 #define DEVICES_CHIPS_H
 
 #include "devices/device.h"
-#include "devices/pci.h"
-#include "vmm/bus.h"
-#include "vmm/irq.h"
-#include "vmm/vm.h"
+#include "devices/pci/pci.h"
+#include "vmm/backends/input.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/irq.h"
+#include "vmm/wires/vm.h"
 
 struct blk;
 struct chardev;
+struct display;
 
 /* --- i440fx.c: host bridge 00:00.0, ports 0xcf8 and 0xcfc, PAM registers 0x59-0x5f --- */
 /*
@@ -143,7 +145,6 @@ struct device *i8042_new(struct bus *pio, struct vm *vm, struct vm_clock *clock,
 bool i8042_key(struct device *d, unsigned key, bool down);
 void i8042_release_all(struct device *d);
 /* Movement since the last call (dy: down is positive), wheel clicks (down positive), buttons PS2_BUTTON_*. */
-enum { PS2_BUTTON_LEFT = 1, PS2_BUTTON_RIGHT = 2, PS2_BUTTON_MIDDLE = 4, PS2_BUTTON_SIDE = 8, PS2_BUTTON_EXTRA = 16 };
 void i8042_mouse(struct device *d, int dx, int dy, int dz, unsigned buttons);
 /* Whether the guest listens to the mouse (data reporting on). */
 bool i8042_mouse_enabled(struct device *d);
@@ -206,5 +207,18 @@ int piix3_ide_attach(struct device *d, unsigned unit, const struct ide_drive_opt
  */
 int piix3_ide_change_medium(struct device *d, unsigned unit, struct blk *blk, bool force, struct blk **old);
 bool piix3_ide_tray_open(struct device *d, unsigned unit);
+
+/* --- vga/vga.c: the standard VGA 1234:1111 --- */
+struct vga_opts {
+	unsigned devfn;
+	const char *id;
+	int rom_fd;			/* vgabios-stdvga.bin, -1: none */
+	unsigned vram_mib;		/* 0: 16 */
+	unsigned width, height;		/* preferred in the EDID; 0: 1024x768 */
+};
+struct device *vga_new(struct pci_bus *pci, const struct vga_opts *o, struct err *err);
+const struct display *vga_display(struct device *d);
+/* Text mode 3, as firmware would leave it; after a reset, for a kernel that starts without. false: no font in the ROM. */
+bool vga_text_mode(struct device *d);
 
 #endif

@@ -8,9 +8,9 @@
 #ifndef DEVICES_DEVICE_H
 #define DEVICES_DEVICE_H
 
-#include "vmm/loop.h"
-#include "vmm/state.h"
-#include "vmm/util.h"
+#include "vmm/base/loop.h"
+#include "vmm/base/state.h"
+#include "vmm/base/util.h"
 
 struct device;
 

@@ -9,8 +9,8 @@
 #include <unistd.h>
 
 #include "disk/front.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 /* --- entering and leaving, draining --- */
 

@@ -11,9 +11,9 @@
 
 #include <sys/uio.h>
 
-#include "vmm/host.h"
-#include "vmm/loop.h"
-#include "vmm/util.h"
+#include "vmm/base/host.h"
+#include "vmm/base/loop.h"
+#include "vmm/base/util.h"
 
 struct blk;
 struct blk_queue;

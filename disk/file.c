@@ -19,9 +19,9 @@
 #include <unistd.h>
 
 #include "disk/formats.h"
-#include "vmm/iov.h"
 #include "disk/lock.h"
-#include "vmm/log.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 enum { IOV_PIECE = 512 };		/* entries handed to the kernel at once; below IOV_MAX */
 

@@ -10,8 +10,8 @@
 
 #include "disk/filter.h"
 #include "disk/pool.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 enum { CATCH_UP_ROUNDS = 8, FEW_CHUNKS = 64, SAVED_MAX = 256 };
 

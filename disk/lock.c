@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 #include "disk/lock.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 enum { PERM_BASE = 100, SHARED_BASE = 200 };
 enum { GHOST_MS = 2000, GHOST_LOOK_MS = 10 };

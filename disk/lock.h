@@ -3,7 +3,7 @@
 #ifndef DISK_LOCK_H
 #define DISK_LOCK_H
 
-#include "vmm/host.h"
+#include "vmm/base/host.h"
 
 enum lock_kind {
 	FILE_UNLOCKED,		/* forget about it (info -U, inactive) */

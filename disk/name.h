@@ -3,7 +3,7 @@
 #ifndef DISK_NAME_H
 #define DISK_NAME_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 struct json_t;
 struct image_name {

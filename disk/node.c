@@ -12,8 +12,8 @@
 
 #include "disk/formats.h"
 #include "disk/name.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 enum { PROBE_BYTES = 4096, ZERO_PIECE = 1 << 20, CHAIN_MAX = 4096 };
 

@@ -10,7 +10,7 @@
 #include <time.h>
 
 #include "disk/pool.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 enum { POOL_MAX = 64, IDLE_SECONDS = 10 };
 

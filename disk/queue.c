@@ -16,10 +16,10 @@
 #include <unistd.h>
 
 #include "disk/front.h"
-#include "vmm/iov.h"
 #include "disk/pool.h"
 #include "disk/uring.h"
-#include "vmm/log.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 enum { WRITES_MAX = 32, WRITES_BYTES_MAX = 256 << 10, WRITE_SMALL = 64 << 10 };
 

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 
 #include "disk/formats.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 enum { HEAD = 4096 };		/* what probing looks at */
 

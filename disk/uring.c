@@ -9,7 +9,7 @@
 #include <stdlib.h>
 
 #include "disk/uring.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 enum { ENTRIES = 256 };
 

@@ -8,7 +8,7 @@
 #include <limits.h>
 
 #include "net/backend.h"
-#include "vmm/iov.h"
+#include "vmm/base/iov.h"
 
 static void give_header(struct net *n, const struct iovec *iov, int niov)
 {

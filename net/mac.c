@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "net/net.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define TRIES 64
 

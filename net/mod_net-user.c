@@ -20,7 +20,7 @@
 #include <unistd.h>
 
 #include "net/backend.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define SLIRP_IDLE_MS 1000
 #define USER_KNOWN "net=, host=, dhcpstart=, dns=, restrict=, hostname=, domainname=, dnssearch=, hostfwd=, guestfwd=, " \

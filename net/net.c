@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "net/backend.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define DRAIN_MAX 2048		/* packets thrown away at most when the cable is plugged in again */
 #define ERRORS_MAX 64		/* receive errors in a row until the backend counts as gone */

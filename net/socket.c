@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "net/backend.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define SOCKET_KNOWN "listen=[HOST]:PORT or unix:PATH, connect=HOST:PORT or unix:PATH, mcast=ADDR:PORT, udp=HOST:PORT, localaddr=, fd="
 

@@ -17,7 +17,7 @@
 
 #include "net/backend.h"
 #include "net/tap_host.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define TUN_PATH "/dev/net/tun"
 #define TAP_KNOWN "ifname=, br= (or the bridge as a word), script=, downscript=, fd=, fds=, queues=, sndbuf=, helper=, vhost=off"

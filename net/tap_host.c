@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 #include "net/tap_host.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 /* One request on a throw-away socket. */
 static int if_ioctl(unsigned long request, struct ifreq *ifr)

@@ -6,7 +6,7 @@
 #ifndef NET_TAP_HOST_H
 #define NET_TAP_HOST_H
 
-#include "vmm/host.h"
+#include "vmm/base/host.h"
 
 /* It exists and is a bridge; a warning when it is down. */
 int tap_host_check_bridge(const char *bridge, struct err *err);

@@ -8,8 +8,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/base/log.h"
 #include "vmm/daemon.h"
-#include "vmm/log.h"
 
 static int daemon_pipe = -1;
 static bool ready;

@@ -6,7 +6,7 @@
 #ifndef VMM_DAEMON_H
 #define VMM_DAEMON_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 /* Goes on in a child; the parent waits and ends with 0 when daemon_ready is called, with an error when the child ends before. */
 int daemon_start(void);

@@ -9,15 +9,16 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#include "vmm/command.h"
-#include "vmm/control.h"
+#include "vmm/base/log.h"
+#include "vmm/control/command.h"
+#include "vmm/control/control.h"
+#include "vmm/control/gdb.h"
 #include "vmm/daemon.h"
-#include "vmm/exit_trace.h"
-#include "vmm/gdb.h"
-#include "vmm/log.h"
-#include "vmm/machine.h"
-#include "vmm/machine_state.h"
-#include "vmm/screen.h"
+#include "vmm/kvm/exit_trace.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/machine/screen.h"
+#include "vmm/move/snapshot.h"
+#include "vmm/start.h"
 
 #define POWERDOWN_SECONDS 10
 
@@ -84,7 +85,7 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	int status;
 
 	block_signals(&set);
-	if (machine_init(m, c, err) < 0)
+	if (machine_start(m, c, err) < 0)
 		return STATUS_ERROR;
 	if (c->dumpdtb)
 		return machine_dumpdtb(m, c->dumpdtb, err) < 0 ? STATUS_ERROR : STATUS_OK;
@@ -110,6 +111,19 @@ out:
 	return status;
 }
 
+/* -verify FILE: the checksums of a saved machine; no machine is made. */
+static int verify(const char *file)
+{
+	struct err err = { "" };
+
+	if (snapshot_verify(file, &err) < 0) {
+		log_error("%s", err.msg);
+		return STATUS_ERROR;
+	}
+	printf("%s: every checksum is right\n", file);
+	return STATUS_OK;
+}
+
 int main(int argc, char **argv)
 {
 	static struct config config;
@@ -122,6 +136,8 @@ int main(int argc, char **argv)
 	status = options_parse(&config, argc, argv, &err);
 	if (status > 0)
 		return 0;
+	if (status == 0 && config.verify)
+		return verify(config.verify);
 	if (status == 0)
 		status = config_finish(&config, &err);
 	if (status == 0 && config.trace)
@@ -144,7 +160,7 @@ int main(int argc, char **argv)
 	command_threads_wait(&machine);
 	screen_stop(&machine);
 	control_close_all(&machine);
-	machine_exit(&machine);
+	machine_stop(&machine);
 	exit_trace_summary();
 	if (err.msg[0])
 		log_error("%s", err.msg);

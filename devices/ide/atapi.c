@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "devices/ide.h"
+#include "devices/ide/ide.h"
 
 enum {
 	CMD_PACKET = 0xa0, CMD_IDENTIFY_PACKET = 0xa1, CMD_IDENTIFY = 0xec, CMD_SET_FEATURES = 0xef,

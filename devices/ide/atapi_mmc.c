@@ -5,7 +5,7 @@
  */
 #include <string.h>
 
-#include "devices/ide.h"
+#include "devices/ide/ide.h"
 
 enum {
 	OP_TEST_UNIT_READY = 0x00, OP_REQUEST_SENSE = 0x03, OP_INQUIRY = 0x12, OP_MODE_SENSE_6 = 0x1a, OP_START_STOP = 0x1b,

@@ -4,7 +4,7 @@
  */
 #include <string.h>
 
-#include "devices/ide.h"
+#include "devices/ide/ide.h"
 
 enum { REG_DATA, REG_ERROR, REG_NSECTOR, REG_LBA0, REG_LBA1, REG_LBA2, REG_SELECT, REG_STATUS };
 #define CMD_DEVICE_RESET 0x08

@@ -7,8 +7,8 @@
  * positions what is half-way. ide_submit() starts the next piece of it from these, ide_finish_piece() goes on from there; so
  * a transfer can be stopped between two pieces, saved, and continued.
  */
-#ifndef DEVICES_IDE_H
-#define DEVICES_IDE_H
+#ifndef DEVICES_IDE_IDE_H
+#define DEVICES_IDE_IDE_H
 
 #include "devices/chips.h"
 #include "disk/blk.h"

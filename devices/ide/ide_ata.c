@@ -3,7 +3,7 @@
  * ide_ata.c: the commands of an ATA disk (ATA/ATAPI-6, T13 1410D, chapter 8; TRIM from ACS-2). Main loop.
  */
 
-#include "devices/ide.h"
+#include "devices/ide/ide.h"
 
 enum {
 	CMD_DSM = 0x06, CMD_RECALIBRATE = 0x10, CMD_READ = 0x20, CMD_READ_EXT = 0x24, CMD_READ_DMA_EXT = 0x25,

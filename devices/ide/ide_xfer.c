@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "devices/ide.h"
-#include "vmm/log.h"
+#include "devices/ide/ide.h"
+#include "vmm/base/log.h"
 
 #define PRD_LAST	0x80000000u
 #define PRD_MAX		8192		/* the table lies in 64 KiB */

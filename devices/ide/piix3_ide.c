@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "devices/ide.h"
-#include "vmm/log.h"
+#include "devices/ide/ide.h"
+#include "vmm/base/log.h"
 
 #define IDETIM		0x40		/* 0x40, 0x42: timing; bit 15: the channel's ports decode */
 #define IDETIM_IDE	0x80		/* in the high byte */

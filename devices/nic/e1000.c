@@ -7,8 +7,8 @@
 #include <linux/virtio_net.h>
 #include <stdlib.h>
 
-#include "devices/e1000.h"
-#include "vmm/log.h"
+#include "devices/nic/e1000.h"
+#include "vmm/base/log.h"
 
 #define ITR_UNIT 256			/* ns */
 #define PBA_DEFAULT 0x00100030		/* 48 KiB receive, 16 KiB transmit */

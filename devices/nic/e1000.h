@@ -3,11 +3,11 @@
  * e1000.h: what the files of the Intel 82540EM share. Register names, offsets and bits are those of the "PCI/PCI-X
  * Family of Gigabit Ethernet Controllers Software Developer's Manual" (317453), chapter 13; private to e1000*.c.
  */
-#ifndef DEVICES_E1000_H
-#define DEVICES_E1000_H
+#ifndef DEVICES_NIC_E1000_H
+#define DEVICES_NIC_E1000_H
 
-#include "devices/eeprom93.h"
-#include "devices/nic.h"
+#include "devices/nic/eeprom93.h"
+#include "devices/nic/nic.h"
 
 /* --- registers: byte offsets in BAR 0 --- */
 enum {

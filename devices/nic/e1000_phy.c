@@ -5,8 +5,8 @@
  */
 #include <linux/mii.h>
 
-#include "devices/e1000.h"
-#include "vmm/log.h"
+#include "devices/nic/e1000.h"
+#include "vmm/base/log.h"
 
 #define PHY_ADDRESS 1
 #define PHY_ID1 0x0141

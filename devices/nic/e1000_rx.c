@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <linux/virtio_net.h>
 
-#include "devices/e1000.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
+#include "devices/nic/e1000.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 #define HDR_LEN sizeof(struct virtio_net_hdr)
 #define FCS_LEN 4

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* eeprom93.c: see eeprom93.h. The instructions are those of the 93C46 in its 16-bit organization. Lock of the owner's loop. */
-#include "devices/eeprom93.h"
+#include "devices/nic/eeprom93.h"
 
 #define COMMAND_BITS 9			/* start bit, two of opcode, six of address */
 #define WORD_BITS 16

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* eeprom93.h: a 93C46 serial EEPROM of 64 words on a Microwire bus (chip select, clock, in, out), as network cards have. */
-#ifndef DEVICES_EEPROM93_H
-#define DEVICES_EEPROM93_H
+#ifndef DEVICES_NIC_EEPROM93_H
+#define DEVICES_NIC_EEPROM93_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 #define EEPROM93_WORDS 64
 

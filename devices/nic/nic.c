@@ -3,8 +3,8 @@
 #include <linux/virtio_net.h>
 #include <stdlib.h>
 
-#include "devices/nic.h"
-#include "vmm/log.h"
+#include "devices/nic/nic.h"
+#include "vmm/base/log.h"
 
 int nic_init(struct pci_dev *p, const struct device_ops *ops, const char *id, struct loop *loop, struct pci_bus *bus,
 	     unsigned devfn, const struct pci_id *pci_id, struct err *err)

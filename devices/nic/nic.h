@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* nic.h: the network cards on PCI that are not virtio. net is borrowed and may be NULL (no cable). */
-#ifndef DEVICES_NIC_H
-#define DEVICES_NIC_H
+#ifndef DEVICES_NIC_NIC_H
+#define DEVICES_NIC_NIC_H
 
-#include "devices/pci.h"
+#include "devices/pci/pci.h"
 #include "net/net.h"
 
 /* Intel 82540EM / Realtek 8139C+. The device belongs to loop. NULL with the reason. */

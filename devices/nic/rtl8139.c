@@ -7,8 +7,8 @@
 #include <linux/mii.h>
 #include <stdlib.h>
 
-#include "devices/rtl8139.h"
-#include "vmm/log.h"
+#include "devices/nic/rtl8139.h"
+#include "vmm/base/log.h"
 
 #define BAR_SIZE 256
 #define PCI_CLOCK_NS 30			/* TCTR counts 33 MHz */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* rtl8139.h: what the two files of the Realtek 8139C+ share; registers and bits by their names in the data sheet. */
-#ifndef DEVICES_RTL8139_H
-#define DEVICES_RTL8139_H
+#ifndef DEVICES_NIC_RTL8139_H
+#define DEVICES_NIC_RTL8139_H
 
 #include <linux/virtio_net.h>
 
-#include "devices/eeprom93.h"
-#include "devices/nic.h"
+#include "devices/nic/eeprom93.h"
+#include "devices/nic/nic.h"
 
 #define TX_SLOTS 4
 #define CP_RING 64			/* descriptors of a C+ ring, at most */

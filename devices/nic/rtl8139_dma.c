@@ -5,8 +5,8 @@
  */
 #include <errno.h>
 
-#include "devices/rtl8139.h"
-#include "vmm/log.h"
+#include "devices/nic/rtl8139.h"
+#include "vmm/base/log.h"
 
 #define HDR_LEN sizeof(struct virtio_net_hdr)
 #define ETH_HLEN 14

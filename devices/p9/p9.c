@@ -15,8 +15,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "devices/p9_impl.h"
-#include "vmm/log.h"
+#include "devices/p9/p9_impl.h"
+#include "vmm/base/log.h"
 
 /* --- messages: little endian --- */
 

@@ -8,12 +8,12 @@
  * whatever happens to the names meanwhile. Kernel file systems (proc, sys ...) and hidden paths look like empty folders;
  * only regular files and folders are opened. It acts with this process's rights and no others.
  */
-#ifndef DEVICES_P9_H
-#define DEVICES_P9_H
+#ifndef DEVICES_P9_P9_H
+#define DEVICES_P9_P9_H
 
 #include <sys/uio.h>
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 #define P9_MSIZE_MAX (1u << 20)
 #define P9_MSIZE_MIN 4096u

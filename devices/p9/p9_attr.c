@@ -12,7 +12,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "devices/p9_impl.h"
+#include "devices/p9/p9_impl.h"
 
 #define GETATTR_BASIC 0x7ffull
 #define GETATTR_BTIME 0x800ull

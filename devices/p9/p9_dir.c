@@ -11,7 +11,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-#include "devices/p9_impl.h"
+#include "devices/p9/p9_impl.h"
 
 /* --- listing --- */
 

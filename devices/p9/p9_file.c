@@ -11,7 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "devices/p9_impl.h"
+#include "devices/p9/p9_impl.h"
 
 /* Flags of Tlopen and Tlcreate are Linux's own. O_DIRECT was about the guest's cache; O_NOATIME needs ownership. */
 #define OPEN_FLAGS (O_ACCMODE | O_APPEND | O_TRUNC | O_DSYNC | O_SYNC | O_DIRECTORY)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* p9_impl.h: what the files of the 9P server share. Message numbers and layouts: "9P2000.L" (the diod project's protocol.md) and intro(5). */
-#ifndef DEVICES_P9_IMPL_H
-#define DEVICES_P9_IMPL_H
+#ifndef DEVICES_P9_P9_IMPL_H
+#define DEVICES_P9_P9_IMPL_H
 
 #include <errno.h>
 #include <sys/stat.h>
 
-#include "devices/p9.h"
-#include "vmm/iov.h"
+#include "devices/p9/p9.h"
+#include "vmm/base/iov.h"
 
 enum p9_type {
 	P9_RLERROR = 7, P9_TSTATFS = 8, P9_TLOPEN = 12, P9_TLCREATE = 14, P9_TSYMLINK = 16, P9_TMKNOD = 18, P9_TRENAME = 20,

@@ -5,8 +5,8 @@
  */
 #include <stdlib.h>
 
-#include "devices/chardev.h"
 #include "devices/chips.h"
+#include "vmm/backends/chardev.h"
 
 #define DEBUGPORT_MAGIC 0xe9
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "devices/ps2.h"
+#include "devices/pc/ps2.h"
 
 #define DATA_PORT	0x60
 #define COMMAND_PORT	0x64

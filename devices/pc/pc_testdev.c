@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 
 #include "devices/chips.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define LATCH_PORT	0xe0
 #define FLUSH_PORT	0xe4

@@ -11,9 +11,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "devices/pflash.h"
+#include "devices/pc/pflash.h"
 #include "disk/blk.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define SECTOR 4096u			/* erase block */
 #define BUFFER 32u			/* write buffer, bytes */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* pflash.h: flash chips for UEFI firmware and its variables. */
-#ifndef DEVICES_PFLASH_H
-#define DEVICES_PFLASH_H
+#ifndef DEVICES_PC_PFLASH_H
+#define DEVICES_PC_PFLASH_H
 
 #include "devices/device.h"
-#include "devices/pci.h"
+#include "devices/pci/pci.h"
 
 struct blk;
 /*

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <linux/input-event-codes.h>
 
-#include "devices/ps2.h"
+#include "devices/pc/ps2.h"
 
 /* --- the queue --- */
 

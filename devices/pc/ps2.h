@@ -2,8 +2,8 @@
 /*
  * ps2.h: keyboard and mouse at the two ports of the keyboard controller (i8042.c). Main loop.
  */
-#ifndef DEVICES_PS2_H
-#define DEVICES_PS2_H
+#ifndef DEVICES_PC_PS2_H
+#define DEVICES_PC_PS2_H
 
 #include "devices/device.h"
 

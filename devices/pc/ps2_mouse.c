@@ -6,7 +6,7 @@
 #include <errno.h>
 
 #include "devices/chips.h"
-#include "devices/ps2.h"
+#include "devices/pc/ps2.h"
 
 enum {
 	MOUSE_SCALE_11 = 0xe6, MOUSE_SCALE_21 = 0xe7, MOUSE_RESOLUTION = 0xe8, MOUSE_STATUS = 0xe9, MOUSE_STREAM = 0xea,

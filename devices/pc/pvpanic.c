@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define PVPANIC_PANICKED	0x01
 #define PVPANIC_CRASH_LOADED	0x02

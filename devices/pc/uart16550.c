@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "devices/chardev.h"
 #include "devices/chips.h"
+#include "vmm/backends/chardev.h"
 
 enum { REG_DATA, REG_IER, REG_IIR, REG_LCR, REG_MCR, REG_LSR, REG_MSR, REG_SCR, REG_COUNT };
 #define REG_FCR		REG_IIR		/* on writing */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define PMC_PAM0	0x59		/* high nibble: 0xf0000, 64 KiB */
 #define PMC_PAM6	0x5f

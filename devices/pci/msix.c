@@ -10,7 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "devices/msix.h"
+#include "devices/pci/msix.h"
 
 struct msix {
 	struct pci_dev *p;

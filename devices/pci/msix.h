@@ -2,10 +2,10 @@
 /*
  * msix.h: between pci.c and msix.c only; devices use pci_msix_* of pci.h.
  */
-#ifndef DEVICES_MSIX_H
-#define DEVICES_MSIX_H
+#ifndef DEVICES_PCI_MSIX_H
+#define DEVICES_PCI_MSIX_H
 
-#include "devices/pci.h"
+#include "devices/pci/pci.h"
 
 struct msix;
 void msix_config_written(struct pci_dev *p);	/* the control word may have changed */

@@ -12,8 +12,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "devices/msix.h"
-#include "vmm/log.h"
+#include "devices/pci/msix.h"
+#include "vmm/base/log.h"
 
 #define PCI_CONFIG_SIZE 256
 /* Below RAM, and a lower function wins against a higher one. */

@@ -6,16 +6,16 @@
  * The configuration space, the BAR map and everything here belong to the main loop's lock; a function's
  * BAR callbacks run with the lock of the function's own loop.
  */
-#ifndef DEVICES_PCI_H
-#define DEVICES_PCI_H
+#ifndef DEVICES_PCI_PCI_H
+#define DEVICES_PCI_PCI_H
 
 #include <linux/pci_regs.h>
 
 #include "devices/device.h"
-#include "vmm/bus.h"
-#include "vmm/irq.h"
-#include "vmm/mem.h"
-#include "vmm/vm.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/irq.h"
+#include "vmm/wires/mem.h"
+#include "vmm/wires/vm.h"
 
 #define PCI_SLOTS 32
 #define PCI_FUNCS 8

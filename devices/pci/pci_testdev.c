@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "devices/chips.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define MEM_BAR 0
 #define MEM_LEN 4096

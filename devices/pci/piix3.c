@@ -8,7 +8,7 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define PIIX_PIRQRC	0x60		/* 0x60-0x63: route of PIRQA#-PIRQD# */
 #define PIRQRC_DISABLE	0x80		/* bit 7; bits 3:0 the ISA interrupt */

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 /* Configuration space. */
 #define PM_PMBA		0x40

@@ -13,8 +13,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "devices/vga.h"
-#include "vmm/log.h"
+#include "devices/chips.h"
+#include "devices/vga/vga.h"
+#include "vmm/base/log.h"
 
 #define VGA_PORTS 0x3b0			/* to 0x3df */
 #define VGA_PORTS_LEN 0x30

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* vga.h: what the files of the VGA share; nobody else includes it. */
-#ifndef DEVICES_VGA_H
-#define DEVICES_VGA_H
+#ifndef DEVICES_VGA_VGA_H
+#define DEVICES_VGA_VGA_H
 
-#include "devices/display.h"
-#include "devices/pci.h"
+#include "devices/pci/pci.h"
+#include "vmm/backends/display.h"
 
 /* --- registers, by the names of the IBM VGA's manuals --- */
 enum { SEQ_RESET, SEQ_CLOCKING, SEQ_MAP_MASK, SEQ_CHAR_MAP, SEQ_MEMORY_MODE, SEQ_COUNT = 8 };

@@ -9,7 +9,7 @@
  */
 #include <stdlib.h>
 
-#include "devices/vga.h"
+#include "devices/vga/vga.h"
 
 enum view_kind { VIEW_BLANK, VIEW_TEXT, VIEW_PLANAR, VIEW_CGA, VIEW_PACKED, VIEW_VBE };
 

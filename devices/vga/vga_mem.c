@@ -6,7 +6,7 @@
  * IBM VGA technical reference, graphics controller; Intel OpenSource HD Graphics PRM volume 3 (VGA registers), 3.3-3.4.
  * Main loop's lock.
  */
-#include "devices/vga.h"
+#include "devices/vga/vga.h"
 
 /* Bit n of a nibble as byte n: which planes a mask names. */
 static const uint32_t plane_mask[16] = {

@@ -5,7 +5,7 @@
  *
  * IBM VGA technical reference, mode tables; EGA colours: two bits each of red, green and blue in the order rgbRGB.
  */
-#include "devices/vga.h"
+#include "devices/vga/vga.h"
 
 #define FONT_HEIGHT 16
 #define FONT_SIZE (256 * FONT_HEIGHT)

@@ -5,7 +5,7 @@
  *
  * Facts: Bochs' vbe_display_api.txt; QEMU's docs/specs/standard-vga.rst; VESA Enhanced EDID 1.4. Main loop.
  */
-#include "devices/vga.h"
+#include "devices/vga/vga.h"
 
 #define VBE_ID5 0xb0c5
 

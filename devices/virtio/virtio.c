@@ -13,8 +13,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "devices/virtio.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base/log.h"
 
 static void queue_broken(void *ctx, const char *why)
 {

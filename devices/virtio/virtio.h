@@ -3,15 +3,15 @@
  * virtio.h: a virtio device without its transport (virtio 1.2 chapter 2, 5). virtio_pci.c and virtio_mmio.c
  * carry it: they own status, feature words, queue registers and the doorbell; the device owns meaning.
  */
-#ifndef DEVICES_VIRTIO_H
-#define DEVICES_VIRTIO_H
+#ifndef DEVICES_VIRTIO_VIRTIO_H
+#define DEVICES_VIRTIO_VIRTIO_H
 
 #include <linux/virtio_config.h>
 #include <linux/virtio_ids.h>
 #include <linux/virtio_ring.h>
 
 #include "devices/device.h"
-#include "devices/virtq.h"
+#include "devices/virtio/virtq.h"
 
 struct virtio_dev;
 

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
-#include "devices/p9_impl.h"
-#include "devices/virtio.h"
-#include "vmm/log.h"
+#include "devices/p9/p9_impl.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base/log.h"
 
 #define QUEUE_SIZE 128
 #define TAG_MAX 64

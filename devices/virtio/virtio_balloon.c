@@ -9,8 +9,8 @@
 #include <linux/virtio_balloon.h>
 #include <stdlib.h>
 
-#include "devices/virtio.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base/log.h"
 
 #define QUEUE_SIZE 128
 #define PFN_BATCH 1024			/* page numbers looked at in one piece */

@@ -10,9 +10,9 @@
 #include <linux/virtio_blk.h>
 #include <stdlib.h>
 
-#include "devices/virtio.h"
+#include "devices/virtio/virtio.h"
 #include "disk/blk.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define SECTOR 512
 #define QUEUE_SIZE 256

@@ -9,9 +9,9 @@
 #include <linux/virtio_console.h>
 #include <stdlib.h>
 
-#include "devices/chardev.h"
-#include "devices/virtio.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/backends/chardev.h"
+#include "vmm/base/log.h"
 
 #define QUEUE_SIZE 128
 enum { RX, TX };

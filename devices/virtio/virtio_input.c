@@ -10,8 +10,8 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "devices/virtio.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base/log.h"
 
 #define QUEUE_SIZE 64
 #define BACKLOG 256			/* events */

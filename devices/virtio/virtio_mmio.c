@@ -8,11 +8,11 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "devices/virtio.h"
-#include "vmm/bus.h"
-#include "vmm/irq.h"
-#include "vmm/log.h"
-#include "vmm/vm.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base/log.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/irq.h"
+#include "vmm/wires/vm.h"
 
 #define VIRTIO_MMIO_SIZE 0x200
 #define VIRTIO_MMIO_MAGIC 0x74726976	/* "virt" */

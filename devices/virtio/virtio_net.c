@@ -11,8 +11,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "devices/virtio_net.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio_net.h"
+#include "vmm/base/log.h"
 
 #define QUEUE_SIZE 256
 #define ETH_HLEN 14

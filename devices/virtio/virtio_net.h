@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * virtio_net.h: what virtio_net.c (packets) and virtio_net_ctrl.c (control queue, filter) share, and the
- * receive filter as query-rx-filter (vmm/command_net.c) shows it. Nobody else includes it.
+ * receive filter as query-rx-filter (vmm/control/command_net.c) shows it. Nobody else includes it.
  */
-#ifndef DEVICES_VIRTIO_NET_H
-#define DEVICES_VIRTIO_NET_H
+#ifndef DEVICES_VIRTIO_VIRTIO_NET_H
+#define DEVICES_VIRTIO_VIRTIO_NET_H
 
 #include <linux/virtio_net.h>
 
-#include "devices/virtio.h"
+#include "devices/virtio/virtio.h"
 #include "net/net.h"
 
 #define MAC_LEN 6

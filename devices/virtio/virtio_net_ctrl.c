@@ -5,8 +5,8 @@
  */
 #include <errno.h>
 
-#include "devices/virtio_net.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio_net.h"
+#include "vmm/base/log.h"
 
 #define ETH_P_8021Q 0x8100
 #define VLAN_VID 0x0fff

@@ -12,8 +12,8 @@
 #include <linux/virtio_pci.h>
 #include <stdlib.h>
 
-#include "devices/virtio_pci.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio_pci.h"
+#include "vmm/base/log.h"
 
 #define PCI_VENDOR_VIRTIO 0x1af4
 #define PCI_DEVICE_MODERN 0x1040	/* + virtio id */

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* virtio_pci.h: what virtio_pci.c and virtio_pci_regs.c share; nobody else includes it. */
-#ifndef DEVICES_VIRTIO_PCI_H
-#define DEVICES_VIRTIO_PCI_H
+#ifndef DEVICES_VIRTIO_VIRTIO_PCI_H
+#define DEVICES_VIRTIO_VIRTIO_PCI_H
 
 #include <linux/virtio_pci.h>
 
-#include "devices/pci.h"
-#include "devices/virtio.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/virtio.h"
 
 enum { BAR_LEGACY = 0, BAR_MSIX = 1, BAR_MODERN = 4 };
 

@@ -3,7 +3,7 @@
  * virtio_pci_regs.c: the registers of virtio over PCI: legacy (virtio 1.2, 4.1.4.8), those of 1.x (4.1.4.3), and the window to
  * the latter in configuration space (4.1.4.9). Which thread: virtio_pci.c.
  */
-#include "devices/virtio_pci.h"
+#include "devices/virtio/virtio_pci.h"
 
 /* --- interrupt status and vectors --- */
 

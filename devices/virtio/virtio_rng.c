@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "devices/virtio.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base/log.h"
 
 #define QUEUE_SIZE 8
 #define MAX_BYTES 4096			/* of one request: more is neither needed nor wanted on the loop */

@@ -11,8 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "devices/virtq_ring.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtq_ring.h"
+#include "vmm/base/log.h"
 
 void virtq_init(struct virtq *q, struct mem *mem, const char *who, uint16_t max_size)
 {

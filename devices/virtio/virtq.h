@@ -6,13 +6,13 @@
  *
  * A queue belongs to one loop at a time, whose lock guards it.
  */
-#ifndef DEVICES_VIRTQ_H
-#define DEVICES_VIRTQ_H
+#ifndef DEVICES_VIRTIO_VIRTQ_H
+#define DEVICES_VIRTIO_VIRTQ_H
 
-#include "vmm/iov.h"
-#include "vmm/mem.h"
-#include "vmm/state.h"
-#include "vmm/util.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/state.h"
+#include "vmm/base/util.h"
+#include "vmm/wires/mem.h"
 
 #define VIRTQ_MAX_SIZE 1024
 #define VIRTQ_MAX_IOV 1026		/* entries of one chain after merging, both directions */

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "devices/virtq_ring.h"
+#include "devices/virtio/virtq_ring.h"
 
 #define DESC_AVAIL (1 << VRING_PACKED_DESC_F_AVAIL)
 #define DESC_USED (1 << VRING_PACKED_DESC_F_USED)

@@ -5,12 +5,12 @@
  *
  * The guest may write a ring while we read it: every field is loaded once, into a local, and then checked.
  */
-#ifndef DEVICES_VIRTQ_RING_H
-#define DEVICES_VIRTQ_RING_H
+#ifndef DEVICES_VIRTIO_VIRTQ_RING_H
+#define DEVICES_VIRTIO_VIRTQ_RING_H
 
 #include <linux/virtio_ring.h>
 
-#include "devices/virtq.h"
+#include "devices/virtio/virtq.h"
 
 enum { HEAD_FREE, HEAD_POPPED, HEAD_HELD };	/* popped[] */
 

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "disk/crypt.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
+#include "disk/crypt/crypt.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 enum { SECTOR = 512, PASSPHRASE_MAX = 65536 };
 

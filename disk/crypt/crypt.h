@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* crypt.h: encrypted sectors for the formats that have them. The ciphers live in the module "crypto" (disk/mod_crypto.c, libgcrypt). */
-#ifndef DISK_CRYPT_H
-#define DISK_CRYPT_H
+/* crypt.h: encrypted sectors for the formats that have them. The ciphers live in the module "crypto" (disk/crypt/mod_crypto.c, libgcrypt). */
+#ifndef DISK_CRYPT_CRYPT_H
+#define DISK_CRYPT_CRYPT_H
 
 #include <pthread.h>
 
-#include "disk/luks.h"
+#include "disk/crypt/luks.h"
 
 struct json_t;
 struct crypt {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* crypto.h: what the module "crypto" (disk/mod_crypto.c, libgcrypt) offers the formats. */
-#ifndef DISK_CRYPTO_H
-#define DISK_CRYPTO_H
+/* crypto.h: what the module "crypto" (disk/crypt/mod_crypto.c, libgcrypt) offers the formats. */
+#ifndef DISK_CRYPT_CRYPTO_H
+#define DISK_CRYPT_CRYPTO_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 struct crypto_cipher;
 struct crypto_ops {

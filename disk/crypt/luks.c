@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "disk/luks.h"
+#include "disk/crypt/luks.h"
 
 #define MAX_ITERATIONS 50000000u	/* four times what two seconds of a fast processor are worth */
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* luks.h: the key header of LUKS version 1. */
-#ifndef DISK_LUKS_H
-#define DISK_LUKS_H
+#ifndef DISK_CRYPT_LUKS_H
+#define DISK_CRYPT_LUKS_H
 
-#include "disk/crypto.h"
+#include "disk/crypt/crypto.h"
 #include "disk/node.h"
 
 enum { LUKS_HEADER_BYTES = 592, LUKS_SLOTS = 8, LUKS_SLOT_ACTIVE = 0x00ac71f3, LUKS_SLOT_EMPTY = 0x0000dead, LUKS_STRIPES = 4000,

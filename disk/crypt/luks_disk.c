@@ -7,7 +7,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-#include "disk/crypt.h"
+#include "disk/crypt/crypt.h"
 #include "disk/formats.h"
 
 struct luks_disk {

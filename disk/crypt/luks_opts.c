@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "disk/crypt.h"
+#include "disk/crypt/crypt.h"
 
 enum { ITER_MS = 2000 };
 

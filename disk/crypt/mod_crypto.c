@@ -8,7 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "disk/crypto.h"
+#include "disk/crypt/crypto.h"
 
 enum { HANDLES = 8, SECTOR = 512, IV = 16 };
 

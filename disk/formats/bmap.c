@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "disk/bmap.h"
-#include "vmm/iov.h"
+#include "disk/formats/bmap.h"
+#include "vmm/base/iov.h"
 
 #define CORRUPTIONS_MAX 10000		/* a table of garbage: more of it says nothing */
 

@@ -10,8 +10,8 @@
  * Threads: any number of workers. The lock guards the table and is never held while data moves, except that allocation
  * stands still during a flush.
  */
-#ifndef DISK_BMAP_H
-#define DISK_BMAP_H
+#ifndef DISK_FORMATS_BMAP_H
+#define DISK_FORMATS_BMAP_H
 
 #include <pthread.h>
 

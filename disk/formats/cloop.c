@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/bmap.h"
-#include "disk/fmt.h"
 #include "disk/formats.h"
+#include "disk/formats/bmap.h"
+#include "disk/formats/fmt.h"
 
 #define CLOOP_PREAMBLE "#!/bin/sh\n#V2.0 Format\nmodprobe cloop"
 #define CLOOP_BLOCK_SIZE 128		/* u32, big-endian; then the number of blocks */

@@ -6,8 +6,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/bmap.h"
 #include "disk/formats.h"
+#include "disk/formats/bmap.h"
 
 #define COW_MAGIC 0x4f4f4f4du
 #define COW_BACKING 8			/* 1024 bytes of name, then the time, then (aligned as the writer's machine did) size */

@@ -6,9 +6,9 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "disk/bmap.h"
-#include "disk/fmt.h"
-#include "vmm/log.h"
+#include "disk/formats/bmap.h"
+#include "disk/formats/fmt.h"
+#include "vmm/base/log.h"
 
 int opt_get_prealloc(const char *const *opts, bool metadata, enum prealloc *v, struct err *err)
 {

@@ -2,8 +2,8 @@
 /*
  * fmt.h: what the smaller formats share: preallocation, files an image names, inflating.
  */
-#ifndef DISK_FMT_H
-#define DISK_FMT_H
+#ifndef DISK_FORMATS_FMT_H
+#define DISK_FORMATS_FMT_H
 
 #include "disk/node.h"
 

@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/bmap.h"
-#include "disk/fmt.h"
 #include "disk/formats.h"
+#include "disk/formats/bmap.h"
+#include "disk/formats/fmt.h"
 
 enum {				/* header, little-endian */
 	PRL_VERSION = 16, PRL_TRACKS = 28, PRL_ENTRIES = 32, PRL_SECTORS = 36, PRL_INUSE = 44, PRL_DATA = 48, PRL_HEADER = 64,

@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/bmap.h"
-#include "disk/fmt.h"
 #include "disk/formats.h"
+#include "disk/formats/bmap.h"
+#include "disk/formats/fmt.h"
 
 enum {				/* header */
 	QCOW_MAGIC = 0, QCOW_VERSION = 4, QCOW_BACKING = 8, QCOW_BACKING_SIZE = 16, QCOW_SIZE = 24, QCOW_CLUSTER_BITS = 32,

@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/bmap.h"
-#include "disk/fmt.h"
 #include "disk/formats.h"
+#include "disk/formats/bmap.h"
+#include "disk/formats/fmt.h"
 
 enum {
 	VDI_SIGNATURE = 64, VDI_VERSION = 68, VDI_HEADER_SIZE = 72, VDI_TYPE = 76, VDI_OFF_BLOCKS = 340, VDI_OFF_DATA = 344,

@@ -7,10 +7,10 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "disk/bmap.h"
-#include "disk/fmt.h"
 #include "disk/formats.h"
-#include "vmm/log.h"
+#include "disk/formats/bmap.h"
+#include "disk/formats/fmt.h"
+#include "vmm/base/log.h"
 
 enum {				/* Hard Disk Footer Format */
 	VHD_COOKIE = 0, VHD_FEATURES = 8, VHD_VERSION = 12, VHD_DATA_OFFSET = 16, VHD_TIMESTAMP = 24, VHD_CREATOR = 28,

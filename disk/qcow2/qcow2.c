@@ -9,10 +9,10 @@
 #include <sys/stat.h>
 
 #include "disk/formats.h"
-#include "disk/qcow2.h"
-#include "disk/qcow2_bitmap.h"
-#include "disk/qcow2_crypt.h"
-#include "vmm/log.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_bitmap.h"
+#include "disk/qcow2/qcow2_crypt.h"
+#include "vmm/base/log.h"
 
 enum { L2_CACHE_DEFAULT = 32 << 20, CACHE_MIN_TABLES = 4 };
 

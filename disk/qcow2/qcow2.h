@@ -27,8 +27,8 @@
  * The on-disk ordering holds by construction: a refcount block in memory never has a decrease whose entry is not durably
  * gone (decreases wait in `frees` until a flush has written the entries), so refcount blocks may be written at any time.
  */
-#ifndef DISK_QCOW2_H
-#define DISK_QCOW2_H
+#ifndef DISK_QCOW2_QCOW2_H
+#define DISK_QCOW2_QCOW2_H
 
 #include <pthread.h>
 

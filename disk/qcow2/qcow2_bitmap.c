@@ -9,11 +9,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "disk/qcow2.h"
-#include "disk/qcow2_bitmap.h"
-#include "disk/qcow2_check.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_bitmap.h"
+#include "disk/qcow2/qcow2_check.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 enum {
 	DIR_FIXED = 24, EXT_LEN = 24, MAX_NAME = 1023, TYPE_DIRTY = 1,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* qcow2_bitmap.h: persistent dirty bitmaps (spec: "Bitmaps"). */
-#ifndef DISK_QCOW2_BITMAP_H
-#define DISK_QCOW2_BITMAP_H
+#ifndef DISK_QCOW2_QCOW2_BITMAP_H
+#define DISK_QCOW2_QCOW2_BITMAP_H
 
-#include "disk/qcow2.h"
+#include "disk/qcow2/qcow2.h"
 
 /* Reads the directory. Bitmaps of an image that another program has written without keeping them are not taken. */
 int qcow2_bitmaps_load(struct qcow2 *q, struct err *err);

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/qcow2.h"
+#include "disk/qcow2/qcow2.h"
 
 /* --- which host clusters are metadata: an open hash set; 0 is free (cluster 0, the header, is always metadata) --- */
 

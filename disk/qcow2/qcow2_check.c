@@ -10,10 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "disk/qcow2.h"
-#include "disk/qcow2_bitmap.h"
-#include "disk/qcow2_check.h"
-#include "vmm/log.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_bitmap.h"
+#include "disk/qcow2/qcow2_check.h"
+#include "vmm/base/log.h"
 
 enum { PAGE_BITS = 12, PAGES_MAX = 8192 };	/* 128 MiB of counters: 32 M clusters */
 

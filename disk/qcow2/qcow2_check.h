@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* qcow2_check.h: how the other parts of qcow2 report what they refer to. */
-#ifndef DISK_QCOW2_CHECK_H
-#define DISK_QCOW2_CHECK_H
+#ifndef DISK_QCOW2_QCOW2_CHECK_H
+#define DISK_QCOW2_QCOW2_CHECK_H
 
-#include "disk/qcow2.h"
+#include "disk/qcow2/qcow2.h"
 
 struct check;
 /* One reference to each cluster of the range. */

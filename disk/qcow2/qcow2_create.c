@@ -7,10 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "disk/crypt.h"
-#include "disk/qcow2.h"
-#include "disk/qcow2_crypt.h"
-#include "vmm/log.h"
+#include "disk/crypt/crypt.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_crypt.h"
+#include "vmm/base/log.h"
 
 const struct node_opt qcow2_create_opts[] = {
 	{ "backing_file", "str", "File name of a base image", NULL, true },

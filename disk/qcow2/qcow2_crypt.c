@@ -7,9 +7,9 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-#include "disk/crypt.h"
-#include "disk/qcow2.h"
-#include "disk/qcow2_crypt.h"
+#include "disk/crypt/crypt.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_crypt.h"
 
 enum { AES_KEY = 16 };
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* qcow2_crypt.h: encrypted data clusters of qcow2. */
-#ifndef DISK_QCOW2_CRYPT_H
-#define DISK_QCOW2_CRYPT_H
+#ifndef DISK_QCOW2_QCOW2_CRYPT_H
+#define DISK_QCOW2_QCOW2_CRYPT_H
 
-#include "disk/qcow2.h"
+#include "disk/qcow2/qcow2.h"
 
 /* Unlocks the image with the passphrase of o->secret_file. Nothing to do when it is not encrypted. */
 int qcow2_crypt_open(struct qcow2 *q, const struct blk_options *o, struct err *err);

@@ -12,7 +12,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/qcow2.h"
+#include "disk/qcow2/qcow2.h"
 
 /* --- epochs --- */
 

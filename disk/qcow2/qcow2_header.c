@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "disk/qcow2.h"
-#include "vmm/log.h"
+#include "disk/qcow2/qcow2.h"
+#include "vmm/base/log.h"
 
 /* Offsets of the header's fields. */
 enum {

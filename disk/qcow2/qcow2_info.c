@@ -4,10 +4,10 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-#include "disk/qcow2.h"
-#include "disk/qcow2_bitmap.h"
-#include "disk/qcow2_crypt.h"
-#include "vmm/log.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_bitmap.h"
+#include "disk/qcow2/qcow2_crypt.h"
+#include "vmm/base/log.h"
 
 static json_t *bitmaps_json(struct node *n)
 {

@@ -6,10 +6,10 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/iov.h"
-#include "disk/qcow2.h"
-#include "disk/qcow2_crypt.h"
-#include "disk/qcow2_bitmap.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_bitmap.h"
+#include "disk/qcow2/qcow2_crypt.h"
+#include "vmm/base/iov.h"
 
 /* A part of a request's scatter list; small ones need no memory. */
 struct part { struct iovec few[8], *iov; int n; };

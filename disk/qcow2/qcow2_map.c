@@ -5,7 +5,7 @@
  */
 #include <errno.h>
 
-#include "disk/qcow2.h"
+#include "disk/qcow2/qcow2.h"
 
 void entry_load(const struct qcow2 *q, const struct table *t, uint64_t i, uint64_t *entry, uint64_t *bitmap)
 {

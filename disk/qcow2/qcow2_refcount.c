@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/qcow2.h"
+#include "disk/qcow2/qcow2.h"
 
 uint64_t refcount_read(const struct qcow2 *q, const uint8_t *b, uint64_t i)
 {

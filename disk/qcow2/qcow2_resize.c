@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "disk/qcow2.h"
-#include "disk/qcow2_bitmap.h"
-#include "vmm/log.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_bitmap.h"
+#include "vmm/base/log.h"
 
 /* The active L1 table at a new place with room for `entries`. Drained; with the lock, which it drops for a moment. */
 int qcow2_l1_grow(struct qcow2 *q, uint64_t entries, struct err *err)

@@ -11,10 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "disk/qcow2.h"
-#include "disk/qcow2_bitmap.h"
-#include "disk/qcow2_check.h"
-#include "vmm/log.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_bitmap.h"
+#include "disk/qcow2/qcow2_check.h"
+#include "vmm/base/log.h"
 
 enum { ENTRY_FIXED = 40, EXTRA_KNOWN = 24 };
 

@@ -5,8 +5,8 @@
  */
 #include <errno.h>
 
-#include "disk/qcow2.h"
-#include "disk/qcow2_bitmap.h"
+#include "disk/qcow2/qcow2.h"
+#include "disk/qcow2/qcow2_bitmap.h"
 
 static const uint8_t zeros[65536] __attribute__((aligned(4096)));
 

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 
 #include "disk/node.h"
-#include "vmm/iov.h"
-#include "vmm/log.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 #define PIECE (512 * KiB)		/* asked for at once */
 #define PIECES 16			/* kept */

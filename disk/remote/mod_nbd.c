@@ -11,7 +11,7 @@
 #include <stdlib.h>
 
 #include "disk/node.h"
-#include "vmm/iov.h"
+#include "vmm/base/iov.h"
 
 #define HANDLES_MAX 4
 #define CHUNK (32 * MiB)		/* the protocol's usual limit of one request */

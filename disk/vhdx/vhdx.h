@@ -6,11 +6,11 @@
  * vhdx_log.c    the log: replaying what another program left, writing our own table changes through it
  * vhdx_create.c new images
  */
-#ifndef DISK_VHDX_H
-#define DISK_VHDX_H
+#ifndef DISK_VHDX_VHDX_H
+#define DISK_VHDX_VHDX_H
 
-#include "disk/bmap.h"
-#include "disk/fmt.h"
+#include "disk/formats/bmap.h"
+#include "disk/formats/fmt.h"
 
 #define VHDX_HEADER1 (64 * KiB)
 #define VHDX_HEADER2 (128 * KiB)

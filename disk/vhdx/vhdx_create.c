@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/vhdx.h"
+#include "disk/vhdx/vhdx.h"
 
 const struct node_opt vhdx_create_opts[] = {
 	{ "size", "size", "Virtual disk size; max of 64TB.", NULL, false },

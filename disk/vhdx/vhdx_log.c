@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/vhdx.h"
-#include "vmm/log.h"
+#include "disk/vhdx/vhdx.h"
+#include "vmm/base/log.h"
 
 #define LOG_MAX (64 * MiB)
 #define PATCH_MAX 8192			/* 32 MiB of patches */

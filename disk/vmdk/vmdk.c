@@ -9,9 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/iov.h"
-#include "disk/vmdk.h"
-#include "vmm/log.h"
+#include "disk/vmdk/vmdk.h"
+#include "vmm/base/iov.h"
+#include "vmm/base/log.h"
 
 #define EXTENTS_MAX 1100		/* 2 TiB in pieces of 2 GiB and some to spare */
 #define DIRECTORIES_MAX (8 * MiB)	/* all extents' grain directories together */

@@ -8,11 +8,11 @@
  * vmdk_stream.c streamOptimized: packed grains, markers, footer
  * vmdk_create.c new images
  */
-#ifndef DISK_VMDK_H
-#define DISK_VMDK_H
+#ifndef DISK_VMDK_VMDK_H
+#define DISK_VMDK_VMDK_H
 
-#include "disk/bmap.h"
-#include "disk/fmt.h"
+#include "disk/formats/bmap.h"
+#include "disk/formats/fmt.h"
 
 #define VMDK_SECTOR 512u
 #define VMDK_GD_AT_END 0xffffffffffffffffull

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "disk/vmdk.h"
+#include "disk/vmdk/vmdk.h"
 
 const struct node_opt vmdk_create_opts[] = {
 	{ "size", "size", "Virtual disk size", NULL, false },

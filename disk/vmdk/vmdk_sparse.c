@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "disk/vmdk.h"
+#include "disk/vmdk/vmdk.h"
 
 #define GD_MAX (8 * MiB)		/* 64 TiB at the usual grain size */
 #define GT_CACHE_MAX (32 * MiB)

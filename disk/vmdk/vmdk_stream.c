@@ -9,8 +9,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "vmm/iov.h"
-#include "disk/vmdk.h"
+#include "disk/vmdk/vmdk.h"
+#include "vmm/base/iov.h"
 
 #define STREAM_LEVEL 5			/* of libdeflate: smaller than zlib's 6, several times faster */
 

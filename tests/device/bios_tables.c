@@ -13,7 +13,7 @@
 #include "bios/fw_cfg.h"
 #include "bios/load.h"
 #include "bios/smbios.h"
-#include "devices/pci.h"
+#include "devices/pci/pci.h"
 #include "tests/lib/bios_fixture.h"
 #include "tests/lib/guest.h"
 #include "tests/tap.h"

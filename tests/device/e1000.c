@@ -3,7 +3,7 @@
  * e1000.c: the 82540EM driven as its drivers drive it, over a wire whose far end is the test. Rings of the manual's
  * three descriptor kinds, every offload, moderation by time, saving in the middle, and drivers that get everything wrong.
  */
-#include "devices/e1000.h"
+#include "devices/nic/e1000.h"
 #include "tests/lib/nic_bench.h"
 
 #define TX_RING 0x10000

@@ -2,8 +2,8 @@
 /* What an AZERTY or QWERTZ viewer types is what arrives; the names of sendkey. */
 #include <linux/input-event-codes.h>
 
-#include "devices/keymap.h"
 #include "tests/tap.h"
+#include "vmm/backends/keymap.h"
 
 static char log_text[512];
 static void on_key(void *ctx, unsigned key, bool down)

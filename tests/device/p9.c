@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#include "devices/p9_impl.h"
+#include "devices/p9/p9_impl.h"
 #include "tests/tap.h"
 
 static char dir[] = "/tmp/minivmm-p9-XXXXXX";

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include "devices/pflash.h"
+#include "devices/pc/pflash.h"
 #include "disk/blk.h"
 #include "tests/tap.h"
 

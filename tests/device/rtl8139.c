@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* rtl8139.c: the 8139C+ as Windows XP's driver uses it (slots and a ring) and as 8139cp does (descriptors). */
-#include "devices/rtl8139.h"
+#include "devices/nic/rtl8139.h"
 #include "tests/lib/nic_bench.h"
 
 #define RING 0x30000

@@ -14,10 +14,10 @@
 #include <sys/eventfd.h>
 
 #include "tests/tap.h"
-#include "vmm/bus.h"
-#include "vmm/irq.h"
-#include "vmm/mem.h"
-#include "vmm/vm.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/irq.h"
+#include "vmm/wires/mem.h"
+#include "vmm/wires/vm.h"
 
 #define CPUS 4
 #define DEVS 2

@@ -8,8 +8,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/e1000.h"
-#include "devices/rtl8139.h"
+#include "devices/nic/e1000.h"
+#include "devices/nic/rtl8139.h"
 #include "tests/lib/threeway.h"
 
 #define DEVFN PCI_DEVFN(3, 0)

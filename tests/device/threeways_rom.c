@@ -5,11 +5,12 @@
  */
 #include <unistd.h>
 
+#include "devices/chips.h"
 #include "bios/fw_cfg.h"
-#include "devices/display.h"
-#include "devices/pflash.h"
+#include "devices/pc/pflash.h"
 #include "disk/blk.h"
 #include "tests/lib/threeway.h"
+#include "vmm/backends/display.h"
 
 static void outb(struct tw *t, uint16_t port, uint8_t val)
 {

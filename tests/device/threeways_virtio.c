@@ -13,11 +13,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/chardev.h"
 #include "devices/chips.h"
-#include "devices/p9_impl.h"
+#include "devices/p9/p9_impl.h"
 #include "tests/lib/threeway.h"
 #include "tests/lib/vdriver.h"
+#include "vmm/backends/chardev.h"
 
 #define DEVFN PCI_DEVFN(5, 0)
 #define F(bit) (1ull << (bit))

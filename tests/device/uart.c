@@ -8,9 +8,9 @@
 #include <sys/un.h>
 #include <termios.h>
 
-#include "devices/chardev.h"
 #include "devices/chips.h"
 #include "tests/lib/threeway.h"
+#include "vmm/backends/chardev.h"
 
 #define COM 0x3f8
 #define RBR COM

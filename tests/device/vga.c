@@ -7,7 +7,8 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 
-#include "devices/vga.h"
+#include "devices/chips.h"
+#include "devices/vga/vga.h"
 #include "tests/tap.h"
 
 struct bench {

@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#include "devices/p9_impl.h"
+#include "devices/p9/p9_impl.h"
 #include "tests/lib/vdriver.h"
 
 #define DEVFN PCI_DEVFN(4, 0)

@@ -11,9 +11,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "devices/chardev.h"
 #include "devices/chips.h"
 #include "tests/lib/vdriver.h"
+#include "vmm/backends/chardev.h"
 
 #define DEVFN PCI_DEVFN(5, 0)
 #define F(bit) (1ull << (bit))

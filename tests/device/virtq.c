@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "devices/virtq.h"
+#include "devices/virtio/virtq.h"
 #include "tests/lib/guest.h"
 
 #define SIZE 8

@@ -9,9 +9,9 @@
 #include <pthread.h>
 #include <sys/socket.h>
 
-#include "devices/vnc.h"
 #include "tests/tap.h"
-#include "vmm/host.h"
+#include "vmm/backends/vnc.h"
+#include "vmm/base/host.h"
 
 /* --- a screen that shows what the test wants --- */
 struct fake {

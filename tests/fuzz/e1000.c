@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Fuzz target: the 82540EM; see nic_ops.h. */
-#include "devices/e1000.h"
+#include "devices/nic/e1000.h"
 #include "tests/fuzz/nic_ops.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

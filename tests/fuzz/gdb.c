@@ -7,7 +7,7 @@
 #include <sys/un.h>
 
 #include "tests/fuzz/machine.h"
-#include "vmm/gdb.h"
+#include "vmm/control/gdb.h"
 
 static struct machine *m;
 

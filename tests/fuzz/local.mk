@@ -14,7 +14,7 @@ fuzz:
 	done
 
 fuzz-build: $(FUZZ:%=$(BUILD)/tests/fuzz/%)
-$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o $(LIBTEST) $(LIBVMM) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBWIRES) $(LIBBASE)
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(BUILD)/tests/fuzz/driver.o $(LIBTEST) $(LIBVMM) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBBACKENDS) $(LIBWIRES) $(LIBBASE)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBBASE)) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_main)
@@ -25,14 +25,14 @@ LIBFUZZER := build/libfuzzer
 LIBFUZZER_FLAGS := -std=gnu11 -D_GNU_SOURCE -I. -pthread -g -O1 -DMINIVMM_VERSION='"fuzz"' -DMINIVMM_LIBDIR='"/nonexistent"' \
 	-fsanitize=address,undefined -fno-sanitize-recover=undefined -fsanitize=fuzzer-no-link -w \
 	-DFUZZING_BUILD_MODE_UNSAFE_FOR_PRODUCTION
-LIBFUZZER_OBJ := $(patsubst %.c,$(LIBFUZZER)/%.o,$(BASE) $(WIRES) $(filter-out vmm/main.c,$(MAIN)) $(call SRC,disk) $(call SRC,net) $(call SRC,devices) $(call SRC,bios) \
+LIBFUZZER_OBJ := $(patsubst %.c,$(LIBFUZZER)/%.o,$(BASE) $(WIRES) $(BACKENDS) $(filter-out vmm/main.c,$(MAIN)) $(call SRC,disk) $(call SRC,net) $(call SRC,devices) $(call SRC,bios) \
 	$(wildcard tests/lib/*.c))
 $(LIBFUZZER)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CLANG $<"
 	$(Q)$(FUZZ_CC) $(LIBFUZZER_FLAGS) -MMD -MP -c $< -o $@
 $(LIBFUZZER)/libfuzz.a: $(LIBFUZZER_OBJ)
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar qcs $@ $^
 $(FUZZ:%=$(LIBFUZZER)/%): $(LIBFUZZER)/%: $(LIBFUZZER)/tests/fuzz/%.o $(LIBFUZZER)/libfuzz.a
 	@echo "  LD    $@"
 	$(Q)$(FUZZ_CC) $(LIBFUZZER_FLAGS) -fsanitize=fuzzer -rdynamic -o $@ $< $(LIBFUZZER)/libfuzz.a $(LIBS_main)

@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 #include "disk/node.h"
-#include "vmm/log.h"
-#include "vmm/machine.h"
-#include "vmm/machine_state.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/start.h"
 
 static char fuzz_folder[] = "/tmp/minivmm-fuzz-XXXXXX";
 
@@ -75,7 +75,7 @@ static inline struct machine *fuzz_machine(char **argv)
 	while (argv[argc])
 		argc++;
 	config_init(&config);
-	if (options_parse(&config, argc, argv, &err) != 0 || config_finish(&config, &err) < 0 || machine_init(&machine, &config, &err) < 0) {
+	if (options_parse(&config, argc, argv, &err) != 0 || config_finish(&config, &err) < 0 || machine_start(&machine, &config, &err) < 0) {
 		fprintf(stderr, "%s\n", err.msg);
 		abort();
 	}

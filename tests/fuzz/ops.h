@@ -6,7 +6,7 @@
 #ifndef TESTS_FUZZ_OPS_H
 #define TESTS_FUZZ_OPS_H
 
-#include "vmm/bus.h"
+#include "vmm/wires/bus.h"
 
 struct fuzz_range { uint64_t base, len; };
 

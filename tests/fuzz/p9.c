@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "devices/p9_impl.h"
+#include "devices/p9/p9_impl.h"
 #include "tests/fuzz/ops.h"
 
 static char dir[] = "/tmp/minivmm-fuzz-p9-XXXXXX";

@@ -10,8 +10,8 @@
 
 #include "tests/fuzz/machine.h"
 #include "tests/fuzz/ops.h"
-#include "vmm/command.h"
-#include "vmm/screen.h"
+#include "vmm/control/command.h"
+#include "vmm/machine/screen.h"
 
 static struct machine *m;
 

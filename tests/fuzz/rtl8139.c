@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Fuzz target: the 8139C+ in both modes; see nic_ops.h. */
-#include "devices/rtl8139.h"
+#include "devices/nic/rtl8139.h"
 #include "tests/fuzz/nic_ops.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -5,9 +5,9 @@
  */
 #include <stdlib.h>
 
-#include "devices/chardev.h"
 #include "devices/chips.h"
 #include "tests/lib/threeway.h"
+#include "vmm/backends/chardev.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

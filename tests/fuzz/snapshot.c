@@ -8,7 +8,7 @@
 
 #include "tests/fuzz/machine.h"
 #include "tests/fuzz/ops.h"
-#include "vmm/snapshot.h"
+#include "vmm/move/snapshot.h"
 
 #define TREE_AT (16ull << 20)
 #define HEADER 4096

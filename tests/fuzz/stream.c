@@ -7,7 +7,7 @@
 
 #include "tests/fuzz/machine.h"
 #include "tests/fuzz/ops.h"
-#include "vmm/migrate_stream.h"
+#include "vmm/move/migrate_stream.h"
 
 static struct machine *m;
 static void *config, *state;		/* trees that fit the machine */

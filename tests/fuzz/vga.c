@@ -2,7 +2,8 @@
 /* The VGA programmed in every wrong order, its picture drawn after each burst. */
 #include <stdlib.h>
 
-#include "devices/vga.h"
+#include "devices/chips.h"
+#include "devices/vga/vga.h"
 #include "tests/fuzz/ops.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

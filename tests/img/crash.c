@@ -11,10 +11,10 @@
 #include <fcntl.h>
 
 #include "disk/formats.h"
-#include "disk/qcow2.h"
+#include "disk/qcow2/qcow2.h"
 #include "tests/lib/testnode.h"
 #include "tests/tap.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 enum { SECTORS = 2048, SIZE = SECTORS * 512, VERSIONS = 24, SNAPS = 4, OPS = 60 };
 

@@ -12,7 +12,7 @@
 
 #include "tests/lib/imgtest.h"
 #include "tests/tap.h"
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 #define MEMORY_MAX (64 * 1024)		/* KiB */
 

@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-#include "vmm/iov.h"
 #include "disk/node.h"
 #include "tests/tap.h"
+#include "vmm/base/iov.h"
 
 enum { SIZE = 6 << 20, THREADS = 4, STRIPE = 3000 };	/* stripes of any alignment: threads share clusters */
 

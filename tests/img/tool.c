@@ -7,7 +7,7 @@
 
 #include "tests/lib/imgtest.h"
 #include "tests/tap.h"
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 /*
  * Runs a script of commands in two fresh folders, once with each program as `img`; compares stdout, stderr and exit

@@ -9,7 +9,7 @@
 
 #include "disk/node.h"
 #include "tests/lib/fuzz_image.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define FILE_MAX (16 * MiB)
 

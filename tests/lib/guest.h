@@ -6,7 +6,7 @@
 #ifndef TESTS_LIB_GUEST_H
 #define TESTS_LIB_GUEST_H
 
-#include "devices/pci.h"
+#include "devices/pci/pci.h"
 #include "tests/tap.h"
 
 #define GUEST_RAM (16 * MiB)

@@ -9,7 +9,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
-#include "devices/nic.h"
+#include "devices/nic/nic.h"
 #include "tests/tap.h"
 
 #define RAM (16 * MiB)

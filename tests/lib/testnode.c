@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "tests/lib/testnode.h"
-#include "vmm/iov.h"
+#include "vmm/base/iov.h"
 
 static void testnode_delay(struct testnode *t)
 {

@@ -7,7 +7,7 @@
 #ifndef TESTS_LIB_VDRIVER_H
 #define TESTS_LIB_VDRIVER_H
 
-#include "devices/virtio.h"
+#include "devices/virtio/virtio.h"
 #include "tests/lib/guest.h"
 
 enum vtransport { V_LEGACY, V_MODERN, V_WINDOW, V_MMIO };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/bus.c. */
+/* Unit tests of vmm/wires/bus.c. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
@@ -7,7 +7,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/bus.h"
+#include "vmm/wires/bus.h"
 
 /* A device that writes down what it is asked; reading gives the offset in every byte. */
 struct rec { char log[512]; uint64_t last; uint8_t regs[32]; };

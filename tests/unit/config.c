@@ -3,9 +3,9 @@
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
-#include "vmm/config.h"
-#include "vmm/keyval.h"
-#include "vmm/nearest.h"
+#include "vmm/base/nearest.h"
+#include "vmm/config/config.h"
+#include "vmm/config/keyval.h"
 
 static struct config c;
 static struct err e;

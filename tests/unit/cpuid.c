@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/cpuid.h"
-#include "vmm/cpuid_features.h"
+#include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/cpuid_features.h"
 
 static struct kvm *kvm;
 static struct err e;

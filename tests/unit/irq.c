@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/irq.c: against a backend that behaves as KVM's irqfd and routing do. */
+/* Unit tests of vmm/wires/irq.c: against a backend that behaves as KVM's irqfd and routing do. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
 #include <unistd.h>
 
-#include "vmm/irq.h"
+#include "vmm/wires/irq.h"
 
 static struct {
 	int level[24], edges[24];

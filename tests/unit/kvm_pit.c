@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/kvm_pit.c: what the ports do before KVM has the chip, when it gets it, and that it gets what was said. Needs /dev/kvm. */
+/* Unit tests of vmm/kvm/kvm_pit.c: what the ports do before KVM has the chip, when it gets it, and that it gets what was said. Needs /dev/kvm. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include "vmm/kvm_pit.h"
+#include "vmm/kvm/kvm_pit.h"
 
 static struct kvm *kvm;
 static struct loop *l;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/loop.c and vmm/timer.c. */
+/* Unit tests of vmm/base/loop.c and vmm/base/timer.c. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/loop.h"
+#include "vmm/base/loop.h"
 
 static void bump(void *ctx)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/flat.c, vmm/mem.c and vmm/dirty.c. */
+/* Unit tests of vmm/wires/flat.c, vmm/wires/mem.c and vmm/wires/dirty.c. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <pthread.h>
@@ -7,8 +7,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vmm/flat.h"
-#include "vmm/mem.h"
+#include "vmm/wires/flat.h"
+#include "vmm/wires/mem.h"
 
 #define PAGE 4096ull
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/state.c. fdtdump and dtc, by other people, judge what it writes. */
+/* Unit tests of vmm/base/state.c. fdtdump and dtc, by other people, judge what it writes. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <libfdt.h>
@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/state.h"
+#include "vmm/base/state.h"
 
 struct chip { uint8_t a; uint16_t b; uint32_t c; uint64_t d; bool e; uint8_t fifo[5]; };
 static const struct state_field fields[] = {

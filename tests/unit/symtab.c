@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/kallsyms.h"
-#include "vmm/symtab.h"
+#include "vmm/base/kallsyms.h"
+#include "vmm/base/symtab.h"
 
 #define SYMBOLS 5000
 #define BASE 0xffffffff81000000ull

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/util.c, log.c, host.c and module.c. */
+/* Unit tests of vmm/base/util.c, log.c, host.c and module.c. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -10,9 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmm/host.h"
-#include "vmm/log.h"
-#include "vmm/util.h"
+#include "vmm/base/host.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
 
 Test(util, sizes)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/vm.c: threads that behave as vCPUs, with a guest that is a flag they look at. */
+/* Unit tests of vmm/wires/vm.c: threads that behave as vCPUs, with a guest that is a flag they look at. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/vm.h"
+#include "vmm/wires/vm.h"
 
 struct cpu {
 	struct vm_runner runner;

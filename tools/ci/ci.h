@@ -5,8 +5,8 @@
 
 #include <sys/types.h>
 
-#include "vmm/symtab.h"
-#include "vmm/util.h"
+#include "vmm/base/symtab.h"
+#include "vmm/base/util.h"
 
 /* --- the table of endings, the same in the manual --- */
 enum ci_end {

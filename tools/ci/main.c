@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "tools/ci/ci.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define OUTPUT_MAX (1 << 20)		/* of one run, in a report */
 

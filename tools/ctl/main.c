@@ -16,8 +16,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "vmm/log.h"
-#include "vmm/util.h"
+#include "vmm/base/log.h"
+#include "vmm/base/util.h"
 
 #define MAX_MACHINES 256
 #define MAX_ARGS_LEN (64 * KiB)

@@ -5,7 +5,7 @@
 
 #include <stdio.h>
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 /* How much a finding matters: fine, guests run with a limit, guests do not run. */
 enum verdict { GOOD, LIMIT, BAD };

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "vmm/iov.h"
 #include "tools/img/img.h"
+#include "vmm/base/iov.h"
 
 #define STEP (1 * MiB)
 

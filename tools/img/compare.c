@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/iov.h"
 #include "tools/img/img.h"
+#include "vmm/base/iov.h"
 
 #define STEP (256 * KiB)		/* both buffers fit into a processor's cache */
 

@@ -12,8 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/iov.h"
 #include "tools/img/img.h"
+#include "vmm/base/iov.h"
 
 #define PIECE (512 * KiB)		/* small enough to stay in a processor's cache between read and write */
 #define PIECE_PACKED (512 * KiB)

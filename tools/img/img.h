@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 #include "disk/node.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 /* --- commands and their options: one table for parsing, --help and the manual page --- */
 struct img_opt {

@@ -14,9 +14,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "devices/chardev.h"
-#include "devices/chardev_impl.h"
-#include "vmm/log.h"
+#include "vmm/backends/chardev.h"
+#include "vmm/backends/chardev_impl.h"
+#include "vmm/base/log.h"
 
 #define FLUSH_AT	4096u		/* bytes that are written at once */
 #define FLUSH_NS	NS_PER_MS

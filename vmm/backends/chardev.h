@@ -3,11 +3,11 @@
  * chardev.h: a byte stream a serial port, console or monitor talks to: stdio, file, pty, unix socket, none.
  * Main loop. Output never blocks: what the host does not take is kept (up to a limit) and can_write tells.
  */
-#ifndef DEVICES_CHARDEV_H
-#define DEVICES_CHARDEV_H
+#ifndef VMM_BACKENDS_CHARDEV_H
+#define VMM_BACKENDS_CHARDEV_H
 
-#include "vmm/host.h"
-#include "vmm/loop.h"
+#include "vmm/base/host.h"
+#include "vmm/base/loop.h"
 
 struct chardev;
 enum chardev_event { CHARDEV_OPENED, CHARDEV_CLOSED, CHARDEV_BREAK };

@@ -2,10 +2,10 @@
 /*
  * chardev_impl.h: between chardev.c (the stream) and chardev_open.c (the kinds of it) only.
  */
-#ifndef DEVICES_CHARDEV_IMPL_H
-#define DEVICES_CHARDEV_IMPL_H
+#ifndef VMM_BACKENDS_CHARDEV_IMPL_H
+#define VMM_BACKENDS_CHARDEV_IMPL_H
 
-#include "devices/chardev.h"
+#include "vmm/backends/chardev.h"
 
 #define CHARDEV_BUFFER (64 * 1024u)
 

@@ -11,8 +11,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "devices/chardev_impl.h"
-#include "vmm/log.h"
+#include "vmm/backends/chardev_impl.h"
+#include "vmm/base/log.h"
 
 /* --- the terminal --- */
 

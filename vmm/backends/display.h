@@ -6,11 +6,10 @@
  * screen's surface until its next call. Nobody watches, nothing is computed. Any thread, one at a time for each
  * screen; no lock held by the caller (the device's loop lock is taken for a moment inside).
  */
-#ifndef DEVICES_DISPLAY_H
-#define DEVICES_DISPLAY_H
+#ifndef VMM_BACKENDS_DISPLAY_H
+#define VMM_BACKENDS_DISPLAY_H
 
-#include "devices/device.h"
-#include "devices/pci.h"
+#include "vmm/base/util.h"
 
 struct surface {
 	unsigned width, height;		/* 0 x 0 before the first update */
@@ -50,18 +49,5 @@ static inline struct screen *screen_open(const struct display *d) { return d->op
 int display_screendump(const struct display *d, int fd, struct err *err);
 /* The same for a surface (png.c). */
 int png_write(int fd, const struct surface *s, struct err *err);
-
-/* --- vga.c: the standard VGA 1234:1111 --- */
-struct vga_opts {
-	unsigned devfn;
-	const char *id;
-	int rom_fd;			/* vgabios-stdvga.bin, -1: none */
-	unsigned vram_mib;		/* 0: 16 */
-	unsigned width, height;		/* preferred in the EDID; 0: 1024x768 */
-};
-struct device *vga_new(struct pci_bus *pci, const struct vga_opts *o, struct err *err);
-const struct display *vga_display(struct device *d);
-/* Text mode 3, as firmware would leave it; after a reset, for a kernel that starts without. false: no font in the ROM. */
-bool vga_text_mode(struct device *d);
 
 #endif

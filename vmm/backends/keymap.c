@@ -9,7 +9,7 @@
 #include <linux/input-event-codes.h>
 #include <stdio.h>
 
-#include "devices/keymap.h"
+#include "vmm/backends/keymap.h"
 
 struct sym {
 	uint8_t key;

@@ -2,19 +2,11 @@
 /*
  * keymap.h: from what a person typed (X11 keysyms, names, terminal characters) to keys of the PC keyboard.
  */
-#ifndef DEVICES_KEYMAP_H
-#define DEVICES_KEYMAP_H
+#ifndef VMM_BACKENDS_KEYMAP_H
+#define VMM_BACKENDS_KEYMAP_H
 
-#include "vmm/util.h"
-
-/* Where keys and movements go. Any thread; the callee takes the lock it needs. */
-struct input {
-	void (*key)(void *ctx, unsigned key, bool down);	/* KEY_* of linux/input-event-codes.h */
-	void (*mouse)(void *ctx, int dx, int dy, int dz, unsigned buttons);	/* PS2_BUTTON_* */
-	void *ctx;
-	/* Optional: the pointer is at (x, y) of a picture of w x h; false when the guest has no absolute pointer: send movements. */
-	bool (*pointer)(void *ctx, unsigned x, unsigned y, unsigned w, unsigned h, int dz, unsigned buttons);
-};
+#include "vmm/backends/input.h"
+#include "vmm/base/util.h"
 
 struct keymap;
 /* "us", "fr", "de"; NULL: us. NULL with the reason (and the names there are). */

@@ -16,7 +16,7 @@
 #define NCURSES_WIDECHAR 1
 #include <ncurses.h>
 
-#include "devices/vnc.h"
+#include "vmm/backends/vnc.h"
 
 #define INTERVAL_MIN_MS 40
 #define INTERVAL_MAX_MS 250

@@ -15,9 +15,8 @@
 
 #include <rfb/rfb.h>
 
-#include "devices/chips.h"
-#include "devices/vnc.h"
-#include "vmm/log.h"
+#include "vmm/backends/vnc.h"
+#include "vmm/base/log.h"
 
 #define INTERVAL_MIN_MS 33		/* while the picture changes */
 #define INTERVAL_MAX_MS 250		/* while it stands */

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <zlib.h>
 
-#include "devices/display.h"
+#include "vmm/backends/display.h"
 
 static int chunk(int fd, const char *type, const void *data, uint32_t len)
 {

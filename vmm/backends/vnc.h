@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* vnc.h: the VNC server's door; mod_vnc.c is a module (libvncserver) loaded when -vnc asks for it. */
-#ifndef DEVICES_VNC_H
-#define DEVICES_VNC_H
+#ifndef VMM_BACKENDS_VNC_H
+#define VMM_BACKENDS_VNC_H
 
-#include "devices/display.h"
-#include "devices/keymap.h"
+#include "vmm/backends/display.h"
+#include "vmm/backends/keymap.h"
 
 struct vnc_opts {
 	const struct display *display;

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <time.h>
 
-#include "vmm/event.h"
+#include "vmm/base/event.h"
 
 static struct {
 	pthread_mutex_t lock;

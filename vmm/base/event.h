@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* event.h: what programs on the control socket are told without asking: QMP's events, to every connection. */
-#ifndef VMM_EVENT_H
-#define VMM_EVENT_H
+#ifndef VMM_BASE_EVENT_H
+#define VMM_BASE_EVENT_H
 
 #include <jansson.h>
 
-#include "vmm/loop.h"
+#include "vmm/base/loop.h"
 
 void event_emit(const char *name, json_t *data);	/* steals data; any thread */
 bool event_wanted(void);		/* whether anyone listens; where data costs something to make */

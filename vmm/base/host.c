@@ -18,7 +18,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "vmm/host.h"
+#include "vmm/base/host.h"
 
 extern char **environ;
 

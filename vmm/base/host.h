@@ -3,10 +3,10 @@
  * host.h: the one door to the host. disk, net and devices never open a path, connect or run a
  * program themselves: they are given these operations. In process today, a broker for the sandbox later.
  */
-#ifndef VMM_HOST_H
-#define VMM_HOST_H
+#ifndef VMM_BASE_HOST_H
+#define VMM_BASE_HOST_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 struct host_ops {
 	/* open(2); "/dev/fdset/N" gives a duplicate of a descriptor passed in. fd or -errno with the reason. */

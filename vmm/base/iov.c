@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* iov.c: pieces of scatter lists. Any thread. */
-#include "vmm/iov.h"
+#include "vmm/base/iov.h"
 
 uint64_t iov_bytes(const struct iovec *iov, int niov)
 {

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* iov.h: pieces of scatter lists. Any thread. */
-#ifndef VMM_IOV_H
-#define VMM_IOV_H
+#ifndef VMM_BASE_IOV_H
+#define VMM_BASE_IOV_H
 
 #include <sys/uio.h>
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 uint64_t iov_bytes(const struct iovec *iov, int niov);
 /* The bytes [off, off + len) of src as a list in dst, which has room for niov entries. Returns the entries used. */

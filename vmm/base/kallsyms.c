@@ -8,7 +8,7 @@
  * token_index since), names (a length, then token numbers; the first character is the type), markers u32 (where each 256th name
  * begins), token_table (256 strings), token_index u16[256].
  */
-#include "vmm/kallsyms.h"
+#include "vmm/base/kallsyms.h"
 
 #define NAME_MAX_LEN 512
 #define MARKER_STEP 256

@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/log.h"
+#include "vmm/base/log.h"
 
 #define LOG_LINE_MAX 2048
 #define LOG_GUEST_LINES 10	/* a second for each call site */

@@ -2,10 +2,10 @@
 /*
  * log.h: messages to the person who runs the program, and the trace. Any thread.
  */
-#ifndef VMM_LOG_H
-#define VMM_LOG_H
+#ifndef VMM_BASE_LOG_H
+#define VMM_BASE_LOG_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 

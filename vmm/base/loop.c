@@ -16,7 +16,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/loop_impl.h"
+#include "vmm/base/loop_impl.h"
 
 #define LOOP_BATCH 64		/* events taken from the kernel at once */
 

@@ -7,12 +7,12 @@
  * needs no lock of its own. The order of locks: main loop, device loop, image, leaf locks.
  * Never held across KVM_RUN or blocking I/O.
  */
-#ifndef VMM_LOOP_H
-#define VMM_LOOP_H
+#ifndef VMM_BASE_LOOP_H
+#define VMM_BASE_LOOP_H
 
 #include <sys/epoll.h>
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 struct loop;
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* loop_impl.h: what loop.c and timer.c share; nobody else includes it. */
-#ifndef VMM_LOOP_IMPL_H
-#define VMM_LOOP_IMPL_H
+#ifndef VMM_BASE_LOOP_IMPL_H
+#define VMM_BASE_LOOP_IMPL_H
 
 #include <pthread.h>
 
-#include "vmm/loop.h"
+#include "vmm/base/loop.h"
 
 struct loop_post;
 struct timer_heap;

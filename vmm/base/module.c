@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/host.h"
+#include "vmm/base/host.h"
 
 /* The Debian package whose library each module needs, for the message when it is missing. */
 static const struct {

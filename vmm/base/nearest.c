@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* nearest.c: edit distance with neighbouring letters swapped (optimal string alignment). */
-#include "vmm/nearest.h"
+#include "vmm/base/nearest.h"
 
 #define NAME_MAX_LEN 40
 

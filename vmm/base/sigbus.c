@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "vmm/sigbus.h"
+#include "vmm/base/sigbus.h"
 
 #define MAX_RANGES 128
 

@@ -4,10 +4,10 @@
  * gone: the process says so and ends at once, as a power cut would: going on with anything else in their place could reach
  * the disks.
  */
-#ifndef VMM_SIGBUS_H
-#define VMM_SIGBUS_H
+#ifndef VMM_BASE_SIGBUS_H
+#define VMM_BASE_SIGBUS_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 /* [host, host + len) is a mapping of the file. Main thread, before the guest runs. */
 void sigbus_watch(const void *host, size_t len, const char *path);

@@ -12,7 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/state.h"
+#include "vmm/base/state.h"
 
 #define STATE_MAX_DEPTH 16
 #define STATE_NAME_MAX 64

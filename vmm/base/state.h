@@ -4,10 +4,10 @@
  * property a register, integers big-endian as the format has them. fdtdump shows it as text.
  * Reading treats the tree as hostile: unknown, missing or doubled properties are refused by name.
  */
-#ifndef VMM_STATE_H
-#define VMM_STATE_H
+#ifndef VMM_BASE_STATE_H
+#define VMM_BASE_STATE_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 /* --- writing: sequential; errors (out of memory) are remembered and returned by state_out_finish --- */
 struct state_out;

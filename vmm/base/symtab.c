@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/kallsyms.h"
-#include "vmm/symtab.h"
+#include "vmm/base/kallsyms.h"
+#include "vmm/base/symtab.h"
 
 #define FILE_MAX (1024 * MiB)
 #define NEAR (1 * MiB)		/* no function is longer: an address farther off belongs to none */

@@ -3,10 +3,10 @@
  * symtab.h: names for the addresses of a guest's kernel: from the symbol table of an ELF file, from the one a stripped Linux carries for
  * itself, or from a System.map.
  */
-#ifndef VMM_SYMTAB_H
-#define VMM_SYMTAB_H
+#ifndef VMM_BASE_SYMTAB_H
+#define VMM_BASE_SYMTAB_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 struct symtab;
 /* *t is NULL when the file has no names (a bzImage). 0, or -errno with the reason when it cannot be read. */

@@ -9,7 +9,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "vmm/loop_impl.h"
+#include "vmm/base/loop_impl.h"
 
 struct timer_heap {
 	struct vm_clock *clock;

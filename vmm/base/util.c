@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 int err_set(struct err *e, int errnum, const char *fmt, ...)
 {

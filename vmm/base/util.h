@@ -2,8 +2,8 @@
 /*
  * util.h: what every file may use. No KVM, no guest, no state.
  */
-#ifndef VMM_UTIL_H
-#define VMM_UTIL_H
+#ifndef VMM_BASE_UTIL_H
+#define VMM_BASE_UTIL_H
 
 #include <endian.h>
 #include <stdarg.h>

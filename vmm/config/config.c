@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/config.h"
+#include "vmm/config/config.h"
 
 #define DEFAULT_RAM (128 * MiB)
 
@@ -38,7 +38,7 @@ static void free_device(struct device_config *d)
 void config_free(struct config *c)
 {
 	char **strings[] = { &c->name, &c->mem_path, &c->cpu, &c->kernel, &c->initrd, &c->append, &c->bios, &c->boot_order,
-		&c->boot_once, &c->display, &c->vnc, &c->keymap, &c->monitor, &c->qmp, &c->gdb, &c->incoming, &c->loadvm,
+		&c->boot_once, &c->display, &c->vnc, &c->keymap, &c->monitor, &c->qmp, &c->gdb, &c->incoming, &c->loadvm, &c->verify,
 		&c->pidfile, &c->logfile, &c->trace, &c->dumpdtb, &c->unsupported };
 
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)

@@ -3,12 +3,12 @@
  * config.h: what machine to build. The command line, a control-socket command and a saved machine all fill in the
  * same structures; machine_init and device_build read nothing else.
  */
-#ifndef VMM_CONFIG_H
-#define VMM_CONFIG_H
+#ifndef VMM_CONFIG_CONFIG_H
+#define VMM_CONFIG_CONFIG_H
 
 #include "disk/blk.h"
-#include "vmm/cpuid.h"
-#include "vmm/util.h"
+#include "vmm/base/util.h"
+#include "vmm/kvm/cpuid.h"
 
 #define CONFIG_MAX_SERIAL 4
 #define CONFIG_MAX_DRIVES 64
@@ -108,7 +108,7 @@ struct config {
 	/* how to run */
 	char *display, *vnc, *keymap;		/* NULL: none */
 	bool nographic;
-	char *monitor, *qmp, *gdb, *incoming, *loadvm;
+	char *monitor, *qmp, *gdb, *incoming, *loadvm, *verify;
 	bool paused;				/* -S */
 	bool no_reboot, no_shutdown, daemonize;
 	unsigned timeout, idle_timeout;		/* seconds; 0: none */

@@ -8,9 +8,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/config.h"
-#include "vmm/keyval.h"
-#include "vmm/nearest.h"
+#include "vmm/base/nearest.h"
+#include "vmm/config/config.h"
+#include "vmm/config/keyval.h"
 
 /* --- drives --- */
 

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/keyval.h"
-#include "vmm/nearest.h"
+#include "vmm/base/nearest.h"
+#include "vmm/config/keyval.h"
 
 /* Copies one item up to a single comma; returns where the next begins, or NULL at the end. */
 static const char *next_item(const char *s, char *out)

@@ -3,10 +3,10 @@
  * keyval.h: "file=a.img,format=raw,readonly" as a list. Two commas are one comma of a value. Values are taken by
  * name, and what nobody took is refused with the nearest name that would have been.
  */
-#ifndef VMM_KEYVAL_H
-#define VMM_KEYVAL_H
+#ifndef VMM_CONFIG_KEYVAL_H
+#define VMM_CONFIG_KEYVAL_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 #define KEYVAL_MAX 48
 

@@ -9,12 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "vmm/config.h"
-#include "vmm/keyval.h"
-#include "vmm/log.h"
-#include "vmm/nearest.h"
-#include "vmm/options.h"
-#include "vmm/snapshot.h"
+#include "vmm/base/log.h"
+#include "vmm/base/nearest.h"
+#include "vmm/config/config.h"
+#include "vmm/config/keyval.h"
+#include "vmm/config/options.h"
 
 #define OPT(name) static int opt_##name(struct config *c, const char *arg, struct err *err)
 #define STRING_OPTION(name, member) OPT(name) { free(c->member); c->member = arg ? xstrdup(arg) : NULL; return 0; }
@@ -34,6 +33,7 @@ STRING_OPTION(qmp, qmp)
 STRING_OPTION(gdb, gdb)
 STRING_OPTION(incoming, incoming)
 STRING_OPTION(loadvm, loadvm)
+STRING_OPTION(verify, verify)
 STRING_OPTION(pidfile, pidfile)
 STRING_OPTION(logfile, logfile)
 STRING_OPTION(mem_path, mem_path)
@@ -454,16 +454,6 @@ OPT(global)
 OPT(version)
 {
 	printf("minivmm version %s\n", MINIVMM_VERSION);
-	return 1;
-}
-
-OPT(verify)
-{
-	int ret = snapshot_verify(arg, err);
-
-	if (ret < 0)
-		return ret;
-	printf("%s: every checksum is right\n", arg);
 	return 1;
 }
 

@@ -2,7 +2,7 @@
 /* options_man.c: what the man page says around the option table; `minivmm -man` prints the whole. */
 #include <stdio.h>
 
-#include "vmm/options.h"
+#include "vmm/config/options.h"
 
 void options_man_head(void)
 {

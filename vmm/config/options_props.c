@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "vmm/options.h"
+#include "vmm/config/options.h"
 
 static const struct prop {
 	const char *option;		/* those of one option follow each other */

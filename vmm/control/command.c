@@ -5,10 +5,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "vmm/command.h"
-#include "vmm/log.h"
-#include "vmm/migrate.h"
-#include "vmm/nearest.h"
+#include "vmm/base/log.h"
+#include "vmm/base/nearest.h"
+#include "vmm/control/command.h"
+#include "vmm/move/migrate.h"
 
 #define MAX_COMMANDS 256
 #define MAX_WORDS 32

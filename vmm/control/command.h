@@ -6,13 +6,13 @@
  * Handlers run on the main loop; one marked slow runs on a thread of its own connection's making, holds no lock,
  * and may block.
  */
-#ifndef VMM_COMMAND_H
-#define VMM_COMMAND_H
+#ifndef VMM_CONTROL_COMMAND_H
+#define VMM_CONTROL_COMMAND_H
 
 #include <jansson.h>
 
-#include "vmm/event.h"
-#include "vmm/machine.h"
+#include "vmm/base/event.h"
+#include "vmm/machine/machine.h"
 
 enum arg_type { ARG_STR, ARG_INT, ARG_BOOL, ARG_SIZE, ARG_OBJECT, ARG_ARRAY, ARG_ANY };
 struct command_arg {

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "vmm/command.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/control/command.h"
 
 static const char *str(json_t *args, const char *name)
 {

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
-#include "vmm/command.h"
+#include "vmm/control/command.h"
 
 #define VECTORS 256
 

@@ -7,9 +7,9 @@
 #include <stdlib.h>
 
 #include "disk/node.h"
-#include "vmm/command.h"
-#include "vmm/hotplug.h"
-#include "vmm/keyval.h"
+#include "vmm/config/keyval.h"
+#include "vmm/control/command.h"
+#include "vmm/machine/hotplug.h"
 
 /* --- from members to text --- */
 

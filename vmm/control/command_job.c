@@ -9,10 +9,10 @@
 #include <unistd.h>
 
 #include "disk/node.h"
-#include "vmm/command.h"
-#include "vmm/command_print.h"
-#include "vmm/jobs.h"
-#include "vmm/savevm.h"
+#include "vmm/control/command.h"
+#include "vmm/control/command_print.h"
+#include "vmm/machine/jobs.h"
+#include "vmm/move/savevm.h"
 
 static const char *str(json_t *args, const char *name)
 {

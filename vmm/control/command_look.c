@@ -8,11 +8,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "devices/virtio.h"
-#include "devices/virtq.h"
-#include "vmm/command.h"
-#include "vmm/host.h"
-#include "vmm/paging.h"
+#include "devices/virtio/virtio.h"
+#include "devices/virtio/virtq.h"
+#include "vmm/base/host.h"
+#include "vmm/control/command.h"
+#include "vmm/kvm/paging.h"
 
 #define LOOK_MAX 4096			/* items of x, entries of a table, lines of info mem */
 

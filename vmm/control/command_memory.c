@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/command.h"
-#include "vmm/dump.h"
+#include "vmm/control/command.h"
+#include "vmm/control/dump.h"
 
 #define CHUNK (1 * MiB)
 

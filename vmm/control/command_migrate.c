@@ -7,11 +7,11 @@
 #include <unistd.h>
 
 #include "disk/node.h"
-#include "vmm/command.h"
-#include "vmm/command_print.h"
-#include "vmm/migrate.h"
-#include "vmm/savevm.h"
-#include "vmm/snapshot.h"
+#include "vmm/control/command.h"
+#include "vmm/control/command_print.h"
+#include "vmm/move/migrate.h"
+#include "vmm/move/savevm.h"
+#include "vmm/move/snapshot.h"
 
 static int run_migrate(struct machine *m, json_t *args, struct command_result *r)
 {

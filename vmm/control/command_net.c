@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "devices/virtio_net.h"
-#include "vmm/command.h"
+#include "devices/virtio/virtio_net.h"
+#include "vmm/control/command.h"
 
 static int run_set_link(struct machine *m, json_t *args, struct command_result *r)
 {

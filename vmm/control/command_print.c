@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* command_print.c: the answers of `info` as lines for people; members that an answer does not have are left out. */
-#include "vmm/command_print.h"
+#include "vmm/control/command_print.h"
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 #define INT "%" JSON_INTEGER_FORMAT
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* command_print.h: how a person sees what `info` answers, in the words of QEMU's monitor, for scripts read those. */
-#ifndef VMM_COMMAND_PRINT_H
-#define VMM_COMMAND_PRINT_H
+#ifndef VMM_CONTROL_COMMAND_PRINT_H
+#define VMM_CONTROL_COMMAND_PRINT_H
 
 #include <jansson.h>
 #include <stdio.h>

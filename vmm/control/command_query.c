@@ -5,10 +5,10 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "devices/pci.h"
-#include "devices/virtio.h"
-#include "vmm/command.h"
-#include "vmm/command_print.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/control/command.h"
+#include "vmm/control/command_print.h"
 
 /* never_ran: a machine that -S holds at its start is "prelaunch", as one whose start waits for something else. */
 static const char *status_name(unsigned reasons, bool never_ran)

@@ -4,8 +4,8 @@
 
 #include "devices/chips.h"
 #include "disk/node.h"
-#include "vmm/command.h"
-#include "vmm/command_print.h"
+#include "vmm/control/command.h"
+#include "vmm/control/command_print.h"
 
 static unsigned chain_depth(const struct node *n)
 {

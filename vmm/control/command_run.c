@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "devices/chips.h"
-#include "vmm/command.h"
-#include "vmm/log.h"
-#include "vmm/machine_state.h"
-#include "vmm/migrate.h"
+#include "vmm/base/log.h"
+#include "vmm/control/command.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/move/migrate.h"
 
 /* --- running --- */
 

@@ -8,7 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "vmm/command.h"
+#include "vmm/control/command.h"
 
 #define MAX_NAME 128
 #define MAX_COUNTERS 1024

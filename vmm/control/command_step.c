@@ -7,9 +7,9 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "vmm/coalesce.h"
-#include "vmm/command.h"
-#include "vmm/exit_trace.h"
+#include "vmm/control/command.h"
+#include "vmm/kvm/coalesce.h"
+#include "vmm/kvm/exit_trace.h"
 
 #define STEP_SECONDS 3
 #define STEP_MAX 10000

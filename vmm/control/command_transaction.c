@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "disk/node.h"
-#include "vmm/command.h"
-#include "vmm/jobs.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/control/command.h"
+#include "vmm/machine/jobs.h"
 
 #define MAX_ACTIONS 64
 

@@ -9,8 +9,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "vmm/control.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/control/control.h"
 
 #define MAX_REQUEST (1 * MiB)		/* longer ones end the connection */
 #define MAX_UNREAD (4 * MiB)		/* so does leaving this much unread */

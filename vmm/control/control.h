@@ -3,10 +3,10 @@
  * control.h: connections of control clients: a listening socket, buffers with limits, one request at a time. What the
  * bytes mean is a protocol's matter (qmp.c, monitor.c). Main loop; slow requests answer from a thread.
  */
-#ifndef VMM_CONTROL_H
-#define VMM_CONTROL_H
+#ifndef VMM_CONTROL_CONTROL_H
+#define VMM_CONTROL_CONTROL_H
 
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 struct control_conn;
 

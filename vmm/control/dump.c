@@ -13,7 +13,7 @@
 #include <sys/user.h>
 #include <unistd.h>
 
-#include "vmm/dump.h"
+#include "vmm/control/dump.h"
 
 #define MAX_PIECES 64
 

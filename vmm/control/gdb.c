@@ -13,10 +13,10 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include "vmm/control.h"
-#include "vmm/gdb.h"
-#include "vmm/gdb_regs.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/control/control.h"
+#include "vmm/control/gdb.h"
+#include "vmm/control/gdb_regs.h"
 
 #define PACKET_MAX 8192
 #define MAX_SOFTWARE 128

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
-#include "vmm/gdb_regs.h"
+#include "vmm/control/gdb_regs.h"
 
 const char gdb_target_xml[] =
 	"<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>"

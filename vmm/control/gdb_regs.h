@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* gdb_regs.h: a vCPU's registers in the order and layout the target description names them. */
-#ifndef VMM_GDB_REGS_H
-#define VMM_GDB_REGS_H
+#ifndef VMM_CONTROL_GDB_REGS_H
+#define VMM_CONTROL_GDB_REGS_H
 
-#include "vmm/vcpu.h"
+#include "vmm/kvm/vcpu.h"
 
 #define GDB_REGS_BYTES 1024
 /* The XML that describes the registers. */

@@ -6,9 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/command.h"
-#include "vmm/control.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/control/command.h"
+#include "vmm/control/control.h"
 
 #define PROMPT "(minivmm) "
 #define MAX_LINE 1024

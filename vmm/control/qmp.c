@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "vmm/command.h"
-#include "vmm/control.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/control/command.h"
+#include "vmm/control/control.h"
 
 #define QMP_MAX_DEPTH 64
 

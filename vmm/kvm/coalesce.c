@@ -6,8 +6,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "vmm/coalesce.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/kvm/coalesce.h"
 
 #define PHASE_NS (4 * NS_PER_SEC)	/* a stock kernel has found its devices by then */
 #define DRAIN_NS (50 * NS_PER_MS)	/* how long a write may wait meanwhile */

@@ -7,12 +7,12 @@
  * the guest's. A write that no read follows would wait, so writes are collected only for the first seconds after
  * power-on or reset, and the ring is emptied by a timer meanwhile; later nothing is collected and no timer runs.
  */
-#ifndef VMM_COALESCE_H
-#define VMM_COALESCE_H
+#ifndef VMM_KVM_COALESCE_H
+#define VMM_KVM_COALESCE_H
 
-#include "vmm/bus.h"
-#include "vmm/kvm.h"
-#include "vmm/vm.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/vm.h"
 
 struct coalesce;
 

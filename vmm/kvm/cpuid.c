@@ -12,10 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/cpuid.h"
-#include "vmm/cpuid_features.h"
-#include "vmm/log.h"
-#include "vmm/nearest.h"
+#include "vmm/base/log.h"
+#include "vmm/base/nearest.h"
+#include "vmm/kvm/cpuid.h"
+#include "vmm/kvm/cpuid_features.h"
 
 #define LEAF_KVM_SIGNATURE 0x40000000u
 #define LEAF_KVM_FEATURES 0x40000001u

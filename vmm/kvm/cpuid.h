@@ -2,11 +2,11 @@
 /*
  * cpuid.h: which processor the guest sees: models, feature flags, topology, KVM's and Hyper-V's leaves.
  */
-#ifndef VMM_CPUID_H
-#define VMM_CPUID_H
+#ifndef VMM_KVM_CPUID_H
+#define VMM_KVM_CPUID_H
 
-#include "vmm/kvm.h"
-#include "vmm/util.h"
+#include "vmm/base/util.h"
+#include "vmm/kvm/kvm.h"
 
 struct cpu_topology {
 	unsigned sockets, cores, threads;	/* cores in a socket, threads in a core */

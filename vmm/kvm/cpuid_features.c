@@ -2,7 +2,7 @@
 /*
  * cpuid_features.c: names of the feature bits, as Linux's /proc/cpuinfo and QEMU's -cpu have them ("-" and "_" are alike).
  */
-#include "vmm/cpuid_features.h"
+#include "vmm/kvm/cpuid_features.h"
 
 const struct cpu_word cpu_words[CPU_WORDS] = {
 	[CPU_1_EDX] = { 1, 0, 3 }, [CPU_1_ECX] = { 1, 0, 2 }, [CPU_7_EBX] = { 7, 0, 1 }, [CPU_7_ECX] = { 7, 0, 2 },

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* cpuid_features.h: names of the feature bits and where CPUID has them. */
-#ifndef VMM_CPUID_FEATURES_H
-#define VMM_CPUID_FEATURES_H
+#ifndef VMM_KVM_CPUID_FEATURES_H
+#define VMM_KVM_CPUID_FEATURES_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 enum { CPU_1_EDX, CPU_1_ECX, CPU_7_EBX, CPU_7_ECX, CPU_7_EDX, CPU_7_1_EAX, CPU_D_1_EAX, CPU_EXT1_EDX, CPU_EXT1_ECX,
        CPU_EXT8_EBX, CPU_WORDS };

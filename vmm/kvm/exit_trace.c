@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/exit_trace.h"
-#include "vmm/host.h"
-#include "vmm/log.h"
-#include "vmm/symtab.h"
+#include "vmm/base/host.h"
+#include "vmm/base/log.h"
+#include "vmm/base/symtab.h"
+#include "vmm/kvm/exit_trace.h"
 
 #define MAX_TALLIES 512
 

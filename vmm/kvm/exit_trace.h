@@ -3,10 +3,10 @@
  * exit_trace.h: what -trace exits,pio,mmio,summary shows of a vCPU's exits. Called on the vCPU's thread, only while some
  * trace is on.
  */
-#ifndef VMM_EXIT_TRACE_H
-#define VMM_EXIT_TRACE_H
+#ifndef VMM_KVM_EXIT_TRACE_H
+#define VMM_KVM_EXIT_TRACE_H
 
-#include "vmm/vcpu.h"
+#include "vmm/kvm/vcpu.h"
 
 /* What an exit was, taken before it is answered (the answer overwrites the run page). */
 struct exit_trace {

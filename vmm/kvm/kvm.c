@@ -13,13 +13,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/kvm.h"
-#include "vmm/kvm_pit.h"
-#include "vmm/log.h"
-
-/* Three pages for the TSS and one for the identity map that VT-x without unrestricted guest wants, below the BIOS. */
-#define KVM_IDENTITY_ADDR 0xfeffc000ull
-#define KVM_TSS_ADDR 0xfeffd000ul
+#include "vmm/base/log.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/kvm/kvm_pit.h"
+#include "vmm/wires/layout.h"
 
 /* 16 PIC + 24 IOAPIC pins are routed before the message vectors. */
 #define PIC_PINS 16
@@ -115,7 +112,7 @@ fail:
 
 int kvm_create_vm(struct kvm *k, struct err *err)
 {
-	uint64_t identity = KVM_IDENTITY_ADDR;
+	uint64_t identity = KVM_IDENTITY_GPA;
 
 	do
 		k->vm_fd = ioctl(k->dev_fd, KVM_CREATE_VM, 0);
@@ -124,7 +121,7 @@ int kvm_create_vm(struct kvm *k, struct err *err)
 		return errno == EBUSY ? no_device(EBUSY, err) : err_set(err, errno, "KVM_CREATE_VM: %s", strerror(errno));
 	if (kvm_has(k, KVM_CAP_SET_IDENTITY_MAP_ADDR) && ioctl(k->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
 		return err_set(err, errno, "KVM_SET_IDENTITY_MAP_ADDR: %s", strerror(errno));
-	if (kvm_has(k, KVM_CAP_SET_TSS_ADDR) && ioctl(k->vm_fd, KVM_SET_TSS_ADDR, KVM_TSS_ADDR) < 0)
+	if (kvm_has(k, KVM_CAP_SET_TSS_ADDR) && ioctl(k->vm_fd, KVM_SET_TSS_ADDR, KVM_TSS_GPA) < 0)
 		return err_set(err, errno, "KVM_SET_TSS_ADDR: %s", strerror(errno));
 	return 0;
 }

@@ -2,16 +2,16 @@
 /*
  * kvm.h: /dev/kvm and one virtual machine. The only file besides vcpu*.c that knows its ioctls.
  */
-#ifndef VMM_KVM_H
-#define VMM_KVM_H
+#ifndef VMM_KVM_KVM_H
+#define VMM_KVM_KVM_H
 
 #include <linux/kvm.h>
 
-#include "vmm/bus.h"
-#include "vmm/irq.h"
-#include "vmm/mem.h"
-#include "vmm/state.h"
-#include "vmm/util.h"
+#include "vmm/base/state.h"
+#include "vmm/base/util.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/irq.h"
+#include "vmm/wires/mem.h"
 
 struct kvm_pit;
 

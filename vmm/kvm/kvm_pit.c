@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include "vmm/kvm_pit.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/kvm/kvm_pit.h"
 
 #define PIT_HZ 1193182
 #define PIT_PORT 0x40

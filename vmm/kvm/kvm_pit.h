@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* kvm_pit.h: the 8254 timer: KVM's own from the first count on, a few bytes of ours before. */
-#ifndef VMM_KVM_PIT_H
-#define VMM_KVM_PIT_H
+#ifndef VMM_KVM_KVM_PIT_H
+#define VMM_KVM_KVM_PIT_H
 
-#include "vmm/kvm.h"
-#include "vmm/vm.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/wires/vm.h"
 
 struct kvm_pit;
 

@@ -10,8 +10,8 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 
-#include "vmm/log.h"
-#include "vmm/msr_trace.h"
+#include "vmm/base/log.h"
+#include "vmm/kvm/msr_trace.h"
 
 #define RANGE_MAX 256
 

@@ -3,10 +3,10 @@
  * msr_trace.h: -trace msr: KVM answers RDMSR and WRMSR itself, without a word to user space. To show them, it is asked to hand over
  * those worth seeing, and each is then done by KVM_GET_MSRS or KVM_SET_MSRS.
  */
-#ifndef VMM_MSR_TRACE_H
-#define VMM_MSR_TRACE_H
+#ifndef VMM_KVM_MSR_TRACE_H
+#define VMM_KVM_MSR_TRACE_H
 
-#include "vmm/vcpu.h"
+#include "vmm/kvm/vcpu.h"
 
 /* Before the vCPUs are made; nothing while the trace is off. A warning where KVM cannot. */
 void msr_trace_start(struct kvm *k);

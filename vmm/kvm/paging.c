@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* paging.c: Intel SDM volume 3, 4.3 (32-bit), 4.4 (PAE), 4.5 (4-level and 5-level paging). vCPUs parked. */
-#include "vmm/paging.h"
+#include "vmm/kvm/paging.h"
 
 enum { P = 1, RW = 2, US = 4, PS = 0x80 };
 #define CR0_PG (1ull << 31)

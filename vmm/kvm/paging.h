@@ -3,10 +3,10 @@
  * paging.h: the guest's own page tables, walked as its processor does, with every level shown. (What KVM makes of them is another
  * matter: vcpu_translate asks it.)
  */
-#ifndef VMM_PAGING_H
-#define VMM_PAGING_H
+#ifndef VMM_KVM_PAGING_H
+#define VMM_KVM_PAGING_H
 
-#include "vmm/vcpu.h"
+#include "vmm/kvm/vcpu.h"
 
 #define PAGING_LEVELS 5
 struct paging_step {

@@ -17,11 +17,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmm/coalesce.h"
-#include "vmm/exit_trace.h"
-#include "vmm/log.h"
-#include "vmm/msr_trace.h"
-#include "vmm/vcpu.h"
+#include "vmm/base/log.h"
+#include "vmm/kvm/coalesce.h"
+#include "vmm/kvm/exit_trace.h"
+#include "vmm/kvm/msr_trace.h"
+#include "vmm/kvm/vcpu.h"
 
 #define SIG_KICK SIGUSR1
 #define EXIT_MEMORY_FAULT 39	/* KVM_EXIT_MEMORY_FAULT of Linux 6.8: comes with EFAULT */

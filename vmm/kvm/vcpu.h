@@ -2,16 +2,16 @@
 /*
  * vcpu.h: virtual CPUs: a thread each that enters the guest and answers its exits.
  */
-#ifndef VMM_VCPU_H
-#define VMM_VCPU_H
+#ifndef VMM_KVM_VCPU_H
+#define VMM_KVM_VCPU_H
 
 #include <pthread.h>
 
-#include "vmm/bus.h"
-#include "vmm/kvm.h"
-#include "vmm/mem.h"
-#include "vmm/state.h"
-#include "vmm/vm.h"
+#include "vmm/base/state.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/mem.h"
+#include "vmm/wires/vm.h"
 
 struct boot_cpu;
 

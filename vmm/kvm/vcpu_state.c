@@ -21,10 +21,11 @@
 #include <stdlib.h>
 #include <sys/ioctl.h>
 
-#include "bios/boot.h"
-#include "vmm/host.h"
-#include "vmm/log.h"
-#include "vmm/vcpu.h"
+#include "vmm/base/host.h"
+#include "vmm/base/log.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/wires/boot_cpu.h"
+#include "vmm/wires/layout.h"
 
 #define MSR_IA32_TSC 0x10u
 #define MSR_IA32_APICBASE 0x1bu
@@ -104,7 +105,7 @@ static int reset_sregs(struct vcpu *v)
 		.ldt = segment(0, 0, 0xffff, 0x2, 0),
 		.gdt.limit = 0xffff, .idt.limit = 0xffff,
 		.cr0 = 0x60000010,
-		.apic_base = BIOS_LAPIC_GPA | APIC_ENABLE | (v->index == 0 ? APIC_BSP : 0),
+		.apic_base = LAPIC_GPA | APIC_ENABLE | (v->index == 0 ? APIC_BSP : 0),
 	};
 	struct kvm_regs r = { .rip = 0xfff0, .rflags = 2, .rdx = 0x600 };
 

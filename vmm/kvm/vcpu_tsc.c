@@ -15,8 +15,8 @@
 #include <errno.h>
 #include <sys/ioctl.h>
 
-#include "vmm/log.h"
-#include "vmm/vcpu.h"
+#include "vmm/base/log.h"
+#include "vmm/kvm/vcpu.h"
 
 #define MSR_IA32_TSC 0x10u
 #define MSR_IA32_TSC_DEADLINE 0x6e0u

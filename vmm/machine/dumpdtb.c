@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "devices/pci.h"
-#include "vmm/machine_state.h"
+#include "devices/pci/pci.h"
+#include "vmm/machine/machine_state.h"
 
 static void dump_region(void *ctx, uint64_t base, uint64_t len, const char *who, const char *chip)
 {

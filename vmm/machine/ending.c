@@ -6,9 +6,9 @@
  */
 #include <stdio.h>
 
-#include "devices/virtio.h"
-#include "vmm/ending.h"
-#include "vmm/log.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/ending.h"
 
 #define LOOK_NS (NS_PER_SEC / 4)
 #define STACK_BYTES 4096

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* ending.h: -timeout and -idle-timeout, and what is printed when a machine ends badly. Main loop. */
-#ifndef VMM_ENDING_H
-#define VMM_ENDING_H
+#ifndef VMM_MACHINE_ENDING_H
+#define VMM_MACHINE_ENDING_H
 
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 /* Before and after the main loop runs. */
 void ending_start(struct machine *m);

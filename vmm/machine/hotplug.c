@@ -6,12 +6,12 @@
 #include <time.h>
 
 #include "devices/chips.h"
-#include "devices/pci.h"
-#include "vmm/command.h"
-#include "vmm/hotplug.h"
-#include "vmm/jobs.h"
-#include "vmm/log.h"
-#include "vmm/machine_state.h"
+#include "devices/pci/pci.h"
+#include "vmm/base/event.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/hotplug.h"
+#include "vmm/machine/jobs.h"
+#include "vmm/machine/machine_state.h"
 
 #define SHAPE_SECONDS 2			/* a short reader (stop, cont) is waited for, a migration is not */
 

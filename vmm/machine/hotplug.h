@@ -8,10 +8,10 @@
  * and everything that saves or moves the machine the shape for reading. So a machine does not change its parts while it is
  * saved: adding is refused then, and what the guest lets go waits until it is over. The shape is taken before any loop's lock.
  */
-#ifndef VMM_HOTPLUG_H
-#define VMM_HOTPLUG_H
+#ifndef VMM_MACHINE_HOTPLUG_H
+#define VMM_MACHINE_HOTPLUG_H
 
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 /*
  * All for a control thread that holds no lock; they may block (opening an image). 0, or -errno with the reason: -ENODEV

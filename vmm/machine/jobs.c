@@ -4,8 +4,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "vmm/command.h"
-#include "vmm/jobs.h"
+#include "vmm/base/event.h"
+#include "vmm/machine/jobs.h"
 
 #define MAX_JOBS 16
 

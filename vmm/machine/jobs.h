@@ -4,13 +4,13 @@
  * an id, a status in QEMU's words and its events (JOB_STATUS_CHANGE, BLOCK_JOB_*); one that was asked to stays in the list
  * after its end until job-dismiss. One machine is one process, and so is the list.
  */
-#ifndef VMM_JOBS_H
-#define VMM_JOBS_H
+#ifndef VMM_MACHINE_JOBS_H
+#define VMM_MACHINE_JOBS_H
 
 #include <jansson.h>
 
 #include "disk/node.h"
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 struct job_entry;
 

@@ -11,21 +11,18 @@
 
 #include "bios/fw_cfg.h"
 #include "devices/chips.h"
-#include "devices/display.h"
-#include "devices/pci.h"
-#include "devices/virtio.h"
-#include "vmm/coalesce.h"
-#include "vmm/msr_trace.h"
-#include "vmm/command.h"
-#include "vmm/ending.h"
-#include "vmm/hotplug.h"
-#include "vmm/kvm_pit.h"
-#include "vmm/jobs.h"
-#include "vmm/log.h"
-#include "vmm/machine.h"
-#include "vmm/migrate.h"
-#include "vmm/savevm.h"
-#include "vmm/snapshot.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/backends/display.h"
+#include "vmm/base/event.h"
+#include "vmm/base/log.h"
+#include "vmm/kvm/coalesce.h"
+#include "vmm/kvm/kvm_pit.h"
+#include "vmm/kvm/msr_trace.h"
+#include "vmm/machine/ending.h"
+#include "vmm/machine/hotplug.h"
+#include "vmm/machine/jobs.h"
+#include "vmm/machine/machine.h"
 
 /* --- parts --- */
 
@@ -423,51 +420,6 @@ static void on_request(void *ctx, enum vm_end what, int code)
 	}
 }
 
-/* Power-on state, or that of a saved machine. */
-static int first_state(struct machine *m, struct err *err)
-{
-	struct config *c = m->config;
-	char *uri;
-	int ret;
-
-	if (machine_moves_here(c))
-		return 0;
-	if (c->incoming)
-		return migrate_incoming(m, c->incoming, err);
-	if (!c->loadvm)
-		return machine_reset(m, err);
-	if (!snapshot_probe(c->loadvm) && !strchr(c->loadvm, '/'))
-		return savevm_load(m, c->loadvm, err);
-	uri = xasprintf("file:%s", c->loadvm);
-	ret = migrate_incoming(m, uri, err);
-	free(uri);
-	return ret;
-}
-
-int machine_run(struct machine *m, struct err *err)
-{
-	int ret = 0;
-
-	for (unsigned i = 0; ret == 0 && i < m->nvcpus; i++)
-		ret = vcpu_start(m->vcpus[i]);
-	if (ret < 0) {
-		err_set(err, -ret, "starting vCPU threads: %s", strerror(-ret));
-		return STATUS_ERROR;
-	}
-	if (machine_moves_here(m->config)) {
-		vm_pause(m->vm, PAUSE_MIGRATE);
-		if (strcmp(m->config->incoming, "defer") && migrate_incoming(m, m->config->incoming, err) < 0)
-			return STATUS_ERROR;
-	}
-	if (m->config->paused)
-		vm_pause_async(m->vm, PAUSE_USER);
-	ending_start(m);
-	vm_resume(m->vm, PAUSE_BOOT);
-	loop_run(m->loop);
-	ending_stop(m);
-	return m->status;
-}
-
 /* --- from a configuration to a machine --- */
 
 struct machine_device *machine_add_device(struct machine *m, struct device *dev, const struct device_config *config)
@@ -531,11 +483,15 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	 * RAM and ROM come before KVM's interrupt controllers: a memory slot waits until KVM is rid of the last map of its own bus, and
 	 * the controllers change that; where KVM frees it at leisure (Linux 6.18), each start took 4 to 10 ms more.
 	 */
-	if ((ret = init_bios(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0 || (ret = first_state(m, err)) < 0)
+	if ((ret = init_bios(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)
 		return ret;
+	return 0;
+}
+
+void machine_watch(struct machine *m)
+{
 	vm_on_change(m->vm, on_running_change, m);
 	vm_on_request(m->vm, on_request, m);
-	return 0;
 }
 
 /* --- the disks of a stopped machine --- */
@@ -599,7 +555,6 @@ static void stop_vcpus(struct machine *m)
 
 void machine_exit(struct machine *m)
 {
-	migrate_exit(m);
 	stop_vcpus(m);
 	hotplug_exit(m);
 	jobs_finish(m);

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine.h: one virtual machine, whole. Only vmm/machine*.c, main.c and the control files (snapshot, monitor,
- * migration) include it; no device reaches in here.
+ * machine.h: one virtual machine, whole. Only vmm/machine, move, control and main.c include it; no device reaches in here.
  */
-#ifndef VMM_MACHINE_H
-#define VMM_MACHINE_H
+#ifndef VMM_MACHINE_MACHINE_H
+#define VMM_MACHINE_MACHINE_H
 
 #include "bios/boot.h"
-#include "devices/chardev.h"
 #include "devices/device.h"
 #include "disk/blk.h"
 #include "net/net.h"
-#include "vmm/config.h"
-#include "vmm/event.h"
-#include "vmm/kvm.h"
-#include "vmm/vcpu.h"
-#include "vmm/vm.h"
+#include "vmm/backends/chardev.h"
+#include "vmm/base/event.h"
+#include "vmm/config/config.h"
+#include "vmm/kvm/kvm.h"
+#include "vmm/kvm/vcpu.h"
+#include "vmm/wires/vm.h"
 
 #define MACHINE_MAX_DEVICES 256
 #define MICRO_MMIO_BASE 0xfeb00000ull		/* virtio-mmio windows of the micro machine, 512 bytes each */
@@ -120,8 +119,8 @@ struct machine {
  */
 int machine_init(struct machine *m, struct config *c, struct err *err);
 void machine_exit(struct machine *m);
-/* Starts the vCPU threads and runs the main loop on this thread until the machine ends. Returns the exit status. */
-int machine_run(struct machine *m, struct err *err);
+/* From its first state on: the machine hears of pauses and of what its guest asks for. Main thread, before the vCPUs run. */
+void machine_watch(struct machine *m);
 
 /* Builds one device from its entry: at boot, at hot-plug and at restore. 0 or -errno with the reason. */
 int device_build(struct machine *m, const struct device_config *d, struct err *err);

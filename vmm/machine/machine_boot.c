@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "devices/pci.h"
-#include "vmm/log.h"
-#include "vmm/machine.h"
+#include "devices/pci/pci.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/machine.h"
 
 #define ROM_FOLDER "/usr/lib/ipxe/qemu/"
 #define ROM_MAX (1 * MiB)

@@ -9,13 +9,13 @@
 #include <unistd.h>
 
 #include "devices/chips.h"
-#include "devices/display.h"
-#include "devices/nic.h"
-#include "devices/pci.h"
-#include "devices/virtio.h"
-#include "vmm/command.h"
-#include "vmm/log.h"
-#include "vmm/machine.h"
+#include "devices/nic/nic.h"
+#include "devices/pci/pci.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/backends/display.h"
+#include "vmm/base/event.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/machine.h"
 
 #define DEBUG_EXIT_IOBASE 0x501
 #define DEBUG_EXIT_IOSIZE 2
@@ -367,7 +367,7 @@ static void generation_changed(void *ctx)
 
 static int build_vmgenid(struct machine *m, const struct device_config *d, struct err *err)
 {
-	struct vmgenid_opts o = { .gpa = BIOS_VMGENID_GPA, .has_uuid = d->has_guid, .changed = generation_changed, .ctx = m };
+	struct vmgenid_opts o = { .gpa = VMGENID_GPA, .has_uuid = d->has_guid, .changed = generation_changed, .ctx = m };
 
 	if (m->vmgenid)
 		return err_set(err, EEXIST, "-device vmgenid: the machine has one already");

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
-#include "devices/virtio.h"
-#include "vmm/machine.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/machine/machine.h"
 
 #define SLP_EN 0x20
 #define SLP_TYP(v) ((v) >> 2 & 7)

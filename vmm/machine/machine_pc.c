@@ -10,12 +10,12 @@
 
 #include "bios/fw_cfg.h"
 #include "devices/chips.h"
-#include "devices/pflash.h"
-#include "vmm/log.h"
-#include "vmm/event.h"
-#include "vmm/hotplug.h"
-#include "vmm/kvm_pit.h"
-#include "vmm/machine.h"
+#include "devices/pc/pflash.h"
+#include "vmm/base/event.h"
+#include "vmm/base/log.h"
+#include "vmm/kvm/kvm_pit.h"
+#include "vmm/machine/hotplug.h"
+#include "vmm/machine/machine.h"
 
 #define IRQ_KEYBOARD 1
 #define IRQ_RTC 8

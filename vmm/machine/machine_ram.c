@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "bios/boot.h"
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 #define PC_SHADOW 0xc0000ull		/* up to 1 MiB: where PAM shows RAM or not */
 

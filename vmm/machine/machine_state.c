@@ -19,8 +19,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-#include "vmm/log.h"
-#include "vmm/machine_state.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/machine_state.h"
 
 #define STATE_FORMAT 1
 #define QUIESCE_SECONDS 30

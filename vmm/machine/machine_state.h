@@ -3,11 +3,11 @@
  * machine_state.h: everything of a machine but the contents of its memory, as one tree; the common part of saving
  * (snapshot.c), migration (migrate.c) and restoring.
  */
-#ifndef VMM_MACHINE_STATE_H
-#define VMM_MACHINE_STATE_H
+#ifndef VMM_MACHINE_MACHINE_STATE_H
+#define VMM_MACHINE_MACHINE_STATE_H
 
-#include "vmm/machine.h"
-#include "vmm/state.h"
+#include "vmm/base/state.h"
+#include "vmm/machine/machine.h"
 
 /*
  * Devices stop taking work and finish what is in flight, disks are flushed. The machine is paused. A control thread, or

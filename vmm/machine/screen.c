@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * screen.c: connects the graphics card and the keyboard controller with whoever looks and types: VNC viewers, the
- * terminal, the commands sendkey and screendump. The servers themselves are modules with threads of their own; their
+ * terminal, the sendkey and screendump commands (control/command_screen.c). The servers themselves are modules with threads of their own; their
  * input comes here on any thread and takes the main loop's lock for a moment.
  */
 #include <arpa/inet.h>
@@ -16,14 +16,12 @@
 #include <unistd.h>
 
 #include "devices/chips.h"
-#include "devices/display.h"
-#include "devices/keymap.h"
-#include "devices/virtio.h"
-#include "devices/vnc.h"
-#include "vmm/command.h"
-#include "vmm/command_print.h"
-#include "vmm/log.h"
-#include "vmm/screen.h"
+#include "devices/virtio/virtio.h"
+#include "vmm/backends/display.h"
+#include "vmm/backends/keymap.h"
+#include "vmm/backends/vnc.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/screen.h"
 
 #define VNC_BASE_PORT 5900
 #define SENDKEY_HOLD_MS 100
@@ -343,132 +341,24 @@ void screen_stop(struct machine *m)
 	m->screen = NULL;
 }
 
-/* --- commands --- */
-static int run_screendump(struct machine *m, json_t *args, struct command_result *r)
+/* --- what commands ask --- */
+int screen_set_password(struct machine *m, const char *password, struct err *err)
 {
-	const char *path = json_string_value(json_object_get(args, "filename"));
-	const char *format = json_string_value(json_object_get(args, "format"));
-	int fd, ret;
-
-	if (!m->display)
-		return err_set(&r->err, ENODEV, "the machine has no graphics card");
-	if (format && strcmp(format, "png"))
-		return err_set(&r->err, EINVAL, "format %s: pictures are written as png", format);
-	fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644, &r->err);
-	if (fd < 0)
-		return fd;
-	ret = display_screendump(m->display, fd, &r->err);
-	if (close(fd) < 0 && ret == 0)
-		ret = err_set(&r->err, errno, "%s: %s", path, strerror(errno));
-	return ret;
-}
-
-static int run_sendkey(struct machine *m, json_t *args, struct command_result *r)
-{
-	return screen_sendkey(m, json_string_value(json_object_get(args, "keys")),
-			      json_integer_value(json_object_get(args, "hold-time")), &r->err);
-}
-
-/* QMP: a list of {"type": "qcode", "data": "ctrl"}. */
-static int run_send_key(struct machine *m, json_t *args, struct command_result *r)
-{
-	char line[256] = "";
-	json_t *key;
-	size_t i;
-
-	json_array_foreach(json_object_get(args, "keys"), i, key) {
-		const char *name = json_string_value(json_object_get(key, "data"));
-
-		if (!name || strlen(line) + strlen(name) + 2 > sizeof(line))
-			return err_set(&r->err, EINVAL, "keys: a list of {\"type\": \"qcode\", \"data\": NAME}");
-		if (*line)
-			strcat(line, "-");
-		strcat(line, name);
-	}
-	return screen_sendkey(m, line, json_integer_value(json_object_get(args, "hold-time")), &r->err);
-}
-
-static int run_set_password(struct machine *m, json_t *args, struct command_result *r)
-{
-	const char *protocol = json_string_value(json_object_get(args, "protocol"));
-
-	if (strcmp(protocol, "vnc"))
-		return err_set(&r->err, EINVAL, "protocol %s: there is only vnc", protocol);
 	if (!m->screen || !m->screen->vnc)
-		return err_set(&r->err, EINVAL, "the machine has no VNC server (-vnc)");
+		return err_set(err, EINVAL, "the machine has no VNC server (-vnc)");
 	if (!m->screen->vnc_password)
-		return err_set(&r->err, EINVAL, "the VNC server runs without passwords (-vnc ...,password=on)");
-	m->screen->vnc_ops->set_password(m->screen->vnc, json_string_value(json_object_get(args, "password")));
+		return err_set(err, EINVAL, "the VNC server runs without passwords (-vnc ...,password=on)");
+	m->screen->vnc_ops->set_password(m->screen->vnc, password);
 	return 0;
 }
 
-static int run_query_vnc(struct machine *m, json_t *args, struct command_result *r)
+bool screen_vnc_info(struct machine *m, struct vnc_info *info)
 {
 	struct machine_screen *s = m->screen;
 
 	if (!s || !s->vnc)
-		r->value = json_pack("{s:b}", "enabled", 0);
-	else
-		r->value = json_pack("{s:b, s:s, s:s, s:s, s:s, s:i}", "enabled", 1, "host", s->vnc_host, "service", s->vnc_service, "family",
-				     s->vnc_unix ? "unix" : strchr(s->vnc_host, ':') ? "ipv6" : "ipv4", "auth",
-				     s->vnc_password ? "vnc" : "none", "x-viewers", (int)s->vnc_ops->clients(s->vnc));
-	return r->value ? 0 : -ENOMEM;
+		return false;
+	*info = (struct vnc_info){ .host = s->vnc_host, .service = s->vnc_service, .is_unix = s->vnc_unix,
+				   .password = s->vnc_password, .viewers = s->vnc_ops->clients(s->vnc) };
+	return true;
 }
-
-/* The characters on the screen, a line each, without what code page 437 has beyond ASCII ('#' stands for it). */
-static int run_screen_text(struct machine *m, json_t *args, struct command_result *r)
-{
-	struct text_screen *t;
-	unsigned width, height;
-	int ret = 0;
-
-	if (!m->display)
-		return err_set(&r->err, ENODEV, "the machine has no graphics card");
-	t = xcalloc(1, sizeof(*t));
-	if (!m->display->ops->text(m->display->ctx, t, &width, &height)) {
-		ret = err_set(&r->err, EINVAL, "the guest shows %u x %u pixels of graphics, no text (screendump)", width, height);
-	} else {
-		char line[TEXT_MAX_COLS + 1];
-		json_t *lines = json_array();
-
-		for (unsigned y = 0; y < t->rows; y++) {
-			unsigned len = 0;
-
-			for (unsigned x = 0; x < t->cols; x++) {
-				uint8_t c = t->cells[y * t->cols + x];
-
-				line[x] = !c ? ' ' : c < ' ' || c >= 0x7f ? '#' : c;
-				if (line[x] != ' ')
-					len = x + 1;
-			}
-			line[len] = 0;
-			json_array_append_new(lines, json_string(line));
-		}
-		r->value = lines;
-	}
-	free(t);
-	return ret;
-}
-
-static void print_lines(json_t *value, FILE *out)
-{
-	json_t *line;
-	size_t i;
-
-	json_array_foreach(value, i, line)
-		fprintf(out, "%s\n", json_string_value(line));
-}
-
-const struct command commands_screen[] = {
-	{ "x-query-screen-text", "info screen", "the characters on the screen", run_screen_text, print_lines, false, { { 0 } } },
-	{ "screendump", "screendump", "write the screen as a PNG picture", run_screendump, NULL, true,
-	  { { "filename", ARG_STR, false }, { "device", ARG_STR, true }, { "head", ARG_INT, true }, { "format", ARG_STR, true } } },
-	{ NULL, "sendkey", "press keys together, as in sendkey ctrl-alt-delete", run_sendkey, NULL, false,
-	  { { "keys", ARG_STR, false }, { "hold-time", ARG_INT, true } } },
-	{ "send-key", NULL, "press keys together", run_send_key, NULL, false,
-	  { { "keys", ARG_ARRAY, false }, { "hold-time", ARG_INT, true } } },
-	{ "set_password", "set_password", "the password VNC viewers must give", run_set_password, NULL, false,
-	  { { "protocol", ARG_STR, false }, { "password", ARG_STR, false }, { "connected", ARG_STR, true } } },
-	{ "query-vnc", "info vnc", "the VNC server and how many watch", run_query_vnc, print_vnc, false, { { 0 } } },
-	{ 0 },
-};

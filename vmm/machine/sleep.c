@@ -5,9 +5,9 @@
  * the guest's waking vector. The power button, the RTC's alarm and system_wakeup wake it. Main loop.
  */
 #include "devices/chips.h"
-#include "vmm/command.h"
-#include "vmm/log.h"
-#include "vmm/machine.h"
+#include "vmm/base/event.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/machine.h"
 
 #define CMOS_SHUTDOWN	0x0f
 #define SHUTDOWN_S3	0xfe

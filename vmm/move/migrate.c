@@ -7,11 +7,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "vmm/command.h"
-#include "vmm/log.h"
-#include "vmm/machine_state.h"
-#include "vmm/migrate_impl.h"
-#include "vmm/snapshot.h"
+#include "vmm/base/event.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/move/migrate_impl.h"
+#include "vmm/move/snapshot.h"
 
 #define DEFAULT_DOWNTIME_MS 300
 

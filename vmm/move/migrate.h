@@ -8,10 +8,10 @@
  * only then the destination runs. A cut at any byte leaves one runnable machine; disks' locks decide the one case in which
  * a side cannot know.
  */
-#ifndef VMM_MIGRATE_H
-#define VMM_MIGRATE_H
+#ifndef VMM_MOVE_MIGRATE_H
+#define VMM_MOVE_MIGRATE_H
 
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 struct migrate_params {
 	uint64_t max_bandwidth;		/* bytes a second; 0: no limit */

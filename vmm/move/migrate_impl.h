@@ -3,14 +3,14 @@
  * migrate_impl.h: what the parts of the sending side share: migrate.c (control, threads), migrate_send.c (the
  * conversation with the other side) and migrate_ram.c (pages).
  */
-#ifndef VMM_MIGRATE_IMPL_H
-#define VMM_MIGRATE_IMPL_H
+#ifndef VMM_MOVE_MIGRATE_IMPL_H
+#define VMM_MOVE_MIGRATE_IMPL_H
 
 #include <pthread.h>
 #include <zstd.h>
 
-#include "vmm/migrate.h"
-#include "vmm/migrate_stream.h"
+#include "vmm/move/migrate.h"
+#include "vmm/move/migrate_stream.h"
 
 #define MIGRATE_PAGE 4096ull
 #define MIGRATE_MAX_BLOCKS 128

@@ -8,11 +8,11 @@
 #include <stdlib.h>
 #include <zstd.h>
 
-#include "vmm/log.h"
-#include "vmm/machine_state.h"
-#include "vmm/migrate.h"
-#include "vmm/migrate_stream.h"
-#include "vmm/snapshot.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/move/migrate.h"
+#include "vmm/move/migrate_stream.h"
+#include "vmm/move/snapshot.h"
 
 #define PAGE 4096ull
 #define MAX_BLOCKS 128

@@ -16,8 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "vmm/machine.h"
-#include "vmm/migrate_stream.h"
+#include "vmm/machine/machine.h"
+#include "vmm/move/migrate_stream.h"
 
 #define LINE_TIMEOUT_S 60	/* without a byte: the peer is gone */
 

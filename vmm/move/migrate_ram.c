@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/migrate_impl.h"
-#include "vmm/snapshot.h"
+#include "vmm/move/migrate_impl.h"
+#include "vmm/move/snapshot.h"
 
 #define PAGE MIGRATE_PAGE
 #define FEW_PAGES 64			/* go over the line in the time the registers take */

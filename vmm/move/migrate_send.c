@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/log.h"
-#include "vmm/machine_state.h"
-#include "vmm/migrate_impl.h"
+#include "vmm/base/log.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/move/migrate_impl.h"
 
 #define TAKE_BACK_SECONDS 5
 

@@ -14,10 +14,10 @@
  * With STREAM_TWO_WAY the destination answers { u32 answer, u32 length, text }: ACCEPT to CONFIG, READY to STATE, DONE to
  * RUN, and REFUSE with the reason at any time. Without it STATE is the end and the destination runs.
  */
-#ifndef VMM_MIGRATE_STREAM_H
-#define VMM_MIGRATE_STREAM_H
+#ifndef VMM_MOVE_MIGRATE_STREAM_H
+#define VMM_MOVE_MIGRATE_STREAM_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 #define STREAM_VERSION 1
 #define STREAM_HEADER 16

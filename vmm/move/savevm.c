@@ -6,10 +6,10 @@
 #include <time.h>
 
 #include "disk/node.h"
-#include "vmm/machine_state.h"
-#include "vmm/migrate.h"
-#include "vmm/migrate_stream.h"
-#include "vmm/savevm.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/move/migrate.h"
+#include "vmm/move/migrate_stream.h"
+#include "vmm/move/savevm.h"
 
 /* The i-th disk that the guest can change, or NULL; *i goes on behind it. */
 static struct blk *next_disk(struct machine *m, unsigned *i)

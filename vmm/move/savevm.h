@@ -4,10 +4,10 @@
  * of that name; memory and registers (the stream of migrate_stream.h) lie in the first. All block; the main loop or a
  * thread that holds no lock. 0 or -errno with the reason.
  */
-#ifndef VMM_SAVEVM_H
-#define VMM_SAVEVM_H
+#ifndef VMM_MOVE_SAVEVM_H
+#define VMM_MOVE_SAVEVM_H
 
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 struct node_snapshot;
 

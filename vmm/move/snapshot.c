@@ -13,9 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "vmm/machine_state.h"
-#include "vmm/sigbus.h"
-#include "vmm/snapshot.h"
+#include "vmm/base/sigbus.h"
+#include "vmm/machine/machine_state.h"
+#include "vmm/move/snapshot.h"
 
 #define PAGE 4096ull
 #define CHUNK (2 * MiB)			/* has a checksum; blocks begin at a multiple, so that huge pages stay possible */

@@ -8,10 +8,10 @@
  *
  * Memory is mapped privately: pages are read when the guest touches them, and its writes never reach the file.
  */
-#ifndef VMM_SNAPSHOT_H
-#define VMM_SNAPSHOT_H
+#ifndef VMM_MOVE_SNAPSHOT_H
+#define VMM_MOVE_SNAPSHOT_H
 
-#include "vmm/machine.h"
+#include "vmm/machine/machine.h"
 
 /*
  * Saves the machine to path: pauses it, writes a new file beside path, renames it; then the machine goes on as before. An

@@ -12,8 +12,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "vmm/bus.h"
-#include "vmm/flat.h"
+#include "vmm/wires/bus.h"
+#include "vmm/wires/flat.h"
 
 #define BUS_STRIPES 8		/* counters of accesses under way, so that vCPUs do not share a cache line */
 #define BUS_MAX_WIDTH 8

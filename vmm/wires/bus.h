@@ -6,11 +6,11 @@
  * see only the access widths they declare: the bus splits wider and joins narrower accesses.
  * The map changes only in an exclusive section or before the vCPUs run.
  */
-#ifndef VMM_BUS_H
-#define VMM_BUS_H
+#ifndef VMM_WIRES_BUS_H
+#define VMM_WIRES_BUS_H
 
-#include "vmm/loop.h"
-#include "vmm/util.h"
+#include "vmm/base/loop.h"
+#include "vmm/base/util.h"
 
 struct bus;
 

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "vmm/mem_impl.h"
+#include "vmm/wires/mem_impl.h"
 
 struct dirty_client {
 	struct mem *m;

@@ -2,7 +2,7 @@
 /* flat.c: see flat.h. Linear where nothing overlaps; only a knot of overlapping ranges takes longer. No state. */
 #include <stdlib.h>
 
-#include "vmm/flat.h"
+#include "vmm/wires/flat.h"
 
 static int by_value(const void *a, const void *b)
 {

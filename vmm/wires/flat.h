@@ -3,10 +3,10 @@
  * flat.h: ranges that may overlap become a sorted list of pieces that do not: who is seen at each address.
  * Shared by the bus and guest memory.
  */
-#ifndef VMM_FLAT_H
-#define VMM_FLAT_H
+#ifndef VMM_WIRES_FLAT_H
+#define VMM_WIRES_FLAT_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 struct span {
 	uint64_t start, last;	/* both inside */

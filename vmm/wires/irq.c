@@ -13,8 +13,8 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "vmm/irq.h"
-#include "vmm/log.h"
+#include "vmm/base/log.h"
+#include "vmm/wires/irq.h"
 
 #define IRQ_LINES 24		/* pins of the IOAPIC */
 #define IRQ_SOURCES 64		/* bits of the mask */

@@ -2,10 +2,10 @@
 /*
  * irq.h: interrupt wires and message vectors. irq.c alone owns KVM_SET_GSI_ROUTING.
  */
-#ifndef VMM_IRQ_H
-#define VMM_IRQ_H
+#ifndef VMM_WIRES_IRQ_H
+#define VMM_WIRES_IRQ_H
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 /* A level-triggered wire: what a chip is given for its interrupt pin. Any thread. */
 struct irq {
@@ -19,7 +19,7 @@ static inline void irq_set(const struct irq *i, int level)
 		i->set(i->ctx, i->n, level);
 }
 
-/* What carries interrupts into the guest; vmm/kvm.c implements it, tests record it. */
+/* What carries interrupts into the guest; vmm/kvm/kvm.c implements it, tests record it. */
 struct irq_route { uint32_t gsi; uint64_t addr; uint32_t data; };
 struct irq_backend {
 	void (*line)(void *ctx, unsigned gsi, int level);			/* KVM_IRQ_LINE */

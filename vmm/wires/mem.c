@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/mem_impl.h"
+#include "vmm/wires/mem_impl.h"
 
 /* Nearly every address lies in the biggest range; the rest is a short binary search. */
 static inline const struct mem_range *range_find(struct mem *m, uint64_t gpa)

@@ -4,16 +4,16 @@
  *
  * Everything a guest hands us as an address goes through the accessors below: they take (gpa, len)
  * and check the whole range. Device DMA reaches blocks only, never device registers. The map of
- * blocks changes only in an exclusive section (vmm/vm.h), so a reader needs no lock; accessors may
+ * blocks changes only in an exclusive section (vmm/wires/vm.h), so a reader needs no lock; accessors may
  * be called from any thread that is a vCPU in a bus access, a loop callback, or an I/O worker
  * whose request is pinned.
  */
-#ifndef VMM_MEM_H
-#define VMM_MEM_H
+#ifndef VMM_WIRES_MEM_H
+#define VMM_WIRES_MEM_H
 
 #include <sys/uio.h>
 
-#include "vmm/util.h"
+#include "vmm/base/util.h"
 
 struct mem;
 struct block;
@@ -25,7 +25,7 @@ enum block_flags {
 	BLOCK_RAM = 1 << 3,	/* the machine's main memory (as opposed to VRAM, ROM ...) */
 };
 
-/* What turns blocks into KVM memory slots; vmm/kvm.c implements it, tests pass NULL. Exclusive section only. */
+/* What turns blocks into KVM memory slots; vmm/kvm/kvm.c implements it, tests pass NULL. Exclusive section only. */
 struct mem_backend {
 	/* Make, change (size != 0) or remove (size == 0) the slot. 0 or -errno. */
 	int (*slot)(void *ctx, unsigned slot, uint64_t gpa, uint64_t size, void *host, bool rom, bool log_dirty);

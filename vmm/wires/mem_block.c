@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "vmm/mem_impl.h"
+#include "vmm/wires/mem_impl.h"
 
 #define HUGE_SIZE (2 * MiB)
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* mem_impl.h: what mem.c, mem_block.c, mem_map.c and dirty.c share; nobody else includes it. */
-#ifndef VMM_MEM_IMPL_H
-#define VMM_MEM_IMPL_H
+#ifndef VMM_WIRES_MEM_IMPL_H
+#define VMM_WIRES_MEM_IMPL_H
 
 #include <pthread.h>
 
-#include "vmm/mem.h"
+#include "vmm/wires/mem.h"
 
 #define PAGE_SHIFT 12
 #define PAGE_SIZE 4096ull

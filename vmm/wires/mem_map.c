@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "vmm/flat.h"
-#include "vmm/mem_impl.h"
+#include "vmm/wires/flat.h"
+#include "vmm/wires/mem_impl.h"
 
 static bool range_same(const struct mem_range *a, const struct mem_range *b)
 {

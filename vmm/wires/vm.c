@@ -14,7 +14,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#include "vmm/vm.h"
+#include "vmm/wires/vm.h"
 
 enum need {
 	NEED_HALT = 1 << 0,		/* reasons to pause, or a resume that is not finished */

@@ -3,11 +3,11 @@
  * vm.h: running, pausing, exclusive sections and reset, for whoever needs them but must not know
  * the machine. KVM-free: vCPUs register as "runners" with a way to kick them.
  */
-#ifndef VMM_VM_H
-#define VMM_VM_H
+#ifndef VMM_WIRES_VM_H
+#define VMM_WIRES_VM_H
 
-#include "vmm/loop.h"
-#include "vmm/util.h"
+#include "vmm/base/loop.h"
+#include "vmm/base/util.h"
 
 struct vm;
 
