@@ -2,9 +2,9 @@
 /*
  * acpi.c: the fixed tables (FACS, FADT, MADT, HPET, WAET, RSDT, XSDT, RSDP) and their relocation.
  *
- * ACPI 6.5 chapter 5.2; the PC's FADT is revision 3 (ACPI 2.0), which Windows XP reads; micro's is revision 6 with
- * hardware-reduced ACPI (4.1). HPET: IA-PC HPET 1.0a, 3.2.4. Linker script: the format SeaBIOS and OVMF
- * take from etc/table-loader.
+ * ACPI 6.5 chapter 5.2; the PC's FADT is revision 3 (ACPI 2.0), which Windows XP reads; micro's is
+ * revision 6 with hardware-reduced ACPI (4.1). HPET: IA-PC HPET 1.0a, 3.2.4. Linker script: the
+ * format SeaBIOS and OVMF take from etc/table-loader.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -35,7 +35,8 @@ static uint8_t checksum(const uint8_t *p, size_t len)
 	return -sum;
 }
 
-static void table_begin(struct acpi_tables *t, const struct bios_config *c, const char *signature, uint8_t revision)
+static void table_begin(struct acpi_tables *t, const struct bios_config *c, const char *signature,
+			uint8_t revision)
 {
 	struct aml *a = &t->a;
 
@@ -105,10 +106,12 @@ static void gas_none(struct aml *a)
 }
 
 enum fadt_flags {
-	FADT_WBINVD = 1 << 0, FADT_PROC_C1 = 1 << 2, FADT_PWR_BUTTON = 1 << 4, FADT_SLP_BUTTON = 1 << 5, FADT_RTC_S4 = 1 << 7,
+	FADT_WBINVD = 1 << 0, FADT_PROC_C1 = 1 << 2, FADT_PWR_BUTTON = 1 << 4,
+	FADT_SLP_BUTTON = 1 << 5, FADT_RTC_S4 = 1 << 7,
 	FADT_RESET_REG = 1 << 10, FADT_PLATFORM_CLOCK = 1 << 15, FADT_HW_REDUCED = 1 << 20,
 };
-enum { BOOT_LEGACY_DEVICES = 1 << 0, BOOT_8042 = 1 << 1, BOOT_NO_VGA = 1 << 2, BOOT_NO_RTC = 1 << 5 };
+enum { BOOT_LEGACY_DEVICES = 1 << 0, BOOT_8042 = 1 << 1, BOOT_NO_VGA = 1 << 2,
+       BOOT_NO_RTC = 1 << 5 };
 
 static uint16_t fadt_boot_arch(const struct bios_config *c)
 {
@@ -134,7 +137,8 @@ static void fadt_first_part(struct acpi_tables *t, const struct bios_config *c, 
 	aml_dword(a, 0);
 	pointer_set(t, base + 40, 4, dsdt);
 	aml_byte(a, 0);
-	aml_byte(a, pc ? 1 : 0);			/* preferred profile: desktop; 0: unspecified */
+	/* preferred profile: desktop; 0: unspecified */
+	aml_byte(a, pc ? 1 : 0);
 	aml_word(a, pc ? BIOS_SCI_IRQ : 0);
 	aml_dword(a, 0);				/* SMI_CMD: none, ACPI mode is always on */
 	aml_dword(a, 0);				/* ACPI_ENABLE .. PSTATE_CNT */
@@ -146,7 +150,8 @@ static void fadt_first_part(struct acpi_tables *t, const struct bios_config *c, 
 	aml_dword(a, pc ? pm_base(c) + 8 : 0);	/* PM timer */
 	aml_dword(a, pc ? BIOS_GPE0_BASE : 0);
 	aml_dword(a, 0);
-	aml_byte(a, pc ? 4 : 0);			/* lengths: PM1 event, PM1 control, PM2, timer, GPE0, GPE1 */
+	/* lengths: PM1 event, PM1 control, PM2, timer, GPE0, GPE1 */
+	aml_byte(a, pc ? 4 : 0);
 	aml_byte(a, pc ? 2 : 0);
 	aml_byte(a, 0);
 	aml_byte(a, pc ? 4 : 0);
@@ -204,7 +209,8 @@ static uint32_t fadt_micro(struct acpi_tables *t, const struct bios_config *c, u
 	table_begin(t, c, "FACP", 6);
 	base = t->tables[t->ntables].off;
 	fadt_first_part(t, c, dsdt);
-	aml_dword(a, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG | FADT_HW_REDUCED);
+	aml_dword(a, FADT_WBINVD | FADT_PROC_C1 | FADT_PWR_BUTTON | FADT_SLP_BUTTON |
+			     FADT_RESET_REG | FADT_HW_REDUCED);
 	gas_io(a, 8, 1, BIOS_MICRO_PM + 2);
 	aml_byte(a, 1);
 	aml_word(a, 0);					/* ARM boot flags */
@@ -226,7 +232,10 @@ static void madt_overrides(const struct bios_config *c, struct aml *a)
 	unsigned irq;
 
 	for (irq = 0; irq < 16; irq++) {
-		/* The timer is wired to pin 2. The SCI and what PIRQs can reach (5, 9, 10, 11) are level, active high. */
+		/*
+		 * The timer is wired to pin 2. The SCI and what PIRQs can reach (5, 9, 10, 11) are
+		 * level, active high.
+		 */
 		bool timer = irq == 0, level = 0x0e20 >> irq & 1;
 
 		if (!timer && !level)
@@ -250,7 +259,8 @@ static uint32_t madt_build(struct acpi_tables *t, const struct bios_config *c)
 	aml_dword(a, LAPIC_GPA);
 	aml_dword(a, c->machine == BIOS_PC);		/* PCAT_COMPAT */
 	for (i = 0; i < cpu_slots(c); i++) {
-		uint32_t id = bios_apic_id(c, i), flags = i < c->ncpus ? 1 : 2;	/* enabled, or online capable */
+		/* enabled, or online capable */
+		uint32_t id = bios_apic_id(c, i), flags = i < c->ncpus ? 1 : 2;
 
 		if (id < 255 && i < 255) {
 			aml_byte(a, 0);
@@ -298,7 +308,8 @@ static uint32_t hpet_build(struct acpi_tables *t, const struct bios_config *c)
 	struct aml *a = &t->a;
 
 	table_begin(t, c, "HPET", 1);
-	aml_dword(a, 0x8086a201);			/* 3 timers, 64 bits, legacy routes, Intel */
+	/* 3 timers, 64 bits, legacy routes, Intel */
+	aml_dword(a, 0x8086a201);
 	aml_byte(a, 0);					/* memory */
 	aml_byte(a, 64);
 	aml_byte(a, 0);
@@ -310,7 +321,10 @@ static uint32_t hpet_build(struct acpi_tables *t, const struct bios_config *c)
 	return table_end(t);
 }
 
-/* Windows: the PM timer reads right the first time (Microsoft, Windows ACPI Emulated Devices Table). */
+/*
+ * Windows: the PM timer reads right the first time (Microsoft, Windows ACPI Emulated Devices
+ * Table).
+ */
 static uint32_t waet_build(struct acpi_tables *t, const struct bios_config *c)
 {
 	table_begin(t, c, "WAET", 1);
@@ -319,8 +333,8 @@ static uint32_t waet_build(struct acpi_tables *t, const struct bios_config *c)
 }
 
 /* RSDT with 4-byte, XSDT with 8-byte pointers. */
-static uint32_t root_build(struct acpi_tables *t, const struct bios_config *c, unsigned size, const uint32_t *tables,
-			   unsigned n)
+static uint32_t root_build(struct acpi_tables *t, const struct bios_config *c, unsigned size,
+			   const uint32_t *tables, unsigned n)
 {
 	unsigned i;
 
@@ -445,8 +459,8 @@ size_t acpi_loader_script(const struct acpi_tables *t, uint8_t **script)
 	for (i = 0; i < t->npointers; i++)
 		loader_pointer(e += LOADER_ENTRY, &t->pointers[i]);
 	for (i = 0; i < t->ntables; i++)
-		loader_checksum(e += LOADER_ENTRY, TABLES_FILE, t->tables[i].off + HEADER_CHECKSUM, t->tables[i].off,
-				t->tables[i].len);
+		loader_checksum(e += LOADER_ENTRY, TABLES_FILE, t->tables[i].off + HEADER_CHECKSUM,
+				t->tables[i].off, t->tables[i].len);
 	loader_checksum(e += LOADER_ENTRY, RSDP_FILE, 8, 0, 20);
 	loader_checksum(e += LOADER_ENTRY, RSDP_FILE, 32, 0, ACPI_RSDP_LEN);
 	return n * LOADER_ENTRY;

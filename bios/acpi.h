@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * acpi.h: the ACPI tables of both machines, as one relocatable piece. Either the machine puts it at a fixed address
- * (-kernel), or the firmware does, following the linker script of fw_cfg's etc/table-loader.
+ * acpi.h: the ACPI tables of both machines, as one relocatable piece. Either the machine puts it at
+ * a fixed address (-kernel), or the firmware does, following the linker script of fw_cfg's
+ * etc/table-loader.
  */
 #ifndef BIOS_ACPI_H
 #define BIOS_ACPI_H
@@ -15,7 +16,8 @@
 
 struct acpi_pointer {
 	bool in_rsdp;			/* the pointer lies in the RSDP, else in the tables */
-	uint32_t off, size;		/* where it lies; it holds the target's offset in the tables */
+	/* where it lies; it holds the target's offset in the tables */
+	uint32_t off, size;
 };
 struct acpi_tables {
 	struct aml a;			/* all tables; FACS first, 64-byte aligned */

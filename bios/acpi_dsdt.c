@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * acpi_dsdt.c: the namespace of the PC: host bridge with its windows and interrupt routing (PIIX3 link devices
- * LNKA-LNKD), ISA devices, sleep states, PCI hot-plug by GPE 1, generation id by GPE 5.
+ * acpi_dsdt.c: the namespace of the PC: host bridge with its windows and interrupt routing (PIIX3
+ * link devices LNKA-LNKD), ISA devices, sleep states, PCI hot-plug by GPE 1, generation id by GPE
+ * 5.
  *
- * ACPI 6.5 chapters 5.6 (events), 6 (device configuration), 7 (power); Intel 82371SB (PIIX3) 2.2 (PIRQRC[A:D] at
- * 0x60-0x63 of function 0). Hot-plug registers: devices/pci/acpi_hotplug.c.
+ * ACPI 6.5 chapters 5.6 (events), 6 (device configuration), 7 (power); Intel 82371SB (PIIX3) 2.2
+ * (PIRQRC[A:D] at 0x60-0x63 of function 0). Hot-plug registers: devices/pci/acpi_hotplug.c.
  */
 #include <stdio.h>
 
@@ -28,7 +29,10 @@ static void dsdt_sleep_state(struct aml *a, const char *name, unsigned type)
 	aml_end(a);
 }
 
-/* --- processors: the old object as far as it reaches (Windows XP knows no other), the device beyond --- */
+/*
+ * --- processors: the old object as far as it reaches (Windows XP knows no other), the device
+ * beyond ---
+ */
 void acpi_dsdt_cpus(const struct bios_config *c, struct aml *a)
 {
 	unsigned i, n = MAX(c->ncpus, c->max_cpus);
@@ -56,7 +60,10 @@ void acpi_dsdt_cpus(const struct bios_config *c, struct aml *a)
 /* --- what both machines may have --- */
 void acpi_dsdt_serial(const struct bios_config *c, struct aml *a)
 {
-	static const struct { uint16_t port; uint8_t irq; } com[4] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
+	static const struct {
+		uint16_t port;
+		uint8_t irq;
+	} com[4] = { { 0x3f8, 4 }, { 0x2f8, 3 }, { 0x3e8, 4 }, { 0x2e8, 3 } };
 	char name[] = "COM1";
 	unsigned i;
 
@@ -205,7 +212,8 @@ static void dsdt_isa(const struct bios_config *c, struct aml *a)
 }
 
 /* --- interrupt routing --- */
-#define INTERRUPT_NUMBER 5	/* in the extended interrupt descriptor: behind tag, length (2), flags, count */
+/* in the extended interrupt descriptor: behind tag, length (2), flags, count */
+#define INTERRUPT_NUMBER 5
 static const uint32_t pirq_choice[] = { 5, 10, 11 };
 
 /* LNKA-LNKD: each reads and writes its PIIX3 register PIRQRC; bit 7 set means not routed. */
@@ -312,7 +320,8 @@ static void dsdt_prt(struct aml *a)
 			aml_package(a, 4);
 			aml_int(a, slot << 16 | 0xffff);
 			aml_int(a, pin);
-			aml_name(a, slot == 1 && pin == 0 ? "LNKS" : link[pci_intx_pirq(slot, pin)]);
+			aml_name(a,
+				 slot == 1 && pin == 0 ? "LNKS" : link[pci_intx_pirq(slot, pin)]);
 			aml_int(a, 0);
 			aml_end(a);
 		}
@@ -333,7 +342,8 @@ static void dsdt_windows(const struct bios_config *c, struct aml *a)
 	aml_io_window(a, 0xd00, 0xffff);
 	aml_memory32_window(a, 0xa0000, 0xbffff, true);
 	/* Firmware puts BARs from 2 GiB on when RAM ends there. */
-	aml_memory32_window(a, c->ram_low <= 2 * GiB ? 0x80000000u : BIOS_PCI_HOLE, BIOS_PCI_HOLE_END - 1, false);
+	aml_memory32_window(a, c->ram_low <= 2 * GiB ? 0x80000000u : BIOS_PCI_HOLE,
+			    BIOS_PCI_HOLE_END - 1, false);
 	if (limit64 > base64)
 		aml_memory64_window(a, base64, limit64 - 1);
 	aml_resources_end(a);
@@ -362,7 +372,10 @@ static void dsdt_slots(struct aml *a)
 	}
 }
 
-/* PCIU, PCID: slots that came, slots that shall go; a one written to B0EJ ejects. BNUM selects the bus: 0. */
+/*
+ * PCIU, PCID: slots that came, slots that shall go; a one written to B0EJ ejects. BNUM selects the
+ * bus: 0.
+ */
 static void dsdt_hotplug(struct aml *a)
 {
 	unsigned slot;
@@ -454,7 +467,8 @@ static void dsdt_events(const struct bios_config *c, struct aml *a)
 	}
 	aml_end(a);
 }
-_Static_assert(BIOS_GPE_PCIHP == 1 && BIOS_GPE_VMGENID == 5, "the names _E01 and _E05 say the numbers");
+_Static_assert(BIOS_GPE_PCIHP == 1 && BIOS_GPE_VMGENID == 5,
+	       "the names _E01 and _E05 say the numbers");
 
 void acpi_dsdt_pc(const struct bios_config *c, struct aml *a)
 {

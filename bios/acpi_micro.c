@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * acpi_micro.c: the namespace of the micro machine: virtio-mmio devices, serial ports, a generic event device that
- * carries the power button and the generation id. Hardware-reduced ACPI: no fixed registers but sleep and reset.
+ * acpi_micro.c: the namespace of the micro machine: virtio-mmio devices, serial ports, a generic
+ * event device that carries the power button and the generation id. Hardware-reduced ACPI: no fixed
+ * registers but sleep and reset.
  *
- * ACPI 6.5: 4.1 (hardware-reduced), 5.6.9 (interrupt-signaled events: ACPI0013, _EVT), 4.8.3.7 (sleep control).
+ * ACPI 6.5: 4.1 (hardware-reduced), 5.6.9 (interrupt-signaled events: ACPI0013, _EVT), 4.8.3.7
+ * (sleep control).
  */
 #include <stdio.h>
 

@@ -114,8 +114,8 @@ void aml_string(struct aml *a, const char *s)
 /* Three letters of 5 bits and four hexadecimal digits, big-endian. */
 void aml_eisaid(struct aml *a, const char *id)
 {
-	uint32_t v = (uint32_t)(id[0] - 0x40) << 26 | (uint32_t)(id[1] - 0x40) << 21 | (uint32_t)(id[2] - 0x40) << 16 |
-		     strtoul(id + 3, NULL, 16);
+	uint32_t v = (uint32_t)(id[0] - 0x40) << 26 | (uint32_t)(id[1] - 0x40) << 21 |
+		     (uint32_t)(id[2] - 0x40) << 16 | strtoul(id + 3, NULL, 16);
 
 	aml_byte(a, 0x0c);
 	aml_dword(a, htobe32(htole32(v)));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * bios.c: chooses the way to boot and puts its parts together: tables into fw_cfg when firmware runs, into memory when
- * none does. Main thread, before the vCPUs run or with all of them parked.
+ * bios.c: chooses the way to boot and puts its parts together: tables into fw_cfg when firmware
+ * runs, into memory when none does. Main thread, before the vCPUs run or with all of them parked.
  */
 #include <assert.h>
 #include <errno.h>
@@ -92,14 +92,17 @@ static void bios_copy_config(struct bios *b, const struct bios_config *from)
 static int bios_check_config(const struct bios_config *c, struct err *err)
 {
 	if (c->ram_low < MIN_RAM)
-		return err_set(err, EINVAL, "the guest needs at least 1 MiB of memory; give it more with -m");
+		return err_set(err, EINVAL,
+			       "the guest needs at least 1 MiB of memory; give it more with -m");
 	if (c->ram_low > BIOS_PCI_HOLE || c->ram_low % 4096 || c->ram_high % 4096 ||
 	    c->ram_low + c->ram_high > block_size(c->ram))
 		return err_set(err, EINVAL, "RAM of 0x%llx and 0x%llx bytes cannot be described",
 			       (unsigned long long)c->ram_low, (unsigned long long)c->ram_high);
 	if (!c->ncpus || c->nroms > BIOS_MAX_ROMS || c->nmodules > BIOS_MAX_MODULES)
-		return err_set(err, EINVAL, "a machine with %u processors, %u ROMs, %u modules cannot be described", c->ncpus,
-			       c->nroms, c->nmodules);
+		return err_set(
+			err, EINVAL,
+			"a machine with %u processors, %u ROMs, %u modules cannot be described",
+			c->ncpus, c->nroms, c->nmodules);
 	if (c->kernel.fd < 0 && c->firmware.fd < 0 && !c->pflash)
 		return err_set(err, ENOENT, "nothing to boot: neither firmware nor -kernel");
 	if (c->kernel.fd < 0 && c->initrd.fd >= 0)
@@ -156,7 +159,8 @@ static void fw_cfg_boot(const struct bios_config *c, struct fw_cfg *fw)
 	}
 }
 
-static int fw_cfg_rom(const struct bios_config *c, struct fw_cfg *fw, const struct bios_file *f, struct err *err)
+static int fw_cfg_rom(const struct bios_config *c, struct fw_cfg *fw, const struct bios_file *f,
+		      struct err *err)
 {
 	const char *base = strrchr(f->path, '/');
 	char name[FW_CFG_NAME_MAX];
@@ -168,12 +172,15 @@ static int fw_cfg_rom(const struct bios_config *c, struct fw_cfg *fw, const stru
 	if (ret < 0)
 		return ret;
 	if (size > 256 * KiB || size % 512)
-		return err_set(err, EINVAL, "%s is no option ROM: its size of %llu bytes is not a multiple of 512 up to 256 KiB",
+		return err_set(err, EINVAL,
+			       "%s is no option ROM: its size of %llu bytes is not a multiple of "
+			       "512 up to 256 KiB",
 			       f->path, (unsigned long long)size);
 	data = xcalloc(1, size);
 	ret = file_read(f, data, size, 0, err);
 	if (ret == 0 && ld_le16(data) != 0xaa55)
-		ret = err_set(err, ENOEXEC, "%s is no option ROM: it does not begin with 55 aa", f->path);
+		ret = err_set(err, ENOEXEC, "%s is no option ROM: it does not begin with 55 aa",
+			      f->path);
 	if (ret == 0) {
 		snprintf(name, sizeof(name), "genroms/%.40s", base ? base + 1 : f->path);
 		ret = fw_cfg_add_file(fw, name, data, size);
@@ -183,8 +190,9 @@ static int fw_cfg_rom(const struct bios_config *c, struct fw_cfg *fw, const stru
 }
 
 /*
- * Firmware puts the power-management ports where it likes (SeaBIOS at 0x600, OVMF at 0xb000) and fetches the tables after
- * that: they must say where the ports are, or GRUB waits for ever for a timer that nobody has, and nothing powers off.
+ * Firmware puts the power-management ports where it likes (SeaBIOS at 0x600, OVMF at 0xb000) and
+ * fetches the tables after that: they must say where the ports are, or GRUB waits for ever for a
+ * timer that nobody has, and nothing powers off.
  */
 static void tables_selected(void *ctx)
 {
@@ -199,7 +207,8 @@ static void tables_selected(void *ctx)
 	b->c.pm_base = base;
 	acpi_free(&b->acpi);
 	acpi_build(&b->c, &b->acpi);
-	assert(b->acpi.a.len == len);		/* the loader's script, which knows every place in them, stays */
+	/* the loader's script, which knows every place in them, stays */
+	assert(b->acpi.a.len == len);
 	fw_cfg_replace_file(b->fw, "etc/acpi/tables", b->acpi.a.data, len);
 	trace(TRACE_BOOT, 0, "bios", "ACPI tables for power management at 0x%x", base);
 }
@@ -221,12 +230,15 @@ static int bios_fill_fw_cfg(struct bios *b, struct fw_cfg *fw, struct err *err)
 	fw_cfg_memory_map(c, fw);
 	fw_cfg_boot(c, fw);
 	if (!c->no_acpi) {
-		struct fw_cfg_hooks hooks = { .selected = c->pci && c->kernel.fd < 0 ? tables_selected : NULL, .ctx = b };
+		struct fw_cfg_hooks hooks = {
+			.selected = c->pci && c->kernel.fd < 0 ? tables_selected : NULL, .ctx = b
+		};
 		uint8_t *script;
 		size_t len = acpi_loader_script(&b->acpi, &script);
 
 		fw_cfg_add_file(fw, "etc/acpi/rsdp", b->acpi.rsdp, sizeof(b->acpi.rsdp));
-		fw_cfg_add_file_hooks(fw, "etc/acpi/tables", b->acpi.a.data, b->acpi.a.len, false, &hooks);
+		fw_cfg_add_file_hooks(fw, "etc/acpi/tables", b->acpi.a.data, b->acpi.a.len, false,
+				      &hooks);
 		fw_cfg_add_file(fw, "etc/table-loader", script, len);
 		free(script);
 	}
@@ -237,7 +249,10 @@ static int bios_fill_fw_cfg(struct bios *b, struct fw_cfg *fw, struct err *err)
 	return ret;
 }
 
-/* --- no firmware: everything goes to 0xe0000-0xfffff; RSDP and SMBIOS anchor where old kernels search for them --- */
+/*
+ * --- no firmware: everything goes to 0xe0000-0xfffff; RSDP and SMBIOS anchor where old kernels
+ * search for them ---
+ */
 static int bios_place_tables(struct bios *b, struct err *err)
 {
 	b->rsdp = LOW_TABLES;
@@ -247,8 +262,11 @@ static int bios_place_tables(struct bios *b, struct err *err)
 	b->structures = ALIGN_UP(b->anchor + SMBIOS_ANCHOR_LEN, 16ull);
 	smbios_place(&b->smbios, b->structures);
 	if (b->structures + b->smbios.len > LOW_NO_BIOS)
-		return err_set(err, E2BIG, "ACPI and SMBIOS tables for %u processors do not fit below 1 MiB; boot through "
-			       "the firmware instead of -kernel", b->c.max_cpus);
+		return err_set(err, E2BIG,
+			       "ACPI and SMBIOS tables for %u processors do not fit below 1 MiB; "
+			       "boot through "
+			       "the firmware instead of -kernel",
+			       b->c.max_cpus);
 	return 0;
 }
 
@@ -329,7 +347,8 @@ void bios_free(struct bios *b)
 	free(b);
 }
 
-int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot_cpu *cpu, struct err *err)
+int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot_cpu *cpu,
+	       struct err *err)
 {
 	int ret;
 
@@ -354,8 +373,12 @@ int bios_reset(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot
 	return 0;
 }
 
-/* ACPI 6.0, 5.2.10: the vector is a physical address below 1 MiB; execution starts there in real mode, CS:IP = vector >> 4:vector & 15. */
-int bios_resume(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot_cpu *cpu, struct err *err)
+/*
+ * ACPI 6.0, 5.2.10: the vector is a physical address below 1 MiB; execution starts there in real
+ * mode, CS:IP = vector >> 4:vector & 15.
+ */
+int bios_resume(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boot_cpu *cpu,
+		struct err *err)
 {
 	enum { FACS_LEN = 64, FACS_VECTOR = 12 };
 	const uint8_t *facs;
@@ -365,10 +388,14 @@ int bios_resume(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boo
 		return bios_reset(b, pci, pio, cpu, err);
 	facs = ram_at(&b->c, b->tables + b->acpi.facs, FACS_LEN);
 	if (!facs || memcmp(facs, "FACS", 4))
-		return err_set(err, EINVAL, "the guest has overwritten the FACS, in which ACPI has it say where to wake up");
+		return err_set(err, EINVAL,
+			       "the guest has overwritten the FACS, in which ACPI has it say where "
+			       "to wake up");
 	vector = ld_le32(facs + FACS_VECTOR);
 	if (!vector || vector >= MiB)
-		return err_set(err, EINVAL, "waking vector 0x%x: a real mode address below 1 MiB expected", vector);
+		return err_set(err, EINVAL,
+			       "waking vector 0x%x: a real mode address below 1 MiB expected",
+			       vector);
 	if (pci)
 		bios_setup_pci(&b->c, pci, pio);
 	boot_real(vector, cpu);
@@ -377,9 +404,11 @@ int bios_resume(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boo
 	return 0;
 }
 
-void bios_cmos_order(const char *order, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx)
+void bios_cmos_order(const char *order, void (*set)(void *ctx, unsigned index, uint8_t value),
+		     void *ctx)
 {
-	static const char letters[] = "?acdn";		/* 1 floppy, 2 hard disk, 3 CD-ROM, 4 network */
+	/* 1 floppy, 2 hard disk, 3 CD-ROM, 4 network */
+	static const char letters[] = "?acdn";
 	uint8_t code[3] = { 0 };
 	unsigned i, n = 0;
 
@@ -392,10 +421,12 @@ void bios_cmos_order(const char *order, void (*set)(void *ctx, unsigned index, u
 			code[n++] = p - letters;
 	}
 	set(ctx, 0x3d, code[0] | code[1] << 4);
-	set(ctx, 0x38, 1 | code[2] << 4);		/* bit 0: no check of the floppy's signature */
+	/* bit 0: no check of the floppy's signature */
+	set(ctx, 0x38, 1 | code[2] << 4);
 }
 
-void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx)
+void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value),
+	       void *ctx)
 {
 	bios_cmos_order(c->boot_order, set, ctx);
 	set(ctx, 0x5f, MIN(c->ncpus - 1, 255u));

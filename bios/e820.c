@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * e820.c: the memory map a kernel is given when no firmware runs, and the map of RAM the firmware is given.
- * ACPI 6.5, chapter 15 (system address map interfaces).
+ * e820.c: the memory map a kernel is given when no firmware runs, and the map of RAM the firmware
+ * is given. ACPI 6.5, chapter 15 (system address map interfaces).
  */
 #include "bios/load.h"
 
-static unsigned e820_add(struct e820_entry *e, unsigned n, unsigned max, uint64_t base, uint64_t len, uint32_t type)
+static unsigned e820_add(struct e820_entry *e, unsigned n, unsigned max, uint64_t base,
+			 uint64_t len, uint32_t type)
 {
 	if (!len || n >= max)
 		return n;

@@ -2,9 +2,10 @@
 /*
  * fw_cfg.c: the firmware configuration device.
  *
- * Facts: QEMU's docs/specs/fw_cfg.rst: selector (write 16 bits at 0x510), data (bytes at 0x511), DMA address (big-endian
- * halves at 0x514 and 0x518; the lower half starts the transfer), the file directory at key 0x19. Runs on
- * the loop it was made with; a transfer is done before the port write returns.
+ * Facts: QEMU's docs/specs/fw_cfg.rst: selector (write 16 bits at 0x510), data (bytes at 0x511),
+ * DMA address (big-endian halves at 0x514 and 0x518; the lower half starts the transfer), the file
+ * directory at key 0x19. Runs on the loop it was made with; a transfer is done before the port
+ * write returns.
  */
 #include <assert.h>
 #include <errno.h>
@@ -23,7 +24,8 @@
 #define FW_CFG_MAX_KEYS 128
 /* Reading on past the end gives zeros; nobody needs more of them than this. */
 #define FW_CFG_MAX_ZEROS (1 * MiB)
-enum { DMA_ERROR = 1 << 0, DMA_READ = 1 << 1, DMA_SKIP = 1 << 2, DMA_SELECT = 1 << 3, DMA_WRITE = 1 << 4 };
+enum { DMA_ERROR = 1 << 0, DMA_READ = 1 << 1, DMA_SKIP = 1 << 2, DMA_SELECT = 1 << 3,
+       DMA_WRITE = 1 << 4 };
 
 struct fw_cfg_entry {
 	uint16_t key;
@@ -140,15 +142,16 @@ void fw_cfg_add_key_u64(struct fw_cfg *f, uint16_t key, uint64_t v)
 	fw_cfg_add_key(f, key, &v, sizeof(v));
 }
 
-int fw_cfg_add_file_hooks(struct fw_cfg *f, const char *name, const void *data, size_t len, bool writable,
-			  const struct fw_cfg_hooks *hooks)
+int fw_cfg_add_file_hooks(struct fw_cfg *f, const char *name, const void *data, size_t len,
+			  bool writable, const struct fw_cfg_hooks *hooks)
 {
 	struct fw_cfg_entry *e = entry_find_file(f, name);
 
 	if (!*name || strlen(name) >= FW_CFG_NAME_MAX || len > UINT32_MAX)
 		return -EINVAL;
 	if (!e) {
-		e = f->nfiles < FW_CFG_MAX_FILES ? entry_new(f, FW_CFG_FILE_FIRST + f->nfiles) : NULL;
+		e = f->nfiles < FW_CFG_MAX_FILES ? entry_new(f, FW_CFG_FILE_FIRST + f->nfiles)
+						 : NULL;
 		if (!e)
 			return -ENOSPC;
 		strcpy(e->name, name);
@@ -184,13 +187,16 @@ const void *fw_cfg_file(struct fw_cfg *f, const char *name, size_t *len)
 	return e->data;
 }
 
-void fw_cfg_for_each(struct fw_cfg *f, void (*fn)(void *ctx, uint16_t key, const char *name, const void *data, size_t len),
+void fw_cfg_for_each(struct fw_cfg *f,
+		     void (*fn)(void *ctx, uint16_t key, const char *name, const void *data,
+				size_t len),
 		     void *ctx)
 {
 	unsigned i;
 
 	for (i = 0; i < f->n; i++)
-		fn(ctx, f->entries[i].key, f->entries[i].name, f->entries[i].data, f->entries[i].len);
+		fn(ctx, f->entries[i].key, f->entries[i].name, f->entries[i].data,
+		   f->entries[i].len);
 }
 
 static void fw_cfg_select(struct fw_cfg *f, uint16_t key)
@@ -231,7 +237,9 @@ static void fw_cfg_port_read_rep(void *dev, uint64_t off, unsigned size, void *d
 
 static void fw_cfg_port_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 {
-	/* Writing data through the port went out of the specification; only the selector is left. */
+	/*
+	 * Writing data through the port went out of the specification; only the selector is left.
+	 */
 	if (off == 0 && size == 2)
 		fw_cfg_select(dev, val);
 }
@@ -242,8 +250,13 @@ static const char *fw_cfg_reg_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops fw_cfg_ops = {
-	.name = "fw_cfg", .read = fw_cfg_port_read, .write = fw_cfg_port_write, .min_width = 1, .max_width = 2,
-	.reg_name = fw_cfg_reg_name, .read_rep = fw_cfg_port_read_rep,
+	.name = "fw_cfg",
+	.read = fw_cfg_port_read,
+	.write = fw_cfg_port_write,
+	.min_width = 1,
+	.max_width = 2,
+	.reg_name = fw_cfg_reg_name,
+	.read_rep = fw_cfg_port_read_rep,
 };
 
 /* --- DMA --- */
@@ -305,7 +318,8 @@ static void dma_run(struct fw_cfg *f)
 
 	f->dma_addr = 0;
 	if (mem_read(f->mem, at, raw, sizeof(raw)) < 0) {
-		log_guest("fw_cfg: the DMA descriptor at 0x%llx lies outside memory", (unsigned long long)at);
+		log_guest("fw_cfg: the DMA descriptor at 0x%llx lies outside memory",
+			  (unsigned long long)at);
 		return;
 	}
 	d.control = ld_be32(raw);
@@ -313,11 +327,13 @@ static void dma_run(struct fw_cfg *f)
 	d.address = ld_be64(raw + 8);
 	ret = dma_transfer(f, &d);
 	if (ret < 0)
-		log_guest("fw_cfg: DMA control 0x%x, %u bytes at 0x%llx of key 0x%x refused: %s", d.control, d.length,
-			  (unsigned long long)d.address, f->key, strerror(-ret));
+		log_guest("fw_cfg: DMA control 0x%x, %u bytes at 0x%llx of key 0x%x refused: %s",
+			  d.control, d.length, (unsigned long long)d.address, f->key,
+			  strerror(-ret));
 	st_be32(result, ret < 0 ? DMA_ERROR : 0);
 	if (mem_write(f->mem, at, result, sizeof(result)) < 0)
-		log_guest("fw_cfg: the DMA descriptor at 0x%llx cannot be written", (unsigned long long)at);
+		log_guest("fw_cfg: the DMA descriptor at 0x%llx cannot be written",
+			  (unsigned long long)at);
 }
 
 static uint64_t fw_cfg_dma_port_read(void *dev, uint64_t off, unsigned size)
@@ -343,7 +359,11 @@ static const char *fw_cfg_dma_reg_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops fw_cfg_dma_ops = {
-	.name = "fw_cfg DMA", .read = fw_cfg_dma_port_read, .write = fw_cfg_dma_port_write, .min_width = 4, .max_width = 4,
+	.name = "fw_cfg DMA",
+	.read = fw_cfg_dma_port_read,
+	.write = fw_cfg_dma_port_write,
+	.min_width = 4,
+	.max_width = 4,
 	.reg_name = fw_cfg_dma_reg_name,
 };
 
@@ -419,7 +439,11 @@ static void fw_cfg_destroy(struct device *d)
 }
 
 static const struct device_ops fw_cfg_device_ops = {
-	.name = "fw_cfg", .version = 1, .reset = fw_cfg_reset, .save = fw_cfg_save, .load = fw_cfg_load,
+	.name = "fw_cfg",
+	.version = 1,
+	.reset = fw_cfg_reset,
+	.save = fw_cfg_save,
+	.load = fw_cfg_load,
 	.destroy = fw_cfg_destroy,
 };
 

@@ -2,7 +2,8 @@
 /*
  * load.c: guest RAM, files and start-up processor state for the loaders.
  *
- * Intel SDM volume 3: 3.4.5 (descriptors), 4.5 (4-level paging), 9.8.5 (entering IA-32e mode), 11.11 (MTRRs).
+ * Intel SDM volume 3: 3.4.5 (descriptors), 4.5 (4-level paging), 9.8.5 (entering IA-32e mode),
+ * 11.11 (MTRRs).
  */
 #include <errno.h>
 #include <sys/ioctl.h>
@@ -33,14 +34,16 @@ int ram_write(const struct bios_config *c, uint64_t gpa, const void *p, uint64_t
 	return 0;
 }
 
-int ram_load(const struct bios_config *c, const struct bios_file *f, uint64_t off, uint64_t gpa, uint64_t len,
-	     struct err *err)
+int ram_load(const struct bios_config *c, const struct bios_file *f, uint64_t off, uint64_t gpa,
+	     uint64_t len, struct err *err)
 {
 	void *to = ram_at(c, gpa, len);
 	int ret;
 
 	if (!to)
-		return err_set(err, EFBIG, "%s: %llu bytes at 0x%llx do not fit into the guest's memory; give it more with -m",
+		return err_set(err, EFBIG,
+			       "%s: %llu bytes at 0x%llx do not fit into the guest's memory; give "
+			       "it more with -m",
 			       f->path, (unsigned long long)len, (unsigned long long)gpa);
 	ret = file_read(f, to, len, off, err);
 	mem_mark_dirty(c->mem, gpa, len);
@@ -57,12 +60,16 @@ int file_size(const struct bios_file *f, uint64_t *size, struct err *err)
 		return err_set(err, EISDIR, "%s is a directory", f->path);
 	if (S_ISBLK(st.st_mode)) {
 		if (ioctl(f->fd, BLKGETSIZE64, size) < 0)
-			return err_set(err, errno, "%s: cannot find its size: %s", f->path, strerror(errno));
+			return err_set(err, errno, "%s: cannot find its size: %s", f->path,
+				       strerror(errno));
 	} else if (S_ISREG(st.st_mode)) {
 		*size = st.st_size;
 	} else {
-		return err_set(err, ESPIPE, "%s is a pipe or device; it must be a regular file, as it is read again at "
-			       "each reset", f->path);
+		return err_set(
+			err, ESPIPE,
+			"%s is a pipe or device; it must be a regular file, as it is read again at "
+			"each reset",
+			f->path);
 	}
 	if (!*size)
 		return err_set(err, ENODATA, "%s is empty", f->path);
@@ -88,10 +95,12 @@ static uint64_t descriptor(uint8_t type, bool is_system, bool db, bool l, uint32
 	uint64_t g = limit > 0xfffff, lim = g ? limit >> 12 : limit;
 	uint64_t access = 0x80 | (is_system ? 0 : 0x10) | type;
 
-	return (lim & 0xffff) | access << 40 | (lim >> 16) << 48 | (uint64_t)l << 53 | (uint64_t)db << 54 | g << 55;
+	return (lim & 0xffff) | access << 40 | (lim >> 16) << 48 | (uint64_t)l << 53 |
+	       (uint64_t)db << 54 | g << 55;
 }
 
-static struct boot_segment segment(uint16_t selector, uint8_t type, bool is_system, bool db, bool l, uint32_t limit)
+static struct boot_segment segment(uint16_t selector, uint8_t type, bool is_system, bool db, bool l,
+				   uint32_t limit)
 {
 	return (struct boot_segment){
 		.selector = selector, .type = type, .s = !is_system, .present = 1, .db = db, .l = l,
@@ -179,15 +188,17 @@ void boot_bda(const struct bios_config *c)
 }
 
 /*
- * A kernel that goes back to real mode to ask a BIOS (Xen does, for memory map, disks and screen) hears from each service that it
- * does not exist: carry, ah 0x86. What is no service returns. Vectors of zeros would let it run into the weeds.
+ * A kernel that goes back to real mode to ask a BIOS (Xen does, for memory map, disks and screen)
+ * hears from each service that it does not exist: carry, ah 0x86. What is no service returns.
+ * Vectors of zeros would let it run into the weeds.
  */
 void boot_no_bios(const struct bios_config *c)
 {
 	static const uint8_t code[16] = {
 		0x55,				/* push bp */
 		0x89, 0xe5,			/* mov bp, sp */
-		0x80, 0x4e, 0x06, 0x01,		/* or byte [bp + 6], 1: carry among the flags to return to */
+		/* or byte [bp + 6], 1: carry among the flags to return to */
+		0x80, 0x4e, 0x06, 0x01,
 		0xb4, 0x86,			/* mov ah, 0x86 */
 		0x5d,				/* pop bp */
 		0xcf,				/* iret */
@@ -207,7 +218,8 @@ void boot_no_bios(const struct bios_config *c)
 
 void boot_mtrrs(const struct bios_config *c, struct boot_cpu *cpu)
 {
-	enum { DEF_TYPE = 0x2ff, FIX64K_00000 = 0x250, FIX16K_80000 = 0x258, FIX16K_A0000 = 0x259, FIX4K_C0000 = 0x268,
+	enum { DEF_TYPE = 0x2ff, FIX64K_00000 = 0x250, FIX16K_80000 = 0x258, FIX16K_A0000 = 0x259,
+	       FIX4K_C0000 = 0x268,
 	       PHYS_BASE0 = 0x200, PHYS_MASK0 = 0x201 };
 	const uint64_t wb = 0x0606060606060606, uc = 0;
 	uint64_t phys_mask = (1ull << (c->phys_bits ? c->phys_bits : 36)) - 1;

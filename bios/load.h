@@ -19,14 +19,18 @@
 #define LOW_CMDLINE	0x20000		/* up to the EBDA */
 #define LOW_EBDA	0x9fc00		/* 1 KiB */
 #define LOW_TABLES	0xe0000		/* ACPI, SMBIOS */
-#define LOW_NO_BIOS	0xfffe0		/* what BIOS interrupts come to, where there is no BIOS: 16 bytes */
+/* what BIOS interrupts come to, where there is no BIOS: 16 bytes */
+#define LOW_NO_BIOS	0xfffe0
 #define LOW_END		0x100000
 
-/* Host address of guest RAM [gpa, gpa + len), or NULL when any byte is not RAM. Whatever is mapped over it is ignored. */
+/*
+ * Host address of guest RAM [gpa, gpa + len), or NULL when any byte is not RAM. Whatever is mapped
+ * over it is ignored.
+ */
 void *ram_at(const struct bios_config *c, uint64_t gpa, uint64_t len);
 /* Reads len bytes of the file at off straight into guest RAM. 0 or -errno with the reason. */
-int ram_load(const struct bios_config *c, const struct bios_file *f, uint64_t off, uint64_t gpa, uint64_t len,
-	     struct err *err);
+int ram_load(const struct bios_config *c, const struct bios_file *f, uint64_t off, uint64_t gpa,
+	     uint64_t len, struct err *err);
 int ram_write(const struct bios_config *c, uint64_t gpa, const void *p, uint64_t len);
 
 /* Length of a regular file (or block device). 0 or -errno with the reason. */
@@ -42,9 +46,13 @@ int boot_flat32(const struct bios_config *c, uint64_t gdt, struct boot_cpu *cpu)
 int boot_long64(const struct bios_config *c, struct boot_cpu *cpu);
 /* Real mode at a physical address below 1 MiB. */
 void boot_real(uint32_t at, struct boot_cpu *cpu);
-/* BIOS data area: where the EBDA begins, how much memory lies below it, which serial ports there are. */
+/*
+ * BIOS data area: where the EBDA begins, how much memory lies below it, which serial ports there
+ * are.
+ */
 void boot_bda(const struct bios_config *c);
-void boot_no_bios(const struct bios_config *c);		/* interrupt vectors by which every BIOS call fails */
+/* interrupt vectors by which every BIOS call fails */
+void boot_no_bios(const struct bios_config *c);
 /* MTRRs as firmware leaves them: write-back, PCI hole and VGA window uncached. */
 void boot_mtrrs(const struct bios_config *c, struct boot_cpu *cpu);
 
@@ -57,9 +65,10 @@ struct elf_image {
 	uint32_t pvh_entry;
 };
 /* Checks the headers and every segment; loads nothing. */
-int elf_check(const struct bios_config *c, const struct bios_file *f, struct elf_image *img, struct err *err);
+int elf_check(const struct bios_config *c, const struct bios_file *f, struct elf_image *img,
+	      struct err *err);
 /* Loads the segments at their physical addresses. Nothing may lie in [avoid, avoid_end). */
-int elf_load(const struct bios_config *c, const struct bios_file *f, uint64_t avoid, uint64_t avoid_end,
-	     struct elf_image *img, struct err *err);
+int elf_load(const struct bios_config *c, const struct bios_file *f, uint64_t avoid,
+	     uint64_t avoid_end, struct elf_image *img, struct err *err);
 
 #endif

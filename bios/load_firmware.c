@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * load_firmware.c: a BIOS image as ROM: it ends at 4 GiB, where the processor's first instruction lies, and its last 128 KiB
- * are also seen below 1 MiB, where the host bridge's PAM registers can put RAM in its place.
+ * load_firmware.c: a BIOS image as ROM: it ends at 4 GiB, where the processor's first instruction
+ * lies, and its last 128 KiB are also seen below 1 MiB, where the host bridge's PAM registers can
+ * put RAM in its place.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,8 +23,10 @@ struct block *firmware_map(const struct bios_config *c, struct err *err)
 	if (file_size(f, &size, err) < 0)
 		return NULL;
 	if (size % (64 * KiB) || size > FIRMWARE_MAX) {
-		err_set(err, EINVAL, "%s is no firmware: its size of %llu bytes is not a multiple of 64 KiB up to 16 MiB", f->path,
-			(unsigned long long)size);
+		err_set(err, EINVAL,
+			"%s is no firmware: its size of %llu bytes is not a multiple of 64 KiB up "
+			"to 16 MiB",
+			f->path, (unsigned long long)size);
 		return NULL;
 	}
 	b = block_new(c->mem, "bios", size, BLOCK_ROM, err);

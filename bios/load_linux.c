@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * load_linux.c: a bzImage goes straight into guest memory and starts at its 64-bit entry, or at the 32-bit one
- * when it has no other. No firmware runs, nothing is copied twice.
+ * load_linux.c: a bzImage goes straight into guest memory and starts at its 64-bit entry, or at the
+ * 32-bit one when it has no other. No firmware runs, nothing is copied twice.
  *
- * The Linux/x86 boot protocol: Documentation/arch/x86/boot.rst ("64-bit BOOT PROTOCOL", "32-bit BOOT PROTOCOL"),
- * struct boot_params in <asm/bootparam.h>.
+ * The Linux/x86 boot protocol: Documentation/arch/x86/boot.rst ("64-bit BOOT PROTOCOL", "32-bit
+ * BOOT PROTOCOL"), struct boot_params in <asm/bootparam.h>.
  */
 #include <asm/bootparam.h>
 #include <errno.h>
@@ -46,23 +46,35 @@ static int bzimage_check(const struct bios_config *c, struct bzimage *k, struct 
 	if (ld_le16(head + 0x1fe) != 0xaa55 || k->hdr.header != HDR_MAGIC)
 		return err_set(err, ENOEXEC, "%s is not a Linux kernel", f->path);
 	if (k->hdr.version < 0x0202)
-		return err_set(err, ENOEXEC, "%s: boot protocol %u.%02u is older than 2.02; boot it from a disk with its "
-			       "boot loader", f->path, k->hdr.version >> 8, k->hdr.version & 0xff);
+		return err_set(err, ENOEXEC,
+			       "%s: boot protocol %u.%02u is older than 2.02; boot it from a disk "
+			       "with its "
+			       "boot loader",
+			       f->path, k->hdr.version >> 8, k->hdr.version & 0xff);
 	if (!(k->hdr.loadflags & LOADED_HIGH))
-		return err_set(err, ENOEXEC, "%s is a zImage (loaded low); only a bzImage can start without a boot loader",
+		return err_set(err, ENOEXEC,
+			       "%s is a zImage (loaded low); only a bzImage can start without a "
+			       "boot loader",
 			       f->path);
 	sects = k->hdr.setup_sects ? k->hdr.setup_sects : 4;
 	k->pm_off = (sects + 1) * 512ull;
 	if (k->pm_off >= k->file_size)
-		return err_set(err, ENODATA, "%s is truncated: it ends in its setup code (%u sectors)", f->path, sects);
+		return err_set(err, ENODATA,
+			       "%s is truncated: it ends in its setup code (%u sectors)", f->path,
+			       sects);
 	k->pm_len = k->file_size - k->pm_off;
-	/* syssize counts 16-byte paragraphs; a signature may follow them, so only less is an error. */
+	/*
+	 * syssize counts 16-byte paragraphs; a signature may follow them, so only less is an error.
+	 */
 	if (k->hdr.version >= 0x0204 && k->pm_len + 15 < k->hdr.syssize * 16ull)
-		return err_set(err, ENODATA, "%s is truncated: its header promises %llu bytes, the file has %llu", f->path,
-			       (unsigned long long)(k->pm_off + k->hdr.syssize * 16ull), (unsigned long long)k->file_size);
+		return err_set(err, ENODATA,
+			       "%s is truncated: its header promises %llu bytes, the file has %llu",
+			       f->path, (unsigned long long)(k->pm_off + k->hdr.syssize * 16ull),
+			       (unsigned long long)k->file_size);
 	k->entry64 = k->hdr.version >= 0x020c && (k->hdr.xloadflags & XLF_KERNEL_64);
 	if (k->entry64 && k->pm_len <= 0x200)
-		return err_set(err, ENODATA, "%s is truncated: no code at its 64-bit entry", f->path);
+		return err_set(err, ENODATA, "%s is truncated: no code at its 64-bit entry",
+			       f->path);
 	return 0;
 }
 
@@ -76,25 +88,34 @@ static int bzimage_place(const struct bios_config *c, struct bzimage *k, struct 
 		need = MAX(need, k->hdr.init_size);
 		k->base = k->hdr.pref_address;
 		align = k->hdr.kernel_alignment;
-		if (k->hdr.relocatable_kernel && IS_POWER_OF_2(align) && k->base + need > c->ram_low)
+		if (k->hdr.relocatable_kernel && IS_POWER_OF_2(align) &&
+		    k->base + need > c->ram_low)
 			k->base = ALIGN_UP((uint64_t)MiB, align);
 	} else {
-		/* No word about how much it needs to unpack: old kernels want about four times their size. */
+		/*
+		 * No word about how much it needs to unpack: old kernels want about four times
+		 * their size.
+		 */
 		need *= 4;
 	}
 	if (k->base < MiB || k->base >= 4 * GiB || !range_ok(k->base, need, c->ram_low))
-		return err_set(err, ENOMEM, "%s needs %llu MiB of memory at 0x%llx, the guest has %llu MiB there; give it more "
-			       "with -m", c->kernel.path, (unsigned long long)((need + MiB - 1) / MiB),
+		return err_set(err, ENOMEM,
+			       "%s needs %llu MiB of memory at 0x%llx, the guest has %llu MiB "
+			       "there; give it more "
+			       "with -m",
+			       c->kernel.path, (unsigned long long)((need + MiB - 1) / MiB),
 			       (unsigned long long)k->base, (unsigned long long)(c->ram_low / MiB));
 	k->end = k->base + need;
 	return 0;
 }
 
 /* As high as the kernel allows: out of the way of what it unpacks. */
-static int initrd_load(const struct bios_config *c, const struct bzimage *k, struct boot_params *bp, struct err *err)
+static int initrd_load(const struct bios_config *c, const struct bzimage *k, struct boot_params *bp,
+		       struct err *err)
 {
 	const struct bios_file *f = &c->initrd;
-	uint64_t size, top, at, limit = k->hdr.version >= 0x0203 ? k->hdr.initrd_addr_max : 0x37ffffff;
+	uint64_t size, top, at,
+		limit = k->hdr.version >= 0x0203 ? k->hdr.initrd_addr_max : 0x37ffffff;
 	int ret;
 
 	ret = file_size(f, &size, err);
@@ -107,9 +128,12 @@ static int initrd_load(const struct bios_config *c, const struct bzimage *k, str
 		bool high = k->entry64 && (k->hdr.xloadflags & XLF_CAN_BE_LOADED_ABOVE_4G);
 
 		if (!high || size > c->ram_high)
-			return err_set(err, EFBIG, "%s (%llu MiB) does not fit into memory beside the kernel, which ends at %llu "
-				       "MiB, below %llu MiB; give the guest more with -m", f->path,
-				       (unsigned long long)((size + MiB - 1) / MiB), (unsigned long long)(k->end / MiB),
+			return err_set(err, EFBIG,
+				       "%s (%llu MiB) does not fit into memory beside the kernel, "
+				       "which ends at %llu "
+				       "MiB, below %llu MiB; give the guest more with -m",
+				       f->path, (unsigned long long)((size + MiB - 1) / MiB),
+				       (unsigned long long)(k->end / MiB),
 				       (unsigned long long)(top / MiB));
 		at = ALIGN_DOWN(4 * GiB + c->ram_high - size, 4096ull);
 	}
@@ -117,24 +141,29 @@ static int initrd_load(const struct bios_config *c, const struct bzimage *k, str
 	bp->hdr.ramdisk_size = size;
 	bp->ext_ramdisk_image = at >> 32;
 	bp->ext_ramdisk_size = size >> 32;
-	trace(TRACE_BOOT, 0, "bios", "initrd %llu bytes at 0x%llx", (unsigned long long)size, (unsigned long long)at);
+	trace(TRACE_BOOT, 0, "bios", "initrd %llu bytes at 0x%llx", (unsigned long long)size,
+	      (unsigned long long)at);
 	return ram_load(c, f, 0, at, size, err);
 }
 
-static int cmdline_load(const struct bios_config *c, const struct bzimage *k, struct boot_params *bp, struct err *err)
+static int cmdline_load(const struct bios_config *c, const struct bzimage *k,
+			struct boot_params *bp, struct err *err)
 {
 	const char *s = c->cmdline ? c->cmdline : "";
 	size_t len = strlen(s), max = k->hdr.version >= 0x0206 ? k->hdr.cmdline_size : 255;
 
 	max = MIN(max, LOW_EBDA - LOW_CMDLINE - 1);
 	if (len > max)
-		return err_set(err, E2BIG, "the kernel command line has %zu bytes, %s takes at most %zu; shorten -append", len,
-			       c->kernel.path, max);
+		return err_set(err, E2BIG,
+			       "the kernel command line has %zu bytes, %s takes at most %zu; "
+			       "shorten -append",
+			       len, c->kernel.path, max);
 	bp->hdr.cmd_line_ptr = LOW_CMDLINE;
 	return ram_write(c, LOW_CMDLINE, s, len + 1);
 }
 
-static void rng_seed_load(const struct bios_config *c, const struct bzimage *k, struct boot_params *bp)
+static void rng_seed_load(const struct bios_config *c, const struct bzimage *k,
+			  struct boot_params *bp)
 {
 	struct {
 		struct setup_data head;
@@ -209,13 +238,15 @@ int load_linux(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu,
 	if (ret == 0)
 		ret = k.entry64 ? boot_long64(c, cpu) : boot_flat32(c, LOW_GDT, cpu);
 	if (ret < 0)
-		return err_set(err, -ret, "the guest needs at least 1 MiB of memory; give it more with -m");
+		return err_set(err, -ret,
+			       "the guest needs at least 1 MiB of memory; give it more with -m");
 	cpu->rip = k.entry64 ? k.base + 0x200 : k.base;
 	cpu->rsi = LOW_ZERO_PAGE;
 	cpu->rsp = LOW_STACK_TOP;
 	cpu->way = k.entry64 ? "linux" : "linux32";
-	trace(TRACE_BOOT, 0, "bios", "%s: protocol %u.%02u, %llu bytes at 0x%llx, entry 0x%llx (%s)", c->kernel.path,
-	      k.hdr.version >> 8, k.hdr.version & 0xff, (unsigned long long)k.pm_len, (unsigned long long)k.base,
-	      (unsigned long long)cpu->rip, cpu->way);
+	trace(TRACE_BOOT, 0, "bios",
+	      "%s: protocol %u.%02u, %llu bytes at 0x%llx, entry 0x%llx (%s)", c->kernel.path,
+	      k.hdr.version >> 8, k.hdr.version & 0xff, (unsigned long long)k.pm_len,
+	      (unsigned long long)k.base, (unsigned long long)cpu->rip, cpu->way);
 	return 0;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * load_pvh.c: an uncompressed kernel (vmlinux, or a unikernel) with a Xen PHYS32_ENTRY note starts in 32-bit
- * protected mode with EBX pointing at struct hvm_start_info.
+ * load_pvh.c: an uncompressed kernel (vmlinux, or a unikernel) with a Xen PHYS32_ENTRY note starts
+ * in 32-bit protected mode with EBX pointing at struct hvm_start_info.
  *
- * Xen's docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h; the layouts are written out below.
+ * Xen's docs/misc/pvh.pandoc and public/arch-x86/hvm/start_info.h; the layouts are written out
+ * below.
  */
 #include <errno.h>
 
@@ -36,8 +37,8 @@ struct pvh_modules {
 	uint64_t cmd;			/* next free byte for a command line */
 };
 
-static int pvh_module(const struct bios_config *c, struct pvh_modules *m, const struct bios_file *f, const char *cmdline,
-		      struct err *err)
+static int pvh_module(const struct bios_config *c, struct pvh_modules *m, const struct bios_file *f,
+		      const char *cmdline, struct err *err)
 {
 	uint64_t size, at;
 	int ret;
@@ -47,15 +48,20 @@ static int pvh_module(const struct bios_config *c, struct pvh_modules *m, const 
 		return ret;
 	at = size <= m->top ? ALIGN_DOWN(m->top - size, 4096ull) : 0;
 	if (at < m->floor)
-		return err_set(err, EFBIG, "%s (%llu MiB) does not fit into memory beside the kernel, which ends at %llu MiB; "
-			       "give the guest more with -m", f->path, (unsigned long long)((size + MiB - 1) / MiB),
+		return err_set(err, EFBIG,
+			       "%s (%llu MiB) does not fit into memory beside the kernel, which "
+			       "ends at %llu MiB; "
+			       "give the guest more with -m",
+			       f->path, (unsigned long long)((size + MiB - 1) / MiB),
 			       (unsigned long long)(m->floor / MiB));
 	m->list[m->n] = (struct hvm_modlist_entry){ .paddr = at, .size = size };
 	if (cmdline) {
 		size_t len = strlen(cmdline) + 1;
 
 		if (len > LOW_CMDLINE - m->cmd)
-			return err_set(err, E2BIG, "the command lines of the modules are too long at '%s'", f->path);
+			return err_set(err, E2BIG,
+				       "the command lines of the modules are too long at '%s'",
+				       f->path);
 		m->list[m->n].cmdline_paddr = m->cmd;
 		ram_write(c, m->cmd, cmdline, len);
 		m->cmd += len;
@@ -92,14 +98,19 @@ int load_pvh(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu, s
 	if (ret < 0)
 		return ret;
 	if (!img.has_pvh)
-		return err_set(err, ENOEXEC, "%s is an ELF file without a PVH entry point (Xen note 18); use the bzImage",
+		return err_set(err, ENOEXEC,
+			       "%s is an ELF file without a PVH entry point (Xen note 18); use the "
+			       "bzImage",
 			       c->kernel.path);
 	if (img.pvh_entry < img.low || img.pvh_entry >= img.high)
-		return err_set(err, ENOEXEC, "%s: its PVH entry point 0x%x lies outside what it loads", c->kernel.path,
-			       img.pvh_entry);
+		return err_set(err, ENOEXEC,
+			       "%s: its PVH entry point 0x%x lies outside what it loads",
+			       c->kernel.path, img.pvh_entry);
 	if (strlen(cmdline) >= LOW_EBDA - LOW_CMDLINE)
-		return err_set(err, E2BIG, "the kernel command line has %zu bytes, at most %u fit; shorten -append",
-			       strlen(cmdline), LOW_EBDA - LOW_CMDLINE - 1);
+		return err_set(
+			err, E2BIG,
+			"the kernel command line has %zu bytes, at most %u fit; shorten -append",
+			strlen(cmdline), LOW_EBDA - LOW_CMDLINE - 1);
 	mods.floor = img.high;
 	ret = pvh_modules(c, &mods, err);
 	if (ret < 0)
@@ -107,7 +118,9 @@ int load_pvh(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu, s
 
 	n = e820_build(c, e820, E820_MAX);
 	for (i = 0; i < n; i++)
-		map[i] = (struct hvm_memmap_entry){ .addr = e820[i].base, .size = e820[i].len, .type = e820[i].type };
+		map[i] = (struct hvm_memmap_entry){ .addr = e820[i].base,
+						    .size = e820[i].len,
+						    .type = e820[i].type };
 	info.memmap_paddr = PVH_MEMMAP;
 	info.memmap_entries = n;
 	info.cmdline_paddr = LOW_CMDLINE;
@@ -124,9 +137,11 @@ int load_pvh(const struct bios_config *c, uint64_t rsdp, struct boot_cpu *cpu, s
 	cpu->rbx = LOW_START_INFO;
 	cpu->rsp = LOW_STACK_TOP;
 	cpu->way = "pvh";
-	trace(TRACE_BOOT, 0, "bios", "%s: PVH, 0x%llx-0x%llx, entry 0x%x", c->kernel.path, (unsigned long long)img.low,
-	      (unsigned long long)img.high, img.pvh_entry);
+	trace(TRACE_BOOT, 0, "bios", "%s: PVH, 0x%llx-0x%llx, entry 0x%x", c->kernel.path,
+	      (unsigned long long)img.low, (unsigned long long)img.high, img.pvh_entry);
 	return 0;
 }
-_Static_assert(LOW_START_INFO + 0x400 + E820_MAX * sizeof(struct hvm_memmap_entry) <= LOW_ZERO_PAGE, "PVH tables overlap");
-_Static_assert(0x100 + (BIOS_MAX_MODULES + 1) * sizeof(struct hvm_modlist_entry) <= 0x400, "PVH module list overlaps");
+_Static_assert(LOW_START_INFO + 0x400 + E820_MAX * sizeof(struct hvm_memmap_entry) <= LOW_ZERO_PAGE,
+	       "PVH tables overlap");
+_Static_assert(0x100 + (BIOS_MAX_MODULES + 1) * sizeof(struct hvm_modlist_entry) <= 0x400,
+	       "PVH module list overlaps");

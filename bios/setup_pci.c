@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * setup_pci.c: with -kernel no firmware has run; this does to the PC's chips what firmware would have done.
+ * setup_pci.c: with -kernel no firmware has run; this does to the PC's chips what firmware would
+ * have done.
  *
- * Intel 82441FX (PAM, 0x59-0x5f), 82371SB PIIX3 (PIRQRC 0x60-0x63, ELCR, IDETIM 0x40), 82371AB PIIX4 function 3 (PMBA 0x40,
- * PMREGMISC 0x80, SMBBA 0x90, SMBHSTCFG 0xd2).
+ * Intel 82441FX (PAM, 0x59-0x5f), 82371SB PIIX3 (PIRQRC 0x60-0x63, ELCR, IDETIM 0x40), 82371AB
+ * PIIX4 function 3 (PMBA 0x40, PMREGMISC 0x80, SMBBA 0x90, SMBHSTCFG 0xd2).
  */
 #include "bios/boot.h"
 #include "devices/pci/pci.h"
@@ -75,7 +76,8 @@ void bios_setup_pci(const struct bios_config *c, struct pci_bus *pci, struct bus
 		setup_isa_bridge(pci, pio);
 	if (pci_bus_find(pci, PIIX_IDE))
 		setup_ide(pci);
-	pci_bus_assign(pci, BIOS_PCI_IO_BASE, BIOS_PCI_HOLE, BIOS_PCI_HOLE_END, base64, irq_of_pirq);
+	pci_bus_assign(pci, BIOS_PCI_IO_BASE, BIOS_PCI_HOLE, BIOS_PCI_HOLE_END, base64,
+		       irq_of_pirq);
 	if (pci_bus_find(pci, PIIX_PM))
 		setup_pm(pci);
 }

@@ -2,8 +2,8 @@
 /*
  * smbios.c: System Management BIOS tables.
  *
- * DMTF DSP0134, 2.8: 5.2.1 (entry point), 6.1 (structures), 7.1 (type 0), 7.2 (1), 7.4 (3), 7.5 (4), 7.17 (16), 7.18 (17),
- * 7.20 (19), 7.33 (32).
+ * DMTF DSP0134, 2.8: 5.2.1 (entry point), 6.1 (structures), 7.1 (type 0), 7.2 (1), 7.4 (3), 7.5
+ * (4), 7.17 (16), 7.18 (17), 7.20 (19), 7.33 (32).
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,7 +64,10 @@ static void st_u64(struct structure *t, uint64_t v)
 	t->len += 8;
 }
 
-/* The number of a string, 0 for none. Control characters would end the structure early or garble dmidecode. */
+/*
+ * The number of a string, 0 for none. Control characters would end the structure early or garble
+ * dmidecode.
+ */
 static void st_string(struct structure *t, const char *str)
 {
 	size_t room = sizeof(t->strings) - t->strings_len - 1, n = 0;
@@ -74,7 +77,8 @@ static void st_string(struct structure *t, const char *str)
 		return;
 	}
 	for (; *str && n < MIN(room, 64u); str++)
-		t->strings[t->strings_len + n++] = (unsigned char)*str < ' ' || *str == 0x7f ? '?' : *str;
+		t->strings[t->strings_len + n++] = (unsigned char)*str < ' ' || *str == 0x7f ? '?'
+											     : *str;
 	t->strings_len += n + 1;
 	st_u8(t, ++t->nstrings);
 }
@@ -126,7 +130,8 @@ static void type1_system(const struct bios_config *c, struct smbios *s)
 
 	st_begin(&t, 1, HANDLE(1, 0));
 	st_string(&t, "minivmm");
-	st_string(&t, c->machine == BIOS_PC ? "Standard PC (i440FX, PIIX)" : "Micro machine (virtio-mmio)");
+	st_string(&t, c->machine == BIOS_PC ? "Standard PC (i440FX, PIIX)"
+					    : "Micro machine (virtio-mmio)");
 	st_string(&t, machine_name(c, name, sizeof(name)));
 	st_string(&t, NULL);			/* serial number */
 	/* The first three fields are little-endian, unlike the way a UUID is printed (7.2.1). */
@@ -152,7 +157,8 @@ static void type3_chassis(const struct bios_config *c, struct smbios *s)
 	st_string(&t, machine_name(c, name, sizeof(name)));
 	st_string(&t, NULL);
 	st_string(&t, NULL);
-	st_u8(&t, 3);				/* boot-up, power supply, thermal: safe; security: unknown */
+	/* boot-up, power supply, thermal: safe; security: unknown */
+	st_u8(&t, 3);
 	st_u8(&t, 3);
 	st_u8(&t, 3);
 	st_u8(&t, 2);
@@ -196,7 +202,8 @@ static void type4_processor(const struct bios_config *c, struct smbios *s, unsig
 	st_u8(&t, MIN(cores, 255u));
 	st_u8(&t, MIN(cores, 255u));
 	st_u8(&t, MIN(threads, 255u));
-	st_u16(&t, 0x0004 | (cores > 1 ? 0x08 : 0) | (threads > cores ? 0x10 : 0));	/* 64-bit, multi-core, threads */
+	/* 64-bit, multi-core, threads */
+	st_u16(&t, 0x0004 | (cores > 1 ? 0x08 : 0) | (threads > cores ? 0x10 : 0));
 	st_u16(&t, 1);
 	st_u16(&t, cores);
 	st_u16(&t, cores);

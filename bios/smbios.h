@@ -8,7 +8,8 @@
 #define SMBIOS_ANCHOR_LEN 31
 
 struct smbios {
-	uint8_t anchor[SMBIOS_ANCHOR_LEN];	/* "_SM_" entry point; smbios_place makes address and checksums final */
+	/* "_SM_" entry point; smbios_place makes address and checksums final */
+	uint8_t anchor[SMBIOS_ANCHOR_LEN];
 	uint8_t *data;
 	size_t len, cap;
 	unsigned count;

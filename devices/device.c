@@ -35,8 +35,9 @@ int device_load(struct device *d, struct state_in *in)
 	if (!ret && strcmp(name, d->ops->name))
 		ret = state_bad(in, "%s: a %s was saved, here is a %s", d->id, name, d->ops->name);
 	if (!ret && version > d->ops->version)
-		ret = state_bad(in, "%s: saved by a newer %s (version %u, this program knows up to %u)", d->id, name,
-				version, d->ops->version);
+		ret = state_bad(in,
+				"%s: saved by a newer %s (version %u, this program knows up to %u)",
+				d->id, name, version, d->ops->version);
 	if (!ret && d->ops->load)
 		ret = d->ops->load(d, in, version);
 	state_leave(in);

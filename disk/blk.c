@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * blk.c: the front: what a device or a tool holds while the tree behind it changes. Synchronous calls, draining, error policy,
- * statistics. The asynchronous side is queue.c. Threads: front.h says how requests and drains see each other.
+ * blk.c: the front: what a device or a tool holds while the tree behind it changes. Synchronous
+ * calls, draining, error policy, statistics. The asynchronous side is queue.c. Threads: front.h
+ * says how requests and drains see each other.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -28,7 +29,8 @@ static struct drain_wait *quiet_waits(struct blk *b)
 {
 	struct drain_wait *w;
 
-	if (__atomic_load_n(&b->busy, __ATOMIC_SEQ_CST) || __atomic_load_n(&b->pending, __ATOMIC_SEQ_CST))
+	if (__atomic_load_n(&b->busy, __ATOMIC_SEQ_CST) ||
+	    __atomic_load_n(&b->pending, __ATOMIC_SEQ_CST))
 		return NULL;
 	w = b->waits;
 	b->waits = NULL;
@@ -50,8 +52,9 @@ static void waits_run(struct drain_wait *w)
 }
 
 /*
- * The last thing a request does with the front. Without a drain nobody waits and the front is not touched again: it may be gone
- * when the count has fallen. With one, the drainer keeps it alive until it has had the lock.
+ * The last thing a request does with the front. Without a drain nobody waits and the front is not
+ * touched again: it may be gone when the count has fallen. With one, the drainer keeps it alive
+ * until it has had the lock.
  */
 void front_leave(struct blk *b)
 {
@@ -62,7 +65,8 @@ void front_leave(struct blk *b)
 		unsigned busy = __atomic_load_n(&b->busy, __ATOMIC_RELAXED);
 
 		while (busy > 1)
-			if (__atomic_compare_exchange_n(&b->busy, &busy, busy - 1, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+			if (__atomic_compare_exchange_n(&b->busy, &busy, busy - 1, true,
+							__ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
 				return;
 	}
 	pthread_mutex_lock(&b->lock);
@@ -77,7 +81,8 @@ void front_done_ran(struct blk *b)
 {
 	struct drain_wait *w;
 
-	if (__atomic_sub_fetch(&b->pending, 1, __ATOMIC_SEQ_CST) || __atomic_load_n(&b->drain, __ATOMIC_SEQ_CST) == 0)
+	if (__atomic_sub_fetch(&b->pending, 1, __ATOMIC_SEQ_CST) ||
+	    __atomic_load_n(&b->drain, __ATOMIC_SEQ_CST) == 0)
 		return;
 	pthread_mutex_lock(&b->lock);
 	w = quiet_waits(b);
@@ -104,15 +109,22 @@ void blk_drain_begin(struct blk *b)
 		struct timespec until;
 		bool ring = false;
 
-		/* Their loops may stand still (exclusive section): take what the kernel has finished for them. */
+		/*
+		 * Their loops may stand still (exclusive section): take what the kernel has
+		 * finished for them.
+		 */
 		for (struct blk_queue *q = b->queues; q; q = q->next)
-			ring |= __atomic_load_n(&q->ring, __ATOMIC_RELAXED) || loop_is_current(q->loop);
+			ring |= __atomic_load_n(&q->ring, __ATOMIC_RELAXED) ||
+				loop_is_current(q->loop);
 		if (!ring) {
 			pthread_cond_wait(&b->idle, &b->lock);
 			continue;
 		}
 		for (struct blk_queue *q = b->queues; q; q = q->next) {
-			/* The list only changes on the queues' loops while they run; a queue with requests stays. */
+			/*
+			 * The list only changes on the queues' loops while they run; a queue with
+			 * requests stays.
+			 */
 			pthread_mutex_unlock(&b->lock);
 			queue_reap(q);
 			pthread_mutex_lock(&b->lock);
@@ -170,7 +182,8 @@ int front_check(struct blk *b, enum blk_op op, uint64_t off, uint64_t len)
 	return 0;
 }
 
-int front_run(struct blk *b, enum blk_op op, unsigned flags, uint64_t off, const struct iovec *iov, int niov, uint64_t len)
+int front_run(struct blk *b, enum blk_op op, unsigned flags, uint64_t off, const struct iovec *iov,
+	      int niov, uint64_t len)
 {
 	struct node *n = b->root;
 	bool unmap = b->flags & BLK_DISCARD_UNMAP;
@@ -197,7 +210,8 @@ int front_run(struct blk *b, enum blk_op op, unsigned flags, uint64_t off, const
 	default:
 		return -ENOTSUP;
 	}
-	if (!ret && ((flags & BLK_FUA) || (b->flags & BLK_WRITETHROUGH)) && !(b->flags & BLK_UNSAFE))
+	if (!ret && ((flags & BLK_FUA) || (b->flags & BLK_WRITETHROUGH)) &&
+	    !(b->flags & BLK_UNSAFE))
 		ret = node_flush(n);
 	return ret;
 }
@@ -208,8 +222,10 @@ void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, in
 	int w = op != BLK_READ;
 
 	if (ret) {
-		__atomic_add_fetch(op == BLK_FLUSH ? &s->failed_flush : op == BLK_DISCARD ? &s->failed_discard : &s->failed[w], 1,
-				   __ATOMIC_RELAXED);
+		__atomic_add_fetch(op == BLK_FLUSH     ? &s->failed_flush
+				   : op == BLK_DISCARD ? &s->failed_discard
+						       : &s->failed[w],
+				   1, __ATOMIC_RELAXED);
 		return;
 	}
 	switch (op) {
@@ -233,13 +249,15 @@ void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, in
 	if (w) {
 		uint64_t high = __atomic_load_n(&s->highest, __ATOMIC_RELAXED);
 
-		while (high < off + len && !__atomic_compare_exchange_n(&s->highest, &high, off + len, true,
-									__ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		while (high < off + len &&
+		       !__atomic_compare_exchange_n(&s->highest, &high, off + len, true,
+						    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 			;
 	}
 }
 
-static int sync_request(struct blk *b, enum blk_op op, unsigned flags, void *buf, uint64_t off, uint64_t len)
+static int sync_request(struct blk *b, enum blk_op op, unsigned flags, void *buf, uint64_t off,
+			uint64_t len)
 {
 	struct iovec iov = { buf, len };
 	int64_t start = now_ns();
@@ -336,13 +354,17 @@ struct blk *blk_new(struct node *root, const struct blk_options *o)
 }
 
 /* An unlinked qcow2 file that takes the writes; the image below stays as it is. */
-static struct node *temporary_overlay(struct node *base, const struct blk_options *o, struct err *err)
+static struct node *temporary_overlay(struct node *base, const struct blk_options *o,
+				      struct err *err)
 {
 	const char *dir = o->tmpdir ? o->tmpdir : getenv("TMPDIR") ? getenv("TMPDIR") : "/var/tmp";
-	char *path = xasprintf("%s/minivmm-snapshot-%d-%llx.qcow2", dir, getpid(), (unsigned long long)now_ns());
+	char *path = xasprintf("%s/minivmm-snapshot-%d-%llx.qcow2", dir, getpid(),
+			       (unsigned long long)now_ns());
 	struct node_create c = { .filename = path, .size = base->size, .host = o->host };
-	struct blk_options oo = { .format = "qcow2", .flags = BLK_RDWR | BLK_NO_BACKING | BLK_UNSAFE | BLK_DISCARD_UNMAP |
-				  (o->flags & BLK_NOCACHE), .host = o->host };
+	struct blk_options oo = { .format = "qcow2",
+				  .flags = BLK_RDWR | BLK_NO_BACKING | BLK_UNSAFE |
+					   BLK_DISCARD_UNMAP | (o->flags & BLK_NOCACHE),
+				  .host = o->host };
 	struct node *top = NULL;
 
 	if (node_create("qcow2", &c, err) == 0)
@@ -410,12 +432,18 @@ void blk_set_root(struct blk *b, struct node *root)
 	node_unref(old);
 }
 
-int blk_overlay(struct blk *b, const char *filename, const char *format, bool existing, struct err *err)
+int blk_overlay(struct blk *b, const char *filename, const char *format, bool existing,
+		struct err *err)
 {
-	struct blk_options o = { .format = format ? format : "qcow2", .flags = (b->flags & ~BLK_SNAPSHOT) | BLK_RDWR | BLK_NO_BACKING,
-				 .host = b->options.host, .l2_cache_size = b->options.l2_cache_size };
-	struct node_create c = { .filename = filename, .size = b->root->size, .backing = b->root->filename,
-				 .backing_format = b->root->ops->format, .host = o.host };
+	struct blk_options o = { .format = format ? format : "qcow2",
+				 .flags = (b->flags & ~BLK_SNAPSHOT) | BLK_RDWR | BLK_NO_BACKING,
+				 .host = b->options.host,
+				 .l2_cache_size = b->options.l2_cache_size };
+	struct node_create c = { .filename = filename,
+				 .size = b->root->size,
+				 .backing = b->root->filename,
+				 .backing_format = b->root->ops->format,
+				 .host = o.host };
 	struct node *top;
 	int ret = existing ? 0 : node_create(o.format, &c, err);
 
@@ -431,10 +459,14 @@ int blk_overlay(struct blk *b, const char *filename, const char *format, bool ex
 	blk_drain_begin(b);
 	ret = node_flush(b->root);
 	if (ret) {
-		err_set(err, -ret, "'%s': cannot write out before the snapshot: %s", b->root->filename, strerror(-ret));
+		err_set(err, -ret, "'%s': cannot write out before the snapshot: %s",
+			b->root->filename, strerror(-ret));
 		node_unref(top);
 	} else {
-		/* The image keeps its write lock until it is closed: a commit may follow. New writes do not reach it. */
+		/*
+		 * The image keeps its write lock until it is closed: a commit may follow. New
+		 * writes do not reach it.
+		 */
 		node_ref(b->root);
 		top->backing = b->root;
 		blk_set_root(b, top);
@@ -539,7 +571,9 @@ int blk_resize(struct blk *b, uint64_t size, bool shrink, struct err *err)
 	int ret;
 
 	if (size < b->root->size && !shrink)
-		return err_set(err, EINVAL, "'%s': making the disk smaller would delete data at its end; ask for it with --shrink",
+		return err_set(err, EINVAL,
+			       "'%s': making the disk smaller would delete data at its end; ask "
+			       "for it with --shrink",
 			       b->root->filename);
 	blk_drain_begin(b);
 	ret = node_resize(b->root, size, err);
@@ -560,7 +594,9 @@ void blk_set_on_error(struct blk *b, enum blk_on_error rerror, enum blk_on_error
 	b->werror = werror;
 }
 
-void blk_on_io_error(struct blk *b, void (*fn)(void *ctx, const struct blk_req *r, enum blk_on_error action), void *ctx)
+void blk_on_io_error(struct blk *b,
+		     void (*fn)(void *ctx, const struct blk_req *r, enum blk_on_error action),
+		     void *ctx)
 {
 	b->on_io_error = fn;
 	b->on_io_error_ctx = ctx;
@@ -581,12 +617,13 @@ static enum blk_on_error error_action(const struct blk *b, const struct blk_req 
 enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r, const char *who)
 {
 	static const char *const op[] = {
-		[BLK_READ] = "read", [BLK_WRITE] = "write", [BLK_FLUSH] = "flush", [BLK_DISCARD] = "discard", [BLK_ZEROES] = "write zeroes",
+		[BLK_READ] = "read",	   [BLK_WRITE] = "write",	  [BLK_FLUSH] = "flush",
+		[BLK_DISCARD] = "discard", [BLK_ZEROES] = "write zeroes",
 	};
 	enum blk_on_error action = error_action(b, r);
 
-	log_host("%s: '%s': %s at %llu, %llu bytes: %s%s", who, blk_filename(b), op[r->op], (unsigned long long)r->off,
-		 (unsigned long long)r->len, strerror(-r->ret),
+	log_host("%s: '%s': %s at %llu, %llu bytes: %s%s", who, blk_filename(b), op[r->op],
+		 (unsigned long long)r->off, (unsigned long long)r->len, strerror(-r->ret),
 		 action == BLK_ERR_STOP ? "; the guest is stopped, `cont` tries again" : "");
 	if (b->on_io_error)
 		b->on_io_error(b->on_io_error_ctx, r, action);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * blk.h: what a device or tool holds of a disk image: the front. Formats and filters are nodes (disk/node.h);
- * the front stays while the tree behind it changes.
+ * blk.h: what a device or tool holds of a disk image: the front. Formats and filters are nodes
+ * (disk/node.h); the front stays while the tree behind it changes.
  *
- * Threads: a request is submitted on the loop of its blk_queue (lock held) and its done() runs on that loop, exactly
- * once, never inside blk_submit. FLUSH covers every write that has completed before it was submitted.
+ * Threads: a request is submitted on the loop of its blk_queue (lock held) and its done() runs on
+ * that loop, exactly once, never inside blk_submit. FLUSH covers every write that has completed
+ * before it was submitted.
  */
 #ifndef DISK_BLK_H
 #define DISK_BLK_H
@@ -29,7 +30,8 @@ struct blk_req {
 	enum blk_op op;
 	unsigned flags;
 	uint64_t off, len;		/* bytes; any alignment (the front handles request_align) */
-	const struct iovec *iov;	/* READ, WRITE: sum of lengths == len; stays valid until done */
+	/* READ, WRITE: sum of lengths == len; stays valid until done */
+	const struct iovec *iov;
 	int niov;
 	void (*done)(struct blk_req *r);
 	void *ctx;
@@ -56,12 +58,15 @@ enum blk_open_flags {
 	BLK_SHARE = 1 << 5,		/* allow another writer (force-share): info -U */
 	BLK_CHECK = 1 << 6,		/* open even when marked corrupt / dirty, for repair */
 	BLK_NO_BACKING = 1 << 7,
-	BLK_INACTIVE = 1 << 8,		/* no lock, no cached metadata, no writes, until blk_activate */
+	/* no lock, no cached metadata, no writes, until blk_activate */
+	BLK_INACTIVE = 1 << 8,
 	BLK_DISCARD_UNMAP = 1 << 9,	/* discard=unmap: guest discards reach the file */
 	BLK_DETECT_ZEROES = 1 << 10,
 	BLK_NO_IO = 1 << 11,		/* metadata only (info): no data file is opened */
-	BLK_GUESS_TOLD = 1 << 12,	/* the caller warns when a writable disk was only guessed to be raw */
-	BLK_NOWAIT = 1 << 13,		/* the caller holds a loop: a lock whose holder cannot be seen is not waited for */
+	/* the caller warns when a writable disk was only guessed to be raw */
+	BLK_GUESS_TOLD = 1 << 12,
+	/* the caller holds a loop: a lock whose holder cannot be seen is not waited for */
+	BLK_NOWAIT = 1 << 13,
 };
 struct blk_secret { const char *id, *file; };
 struct blk_options {
@@ -70,10 +75,14 @@ struct blk_options {
 	const struct host *host;	/* NULL: host_direct */
 	uint64_t l2_cache_size;		/* 0: default */
 	const char *secret_file;	/* passphrase, for encrypted images; may be "/dev/fd/N" */
-	const struct blk_secret *secrets;	/* those a json: name may ask for by id; ends with id NULL. NULL: none */
+	/* those a json: name may ask for by id; ends with id NULL. NULL: none */
+	const struct blk_secret *secrets;
 	const char *tmpdir;		/* for BLK_SNAPSHOT */
 };
-/* NULL with the reason (names the holder when locked). May block: not on the main loop once the guest runs. */
+/*
+ * NULL with the reason (names the holder when locked). May block: not on the main loop once the
+ * guest runs.
+ */
 struct blk *blk_open(const char *filename, const struct blk_options *o, struct err *err);
 /* Drains, flushes, releases. Returns the first error a flush gave. */
 int blk_close(struct blk *b);
@@ -87,10 +96,17 @@ uint32_t blk_request_align(struct blk *b);	/* 1 for buffered files, 512/4096 for
 struct node *blk_root(struct blk *b);
 /* A front for a node that is open already (tests, jobs); takes over the reference. */
 struct blk *blk_new(struct node *root, const struct blk_options *o);
-/* Puts another root behind the front, while drained (an overlay, a filter). Takes over the new reference, drops the old. */
+/*
+ * Puts another root behind the front, while drained (an overlay, a filter). Takes over the new
+ * reference, drops the old.
+ */
 void blk_set_root(struct blk *b, struct node *root);
-/* From now on writes go to the existing image filename (qcow2 with this disk as its backing file), or to a new one. */
-int blk_overlay(struct blk *b, const char *filename, const char *format, bool existing, struct err *err);
+/*
+ * From now on writes go to the existing image filename (qcow2 with this disk as its backing file),
+ * or to a new one.
+ */
+int blk_overlay(struct blk *b, const char *filename, const char *format, bool existing,
+		struct err *err);
 /* Takes back a blk_overlay that nothing was written to, while drained since before it. */
 void blk_drop_overlay(struct blk *b);
 /* Tell the device that size or medium changed (any thread; runs on the loop given). */
@@ -102,8 +118,9 @@ void blk_off_change(struct blk *b, void (*fn)(void *ctx), void *ctx);
 struct blk_queue *blk_queue_new(struct blk *b, struct loop *l);
 void blk_queue_free(struct blk_queue *q);
 /*
- * fn runs on the loop after each batch of done()s: what they have in common (one interrupt) is done once. A queue that has
- * it also runs done() inside the outermost blk_unplug, for what was finished by then.
+ * fn runs on the loop after each batch of done()s: what they have in common (one interrupt) is done
+ * once. A queue that has it also runs done() inside the outermost blk_unplug, for what was finished
+ * by then.
  */
 void blk_queue_on_batch(struct blk_queue *q, void (*fn)(void *ctx), void *ctx);
 void blk_submit(struct blk_queue *q, struct blk_req *r);
@@ -123,14 +140,19 @@ int blk_pwrite_compressed(struct blk *b, const void *buf, uint64_t len, uint64_t
 int blk_resize(struct blk *b, uint64_t size, bool shrink, struct err *err);
 
 /* --- draining: no new request reaches the nodes, and those in flight have ended. Nests. --- */
-void blk_drain_begin(struct blk *b);		/* blocks until drained; a thread that holds no loop lock, or exclusive owner */
+/* blocks until drained; a thread that holds no loop lock, or exclusive owner */
+void blk_drain_begin(struct blk *b);
 void blk_drain_end(struct blk *b);
 /*
- * done(ctx) runs once, when nothing is in the nodes and every done() of this front has run: posted to the loop of one of its
- * queues, or, when it has none, called by whoever left last. For quiesce. Pair with blk_drain_end.
+ * done(ctx) runs once, when nothing is in the nodes and every done() of this front has run: posted
+ * to the loop of one of its queues, or, when it has none, called by whoever left last. For quiesce.
+ * Pair with blk_drain_end.
  */
 void blk_drain_async(struct blk *b, void (*done)(void *ctx), void *ctx);
-/* Give up lock and caches / take them again and re-read everything (migration, pause for a copy). 0 or -errno. */
+/*
+ * Give up lock and caches / take them again and re-read everything (migration, pause for a copy). 0
+ * or -errno.
+ */
 int blk_inactivate(struct blk *b, struct err *err);
 int blk_activate(struct blk *b, struct err *err);
 
@@ -138,21 +160,32 @@ int blk_activate(struct blk *b, struct err *err);
 enum blk_on_error { BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC };
 void blk_set_on_error(struct blk *b, enum blk_on_error rerror, enum blk_on_error werror);
 /*
- * Who owns the machine is told of each failed request, on the request's loop, and stops it for BLK_ERR_STOP (asynchronously). Without
- * such an owner nothing is ever stopped: STOP becomes REPORT. Set once, before the first request.
+ * Who owns the machine is told of each failed request, on the request's loop, and stops it for
+ * BLK_ERR_STOP (asynchronously). Without such an owner nothing is ever stopped: STOP becomes
+ * REPORT. Set once, before the first request.
  */
-void blk_on_io_error(struct blk *b, void (*fn)(void *ctx, const struct blk_req *r, enum blk_on_error action), void *ctx);
+void blk_on_io_error(struct blk *b,
+		     void (*fn)(void *ctx, const struct blk_req *r, enum blk_on_error action),
+		     void *ctx);
 /*
- * What the device does with a failed request: REPORT it to the guest, IGNORE it, or keep it (STOP): the machine is being stopped, and the
- * request is tried again when it resumes. Tells the owner and the log, where the device is called who. Once for each failure.
+ * What the device does with a failed request: REPORT it to the guest, IGNORE it, or keep it (STOP):
+ * the machine is being stopped, and the request is tried again when it resumes. Tells the owner and
+ * the log, where the device is called who. Once for each failure.
  */
 enum blk_on_error blk_error_action(struct blk *b, const struct blk_req *r, const char *who);
-enum blk_limit_kind { LIMIT_BPS, LIMIT_BPS_RD, LIMIT_BPS_WR, LIMIT_IOPS, LIMIT_IOPS_RD, LIMIT_IOPS_WR, LIMITS };
-extern const char *const blk_limit_names[LIMITS];	/* "bps", "iops_rd": by these people and programs set them */
+enum blk_limit_kind { LIMIT_BPS, LIMIT_BPS_RD, LIMIT_BPS_WR, LIMIT_IOPS, LIMIT_IOPS_RD,
+                      LIMIT_IOPS_WR, LIMITS };
+/* "bps", "iops_rd": by these people and programs set them */
+extern const char *const blk_limit_names[LIMITS];
 struct blk_limit {
 	uint64_t rate;		/* bytes or requests a second in the long run; 0: no limit */
-	uint64_t max;		/* in a burst, a second; 0: a tenth of a second's worth at once, and no more */
-	uint64_t length;	/* how many seconds a burst may last after a long rest; 0: 1, and that second's worth may come at once */
+	/* in a burst, a second; 0: a tenth of a second's worth at once, and no more */
+	uint64_t max;
+	/*
+	 * how many seconds a burst may last after a long rest; 0: 1, and that second's worth may
+	 * come at once
+	 */
+	uint64_t length;
 };
 struct blk_throttle {
 	struct blk_limit limit[LIMITS];

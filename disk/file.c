@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * file.c: the bottom of most trees: a host file or block device, with pread, pwrite and fallocate. Worker threads, several
- * at once; nothing here is kept in memory but the length.
+ * file.c: the bottom of most trees: a host file or block device, with pread, pwrite and fallocate.
+ * Worker threads, several at once; nothing here is kept in memory but the length.
  *
- * With O_DIRECT the device wants aligned offsets, lengths and addresses. What is not aligned goes through a bounce
- * buffer; a write reads, changes and writes whole blocks, and for that moment no other write may be in these blocks: the ranges
- * under way are kept in a list (struct range). Buffered files need none of that.
+ * With O_DIRECT the device wants aligned offsets, lengths and addresses. What is not aligned goes
+ * through a bounce buffer; a write reads, changes and writes whole blocks, and for that moment no
+ * other write may be in these blocks: the ranges under way are kept in a list (struct range).
+ * Buffered files need none of that.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,8 @@ struct range {
 struct file {
 	bool blockdev;
 	enum lock_kind held;
-	int flush_error;		/* once fdatasync has failed, the kernel forgets which pages: it stays failed */
+	/* once fdatasync has failed, the kernel forgets which pages: it stays failed */
+	int flush_error;
 	pthread_mutex_t lock;		/* the ranges; a leaf */
 	pthread_cond_t freed;
 	struct range *ranges;
@@ -79,7 +81,9 @@ static bool range_try(struct file *f, struct range *r, uint64_t off, uint64_t en
 	for (struct range *o = f->ranges; o && ok; o = o->next)
 		ok = !(o->serial && o->off < end && off < o->end);
 	if (ok) {
-		*r = (struct range){ .off = off, .end = end, .next = f->ranges, .link = &f->ranges };
+		*r = (struct range){
+			.off = off, .end = end, .next = f->ranges, .link = &f->ranges
+		};
 		if (r->next)
 			r->next->link = &r->next;
 		f->ranges = r;
@@ -92,7 +96,8 @@ static void size_grow(struct node *n, uint64_t end)
 {
 	uint64_t size = __atomic_load_n(&n->size, __ATOMIC_RELAXED);
 
-	while (size < end && !__atomic_compare_exchange_n(&n->size, &size, end, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+	while (size < end && !__atomic_compare_exchange_n(&n->size, &size, end, true,
+							  __ATOMIC_RELAXED, __ATOMIC_RELAXED))
 		;
 }
 
@@ -117,13 +122,15 @@ static uint32_t direct_align(int fd, const struct stat *st)
 	int lbs = 0;
 
 	if (S_ISBLK(st->st_mode))
-		return ioctl(fd, BLKSSZGET, &lbs) == 0 && lbs >= 512 && IS_POWER_OF_2(lbs) ? lbs : 4096;
+		return ioctl(fd, BLKSSZGET, &lbs) == 0 && lbs >= 512 && IS_POWER_OF_2(lbs) ? lbs
+											   : 4096;
 #ifdef STATX_DIOALIGN
 	{
 		struct statx sx;
 
-		if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 && (sx.stx_mask & STATX_DIOALIGN) &&
-		    sx.stx_dio_offset_align && IS_POWER_OF_2(sx.stx_dio_offset_align))
+		if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &sx) == 0 &&
+		    (sx.stx_mask & STATX_DIOALIGN) && sx.stx_dio_offset_align &&
+		    IS_POWER_OF_2(sx.stx_dio_offset_align))
 			return MAX(MAX(sx.stx_dio_offset_align, sx.stx_dio_mem_align), 512u);
 	}
 #endif
@@ -143,12 +150,15 @@ static uint32_t direct_align(int fd, const struct stat *st)
 
 static int file_mode(unsigned flags)
 {
-	return (flags & BLK_RDWR ? O_RDWR : O_RDONLY) | (flags & BLK_NOCACHE ? O_DIRECT : 0) | O_CLOEXEC;
+	return (flags & BLK_RDWR ? O_RDWR : O_RDONLY) | (flags & BLK_NOCACHE ? O_DIRECT : 0) |
+	       O_CLOEXEC;
 }
 
 static enum lock_kind file_lock_kind(unsigned flags)
 {
-	return flags & (BLK_SHARE | BLK_INACTIVE) ? FILE_UNLOCKED : flags & BLK_RDWR ? FILE_WRITES : FILE_READS;
+	return flags & (BLK_SHARE | BLK_INACTIVE) ? FILE_UNLOCKED
+	       : flags & BLK_RDWR		  ? FILE_WRITES
+						  : FILE_READS;
 }
 
 static void file_close(struct node *n)
@@ -186,7 +196,8 @@ static int file_attach(struct node *n, int fd, struct err *err)
 		goto fail;
 	}
 	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
-		ret = err_set(err, ENOTSUP, "'%s' is neither a file nor a block device", n->filename);
+		ret = err_set(err, ENOTSUP, "'%s' is neither a file nor a block device",
+			      n->filename);
 		goto fail;
 	}
 	f->blockdev = S_ISBLK(st.st_mode);
@@ -196,7 +207,8 @@ static int file_attach(struct node *n, int fd, struct err *err)
 		goto fail;
 	}
 	n->request_align = n->flags & BLK_NOCACHE ? direct_align(fd, &st) : 1;
-	ret = lock_set(n->host, fd, n->filename, FILE_UNLOCKED, file_lock_kind(n->flags), !(n->flags & BLK_NOWAIT), err);
+	ret = lock_set(n->host, fd, n->filename, FILE_UNLOCKED, file_lock_kind(n->flags),
+		       !(n->flags & BLK_NOWAIT), err);
 	if (ret)
 		goto fail;
 	f->held = file_lock_kind(n->flags);
@@ -211,7 +223,8 @@ static int file_open(struct node *n, const struct blk_options *o, struct err *er
 	int fd = host_open(n->host, file_path(n->filename), file_mode(n->flags), 0, err);
 
 	if (fd == -EINVAL && (n->flags & BLK_NOCACHE) && err)
-		err_prefix(err, "its file system may not know O_DIRECT (cache=none); use another cache mode");
+		err_prefix(err, "its file system may not know O_DIRECT (cache=none); use another "
+				"cache mode");
 	if (fd < 0)
 		return err_set(err, -fd, "Could not open '%s': %s", n->filename, strerror(-fd));
 	return file_attach(n, fd, err);
@@ -226,15 +239,18 @@ static int file_reopen(struct node *n, bool rdwr, struct err *err)
 
 	fd = host_open(n->host, file_path(n->filename), file_mode(n->flags), 0, err);
 	if (fd < 0)
-		return err_set(err, -fd, "Could not open '%s' %s: %s", n->filename, rdwr ? "for writing" : "again",
-			       strerror(-fd));
-	if (fstat(n->fd, &was) || fstat(fd, &is) || was.st_dev != is.st_dev || was.st_ino != is.st_ino) {
-		ret = err_set(err, ESTALE, "'%s' is another file now than the one in use", n->filename);
+		return err_set(err, -fd, "Could not open '%s' %s: %s", n->filename,
+			       rdwr ? "for writing" : "again", strerror(-fd));
+	if (fstat(n->fd, &was) || fstat(fd, &is) || was.st_dev != is.st_dev ||
+	    was.st_ino != is.st_ino) {
+		ret = err_set(err, ESTALE, "'%s' is another file now than the one in use",
+			      n->filename);
 		goto fail;
 	}
 	/* The old description's locks are in the new one's way. */
 	lock_set(n->host, n->fd, n->filename, f->held, FILE_UNLOCKED, false, NULL);
-	ret = lock_set(n->host, fd, n->filename, FILE_UNLOCKED, file_lock_kind(n->flags), false, err);
+	ret = lock_set(n->host, fd, n->filename, FILE_UNLOCKED, file_lock_kind(n->flags), false,
+		       err);
 	if (ret) {
 		lock_set(n->host, n->fd, n->filename, FILE_UNLOCKED, f->held, false, NULL);
 		goto fail;
@@ -264,7 +280,8 @@ static int file_activate(struct node *n, struct err *err)
 {
 	struct file *f = n->priv;
 	struct stat st;
-	int ret = lock_set(n->host, n->fd, n->filename, f->held, file_lock_kind(n->flags & ~BLK_INACTIVE), false, err);
+	int ret = lock_set(n->host, n->fd, n->filename, f->held,
+			   file_lock_kind(n->flags & ~BLK_INACTIVE), false, err);
 
 	if (ret)
 		return ret;
@@ -323,7 +340,8 @@ static int transfer_all(int fd, uint64_t off, const struct iovec *iov, int niov,
 }
 
 /* Through a bounce buffer, whole blocks, at most 1 MiB at a time. */
-static int bounced(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, bool write)
+static int bounced(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		   bool write)
 {
 	uint32_t align = n->request_align;
 	uint64_t size = ALIGN_UP(MIN(len, MiB), (uint64_t)align) + 2 * align, pos = 0;
@@ -335,7 +353,8 @@ static int bounced(struct node *n, uint64_t off, const struct iovec *iov, int ni
 		return -ENOMEM;
 	while (pos < len && !ret) {
 		uint64_t take = MIN(len - pos, MiB), start = ALIGN_DOWN(off + pos, (uint64_t)align);
-		uint64_t end = ALIGN_UP(off + pos + take, (uint64_t)align), skip = off + pos - start;
+		uint64_t end = ALIGN_UP(off + pos + take, (uint64_t)align),
+			 skip = off + pos - start;
 		bool partial = skip || end != off + pos + take;
 
 		one = (struct iovec){ buf, end - start };
@@ -368,7 +387,8 @@ static int file_read(struct node *n, uint64_t off, const struct iovec *iov, int 
 	return transfer_all(n->fd, off, iov, niov, false);
 }
 
-static int file_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int file_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		      unsigned flags)
 {
 	struct file *f = n->priv;
 	uint64_t align = n->request_align, was = __atomic_load_n(&n->size, __ATOMIC_RELAXED);
@@ -385,8 +405,8 @@ static int file_write(struct node *n, uint64_t off, const struct iovec *iov, int
 		range_begin(f, &r, ALIGN_DOWN(off, align), ALIGN_UP(off + len, align), true);
 		ret = bounced(n, off, iov, niov, len, true);
 		/* The last block was written whole: cut off what is beyond the data. */
-		if (!ret && !f->blockdev && off + len > was && ((off + len) & (align - 1)) && off + len > n->size &&
-		    ftruncate(n->fd, off + len) < 0)
+		if (!ret && !f->blockdev && off + len > was && ((off + len) & (align - 1)) &&
+		    off + len > n->size && ftruncate(n->fd, off + len) < 0)
 			ret = -errno;
 		range_end(f, &r);
 	}
@@ -423,8 +443,12 @@ static int file_fallocate(struct node *n, int mode, uint64_t off, uint64_t len)
 	} while (ret < 0 && errno == EINTR);
 	if (ret == 0)
 		return 0;
-	/* EINVAL: a block device with an unaligned range; ENODEV, ENOSYS: no such operation here. */
-	return errno == EOPNOTSUPP || errno == EINVAL || errno == ENODEV || errno == ENOSYS ? -ENOTSUP : -errno;
+	/*
+	 * EINVAL: a block device with an unaligned range; ENODEV, ENOSYS: no such operation here.
+	 */
+	return errno == EOPNOTSUPP || errno == EINVAL || errno == ENODEV || errno == ENOSYS
+		       ? -ENOTSUP
+		       : -errno;
 }
 
 static int file_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags)
@@ -434,11 +458,14 @@ static int file_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flag
 	struct range r;
 	int ret;
 
-	range_begin(f, &r, ALIGN_DOWN(off, (uint64_t)n->request_align), ALIGN_UP(off + len, (uint64_t)n->request_align), true);
+	range_begin(f, &r, ALIGN_DOWN(off, (uint64_t)n->request_align),
+		    ALIGN_UP(off + len, (uint64_t)n->request_align), true);
 	inside = off < size ? MIN(len, size - off) : 0;
 	ret = -ENOTSUP;
 	if (flags & BLK_UNMAP)
-		ret = inside ? file_fallocate(n, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off, inside) : 0;
+		ret = inside ? file_fallocate(n, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, off,
+					      inside)
+			     : 0;
 	if (ret == -ENOTSUP && inside)
 		ret = file_fallocate(n, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, off, inside);
 	else if (!inside)
@@ -475,7 +502,8 @@ static int file_flush(struct node *n)
 	if (ret == 0 || errno == EROFS || errno == EINVAL)
 		return 0;
 	ret = -errno;
-	log_error("'%s': the host could not write data that it had taken before: %s; what was written since the last flush may be lost",
+	log_error("'%s': the host could not write data that it had taken before: %s; what was "
+		  "written since the last flush may be lost",
 		  n->filename, strerror(-ret));
 	if (ret != -ENOSPC && ret != -EDQUOT)
 		__atomic_store_n(&f->flush_error, ret, __ATOMIC_RELAXED);
@@ -486,7 +514,10 @@ static int file_extent(struct node *n, uint64_t off, uint64_t len, struct extent
 {
 	off_t data, hole;
 
-	*e = (struct extent){ .len = len, .flags = EXT_DATA | EXT_ALLOCATED | EXT_OFFSET, .file = n, .file_off = off };
+	*e = (struct extent){ .len = len,
+			      .flags = EXT_DATA | EXT_ALLOCATED | EXT_OFFSET,
+			      .file = n,
+			      .file_off = off };
 	data = lseek(n->fd, off, SEEK_DATA);
 	if (data < 0) {
 		if (errno == ENXIO)		/* a hole up to the end */
@@ -504,7 +535,8 @@ static int file_extent(struct node *n, uint64_t off, uint64_t len, struct extent
 	return 0;
 }
 
-static int file_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off, uintptr_t *cookie)
+static int file_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd,
+		      uint64_t *fd_off, uintptr_t *cookie)
 {
 	struct range *r;
 
@@ -539,17 +571,19 @@ static int file_resize(struct node *n, uint64_t size, struct err *err)
 	if (f->blockdev) {
 		if (size <= n->size)
 			return 0;
-		return err_set(err, ENOSPC, "'%s' is a block device of %llu bytes; enlarge the device first", n->filename,
-			       (unsigned long long)n->size);
+		return err_set(err, ENOSPC,
+			       "'%s' is a block device of %llu bytes; enlarge the device first",
+			       n->filename, (unsigned long long)n->size);
 	}
 	if (ftruncate(n->fd, size) < 0)
-		return err_set(err, errno, "'%s': cannot resize to %llu bytes: %s", n->filename, (unsigned long long)size,
-			       strerror(errno));
+		return err_set(err, errno, "'%s': cannot resize to %llu bytes: %s", n->filename,
+			       (unsigned long long)size, strerror(errno));
 	__atomic_store_n(&n->size, size, __ATOMIC_RELAXED);
 	return 0;
 }
 
-static int file_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode, struct err *err)
+static int file_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode,
+			    struct err *err)
 {
 	int ret;
 
@@ -558,12 +592,14 @@ static int file_preallocate(struct node *n, uint64_t off, uint64_t len, const ch
 	} else {
 		static const char zeros[64 * 1024];
 
-		for (ret = 0; len && !ret; off += MIN(len, sizeof(zeros)), len -= MIN(len, sizeof(zeros)))
+		for (ret = 0; len && !ret;
+		     off += MIN(len, sizeof(zeros)), len -= MIN(len, sizeof(zeros)))
 			ret = pwrite_full(n->fd, zeros, MIN(len, sizeof(zeros)), off);
 		size_grow(n, off);
 	}
 	if (ret)
-		return err_set(err, -ret, "'%s': cannot allocate its space: %s", n->filename, strerror(-ret));
+		return err_set(err, -ret, "'%s': cannot allocate its space: %s", n->filename,
+			       strerror(-ret));
 	size_grow(n, off + len);
 	return 0;
 }
@@ -588,7 +624,8 @@ const struct node_ops file_ops = {
 	.preallocate = file_preallocate,
 };
 
-struct node *node_create_file(const char *filename, uint64_t size, const struct host *host, struct err *err)
+struct node *node_create_file(const char *filename, uint64_t size, const struct host *host,
+			      struct err *err)
 {
 	struct node *n;
 	int fd;
@@ -598,8 +635,9 @@ struct node *node_create_file(const char *filename, uint64_t size, const struct 
 			/* A server's export cannot be made here, only used. */
 			n = node_open_file(filename, BLK_RDWR, host, err);
 			if (n && n->size < size) {
-				err_set(err, ENOSPC, "'%s' has %llu bytes, %llu are needed", filename,
-					(unsigned long long)n->size, (unsigned long long)size);
+				err_set(err, ENOSPC, "'%s' has %llu bytes, %llu are needed",
+					filename, (unsigned long long)n->size,
+					(unsigned long long)size);
 				node_unref(n);
 				n = NULL;
 			}
@@ -615,10 +653,12 @@ struct node *node_create_file(const char *filename, uint64_t size, const struct 
 	/* The lock comes before the first byte changes. */
 	if (file_attach(n, fd, err))
 		goto fail;
-	if (((struct file *)n->priv)->blockdev ? n->size < size : ftruncate(fd, 0) < 0 || ftruncate(fd, size) < 0) {
+	if (((struct file *)n->priv)->blockdev ? n->size < size
+					       : ftruncate(fd, 0) < 0 || ftruncate(fd, size) < 0) {
 		int e = ((struct file *)n->priv)->blockdev ? ENOSPC : errno;
 
-		err_set(err, e, "'%s': cannot give it %llu bytes: %s", filename, (unsigned long long)size, strerror(e));
+		err_set(err, e, "'%s': cannot give it %llu bytes: %s", filename,
+			(unsigned long long)size, strerror(e));
 		goto fail;
 	}
 	if (!((struct file *)n->priv)->blockdev)

@@ -120,14 +120,18 @@ int filter_error(struct filter *f)
 static struct span *before(struct filter *f, struct span *s, uint64_t off, uint64_t len)
 {
 	if (f->mode == FILTER_BEFORE)
-		for (uint64_t at = filter_next(f, off); at < off + len && !filter_error(f); at = filter_next(f, at + FILTER_CHUNK)) {
+		for (uint64_t at = filter_next(f, off); at < off + len && !filter_error(f);
+		     at = filter_next(f, at + FILTER_CHUNK)) {
 			int ret = filter_copy(f, at, f->save, f->ctx);
 
 			/* The guest goes on; it is the copy that is lost. */
 			if (ret)
 				__atomic_store_n(&f->error, ret, __ATOMIC_RELAXED);
 		}
-	/* A chunk that the job copies just now keeps the guest out, even when its bit is gone already. */
+	/*
+	 * A chunk that the job copies just now keeps the guest out, even when its bit is gone
+	 * already.
+	 */
 	if (f->mode == FILTER_AFTER || !len)
 		return NULL;
 	span_begin(f, s, chunk_of(off), chunk_of(off + len - 1), false);
@@ -144,12 +148,14 @@ static int after(struct filter *f, struct span *s, uint64_t off, uint64_t len, i
 	return ret;
 }
 
-static int filter_read(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len)
+static int filter_read(struct node *n, uint64_t off, const struct iovec *iov, int niov,
+		       uint64_t len)
 {
 	return node_readv(n->file, off, iov, niov, len);
 }
 
-static int filter_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int filter_write(struct node *n, uint64_t off, const struct iovec *iov, int niov,
+			uint64_t len, unsigned flags)
 {
 	struct span s, *held = before(n->priv, &s, off, len);
 
@@ -197,7 +203,8 @@ static bool is_copied(struct filter *f, uint64_t off, uint64_t len)
 	return yes;
 }
 
-static int filter_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off, uintptr_t *cookie)
+static int filter_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd,
+			uint64_t *fd_off, uintptr_t *cookie)
 {
 	if (!n->file->ops->plain || (write && !is_copied(n->priv, off, len)))
 		return -EAGAIN;
@@ -212,7 +219,8 @@ static void filter_plain_done(struct node *n, uintptr_t cookie)
 
 static int filter_resize(struct node *n, uint64_t size, struct err *err)
 {
-	return err_set(err, EBUSY, "'%s': a job is at work on this disk; resize it afterwards", n->filename);
+	return err_set(err, EBUSY, "'%s': a job is at work on this disk; resize it afterwards",
+		       n->filename);
 }
 
 static void filter_close(struct node *n)
@@ -227,12 +235,22 @@ static void filter_close(struct node *n)
 }
 
 static const struct node_ops filter_ops = {
-	.format = "job-filter", .filter = true, .close = filter_close, .read = filter_read, .write = filter_write,
-	.zeroes = filter_zeroes, .discard = filter_discard, .flush = filter_flush, .extent = filter_extent, .plain = filter_plain,
-	.plain_done = filter_plain_done, .resize = filter_resize,
+	.format = "job-filter",
+	.filter = true,
+	.close = filter_close,
+	.read = filter_read,
+	.write = filter_write,
+	.zeroes = filter_zeroes,
+	.discard = filter_discard,
+	.flush = filter_flush,
+	.extent = filter_extent,
+	.plain = filter_plain,
+	.plain_done = filter_plain_done,
+	.resize = filter_resize,
 };
 
-struct node *filter_new(struct node *child, enum filter_mode mode, filter_fn *save, void *ctx, struct filter **out)
+struct node *filter_new(struct node *child, enum filter_mode mode, filter_fn *save, void *ctx,
+			struct filter **out)
 {
 	struct node *n = node_new(&filter_ops, child->filename, child, child->flags);
 	struct filter *f = xcalloc(1, sizeof(*f));

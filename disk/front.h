@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * front.h: what blk.c (front), queue.c (its asynchronous side) and throttle.c share. Nobody else includes it.
+ * front.h: what blk.c (front), queue.c (its asynchronous side) and throttle.c share. Nobody else
+ * includes it.
  *
- * Two counts tell whether a front is drained. `busy` counts requests inside the nodes: only the tree cares.
- * `pending` counts requests whose done() has not run yet (without those that are held back): devices care.
- * A request announces itself in busy and then looks at drain; a drainer raises drain and then looks at busy (both
- * sequentially consistent), so one of the two always sees the other.
+ * Two counts tell whether a front is drained. `busy` counts requests inside the nodes: only the
+ * tree cares. `pending` counts requests whose done() has not run yet (without those that are held
+ * back): devices care. A request announces itself in busy and then looks at drain; a drainer raises
+ * drain and then looks at busy (both sequentially consistent), so one of the two always sees the
+ * other.
  */
 #ifndef DISK_FRONT_H
 #define DISK_FRONT_H
@@ -40,19 +42,24 @@ struct blk {
 	struct drain_wait *waits;
 	struct change_watch *watches;
 	struct blk_throttle throttle;
-	struct { int64_t due, peak_due; } buckets[LIMITS];	/* when each limit's bucket is empty again, and its burst's */
+	/* when each limit's bucket is empty again, and its burst's */
+	struct { int64_t due, peak_due; } buckets[LIMITS];
 	bool throttled;			/* atomic: any limit set */
 	enum blk_on_error rerror, werror;
 	void (*on_io_error)(void *ctx, const struct blk_req *r, enum blk_on_error action);
 	void *on_io_error_ctx;
-	/* What the root says, for whoever asks while the tree may change: atomic; names live as long as the front. */
+	/*
+	 * What the root says, for whoever asks while the tree may change: atomic; names live as
+	 * long as the front.
+	 */
 	uint64_t size;
 	uint32_t align;
 	bool readonly;
 	const char *filename, *format;
 	struct name { struct name *next; char text[]; } *names;
 	struct blk_stats stats;		/* atomic members */
-	struct blk_options options;	/* for blk_activate, overlays; strings owned by the caller of blk_open */
+	/* for blk_activate, overlays; strings owned by the caller of blk_open */
+	struct blk_options options;
 };
 
 struct uring;
@@ -63,13 +70,15 @@ struct blk_queue {
 	int wake_fd;			/* eventfd: completions by other threads, end of a drain */
 	struct loop_fd *wake, *ring_watch;
 	bool running;			/* inside queue_run */
-	int memory_fd;			/* the file looked at last, and whether it lives in memory (tmpfs) */
+	/* the file looked at last, and whether it lives in memory (tmpfs) */
+	int memory_fd;
 	bool memory;
 	struct blk_req *completed;	/* atomic stack, newest first */
 	struct uring *ring;		/* NULL: refused by the kernel, or not tried yet */
 	bool ring_tried;
 	unsigned plugged, inflight;
-	struct blk_req *writes, **writes_tail;	/* plain buffered writes for one worker, collected while plugged */
+	/* plain buffered writes for one worker, collected while plugged */
+	struct blk_req *writes, **writes_tail;
 	unsigned nwrites;
 	uint64_t writes_bytes;
 	unsigned finishing;		/* atomic: threads inside queue_complete */
@@ -87,7 +96,8 @@ void front_leave(struct blk *b);
 /* One done() has run. */
 void front_done_ran(struct blk *b);
 /* What a request asks, done now, on this thread. Counts nothing. */
-int front_run(struct blk *b, enum blk_op op, unsigned flags, uint64_t off, const struct iovec *iov, int niov, uint64_t len);
+int front_run(struct blk *b, enum blk_op op, unsigned flags, uint64_t off, const struct iovec *iov,
+	      int niov, uint64_t len);
 int front_check(struct blk *b, enum blk_op op, uint64_t off, uint64_t len);
 void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, int64_t ns, int ret);
 /* Takes the ring's completions so that busy can fall (queue.c). */

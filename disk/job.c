@@ -60,7 +60,10 @@ static void *job_run(void *arg)
 	void (*ended)(void *ctx, struct job *job) = t->ended;
 
 	pthread_setname_np(pthread_self(), "disk-job");
-	/* The guest comes first: a copy takes what processor time is left. (Linux has a nice value for each thread.) */
+	/*
+	 * The guest comes first: a copy takes what processor time is left. (Linux has a nice value
+	 * for each thread.)
+	 */
 	setpriority(PRIO_PROCESS, 0, 10);
 	j->ret = j->ops->run(j);
 	if (j->ops->clean)
@@ -74,7 +77,8 @@ static void *job_run(void *arg)
 	return NULL;
 }
 
-struct job *job_start(const struct job_ops *ops, struct blk *b, void *priv, const struct job_common *c, struct err *err)
+struct job *job_start(const struct job_ops *ops, struct blk *b, void *priv,
+		      const struct job_common *c, struct err *err)
 {
 	struct job *j = xcalloc(1, sizeof(*j));
 	struct job_thread *t = xcalloc(1, sizeof(*t));
@@ -99,7 +103,8 @@ struct job *job_start(const struct job_ops *ops, struct blk *b, void *priv, cons
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (ret) {
 		t->joined = true;
-		err_set(err, ret, "cannot start a thread for the %s job: %s", ops->type, strerror(ret));
+		err_set(err, ret, "cannot start a thread for the %s job: %s", ops->type,
+			strerror(ret));
 		job_free(j);
 		return NULL;
 	}

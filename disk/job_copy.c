@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * job_copy.c: backup, mirror, commit and stream. Each puts a filter before the root while the front is drained, copies chunk by
- * chunk on its own thread while the guest runs, and takes the filter out in another short drain.
+ * job_copy.c: backup, mirror, commit and stream. Each puts a filter before the root while the front
+ * is drained, copies chunk by chunk on its own thread while the guest runs, and takes the filter
+ * out in another short drain.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -29,11 +30,15 @@ struct copy_job {
 	struct filter *filter;
 	struct node *base;		/* commit, stream: where the copied layers end */
 	bool base_made_writable;
-	/* backup: the guest waits only until what it overwrites is read; a worker writes it to the target. */
+	/*
+	 * backup: the guest waits only until what it overwrites is read; a worker writes it to the
+	 * target.
+	 */
 	pthread_mutex_t lock;		/* all below; a leaf */
 	pthread_cond_t idle;		/* the worker has nothing left */
 	struct chunk *saved, **saved_tail;
-	struct chunk *spare;		/* memory that was touched before: new pages cost as much as the copy */
+	/* memory that was touched before: new pages cost as much as the copy */
+	struct chunk *spare;
 	unsigned nsaved;
 	int save_error;
 	bool worker;
@@ -41,7 +46,8 @@ struct copy_job {
 };
 
 /* Is any of it in the layers from n down to (not including) base? */
-static int above_base(struct node *n, const struct node *base, uint64_t off, uint64_t len, bool *yes)
+static int above_base(struct node *n, const struct node *base, uint64_t off, uint64_t len,
+		      bool *yes)
 {
 	*yes = false;
 	for (; n && n != base; n = n->backing)
@@ -146,7 +152,10 @@ static void write_saved(struct pool_work *w)
 	pthread_mutex_unlock(&c->lock);
 }
 
-/* The guest is about to change the chunk. When the worker cannot keep up, the guest writes, too, and so is slowed down. */
+/*
+ * The guest is about to change the chunk. When the worker cannot keep up, the guest writes, too,
+ * and so is slowed down.
+ */
 static int save_chunk(void *ctx, uint64_t off, uint64_t len)
 {
 	struct copy_job *c = ctx;
@@ -205,7 +214,9 @@ static int pull_chunk(void *ctx, uint64_t off, uint64_t len)
 		if (!ret && below) {
 			ret = node_pread(c->root, buf, e.len, at);
 			if (!ret)
-				ret = buf_is_zero(buf, e.len) ? node_zeroes(c->root, at, e.len, BLK_UNMAP) : node_pwrite(c->root, buf, e.len, at);
+				ret = buf_is_zero(buf, e.len)
+					      ? node_zeroes(c->root, at, e.len, BLK_UNMAP)
+					      : node_pwrite(c->root, buf, e.len, at);
 		}
 		at += e.len;
 	}
@@ -233,8 +244,9 @@ static int fail(struct job *j, int ret, const char *what)
 	return err_set(&j->err, -ret, "%s of '%s': %s", what, blk_filename(j->blk), strerror(-ret));
 }
 
-static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct node *target, struct node *base, enum filter_mode mode,
-			      const struct job_common *jc, struct err *err);
+static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct node *target,
+			      struct node *base, enum filter_mode mode, const struct job_common *jc,
+			      struct err *err);
 
 /* --- backup --- */
 
@@ -458,8 +470,9 @@ static const struct job_ops commit_ops = { "commit", commit_run, copy_clean };
 static const struct job_ops stream_ops = { "stream", stream_run, copy_clean };
 
 /* Takes over target. The filter is in place when it returns: the backup is of this moment. */
-static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct node *target, struct node *base, enum filter_mode mode,
-			      const struct job_common *jc, struct err *err)
+static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct node *target,
+			      struct node *base, enum filter_mode mode, const struct job_common *jc,
+			      struct err *err)
 {
 	static const struct job_common plain;
 	struct copy_job *c = copy_new(target, base);
@@ -491,7 +504,8 @@ static struct job *copy_start(const struct job_ops *ops, struct blk *b, struct n
 	if (j)
 		return j;
 	leave(&(struct job){ .blk = b, .priv = c });
-	saved_error(c, true);		/* what the guest made it save meanwhile is the worker's still */
+	/* what the guest made it save meanwhile is the worker's still */
+	saved_error(c, true);
 	node_unref(c->root);
 fail:
 	node_unref(target);
@@ -499,7 +513,8 @@ fail:
 	return NULL;
 }
 
-struct job *job_backup(struct blk *b, struct node *target, const struct job_common *c, struct err *err)
+struct job *job_backup(struct blk *b, struct node *target, const struct job_common *c,
+		       struct err *err)
 {
 	if (target->size < blk_size(b)) {
 		err_set(err, ENOSPC, "'%s' is smaller than the disk", target->filename);
@@ -509,7 +524,8 @@ struct job *job_backup(struct blk *b, struct node *target, const struct job_comm
 	return copy_start(&backup_ops, b, target, NULL, FILTER_BEFORE, c, err);
 }
 
-struct job *job_mirror(struct blk *b, struct node *target, const struct job_common *c, struct err *err)
+struct job *job_mirror(struct blk *b, struct node *target, const struct job_common *c,
+		       struct err *err)
 {
 	if (target->size != blk_size(b)) {
 		err_set(err, EINVAL, "'%s' has another size than the disk", target->filename);
@@ -519,7 +535,8 @@ struct job *job_mirror(struct blk *b, struct node *target, const struct job_comm
 	return copy_start(&mirror_ops, b, target, NULL, FILTER_AFTER, c, err);
 }
 
-struct job *job_commit(struct blk *b, struct node *base, const struct job_common *c, struct err *err)
+struct job *job_commit(struct blk *b, struct node *base, const struct job_common *c,
+		       struct err *err)
 {
 	struct node *root = blk_root(b);
 

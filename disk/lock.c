@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * lock.c: OFD byte-range locks in QEMU's scheme (its block/file-posix.c; docs/system/images "Disk image file locking"), so that
- * minivmm, qemu-img and QEMU keep out of each other's way (R7).
+ * lock.c: OFD byte-range locks in QEMU's scheme (its block/file-posix.c; docs/system/images "Disk
+ * image file locking"), so that minivmm, qemu-img and QEMU keep out of each other's way (R7).
  *
- * What an owner does with the file is a set of permissions. Holding permission n is a shared lock on byte 100 + n; not
- * letting anybody else have permission n is a shared lock on byte 200 + n. The locks are all shared ones, so taking them never
- * fails: one takes one's own first, then looks (F_OFD_GETLK with a write lock, which conflicts with everybody's
- * but one's own) whether someone holds a permission one does not share, or does not share one that one holds. Two that
- * start at the same moment may both withdraw; they never both go on.
+ * What an owner does with the file is a set of permissions. Holding permission n is a shared lock
+ * on byte 100 + n; not letting anybody else have permission n is a shared lock on byte 200 + n. The
+ * locks are all shared ones, so taking them never fails: one takes one's own first, then looks
+ * (F_OFD_GETLK with a write lock, which conflicts with everybody's but one's own) whether someone
+ * holds a permission one does not share, or does not share one that one holds. Two that start at
+ * the same moment may both withdraw; they never both go on.
  *
  * Any thread; no state but the locks themselves, which die with the descriptor.
  */
@@ -28,10 +29,12 @@ enum {
 	PERM_RESIZE = 1 << 3,
 	PERM_BITS = 4,
 };
-static const struct { unsigned held, unshared; } lock_kinds[] = {
+static const struct { unsigned held, unshared;
+} lock_kinds[] = {
 	[FILE_UNLOCKED] = { 0, 0 },
 	[FILE_READS] = { PERM_CONSISTENT_READ, PERM_WRITE | PERM_RESIZE },
-	[FILE_WRITES] = { PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE, PERM_WRITE | PERM_RESIZE },
+	[FILE_WRITES] = { PERM_CONSISTENT_READ | PERM_WRITE | PERM_RESIZE,
+			  PERM_WRITE | PERM_RESIZE },
 };
 
 static int byte_lock(int fd, off_t byte, short type)
@@ -95,12 +98,19 @@ static bool find_owner(const struct host *host, int fd, char *owner, size_t len)
 	return *owner;
 }
 
-static int refuse(const char *filename, const char *owner, bool writer_there, enum lock_kind kind, struct err *err)
+static int refuse(const char *filename, const char *owner, bool writer_there, enum lock_kind kind,
+		  struct err *err)
 {
-	return err_set(err, EAGAIN, "'%s' is in use by %s, which %s: cannot open it for %s; stop that program first%s",
-		       filename, *owner ? owner : "another program (it cannot be seen from here: another user's, or on another machine)",
-		       writer_there ? "writes to it" : "needs it unchanged", kind == FILE_WRITES ? "writing" : "reading",
-		       kind == FILE_READS ? ", or read what may change with -U" : "");
+	return err_set(
+		err, EAGAIN,
+		"'%s' is in use by %s, which %s: cannot open it for %s; stop that program first%s",
+		filename,
+		*owner ? owner
+		       : "another program (it cannot be seen from here: another user's, or on "
+			 "another machine)",
+		writer_there ? "writes to it" : "needs it unchanged",
+		kind == FILE_WRITES ? "writing" : "reading",
+		kind == FILE_READS ? ", or read what may change with -U" : "");
 }
 
 /* 0, -EAGAIN when somebody is in the way, or another error. */
@@ -133,8 +143,8 @@ static void give_back(int fd, enum lock_kind kind)
 	bytes_set(fd, PERM_BASE, lock_kinds[kind].held);
 }
 
-int lock_set(const struct host *host, int fd, const char *filename, enum lock_kind from, enum lock_kind kind, bool wait,
-	     struct err *err)
+int lock_set(const struct host *host, int fd, const char *filename, enum lock_kind from,
+	     enum lock_kind kind, bool wait, struct err *err)
 {
 	int64_t end = now_ns() + GHOST_MS * NS_PER_MS;
 	char owner[256] = "";
@@ -145,21 +155,24 @@ int lock_set(const struct host *host, int fd, const char *filename, enum lock_ki
 		ret = take(fd, kind);
 		if (ret == -EINVAL || ret == -ENOLCK || ret == -ENOSYS || ret == -EOPNOTSUPP) {
 			if (kind == FILE_WRITES)
-				log_warn("'%s': this file system has no locks (%s): nothing keeps a second program from writing to it",
+				log_warn("'%s': this file system has no locks (%s): nothing keeps "
+					 "a second program from writing to it",
 					 filename, strerror(-ret));
 			return 0;
 		}
 		if (ret)
-			return err_set(err, -ret, "'%s': cannot lock: %s", filename, strerror(-ret));
+			return err_set(err, -ret, "'%s': cannot lock: %s", filename,
+				       strerror(-ret));
 		ret = look(fd, kind, &writer_there);
 		if (!ret)
 			return 0;
 		give_back(fd, from);
 		if (ret != -EAGAIN)
-			return err_set(err, -ret, "'%s': cannot look at its locks: %s", filename, strerror(-ret));
+			return err_set(err, -ret, "'%s': cannot look at its locks: %s", filename,
+				       strerror(-ret));
 		/*
-		 * Without an owner it may be one that was killed: the kernel closes the files of an io_uring a while after the process
-		 * is gone. Or another that starts just now.
+		 * Without an owner it may be one that was killed: the kernel closes the files of an
+		 * io_uring a while after the process is gone. Or another that starts just now.
 		 */
 		if (find_owner(host, fd, owner, sizeof(owner)) || !wait || now_ns() > end)
 			return refuse(filename, owner, writer_there, kind, err);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * name.c: json: names (qemu(1), "blockdev" and the json: pseudo protocol). What they say flat ("file.filename") and nested is the same;
- * options that would change what is read and are not known are refused. Opening thread.
+ * name.c: json: names (qemu(1), "blockdev" and the json: pseudo protocol). What they say flat
+ * ("file.filename") and nested is the same; options that would change what is read and are not
+ * known are refused. Opening thread.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -10,8 +11,12 @@
 #include "disk/name.h"
 #include "disk/node.h"
 
-/* These change nothing of what is read: the command decides about access, and locks are held whatever a name says. */
-static const char *const passed_over[] = { "read-only", "auto-read-only", "force-share", "locking", "node-name" };
+/*
+ * These change nothing of what is read: the command decides about access, and locks are held
+ * whatever a name says.
+ */
+static const char *const passed_over[] = { "read-only", "auto-read-only", "force-share", "locking",
+					   "node-name" };
 
 static bool passes(const char *key)
 {
@@ -21,7 +26,10 @@ static bool passes(const char *key)
 	return false;
 }
 
-/* Far more than any description needs; each dot and each level costs stack, here and in the library. */
+/*
+ * Far more than any description needs; each dot and each level costs stack, here and in the
+ * library.
+ */
 enum { DOTS_MAX = 16, DEPTH_MAX = 512 };
 
 static bool too_deep(const char *key)
@@ -46,11 +54,14 @@ static int put(json_t *dst, const char *key, json_t *value, struct err *err)
 	} else if (dot) {
 		if (!child) {
 			child = json_object();
-			if (json_object_set_new(dst, first, child))	/* it takes UTF-8 keys only, and frees what it does not take */
+			/* it takes UTF-8 keys only, and frees what it does not take */
+			if (json_object_set_new(dst, first, child))
 				ret = err_set(err, EINVAL, "An option's name is no UTF-8 text");
 		}
 		if (!ret)
-			ret = json_is_object(child) ? put(child, dot + 1, value, err) : err_set(err, EINVAL, "'%s' is given twice", first);
+			ret = json_is_object(child)
+				      ? put(child, dot + 1, value, err)
+				      : err_set(err, EINVAL, "'%s' is given twice", first);
 	} else if (json_is_object(value) && json_is_object(child)) {
 		ret = json_object_update(child, value) ? -ENOMEM : 0;
 	} else if (child) {
@@ -104,23 +115,26 @@ static int nothing_left(json_t *o, const char *driver, struct err *err)
 	const char *key;
 	json_t *v;
 
-	json_object_foreach(o, key, v)
-		if (!passes(key))
-			return err_set(err, EINVAL, "Block format '%s' does not support the option '%s'", driver, key);
+	json_object_foreach(o, key, v) if (!passes(key)) return err_set(
+		err, EINVAL, "Block format '%s' does not support the option '%s'", driver, key);
 	return 0;
 }
 
 /* nbd: a server by name and port or by its socket, as the address the protocol takes. */
 static char *nbd_address(json_t *o)
 {
-	json_t *server = json_incref(json_object_get(o, "server")), *from = json_is_object(server) ? server : o;
-	char *host = take(from, "host"), *port = take(from, "port"), *path = take(from, "path"), *export = take(o, "export");
+	json_t *server = json_incref(json_object_get(o, "server")),
+	       *from = json_is_object(server) ? server : o;
+	char *host = take(from, "host"), *port = take(from, "port"), *path = take(from, "path"),
+	     *export = take(o, "export");
 	char *type = take(from, "type"), *out = NULL;
 
 	if (path)
-		out = xasprintf("nbd:unix:%s%s%s", path, export ? ":exportname=" : "", export ? export : "");
+		out = xasprintf("nbd:unix:%s%s%s", path, export ? ":exportname=" : "",
+				export ? export : "");
 	else if (host)
-		out = xasprintf("nbd:%s:%s%s%s", host, port ? port : "10809", export ? ":exportname=" : "", export ? export : "");
+		out = xasprintf("nbd:%s:%s%s%s", host, port ? port : "10809",
+				export ? ":exportname=" : "", export ? export : "");
 	if (json_is_object(server))
 		json_object_del(o, "server");
 	json_decref(server);
@@ -148,10 +162,14 @@ static int parse_file(json_t *o, struct image_name *n, struct err *err)
 	else if (driver && (!strcmp(driver, "http") || !strcmp(driver, "https")))
 		n->filename = take(o, "url");
 	else if (driver && !is_plain_protocol(driver))
-		ret = err_set(err, ENOTSUP, "Unknown protocol '%s': minivmm knows file, host_device, nbd, http and https here", driver);
+		ret = err_set(err, ENOTSUP,
+			      "Unknown protocol '%s': minivmm knows file, host_device, nbd, http "
+			      "and https here",
+			      driver);
 	if (!ret && !n->filename)
 		n->filename = take(o, "filename");
-	if (!ret && n->filename && driver && is_plain_protocol(driver) && strncmp(n->filename, "file:", 5)) {
+	if (!ret && n->filename && driver && is_plain_protocol(driver) &&
+	    strncmp(n->filename, "file:", 5)) {
 		/* A file, even if it is called as an address would be. */
 		char *path = xasprintf("file:%s", n->filename);
 
@@ -183,7 +201,9 @@ static int parse_backing(json_t *o, struct image_name *n, struct err *err)
 	else if (json_is_null(b) || (json_is_string(b) && !*json_string_value(b)))
 		n->backing = xstrdup("");
 	else if (b)
-		return err_set(err, EINVAL, "'backing' takes the options of an image, or null; names of nodes are not known here");
+		return err_set(err, EINVAL,
+			       "'backing' takes the options of an image, or null; names of nodes "
+			       "are not known here");
 	json_object_del(o, "backing");
 	return 0;
 }
@@ -192,8 +212,10 @@ static int parse_backing(json_t *o, struct image_name *n, struct err *err)
 static int parse_layer(json_t *o, struct image_name *n, struct err *err)
 {
 	char *driver = take(o, "driver");
-	json_t *file = json_incref(json_object_get(o, "file")), *encrypt = json_object_get(o, "encrypt");
-	bool protocol = driver && (is_plain_protocol(driver) || !strcmp(driver, "nbd") || !strncmp(driver, "http", 4));
+	json_t *file = json_incref(json_object_get(o, "file")),
+	       *encrypt = json_object_get(o, "encrypt");
+	bool protocol = driver && (is_plain_protocol(driver) || !strcmp(driver, "nbd") ||
+				   !strncmp(driver, "http", 4));
 	int ret = parse_backing(o, n, err);
 
 	if (!ret && driver && !protocol && !node_format_find(driver))
@@ -207,7 +229,9 @@ static int parse_layer(json_t *o, struct image_name *n, struct err *err)
 	if (ret) {
 		/* said already */
 	} else if (file && !json_is_object(file)) {
-		ret = err_set(err, EINVAL, "'file' takes the options of a file; names of nodes are not known here");
+		ret = err_set(
+			err, EINVAL,
+			"'file' takes the options of a file; names of nodes are not known here");
 	} else if (protocol && !file) {
 		json_object_set_new(o, "driver", json_string(driver));
 		n->format = xstrdup("raw");
@@ -233,7 +257,8 @@ int name_parse(const char *text, struct image_name *n, struct err *err)
 	memset(n, 0, sizeof(*n));
 	if (!json_is_object(flat)) {
 		json_decref(flat);
-		return err_set(err, EINVAL, "Could not parse the JSON options: %s", flat ? "they are no object" : e.text);
+		return err_set(err, EINVAL, "Could not parse the JSON options: %s",
+			       flat ? "they are no object" : e.text);
 	}
 	o = nested(flat, 1, err);
 	ret = o ? parse_layer(o, n, err) : -EINVAL;
@@ -259,10 +284,12 @@ char *name_from_options(const char *const *options, struct err *err)
 
 	for (; options && *options && !ret; options++) {
 		const char *eq = strchr(*options, '=');
-		char *key = xasprintf("%.*s", eq ? (int)(eq - *options) : (int)strlen(*options), *options);
+		char *key = xasprintf("%.*s", eq ? (int)(eq - *options) : (int)strlen(*options),
+				      *options);
 		json_t *v = json_string(eq ? eq + 1 : "on");
 
-		ret = v ? put(o, key, v, err) : err_set(err, EINVAL, "'%s': its value is no UTF-8 text", key);
+		ret = v ? put(o, key, v, err)
+			: err_set(err, EINVAL, "'%s': its value is no UTF-8 text", key);
 		json_decref(v);
 		free(key);
 	}

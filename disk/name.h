@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* name.h: images named by a description instead of a path: json:{"driver":"qcow2","file":{"filename":"x"}}. */
+/*
+ * name.h: images named by a description instead of a path:
+ * json:{"driver":"qcow2","file":{"filename":"x"}}.
+ */
 #ifndef DISK_NAME_H
 #define DISK_NAME_H
 
@@ -10,7 +13,11 @@ struct image_name {
 	char *filename;		/* path or URL of the file below the format */
 	char *format;		/* NULL: not said */
 	char *secret;		/* id of the secret that holds its passphrase, or NULL */
-	char *backing;		/* opened instead of the backing file the image names: a json: name; "" for none at all; or NULL */
+	/*
+	 * opened instead of the backing file the image names: a json: name; "" for none at all; or
+	 * NULL
+	 */
+	char *backing;
 };
 static inline bool name_is_json(const char *filename)
 {
@@ -19,7 +26,10 @@ static inline bool name_is_json(const char *filename)
 /* Takes a json: name apart. 0, or -errno with the reason; name_free either way. */
 int name_parse(const char *text, struct image_name *n, struct err *err);
 void name_free(struct image_name *n);
-/* "driver=qcow2,file.filename=x", split at the commas, as a json: name. Free it. NULL with the reason. */
+/*
+ * "driver=qcow2,file.filename=x", split at the commas, as a json: name. Free it. NULL with the
+ * reason.
+ */
 char *name_from_options(const char *const *options, struct err *err);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * node.c: the tree of nodes: opening with probing and backing chain, and the calls through which one node uses another.
- * Reads and writes run on worker threads, several at once; opening and changing the tree is for one thread, while drained.
+ * node.c: the tree of nodes: opening with probing and backing chain, and the calls through which
+ * one node uses another. Reads and writes run on worker threads, several at once; opening and
+ * changing the tree is for one thread, while drained.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -34,7 +35,8 @@ const struct node_ops *node_format_find(const char *name)
 
 /* --- a node's life --- */
 
-struct node *node_new(const struct node_ops *ops, const char *filename, struct node *file, unsigned flags)
+struct node *node_new(const struct node_ops *ops, const char *filename, struct node *file,
+		      unsigned flags)
 {
 	struct node *n = xcalloc(1, sizeof(*n));
 
@@ -86,7 +88,8 @@ bool node_reaches(const struct node *n, const struct node *other)
 
 /* --- opening --- */
 
-struct node *node_open_file(const char *filename, unsigned flags, const struct host *host, struct err *err)
+struct node *node_open_file(const char *filename, unsigned flags, const struct host *host,
+			    struct err *err)
 {
 	const struct node_ops *ops = NULL;
 	struct node *n;
@@ -116,9 +119,12 @@ static const struct node_ops *probe(struct node *file, const char *filename, str
 
 	ret = node_pread(file, head, len, 0);
 	if (ret)
-		err_set(err, -ret, "'%s': cannot read its first bytes: %s", filename, strerror(-ret));
+		err_set(err, -ret, "'%s': cannot read its first bytes: %s", filename,
+			strerror(-ret));
 	for (int i = 0; node_formats[i] && !ret; i++) {
-		int score = node_formats[i]->probe ? node_formats[i]->probe(head, len, file->size, filename) : 0;
+		int score = node_formats[i]->probe
+				    ? node_formats[i]->probe(head, len, file->size, filename)
+				    : 0;
 
 		if (score > best_score) {
 			best_score = score;
@@ -171,7 +177,8 @@ static struct node *open_plain(const char *filename, const struct blk_options *o
 		ops = node_format_find(o->format);
 		known_formats(known, sizeof(known));
 		if (!ops) {
-			err_set(err, EINVAL, "Unknown driver '%s': minivmm knows %s", o->format, known);
+			err_set(err, EINVAL, "Unknown driver '%s': minivmm knows %s", o->format,
+				known);
 			return NULL;
 		}
 	}
@@ -206,7 +213,8 @@ static struct node *open_layer(const char *filename, const struct blk_options *o
 
 	if (!name_is_json(filename))
 		return open_plain(filename, o, err);
-	if (!name_parse(filename, &name, err) && (!name.secret || !find_secret(name.secret, &named, err))) {
+	if (!name_parse(filename, &name, err) &&
+	    (!name.secret || !find_secret(name.secret, &named, err))) {
 		if (!named.format)
 			named.format = name.format;
 		n = open_plain(name.filename, &named, err);
@@ -246,7 +254,8 @@ static bool in_chain(const struct node *n, const struct node *layer)
 	if (layer->file->fd < 0 || fstat(layer->file->fd, &a))
 		return false;
 	for (; n; n = n->backing)
-		if (n->file && n->file->fd >= 0 && fstat(n->file->fd, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+		if (n->file && n->file->fd >= 0 && fstat(n->file->fd, &b) == 0 &&
+		    a.st_dev == b.st_dev && a.st_ino == b.st_ino)
 			return true;
 	return false;
 }
@@ -265,7 +274,9 @@ static int open_chain(struct node *top, const struct blk_options *o, struct err 
 
 		if (++depth > CHAIN_MAX) {
 			free(path);
-			return err_set(err, ELOOP, "'%s': its chain of backing files has more than %d members", top->filename, CHAIN_MAX);
+			return err_set(err, ELOOP,
+				       "'%s': its chain of backing files has more than %d members",
+				       top->filename, CHAIN_MAX);
 		}
 		bo.format = n->backing_format;
 		b = open_layer(path, &bo, err);
@@ -275,7 +286,8 @@ static int open_chain(struct node *top, const struct blk_options *o, struct err 
 			return -ENOENT;
 		}
 		if (in_chain(top, b)) {
-			err_set(err, ELOOP, "'%s': its chain of backing files comes back to '%s'", top->filename, path);
+			err_set(err, ELOOP, "'%s': its chain of backing files comes back to '%s'",
+				top->filename, path);
 			free(path);
 			node_unref(b);
 			return -ELOOP;
@@ -327,7 +339,8 @@ const char *node_create_opt(const char *const *opts, const char *name)
 	return found;
 }
 
-int node_create_opt_size(const char *const *opts, const char *name, uint64_t def, uint64_t *v, struct err *err)
+int node_create_opt_size(const char *const *opts, const char *name, uint64_t def, uint64_t *v,
+			 struct err *err)
 {
 	const char *s = node_create_opt(opts, name);
 	int ret;
@@ -339,7 +352,8 @@ int node_create_opt_size(const char *const *opts, const char *name, uint64_t def
 	return ret ? err_set(err, -ret, "Parameter '%s' expects a size, not '%s'", name, s) : 0;
 }
 
-int node_create_opt_bool(const char *const *opts, const char *name, bool def, bool *v, struct err *err)
+int node_create_opt_bool(const char *const *opts, const char *name, bool def, bool *v,
+			 struct err *err)
 {
 	const char *s = node_create_opt(opts, name);
 	int ret;
@@ -371,13 +385,16 @@ bool node_create_takes(const struct node_ops *ops, const char *opt)
 int node_amend(struct node *n, const char *const *opts, bool force, struct err *err)
 {
 	if (!n->ops->amend)
-		return err_set(err, ENOTSUP, "Format driver '%s' does not support option amendment", n->ops->format);
+		return err_set(err, ENOTSUP, "Format driver '%s' does not support option amendment",
+			       n->ops->format);
 	for (int i = 0; opts && opts[i]; i++) {
 		const struct node_opt *k = find_opt(n->ops, opts[i]);
 
 		if (!k || k->amend == OPT_CREATE)
-			return err_set(err, EINVAL, "Invalid parameter '%.*s'%s", (int)strcspn(opts[i], "="), opts[i],
-				       k ? "\nThis option is only supported for image creation" : "");
+			return err_set(err, EINVAL, "Invalid parameter '%.*s'%s",
+				       (int)strcspn(opts[i], "="), opts[i],
+				       k ? "\nThis option is only supported for image creation"
+					 : "");
 	}
 	return n->ops->amend(n, opts, force, err);
 }
@@ -390,12 +407,14 @@ int node_create(const char *format, const struct node_create *c, struct err *err
 	if (!ops)
 		return err_set(err, EINVAL, "Unknown file format '%s'", format);
 	if (!ops->create)
-		return err_set(err, ENOTSUP, "Format driver '%s' does not support image creation", format);
+		return err_set(err, ENOTSUP, "Format driver '%s' does not support image creation",
+			       format);
 	if (name_is_json(c->filename))
 		return err_set(err, EINVAL, "%s: Unknown protocol 'json'", c->filename);
 	for (int i = 0; c->opts && c->opts[i]; i++)
 		if (!node_create_takes(ops, c->opts[i]))
-			return err_set(err, EINVAL, "Invalid parameter '%.*s'", (int)strcspn(c->opts[i], "="), c->opts[i]);
+			return err_set(err, EINVAL, "Invalid parameter '%.*s'",
+				       (int)strcspn(c->opts[i], "="), c->opts[i]);
 	if (c->size > INT64_MAX - 511)
 		return err_set(err, EFBIG, "Image size must be less than 8 EiB");
 	ret = ops->create(c, err);
@@ -413,7 +432,8 @@ static bool read_only(const struct node *n)
 
 int node_readv(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len)
 {
-	uint64_t size = __atomic_load_n(&n->size, __ATOMIC_RELAXED), inside = off < size ? MIN(len, size - off) : 0;
+	uint64_t size = __atomic_load_n(&n->size, __ATOMIC_RELAXED),
+		 inside = off < size ? MIN(len, size - off) : 0;
 	struct iovec few[16], *part = few;
 	int ret;
 
@@ -436,7 +456,8 @@ int node_readv(struct node *n, uint64_t off, const struct iovec *iov, int niov, 
 	return ret;
 }
 
-int node_writev(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+int node_writev(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		unsigned flags)
 {
 	int ret;
 
@@ -534,7 +555,8 @@ int64_t node_actual_size(struct node *n, const struct node_info *info)
 	sum = st.st_blocks * 512;
 	/* The other files of a disk in pieces. */
 	for (size_t i = 0; i < json_array_size(extents); i++) {
-		const char *name = json_string_value(json_object_get(json_array_get(extents, i), "filename"));
+		const char *name =
+			json_string_value(json_object_get(json_array_get(extents, i), "filename"));
 
 		if (name && strcmp(name, n->filename) && stat(name, &st) == 0)
 			sum += st.st_blocks * 512;
@@ -554,9 +576,11 @@ int node_flush(struct node *n)
 int node_resize(struct node *n, uint64_t size, struct err *err)
 {
 	if (read_only(n))
-		return err_set(err, EPERM, "'%s' is open read-only: it cannot be resized", n->filename);
+		return err_set(err, EPERM, "'%s' is open read-only: it cannot be resized",
+			       n->filename);
 	if (!n->ops->resize)
-		return err_set(err, ENOTSUP, "Image format driver '%s' does not support resize", n->ops->format);
+		return err_set(err, ENOTSUP, "Image format driver '%s' does not support resize",
+			       n->ops->format);
 	return n->ops->resize(n, size, err);
 }
 
@@ -580,7 +604,8 @@ int node_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e)
 	return ret;
 }
 
-int node_extent_chain(struct node *n, uint64_t off, uint64_t len, struct extent *e, struct node **owner)
+int node_extent_chain(struct node *n, uint64_t off, uint64_t len, struct extent *e,
+		      struct node **owner)
 {
 	struct node *top = n;
 	int ret;
@@ -591,7 +616,8 @@ int node_extent_chain(struct node *n, uint64_t off, uint64_t len, struct extent 
 			return ret;
 		*owner = n;
 		len = MIN(len, e->len);
-		if (off >= n->size)		/* past the end of a shorter backing file: zeros, from nobody */
+		/* past the end of a shorter backing file: zeros, from nobody */
+		if (off >= n->size)
 			*owner = top;
 		if (off >= n->size || (e->flags & EXT_ALLOCATED) || !n->backing)
 			break;
@@ -616,8 +642,8 @@ int node_set_rdwr(struct node *n, bool rdwr, struct err *err)
 	if (!!(n->flags & BLK_RDWR) == rdwr)
 		return 0;
 	if (!n->ops->reopen)
-		return err_set(err, ENOTSUP, "'%s': a %s image in use cannot become %s", n->filename, n->ops->format,
-			       rdwr ? "writable" : "read-only");
+		return err_set(err, ENOTSUP, "'%s': a %s image in use cannot become %s",
+			       n->filename, n->ops->format, rdwr ? "writable" : "read-only");
 	if (!rdwr) {
 		ret = node_flush(n);
 		if (ret)

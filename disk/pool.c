@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pool.c: the worker threads. Work is taken in order of arrival; a thread is added when work arrives and none is idle,
- * up to POOL_MAX (as many as a queue of a disk is deep), and leaves after IDLE_SECONDS without work. The pool is
- * the one piece of disk/ that all images share; its lock is a leaf.
+ * pool.c: the worker threads. Work is taken in order of arrival; a thread is added when work
+ * arrives and none is idle, up to POOL_MAX (as many as a queue of a disk is deep), and leaves after
+ * IDLE_SECONDS without work. The pool is the one piece of disk/ that all images share; its lock is
+ * a leaf.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -19,7 +20,9 @@ static struct {
 	pthread_cond_t work;
 	struct pool_work *head, **tail;
 	unsigned threads, idle, queued;
-} pool = { .lock = PTHREAD_MUTEX_INITIALIZER, .work = PTHREAD_COND_INITIALIZER, .tail = &pool.head };
+} pool = { .lock = PTHREAD_MUTEX_INITIALIZER,
+	   .work = PTHREAD_COND_INITIALIZER,
+	   .tail = &pool.head };
 
 static void *pool_thread(void *arg)
 {
@@ -73,7 +76,8 @@ static void pool_grow(void)
 	if (!ret)
 		pool.threads++;
 	else if (!pool.threads)
-		log_error("cannot start a thread for disk requests: %s; they wait until one can", strerror(ret));
+		log_error("cannot start a thread for disk requests: %s; they wait until one can",
+			  strerror(ret));
 }
 
 void pool_submit(struct pool_work *w)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* pool.h: threads on which requests run that may block. One pool for the program; it grows and shrinks by itself. */
+/*
+ * pool.h: threads on which requests run that may block. One pool for the program; it grows and
+ * shrinks by itself.
+ */
 #ifndef DISK_POOL_H
 #define DISK_POOL_H
 

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * queue.c: the asynchronous side of the front. A request goes to the kernel by io_uring when the tree says that it is plainly
- * bytes of a host file, to a worker otherwise, and waits in the queue's `held` list while the front is drained or throttled.
- * A worker that finishes it puts it on `completed` and wakes the loop by one eventfd; the ring's own descriptor tells
- * of the ring's. done() runs on the loop. What the kernel completes while it is submitted (the page cache had it) is done at the
- * end of the batch (blk_unplug), without a turn of the loop.
+ * queue.c: the asynchronous side of the front. A request goes to the kernel by io_uring when the
+ * tree says that it is plainly bytes of a host file, to a worker otherwise, and waits in the
+ * queue's `held` list while the front is drained or throttled. A worker that finishes it puts it on
+ * `completed` and wakes the loop by one eventfd; the ring's own descriptor tells of the ring's.
+ * done() runs on the loop. What the kernel completes while it is submitted (the page cache had it)
+ * is done at the end of the batch (blk_unplug), without a turn of the loop.
  */
 #include <errno.h>
 #include <sched.h>
@@ -34,7 +35,10 @@ void queue_wake(struct blk_queue *q)
 		log_error("disk queue: eventfd: %s", strerror(errno));
 }
 
-/* The request has left the nodes; its done() is the loop's business. Any thread; wake: unless the loop itself looks next. */
+/*
+ * The request has left the nodes; its done() is the loop's business. Any thread; wake: unless the
+ * loop itself looks next.
+ */
 static void queue_complete(struct blk_req *r, bool wake)
 {
 	struct blk_queue *q = r->q;
@@ -42,10 +46,12 @@ static void queue_complete(struct blk_req *r, bool wake)
 
 	do {
 		r->next = old;
-	} while (!__atomic_compare_exchange_n(&q->completed, &old, r, true, __ATOMIC_RELEASE, __ATOMIC_RELAXED));
+	} while (!__atomic_compare_exchange_n(&q->completed, &old, r, true, __ATOMIC_RELEASE,
+					      __ATOMIC_RELAXED));
 	if (!old && wake)
 		queue_wake(q);
-	__atomic_sub_fetch(&q->finishing, 1, __ATOMIC_RELEASE);		/* q may be freed from here on */
+	/* q may be freed from here on */
+	__atomic_sub_fetch(&q->finishing, 1, __ATOMIC_RELEASE);
 }
 
 static void request_end(struct blk_req *r, int ret, bool wake)
@@ -60,8 +66,11 @@ static void request_end(struct blk_req *r, int ret, bool wake)
 			n->ops->plain_done(n, r->cookie);
 	}
 	front_account(b, r->op, r->off, r->len, now_ns() - r->start, ret);
-	trace(TRACE_BLK, r->id, blk_format(b), "end of %s at %llu, %llu bytes: %s", r->op == BLK_READ ? "read" : r->op == BLK_WRITE ?
-	      "write" : "request", (unsigned long long)r->off, (unsigned long long)r->len, ret ? strerror(-ret) : "ok");
+	trace(TRACE_BLK, r->id, blk_format(b), "end of %s at %llu, %llu bytes: %s",
+	      r->op == BLK_READ	   ? "read"
+	      : r->op == BLK_WRITE ? "write"
+				   : "request",
+	      (unsigned long long)r->off, (unsigned long long)r->len, ret ? strerror(-ret) : "ok");
 	__atomic_add_fetch(&r->q->finishing, 1, __ATOMIC_RELAXED);
 	front_leave(b);
 	queue_complete(r, wake);
@@ -81,7 +90,10 @@ static void ring_done(struct blk_req *r, int result, bool wake)
 		request_end(r, 0, wake);
 		return;
 	}
-	/* Short (end of file, signal), or an error worth a second try on the slow path, which knows all the cases. */
+	/*
+	 * Short (end of file, signal), or an error worth a second try on the slow path, which knows
+	 * all the cases.
+	 */
 	if (r->node->ops->plain_done)
 		r->node->ops->plain_done(r->node, r->cookie);
 	r->node = NULL;
@@ -117,8 +129,9 @@ void queue_reap(struct blk_queue *q)
 }
 
 /*
- * Plain writes to a buffered file are copies into the page cache, which io_uring hands to a kernel thread one by one. A worker of
- * ours takes all of a batch in one go: one wake-up instead of many, there and back.
+ * Plain writes to a buffered file are copies into the page cache, which io_uring hands to a kernel
+ * thread one by one. A worker of ours takes all of a batch in one go: one wake-up instead of many,
+ * there and back.
  */
 static void writes_work(struct pool_work *w)
 {
@@ -154,7 +167,10 @@ static void writes_dispatch(struct blk_queue *q)
 	q->writes = NULL;
 	q->nwrites = 0;
 	q->writes_bytes = 0;
-	/* A single one costs least where the next submission to the ring goes anyway: no thread of ours is woken, nor wakes us. */
+	/*
+	 * A single one costs least where the next submission to the ring goes anyway: no thread of
+	 * ours is woken, nor wakes us.
+	 */
 	if (alone && q->ring && uring_add(q->ring, first, first->fd, first->fd_off)) {
 		if (!q->plugged)
 			uring_submit(q->ring);
@@ -178,8 +194,8 @@ static void writes_add(struct blk_queue *q, struct blk_req *r)
 }
 
 /*
- * A file in memory has no disk to wait for: a small transfer is a copy, cheaper than handing it to anybody (io_uring would give
- * it to a kernel thread). False: short or failed, or not such a file.
+ * A file in memory has no disk to wait for: a small transfer is a copy, cheaper than handing it to
+ * anybody (io_uring would give it to a kernel thread). False: short or failed, or not such a file.
  */
 static bool request_copy(struct blk_queue *q, struct blk_req *r)
 {
@@ -194,7 +210,8 @@ static bool request_copy(struct blk_queue *q, struct blk_req *r)
 	}
 	if (!q->memory)
 		return false;
-	n = r->op == BLK_WRITE ? pwritev(r->fd, r->iov, r->niov, r->fd_off) : preadv(r->fd, r->iov, r->niov, r->fd_off);
+	n = r->op == BLK_WRITE ? pwritev(r->fd, r->iov, r->niov, r->fd_off)
+			       : preadv(r->fd, r->iov, r->niov, r->fd_off);
 	if (n != (ssize_t)r->len)
 		return false;
 	request_end(r, 0, false);		/* done() runs at the unplug */
@@ -207,9 +224,11 @@ static bool request_plain(struct blk_queue *q, struct blk_req *r)
 	struct node *n = b->root;
 	int plain;
 
-	if ((r->op != BLK_READ && r->op != BLK_WRITE) || !n->ops->plain || n->inactive || r->niov > 1024)
+	if ((r->op != BLK_READ && r->op != BLK_WRITE) || !n->ops->plain || n->inactive ||
+	    r->niov > 1024)
 		return false;
-	if (r->op == BLK_WRITE && ((r->flags & BLK_FUA) || (b->flags & (BLK_WRITETHROUGH | BLK_DETECT_ZEROES))))
+	if (r->op == BLK_WRITE &&
+	    ((r->flags & BLK_FUA) || (b->flags & (BLK_WRITETHROUGH | BLK_DETECT_ZEROES))))
 		return false;
 	if (n->request_align > 1 && (((r->off | r->len) & (n->request_align - 1)) ||
 				     !iov_aligned(r->iov, r->niov, n->request_align)))
@@ -220,9 +239,11 @@ static bool request_plain(struct blk_queue *q, struct blk_req *r)
 		q->ring_tried = true;
 		__atomic_store_n(&q->ring, uring_new(), __ATOMIC_RELEASE);
 		if (q->ring)
-			q->ring_watch = loop_fd_add(q->loop, uring_fd(q->ring), EPOLLIN, ring_event, q);
+			q->ring_watch = loop_fd_add(q->loop, uring_fd(q->ring), EPOLLIN, ring_event,
+						    q);
 	}
-	plain = n->ops->plain(n, r->off, r->len, r->op == BLK_WRITE, &r->fd, &r->fd_off, &r->cookie);
+	plain = n->ops->plain(n, r->off, r->len, r->op == BLK_WRITE, &r->fd, &r->fd_off,
+			      &r->cookie);
 	if (plain < 0)
 		return false;
 	if (plain > 0) {
@@ -275,8 +296,12 @@ void blk_submit(struct blk_queue *q, struct blk_req *r)
 	r->node = NULL;
 	r->work.fn = request_work;
 	q->inflight++;
-	trace(TRACE_BLK, r->id, blk_format(q->blk), "%s at %llu, %llu bytes", r->op == BLK_READ ? "read" : r->op == BLK_WRITE ?
-	      "write" : r->op == BLK_FLUSH ? "flush" : r->op == BLK_DISCARD ? "discard" : "zeroes",
+	trace(TRACE_BLK, r->id, blk_format(q->blk), "%s at %llu, %llu bytes",
+	      r->op == BLK_READ	     ? "read"
+	      : r->op == BLK_WRITE   ? "write"
+	      : r->op == BLK_FLUSH   ? "flush"
+	      : r->op == BLK_DISCARD ? "discard"
+				     : "zeroes",
 	      (unsigned long long)r->off, (unsigned long long)r->len);
 	if (!q->held && request_start(q, r))
 		return;
@@ -307,7 +332,10 @@ static void queue_throttle_over(void *ctx)
 	blk_unplug(q);
 }
 
-/* One round: done() of everything that has ended, oldest first, then let go what was held. False when there was nothing. */
+/*
+ * One round: done() of everything that has ended, oldest first, then let go what was held. False
+ * when there was nothing.
+ */
 static bool queue_round(struct blk_queue *q)
 {
 	struct blk *b = q->blk;
@@ -338,7 +366,8 @@ static bool queue_round(struct blk_queue *q)
 	return any;
 }
 
-enum { ROUNDS = 8 };		/* then others get their turn; the ring's descriptor stays readable */
+/* then others get their turn; the ring's descriptor stays readable */
+enum { ROUNDS = 8 };
 
 static void queue_run(struct blk_queue *q)
 {
@@ -391,8 +420,8 @@ struct blk_queue *blk_queue_new(struct blk *b, struct loop *l)
 		return NULL;
 	}
 	/*
-	 * Level triggered: a callback that waits in loop_wait for a request (a reset) must see this event again when the pass around it
-	 * has taken it already.
+	 * Level triggered: a callback that waits in loop_wait for a request (a reset) must see this
+	 * event again when the pass around it has taken it already.
 	 */
 	q->wake = loop_fd_add(l, q->wake_fd, EPOLLIN, wake_event, q);
 	loop_timer_init(&q->throttle_timer, l, NULL, queue_throttle_over, q);
@@ -440,7 +469,8 @@ void blk_unplug(struct blk_queue *q)
 	writes_dispatch(q);
 	if (q->ring)
 		uring_submit(q->ring);
-	if (q->batch && ((q->ring && uring_ready(q->ring)) || __atomic_load_n(&q->completed, __ATOMIC_RELAXED)))
+	if (q->batch &&
+	    ((q->ring && uring_ready(q->ring)) || __atomic_load_n(&q->completed, __ATOMIC_RELAXED)))
 		queue_run(q);
 }
 

@@ -2,9 +2,9 @@
 /*
  * raw.c: the disk's bytes are the file's bytes. Any thread; no state.
  *
- * R8: a raw disk whose format was only guessed would be read as something else on the next start if the guest wrote such a
- * format's header into it (a qcow2 header names a backing file: any file of the host). So the first bytes of a guessed
- * raw disk may not become such a header.
+ * R8: a raw disk whose format was only guessed would be read as something else on the next start if
+ * the guest wrote such a format's header into it (a qcow2 header names a backing file: any file of
+ * the host). So the first bytes of a guessed raw disk may not become such a header.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -26,8 +26,10 @@ static int raw_open(struct node *n, const struct blk_options *o, struct err *err
 	n->size = ALIGN_UP(n->file->size, 512ull);
 	n->request_align = n->file->request_align;
 	if (n->probed && (n->flags & BLK_RDWR) && !(o->flags & BLK_GUESS_TOLD))
-		log_warn("'%s': the format was not given and looks like raw; say format=raw (-f raw) if it is. Until then writes "
-			 "that would make it look like another format are refused", n->filename);
+		log_warn("'%s': the format was not given and looks like raw; say format=raw (-f "
+			 "raw) if it is. Until then writes "
+			 "that would make it look like another format are refused",
+			 n->filename);
 	return 0;
 }
 
@@ -37,7 +39,8 @@ static int raw_read(struct node *n, uint64_t off, const struct iovec *iov, int n
 }
 
 /* Would these bytes make a guessed raw disk something else? */
-static bool becomes_format(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len)
+static bool becomes_format(struct node *n, uint64_t off, const struct iovec *iov, int niov,
+			   uint64_t len)
 {
 	uint8_t *head;
 	bool bad = false;
@@ -54,13 +57,16 @@ static bool becomes_format(struct node *n, uint64_t off, const struct iovec *iov
 		bad = node_formats[i] != &raw_ops && node_formats[i]->probe &&
 		      node_formats[i]->probe(head, HEAD, n->file->size, n->filename) > 0;
 	if (bad)
-		log_guest("'%s': refused a write that would turn this raw disk into another format; if it is meant, "
-			  "say format=raw", n->filename);
+		log_guest("'%s': refused a write that would turn this raw disk into another "
+			  "format; if it is meant, "
+			  "say format=raw",
+			  n->filename);
 	free(head);
 	return bad;
 }
 
-static int raw_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int raw_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		     unsigned flags)
 {
 	if (becomes_format(n, off, iov, niov, len))
 		return -EPERM;
@@ -96,7 +102,8 @@ static int raw_extent(struct node *n, uint64_t off, uint64_t len, struct extent 
 	return node_extent(n->file, off, len, e);
 }
 
-static int raw_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off, uintptr_t *cookie)
+static int raw_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd,
+		     uint64_t *fd_off, uintptr_t *cookie)
 {
 	if (!n->file->ops->plain || (write && n->probed && off < HEAD))
 		return -EAGAIN;
@@ -129,19 +136,24 @@ static int raw_activate(struct node *n, struct err *err)
 	return 0;
 }
 
-static int raw_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode, struct err *err)
+static int raw_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode,
+			   struct err *err)
 {
 	if (!strcmp(mode, "off"))
 		return 0;
 	if (strcmp(mode, "falloc") && strcmp(mode, "full"))
-		return err_set(err, EINVAL, "Unsupported preallocation mode '%s' for raw: off, falloc or full", mode);
+		return err_set(err, EINVAL,
+			       "Unsupported preallocation mode '%s' for raw: off, falloc or full",
+			       mode);
 	if (!n->file->ops->preallocate)
-		return err_set(err, ENOTSUP, "'%s': a %s cannot preallocate", n->filename, n->file->ops->format);
+		return err_set(err, ENOTSUP, "'%s': a %s cannot preallocate", n->filename,
+			       n->file->ops->format);
 	return n->file->ops->preallocate(n->file, off, len, mode, err);
 }
 
 static const struct node_opt raw_create_opts[] = {
-	{ "preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)", NULL, false },
+	{ "preallocation", "str", "Preallocation mode (allowed values: off, falloc, full)", NULL,
+	  false },
 	{ "size", "size", "Virtual disk size", NULL, false },
 	{ NULL, NULL, NULL, NULL, false },
 };
@@ -155,7 +167,9 @@ static int raw_create(const struct node_create *c, struct err *err)
 	if (c->backing)
 		return err_set(err, EINVAL, "raw has no place for a backing file; use qcow2");
 	if (mode && strcmp(mode, "off") && strcmp(mode, "falloc") && strcmp(mode, "full"))
-		return err_set(err, EINVAL, "Unsupported preallocation mode '%s' for raw: off, falloc or full", mode);
+		return err_set(err, EINVAL,
+			       "Unsupported preallocation mode '%s' for raw: off, falloc or full",
+			       mode);
 	f = node_create_file(c->filename, ALIGN_UP(c->size, 512ull), c->host, err);
 	if (!f)
 		return -EIO;

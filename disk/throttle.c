@@ -1,18 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * throttle.c: limits in bytes and requests a second, one leaky bucket for each. A bucket is kept as the time at which it
- * will be empty; a request may go while that is less than the bucket's depth away, depth being what a burst may bring,
- * in nanoseconds at the long-run rate. A burst that lasts has a second bucket, which leaks at the burst's own rate.
- * Any thread; the front's lock.
+ * throttle.c: limits in bytes and requests a second, one leaky bucket for each. A bucket is kept as
+ * the time at which it will be empty; a request may go while that is less than the bucket's depth
+ * away, depth being what a burst may bring, in nanoseconds at the long-run rate. A burst that lasts
+ * has a second bucket, which leaks at the burst's own rate. Any thread; the front's lock.
  */
 #include <errno.h>
 
 #include "disk/front.h"
 
 #define SHORT_BURST	(NS_PER_SEC / 10)
-#define NS_MAX		1e17	/* three years: sums of these times do not overflow, and no limit means more */
+/* three years: sums of these times do not overflow, and no limit means more */
+#define NS_MAX		1e17
 
-const char *const blk_limit_names[LIMITS] = { "bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr" };
+const char *const blk_limit_names[LIMITS] = { "bps",  "bps_rd",	 "bps_wr",
+					      "iops", "iops_rd", "iops_wr" };
 
 static bool limit_applies(int i, enum blk_op op)
 {
@@ -85,15 +87,19 @@ int64_t throttle_take(struct blk *b, enum blk_op op, uint64_t len)
 static int check_limit(const struct blk_limit *l, const char *name, struct err *err)
 {
 	if (l->rate > BLK_LIMIT_MAX || l->max > BLK_LIMIT_MAX)
-		return err_set(err, EINVAL, "bps/iops/max values must be within [0, %llu]: %s", BLK_LIMIT_MAX, name);
+		return err_set(err, EINVAL, "bps/iops/max values must be within [0, %llu]: %s",
+			       BLK_LIMIT_MAX, name);
 	if (l->max && !l->rate)
-		return err_set(err, EINVAL, "%s_max needs %s beside it: what the speed is after the burst", name, name);
+		return err_set(err, EINVAL,
+			       "%s_max needs %s beside it: what the speed is after the burst", name,
+			       name);
 	if (l->max && l->max < l->rate)
 		return err_set(err, EINVAL, "%s_max cannot be less than %s", name, name);
 	if (l->length && !l->max)
 		return err_set(err, EINVAL, "%s_max_length needs %s_max beside it", name, name);
 	if (l->length && l->max > BLK_LIMIT_MAX / l->length)
-		return err_set(err, EINVAL, "%s_max_length is too long for a burst of %llu", name, (unsigned long long)l->max);
+		return err_set(err, EINVAL, "%s_max_length is too long for a burst of %llu", name,
+			       (unsigned long long)l->max);
 	return 0;
 }
 
@@ -104,8 +110,11 @@ int blk_throttle_check(const struct blk_throttle *t, struct err *err)
 			return -EINVAL;
 	for (int i = 0; i < LIMITS; i += LIMIT_IOPS)
 		if (t->limit[i].rate && (t->limit[i + 1].rate || t->limit[i + 2].rate))
-			return err_set(err, EINVAL, "bps/iops/max total values and read/write values cannot be used at the same time");
-	if (t->iops_size && !t->limit[LIMIT_IOPS].rate && !t->limit[LIMIT_IOPS_RD].rate && !t->limit[LIMIT_IOPS_WR].rate)
+			return err_set(err, EINVAL,
+				       "bps/iops/max total values and read/write values cannot be "
+				       "used at the same time");
+	if (t->iops_size && !t->limit[LIMIT_IOPS].rate && !t->limit[LIMIT_IOPS_RD].rate &&
+	    !t->limit[LIMIT_IOPS_WR].rate)
 		return err_set(err, EINVAL, "iops_size needs iops, iops_rd or iops_wr beside it");
 	return 0;
 }

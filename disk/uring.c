@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * uring.c: one io_uring for each queue. The loop's thread fills it and submits; completions are taken by the loop, or by
- * a thread that drains the front while the loop stands still: hence the lock around the completion side.
+ * uring.c: one io_uring for each queue. The loop's thread fills it and submits; completions are
+ * taken by the loop, or by a thread that drains the front while the loop stands still: hence the
+ * lock around the completion side.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -15,7 +16,8 @@ enum { ENTRIES = 256 };
 
 struct uring {
 	struct io_uring ring;
-	unsigned inflight;		/* atomic; at most ENTRIES, so the completion queue cannot overflow */
+	/* atomic; at most ENTRIES, so the completion queue cannot overflow */
+	unsigned inflight;
 	unsigned added;
 	pthread_mutex_t submit_lock, reap_lock;
 };
@@ -68,7 +70,10 @@ bool uring_add(struct uring *u, struct blk_req *r, int fd, uint64_t fd_off)
 		else
 			io_uring_prep_readv(sqe, fd, r->iov, r->niov, fd_off);
 		io_uring_sqe_set_data(sqe, r);
-		/* Pairs with the one in uring_reap: a request may be ended by another thread, and the kernel is between. */
+		/*
+		 * Pairs with the one in uring_reap: a request may be ended by another thread, and
+		 * the kernel is between.
+		 */
 		__atomic_add_fetch(&u->inflight, 1, __ATOMIC_RELEASE);
 		u->added++;
 	}
@@ -85,7 +90,8 @@ void uring_submit(struct uring *u)
 		if (ret > 0)
 			u->added -= MIN((unsigned)ret, u->added);
 		else if (ret != -EINTR && ret != -EAGAIN && ret != -EBUSY)
-			break;		/* cannot happen with a ring that was set up; the requests stay in it */
+			/* cannot happen with a ring that was set up; the requests stay in it */
+			break;
 	}
 	pthread_mutex_unlock(&u->submit_lock);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * backend.h: what the files of net/ share: the options of a -net/-netdev argument, the backends' constructors, and
- * the software forms of checksum and segmentation offload. Nobody outside net/ includes it.
+ * backend.h: what the files of net/ share: the options of a -net/-netdev argument, the backends'
+ * constructors, and the software forms of checksum and segmentation offload. Nobody outside net/
+ * includes it.
  */
 #ifndef NET_BACKEND_H
 #define NET_BACKEND_H
@@ -26,7 +27,10 @@ struct net_spec {
 };
 int net_spec_parse(struct net_spec *s, const char *text, struct err *err);
 void net_spec_free(struct net_spec *s);
-/* The value of key, or NULL; a bare word equal to key means "on". The last one given wins, all are marked used. */
+/*
+ * The value of key, or NULL; a bare word equal to key means "on". The last one given wins, all are
+ * marked used.
+ */
 const char *net_spec_get(struct net_spec *s, const char *key);
 /* The next value of a key that may be given several times; *at starts at 0. */
 const char *net_spec_next(struct net_spec *s, const char *key, unsigned *at);
@@ -34,11 +38,14 @@ const char *net_spec_next(struct net_spec *s, const char *key, unsigned *at);
 const char *net_spec_word(struct net_spec *s);
 /* 0 with *v set (def when absent), or -EINVAL with the reason. */
 int net_spec_bool(struct net_spec *s, const char *key, bool def, bool *v, struct err *err);
-int net_spec_u64(struct net_spec *s, const char *key, uint64_t def, uint64_t min, uint64_t max, uint64_t *v, struct err *err);
+int net_spec_u64(struct net_spec *s, const char *key, uint64_t def, uint64_t min, uint64_t max,
+		 uint64_t *v, struct err *err);
 /* Refuses options nobody asked for; known is what to print: "br=, ifname=". */
 int net_spec_check(struct net_spec *s, const char *known, struct err *err);
 
-/* --- backends: fill n (ops, priv, offload, vnet_hdr, max_queues); 0 or -errno with the reason --- */
+/*
+ * --- backends: fill n (ops, priv, offload, vnet_hdr, max_queues); 0 or -errno with the reason ---
+ */
 int tap_open(struct net *n, struct net_spec *s, struct err *err);
 int socket_open(struct net *n, struct net_spec *s, struct err *err);
 /* In the module net-user: "net_user_open". */
@@ -70,14 +77,20 @@ struct net_gso {
 };
 struct net_gso *gso_new(void);
 void gso_free(struct net_gso *g);		/* NULL is fine */
-/* The frame g->frame/len with g->hdr: 0 when it makes sense; -EINVAL when the guest's header does not. */
+/*
+ * The frame g->frame/len with g->hdr: 0 when it makes sense; -EINVAL when the guest's header does
+ * not.
+ */
 int gso_begin(struct net_gso *g);
-/* The next frame to send in iov (2 entries); false when there is none left. gso_advance after it was sent. */
+/*
+ * The next frame to send in iov (2 entries); false when there is none left. gso_advance after it
+ * was sent.
+ */
 bool gso_segment(struct net_gso *g, struct iovec iov[2]);
 void gso_advance(struct net_gso *g);
 /*
- * cut.c: receives one segment: of the packet in g, or of the next one of the backend. The room in iov behind the header is
- * at most NET_MAX_FRAME or all of it. As net_recv.
+ * cut.c: receives one segment: of the packet in g, or of the next one of the backend. The room in
+ * iov behind the header is at most NET_MAX_FRAME or all of it. As net_recv.
  */
 ssize_t cut_recv(struct net *n, unsigned q, struct net_gso *g, const struct iovec *iov, int niov);
 /* One's complement sum of a buffer, to be folded by csum_fold. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cut.c: for a card without large receive: a TCP packet of many segments, as the host's kernel passes it on, is taken from the
- * backend in one piece and handed to the card segment by segment, checksums complete (NET_CUT). One read of the TAP instead of
- * one for each segment, and the kernel need not cut it. The queue's loop.
+ * cut.c: for a card without large receive: a TCP packet of many segments, as the host's kernel
+ * passes it on, is taken from the backend in one piece and handed to the card segment by segment,
+ * checksums complete (NET_CUT). One read of the TAP instead of one for each segment, and the kernel
+ * need not cut it. The queue's loop.
  */
 #include <errno.h>
 #include <limits.h>
@@ -12,12 +13,17 @@
 
 static void give_header(struct net *n, const struct iovec *iov, int niov)
 {
-	static const struct virtio_net_hdr_mrg_rxbuf whole = { .hdr.flags = VIRTIO_NET_HDR_F_DATA_VALID, .num_buffers = 1 };
+	static const struct virtio_net_hdr_mrg_rxbuf whole = {
+		.hdr.flags = VIRTIO_NET_HDR_F_DATA_VALID, .num_buffers = 1
+	};
 
 	iov_from_buf(iov, niov, 0, &whole, n->hdr_len);
 }
 
-/* The next segment of the packet in g. One that does not fit is lost, as it would be on a wire to such a card. */
+/*
+ * The next segment of the packet in g. One that does not fit is lost, as it would be on a wire to
+ * such a card.
+ */
 static ssize_t next_segment(struct net *n, struct net_gso *g, const struct iovec *iov, int niov)
 {
 	struct iovec seg[2];
@@ -46,7 +52,10 @@ ssize_t cut_recv(struct net *n, unsigned q, struct net_gso *g, const struct iove
 
 	if (g->pending)
 		return next_segment(n, g, iov, niov);
-	/* What the card's buffers cannot hold goes behind the place where their contents can be put. */
+	/*
+	 * What the card's buffers cannot hold goes behind the place where their contents can be
+	 * put.
+	 */
 	memcpy(with, iov, niov * sizeof(*iov));
 	room = MIN(room, (size_t)NET_MAX_FRAME);
 	with[niov] = (struct iovec){ g->frame + room, NET_MAX_FRAME - room };
@@ -56,7 +65,8 @@ ssize_t cut_recv(struct net *n, unsigned q, struct net_gso *g, const struct iove
 	frame = len - n->hdr_len;
 	iov_to_buf(iov, niov, 0, &g->hdr, sizeof(g->hdr));
 	g->len = frame;
-	if (g->hdr.gso_type == VIRTIO_NET_HDR_GSO_NONE && !(g->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
+	if (g->hdr.gso_type == VIRTIO_NET_HDR_GSO_NONE &&
+	    !(g->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
 		return frame <= room ? len : -EMSGSIZE;
 	if (g->hdr.gso_type == VIRTIO_NET_HDR_GSO_NONE && frame > room)
 		return -EMSGSIZE;

@@ -9,12 +9,15 @@
 /* Errors that mean "not this one, but perhaps the next". */
 static bool passing(int e)
 {
-	return e == ECONNREFUSED || e == ENETUNREACH || e == EHOSTUNREACH || e == ENETDOWN || e == ENOBUFS;
+	return e == ECONNREFUSED || e == ENETUNREACH || e == EHOSTUNREACH || e == ENETDOWN ||
+	       e == ENOBUFS;
 }
 
 ssize_t dgram_send(int fd, const struct sockaddr_in *to, const struct iovec *iov, int niov)
 {
-	struct msghdr msg = { .msg_iov = (struct iovec *)iov, .msg_iovlen = niov, .msg_name = (void *)to,
+	struct msghdr msg = { .msg_iov = (struct iovec *)iov,
+			      .msg_iovlen = niov,
+			      .msg_name = (void *)to,
 			      .msg_namelen = to ? sizeof(*to) : 0 };
 	ssize_t len;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mac.c: Ethernet addresses. A default one comes from the VM's name, so that it stays the same from boot to boot; a
- * second VM of the same name on the same network must not get it. What is taken is known by names of abstract Unix
- * sockets: they cover every user of this network namespace, and vanish with the process, however it ends.
+ * mac.c: Ethernet addresses. A default one comes from the VM's name, so that it stays the same from
+ * boot to boot; a second VM of the same name on the same network must not get it. What is taken is
+ * known by names of abstract Unix sockets: they cover every user of this network namespace, and
+ * vanish with the process, however it ends.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -25,7 +26,9 @@ static uint64_t hash(uint64_t h, const void *buf, size_t len)
 	return h;
 }
 
-/* True when nobody else has the address; the socket stays open on purpose until the process ends. */
+/*
+ * True when nobody else has the address; the socket stays open on purpose until the process ends.
+ */
 static bool mac_reserve(const uint8_t mac[6])
 {
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
@@ -33,8 +36,9 @@ static bool mac_reserve(const uint8_t mac[6])
 
 	if (fd < 0)
 		return true;		/* no descriptors left: that is for others to report */
-	len = snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1, "minivmm-mac-%02x:%02x:%02x:%02x:%02x:%02x",
-		       mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+	len = snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1,
+		       "minivmm-mac-%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
+		       mac[4], mac[5]);
 	if (bind(fd, (struct sockaddr *)&sa, offsetof(struct sockaddr_un, sun_path) + 1 + len) == 0)
 		return true;
 	saved = errno;
@@ -44,7 +48,8 @@ static bool mac_reserve(const uint8_t mac[6])
 
 void net_default_mac(const char *vm_name, unsigned index, bool moves, uint8_t mac[6])
 {
-	uint64_t h = hash(0xcbf29ce484222325ull, vm_name ? vm_name : "", vm_name ? strlen(vm_name) : 0);
+	uint64_t h = hash(0xcbf29ce484222325ull, vm_name ? vm_name : "",
+			  vm_name ? strlen(vm_name) : 0);
 	uint8_t salt[8];
 
 	for (unsigned attempt = 0; attempt < TRIES; attempt++) {
@@ -58,7 +63,8 @@ void net_default_mac(const char *vm_name, unsigned index, bool moves, uint8_t ma
 		if (mac_reserve(mac) || moves)
 			return;
 	}
-	log_warn("no free default MAC address found for NIC %u in %u tries; give one with macaddr=", index, TRIES);
+	log_warn("no free default MAC address found for NIC %u in %u tries; give one with macaddr=",
+		 index, TRIES);
 }
 
 int net_parse_mac(const char *s, uint8_t mac[6], struct err *err)
@@ -66,14 +72,17 @@ int net_parse_mac(const char *s, uint8_t mac[6], struct err *err)
 	unsigned b[6];
 	char sep[6], end;
 
-	if (sscanf(s, "%2x%c%2x%c%2x%c%2x%c%2x%c%2x%c", &b[0], &sep[0], &b[1], &sep[1], &b[2], &sep[2], &b[3], &sep[3],
-		   &b[4], &sep[4], &b[5], &end) != 11)
+	if (sscanf(s, "%2x%c%2x%c%2x%c%2x%c%2x%c%2x%c", &b[0], &sep[0], &b[1], &sep[1], &b[2],
+		   &sep[2], &b[3], &sep[3], &b[4], &sep[4], &b[5], &end) != 11)
 		return err_set(err, EINVAL, "\"%s\" is no MAC address; write 52:54:00:12:34:56", s);
 	for (int i = 0; i < 5; i++)
 		if (sep[i] != sep[0] || (sep[i] != ':' && sep[i] != '-'))
-			return err_set(err, EINVAL, "\"%s\" is no MAC address; write 52:54:00:12:34:56", s);
+			return err_set(err, EINVAL,
+				       "\"%s\" is no MAC address; write 52:54:00:12:34:56", s);
 	if (b[0] & 1)
-		return err_set(err, EINVAL, "MAC address %s is a multicast address; its first byte must be even", s);
+		return err_set(err, EINVAL,
+			       "MAC address %s is a multicast address; its first byte must be even",
+			       s);
 	if (!(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]))
 		return err_set(err, EINVAL, "MAC address %s is all zero", s);
 	for (int i = 0; i < 6; i++)

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mod_net-user.c: a network for those without rights: NAT, DHCP, DNS, TFTP and forwarded ports by libslirp. A module,
- * loaded when -net user asks for it.
+ * mod_net-user.c: a network for those without rights: NAT, DHCP, DNS, TFTP and forwarded ports by
+ * libslirp. A module, loaded when -net user asks for it.
  *
- * libslirp runs on a thread of its own with poll(), so that neither its lookups nor a thousand connections hold a
- * loop. Frames cross by a SOCK_SEQPACKET pair; "guest" is the NIC's end, "stack" the thread's. Who calls libslirp holds
- * the lock; the thread lets go of it while it sleeps.
+ * libslirp runs on a thread of its own with poll(), so that neither its lookups nor a thousand
+ * connections hold a loop. Frames cross by a SOCK_SEQPACKET pair; "guest" is the NIC's end, "stack"
+ * the thread's. Who calls libslirp holds the lock; the thread lets go of it while it sleeps.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,12 +23,16 @@
 #include "vmm/base/log.h"
 
 #define SLIRP_IDLE_MS 1000
-#define USER_KNOWN "net=, host=, dhcpstart=, dns=, restrict=, hostname=, domainname=, dnssearch=, hostfwd=, guestfwd=, " \
+#define USER_KNOWN                                                                                 \
+	"net=, host=, dhcpstart=, dns=, restrict=, hostname=, domainname=, dnssearch=, hostfwd=, " \
+	"guestfwd=, "                                                                              \
 	"ipv4=, ipv6=, ipv6-net=, ipv6-host=, ipv6-dns=, tftp=, bootfile=, tftp-server-name="
-#define BATCH 64			/* frames taken from the guest before the sockets get their turn */
+/* frames taken from the guest before the sockets get their turn */
+#define BATCH 64
 #define SEARCH_MAX 16
 #define SOCKET_BUFFER (4 << 20)
-#define FULL_WAIT_MS 20			/* a guest that takes nothing for so long loses the frame; TCP sends it again */
+/* a guest that takes nothing for so long loses the frame; TCP sends it again */
+#define FULL_WAIT_MS 20
 
 struct user_timer {
 	SlirpTimerId id;
@@ -142,8 +146,10 @@ static int poll_add(int fd, int events, void *opaque)
 		u->poll_max = u->poll_max ? u->poll_max * 2 : 16;
 		u->poll = xrealloc(u->poll, u->poll_max * sizeof(*u->poll));
 	}
-	u->poll[u->npoll] = (struct pollfd){ .fd = fd, .events = (events & SLIRP_POLL_IN ? POLLIN : 0) |
-		(events & SLIRP_POLL_OUT ? POLLOUT : 0) | (events & SLIRP_POLL_PRI ? POLLPRI : 0) };
+	u->poll[u->npoll] = (struct pollfd){ .fd = fd,
+					     .events = (events & SLIRP_POLL_IN ? POLLIN : 0) |
+						       (events & SLIRP_POLL_OUT ? POLLOUT : 0) |
+						       (events & SLIRP_POLL_PRI ? POLLPRI : 0) };
 	return u->npoll++;
 }
 
@@ -152,7 +158,8 @@ static int poll_result(int index, void *opaque)
 	struct user *u = opaque;
 	int r = u->poll[index].revents;
 
-	return (r & POLLIN ? SLIRP_POLL_IN : 0) | (r & POLLOUT ? SLIRP_POLL_OUT : 0) | (r & POLLPRI ? SLIRP_POLL_PRI : 0) |
+	return (r & POLLIN ? SLIRP_POLL_IN : 0) | (r & POLLOUT ? SLIRP_POLL_OUT : 0) |
+	       (r & POLLPRI ? SLIRP_POLL_PRI : 0) |
 	       (r & (POLLERR | POLLNVAL) ? SLIRP_POLL_ERR : 0) | (r & POLLHUP ? SLIRP_POLL_HUP : 0);
 }
 
@@ -191,7 +198,10 @@ static void *user_thread(void *arg)
 		poll_add(u->wake, SLIRP_POLL_IN, u);
 		poll_add(u->stack, SLIRP_POLL_IN, u);
 		slirp_pollfds_fill(u->slirp, &timeout, poll_add, u);
-		/* What libslirp says when nothing it keeps will expire: then only a packet, or a timer, is worth waking for. */
+		/*
+		 * What libslirp says when nothing it keeps will expire: then only a packet, or a
+		 * timer, is worth waking for.
+		 */
 		if (timeout >= SLIRP_IDLE_MS)
 			timeout = UINT32_MAX;
 		timeout = run_timers(u, timeout);
@@ -199,7 +209,8 @@ static void *user_thread(void *arg)
 		ret = poll(u->poll, u->npoll, timeout > INT32_MAX ? -1 : (int)timeout);
 		pthread_mutex_lock(&u->lock);
 		/* Somebody changed what is listened to: ask for it anew. */
-		if (u->poll[0].revents && ret > 0 && read(u->wake, &count, sizeof(count)) == sizeof(count))
+		if (u->poll[0].revents && ret > 0 &&
+		    read(u->wake, &count, sizeof(count)) == sizeof(count))
 			continue;
 		slirp_pollfds_poll(u->slirp, ret < 0, poll_result, u);
 		for (int i = 0; i < BATCH; i++) {
@@ -284,8 +295,11 @@ static void user_close(struct net *n)
 
 /* --- options --- */
 
-/* "10.0.2.0/24", "10.0.2.0/255.255.255.0" or an address alone, whose class A, B, C says the rest. */
-static int parse_network(const char *text, struct in_addr *addr, struct in_addr *mask, struct err *err)
+/*
+ * "10.0.2.0/24", "10.0.2.0/255.255.255.0" or an address alone, whose class A, B, C says the rest.
+ */
+static int parse_network(const char *text, struct in_addr *addr, struct in_addr *mask,
+			 struct err *err)
 {
 	char *copy = xstrdup(text), *slash = strchr(copy, '/');
 	uint64_t bits = 24;
@@ -304,7 +318,8 @@ static int parse_network(const char *text, struct in_addr *addr, struct in_addr 
 		if (!slash)
 			bits = m >> 31 == 0 ? 8 : m >> 30 == 2 ? 16 : 24;
 		else if (parse_u64(slash, 30, &bits) < 0 || bits < 8)
-			ret = err_set(err, EINVAL, "net=%s: the number after the slash is 8 to 30", text);
+			ret = err_set(err, EINVAL, "net=%s: the number after the slash is 8 to 30",
+				      text);
 		mask->s_addr = htonl(0xffffffffu << (32 - bits));
 	}
 	m = ~ntohl(mask->s_addr);
@@ -316,8 +331,8 @@ static int parse_network(const char *text, struct in_addr *addr, struct in_addr 
 }
 
 /* An address inside the network, by default its n-th. */
-static int parse_inside(struct net_spec *s, const char *key, const SlirpConfig *c, uint32_t nth, struct in_addr *out,
-			struct err *err)
+static int parse_inside(struct net_spec *s, const char *key, const SlirpConfig *c, uint32_t nth,
+			struct in_addr *out, struct err *err)
 {
 	const char *text = net_spec_get(s, key);
 
@@ -327,20 +342,23 @@ static int parse_inside(struct net_spec *s, const char *key, const SlirpConfig *
 	if (!inet_pton(AF_INET, text, out))
 		return err_set(err, EINVAL, "%s=%s: no IPv4 address", key, text);
 	if ((out->s_addr & c->vnetmask.s_addr) != c->vnetwork.s_addr)
-		return err_set(err, EINVAL, "%s=%s lies outside the guest's network (net=)", key, text);
+		return err_set(err, EINVAL, "%s=%s lies outside the guest's network (net=)", key,
+			       text);
 	return 0;
 }
 
 static int parse_ip6(struct net_spec *s, SlirpConfig *c, struct err *err)
 {
-	const char *prefix = net_spec_get(s, "ipv6-net"), *host = net_spec_get(s, "ipv6-host"), *dns = net_spec_get(s, "ipv6-dns");
+	const char *prefix = net_spec_get(s, "ipv6-net"), *host = net_spec_get(s, "ipv6-host"),
+		   *dns = net_spec_get(s, "ipv6-dns");
 	char *copy = xstrdup(prefix ? prefix : "fec0::/64"), *slash = strchr(copy, '/');
 	uint64_t bits = 64;
 	int ret = 0;
 
 	if (slash)
 		*slash++ = 0;
-	if ((slash && parse_u64(slash, 126, &bits) < 0) || !inet_pton(AF_INET6, copy, &c->vprefix_addr6))
+	if ((slash && parse_u64(slash, 126, &bits) < 0) ||
+	    !inet_pton(AF_INET6, copy, &c->vprefix_addr6))
 		ret = err_set(err, EINVAL, "ipv6-net=%s: no IPv6 network, as fec0::/64", prefix);
 	c->vprefix_len = bits;
 	c->vhost6 = c->vnameserver6 = c->vprefix_addr6;
@@ -376,13 +394,15 @@ static int parse_config(struct net_spec *s, SlirpConfig *c, const char **search,
 	if (ret == 0)
 		ret = parse_inside(s, "dns", c, 3, &c->vnameserver, err);
 	if (ret == 0)
-		ret = parse_inside(s, "dhcpstart", c, ~ntohl(c->vnetmask.s_addr) >= 31 ? 15 : 4, &c->vdhcp_start, err);
+		ret = parse_inside(s, "dhcpstart", c, ~ntohl(c->vnetmask.s_addr) >= 31 ? 15 : 4,
+				   &c->vdhcp_start, err);
 	if (ret == 0)
 		ret = parse_ip6(s, c, err);
 	if (ret < 0)
 		return ret;
 	if (c->vhost.s_addr == c->vnameserver.s_addr || c->vhost.s_addr == c->vdhcp_start.s_addr)
-		return err_set(err, EINVAL, "host=, dns= and dhcpstart= must be different addresses");
+		return err_set(err, EINVAL,
+			       "host=, dns= and dhcpstart= must be different addresses");
 	c->restricted = restricted;
 	c->in_enabled = v4;
 	c->in6_enabled = v6;
@@ -428,10 +448,14 @@ static int add_hostfwd(struct user *u, const char *text, struct err *err)
 	if (dash)
 		*dash = 0;
 	if (!dash || !from || from > dash || (!udp && strncmp(copy, "tcp:", 4) && *copy != ':') ||
-	    parse_end(from + 1, &host, &host_port) < 0 || parse_end(dash + 1, &guest, &guest_port) < 0)
-		ret = err_set(err, EINVAL, "hostfwd=%s: expected tcp:[HOST]:PORT-[GUEST]:PORT, as tcp::2222-:22", text);
+	    parse_end(from + 1, &host, &host_port) < 0 ||
+	    parse_end(dash + 1, &guest, &guest_port) < 0)
+		ret = err_set(err, EINVAL,
+			      "hostfwd=%s: expected tcp:[HOST]:PORT-[GUEST]:PORT, as tcp::2222-:22",
+			      text);
 	else if (slirp_add_hostfwd(u->slirp, udp, host, host_port, guest, guest_port) < 0)
-		ret = err_set(err, errno ? errno : EADDRINUSE, "hostfwd=%s: cannot listen on port %u of the host: %s", text,
+		ret = err_set(err, errno ? errno : EADDRINUSE,
+			      "hostfwd=%s: cannot listen on port %u of the host: %s", text,
 			      (unsigned)host_port, strerror(errno ? errno : EADDRINUSE));
 	free(copy);
 	return ret;
@@ -446,7 +470,8 @@ static int remove_hostfwd(struct user *u, const char *text, struct err *err)
 	uint64_t port = 0;
 	int ret = 0;
 
-	if (!from || (!udp && strncmp(copy, "tcp:", 4) && *copy != ':') || parse_end(from + 1, &host, &port) < 0)
+	if (!from || (!udp && strncmp(copy, "tcp:", 4) && *copy != ':') ||
+	    parse_end(from + 1, &host, &port) < 0)
 		ret = err_set(err, EINVAL, "%s: expected tcp:[HOST]:PORT, as tcp::2222", text);
 	else if (slirp_remove_hostfwd(u->slirp, udp, host, port) < 0)
 		ret = err_set(err, ENOENT, "host forwarding rule for %s not found", text);
@@ -477,7 +502,10 @@ static char *user_connections(struct net *n)
 	return text;
 }
 
-/* "tcp:ADDR:PORT-cmd:COMMAND" or "-unix:PATH": the guest's connections to ADDR go to a program or a socket. */
+/*
+ * "tcp:ADDR:PORT-cmd:COMMAND" or "-unix:PATH": the guest's connections to ADDR go to a program or a
+ * socket.
+ */
 static int add_guestfwd(struct user *u, const char *text, struct err *err)
 {
 	char *copy = xstrdup(text), *dash = strchr(copy, '-'), *from = copy;
@@ -489,14 +517,19 @@ static int add_guestfwd(struct user *u, const char *text, struct err *err)
 		*dash++ = 0;
 	if (!strncmp(from, "tcp:", 4))
 		from += 4;
-	if (!dash || parse_end(from, &addr, &port) < 0 || (strncmp(dash, "cmd:", 4) && strncmp(dash, "unix:", 5)))
-		ret = err_set(err, EINVAL, "guestfwd=%s: expected tcp:ADDR:PORT-cmd:COMMAND or -unix:PATH", text);
+	if (!dash || parse_end(from, &addr, &port) < 0 ||
+	    (strncmp(dash, "cmd:", 4) && strncmp(dash, "unix:", 5)))
+		ret = err_set(err, EINVAL,
+			      "guestfwd=%s: expected tcp:ADDR:PORT-cmd:COMMAND or -unix:PATH",
+			      text);
 	else if (!strncmp(dash, "cmd:", 4))
 		ret = slirp_add_exec(u->slirp, dash + 4, &addr, port);
 	else
 		ret = slirp_add_unix(u->slirp, dash + 5, &addr, port);
 	if (ret < 0)
-		ret = err_set(err, EINVAL, "guestfwd=%s: the address must be a free one of the guest's network", text);
+		ret = err_set(err, EINVAL,
+			      "guestfwd=%s: the address must be a free one of the guest's network",
+			      text);
 	free(copy);
 	return ret;
 }
@@ -581,7 +614,8 @@ int net_user_open(struct net *n, struct net_spec *s, struct err *err)
 		goto fail;
 	n->jumbo = true;
 	inet_ntop(AF_INET, &c.vnetwork, net, sizeof(net));
-	u->summary = xasprintf("net=%s/%d,restrict=%s", net, __builtin_popcount(c.vnetmask.s_addr), c.restricted ? "on" : "off");
+	u->summary = xasprintf("net=%s/%d,restrict=%s", net, __builtin_popcount(c.vnetmask.s_addr),
+			       c.restricted ? "on" : "off");
 	return 0;
 fail:
 	user_close(n);

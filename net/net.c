@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * net.c: the front of every network backend: opening by spec, the NIC's callbacks, watching descriptors, the link,
- * counters, and headers for backends that take plain frames. A queue's functions run on its loop, the others on the NIC's, which
- * locks those of the queues after its own.
+ * net.c: the front of every network backend: opening by spec, the NIC's callbacks, watching
+ * descriptors, the link, counters, and headers for backends that take plain frames. A queue's
+ * functions run on its loop, the others on the NIC's, which locks those of the queues after its
+ * own.
  */
 #include <assert.h>
 #include <errno.h>
@@ -27,11 +28,13 @@ struct net_queue {
 	bool want_flush;		/* the backend, or segments of ours, wait for room */
 	bool broken;
 	unsigned errors;
-	struct net_gso *gso;		/* segments of a packet not all sent yet; made at the first need */
+	/* segments of a packet not all sent yet; made at the first need */
+	struct net_gso *gso;
 	bool gso_pending;
 	struct net_gso *cut;		/* segments of a packet not all received yet (NET_CUT) */
 	struct loop_timer cut_next;	/* no descriptor tells of them */
-	uint8_t *flat;			/* for packets in more pieces than writev takes; made at the first need */
+	/* for packets in more pieces than writev takes; made at the first need */
+	uint8_t *flat;
 	struct net_stats stats;
 };
 
@@ -176,7 +179,8 @@ void net_broken(struct net *n, unsigned q, const char *why)
 	if (nq->broken)
 		return;
 	nq->broken = true;
-	log_error("%s: %s stopped working: %s; the guest sees its cable unplugged", n->id, n->ops->kind, why);
+	log_error("%s: %s stopped working: %s; the guest sees its cable unplugged", n->id,
+		  n->ops->kind, why);
 	queue_watch(nq);
 	/* The link is the NIC's: its loop must not be locked from a queue's. */
 	if (nq->loop != n->loop)
@@ -236,8 +240,8 @@ static void queue_set_loop(struct net_queue *q, struct loop *loop)
 	q->loop = loop;
 }
 
-void net_attach(struct net *n, struct loop *loop, void (*readable)(void *, unsigned), void (*writable)(void *, unsigned),
-		void (*link)(void *, bool), void *ctx)
+void net_attach(struct net *n, struct loop *loop, void (*readable)(void *, unsigned),
+		void (*writable)(void *, unsigned), void (*link)(void *, bool), void *ctx)
 {
 	for (unsigned q = 0; q < n->max_queues; q++) {
 		struct net_queue *nq = &n->queues[q];
@@ -278,7 +282,8 @@ int net_set_offload(struct net *n, unsigned bits, unsigned hdr_len)
 {
 	int ret = 0;
 
-	if (hdr_len != 0 && hdr_len != sizeof(struct virtio_net_hdr) && hdr_len != sizeof(struct virtio_net_hdr_mrg_rxbuf))
+	if (hdr_len != 0 && hdr_len != sizeof(struct virtio_net_hdr) &&
+	    hdr_len != sizeof(struct virtio_net_hdr_mrg_rxbuf))
 		return -EINVAL;
 	if (bits & NET_CUT)
 		bits = NET_CSUM | NET_TSO4 | NET_TSO6 | NET_TSO_ECN | NET_CUT;
@@ -327,7 +332,9 @@ static size_t iov_bytes(const struct iovec *iov, int niov)
 	return len;
 }
 
-/* The list without its first `skip` bytes; returns the entries of out used. out has niov of them. */
+/*
+ * The list without its first `skip` bytes; returns the entries of out used. out has niov of them.
+ */
 static int iov_skip(struct iovec *out, const struct iovec *iov, int niov, size_t skip)
 {
 	int n = 0;
@@ -364,7 +371,10 @@ static struct net_gso *queue_gso(struct net_queue *q)
 	return q->gso;
 }
 
-/* Sends what is left of the packet in q->gso: 0, or -EAGAIN when the backend is full. Other errors lose a segment. */
+/*
+ * Sends what is left of the packet in q->gso: 0, or -EAGAIN when the backend is full. Other errors
+ * lose a segment.
+ */
 static int gso_flush(struct net_queue *q)
 {
 	struct iovec iov[2];
@@ -383,8 +393,8 @@ static int gso_flush(struct net_queue *q)
 }
 
 /* A packet with a header that asks for work, on a backend that takes plain frames. */
-static ssize_t send_software(struct net_queue *q, const struct virtio_net_hdr *hdr, const struct iovec *iov, int niov,
-			     size_t len)
+static ssize_t send_software(struct net_queue *q, const struct virtio_net_hdr *hdr,
+			     const struct iovec *iov, int niov, size_t len)
 {
 	struct net_gso *g = queue_gso(q);
 	int ret;
@@ -419,7 +429,10 @@ static ssize_t send_plain(struct net_queue *q, const struct iovec *iov, int niov
 	return ret < 0 ? ret : (ssize_t)total;
 }
 
-/* readv and writev take at most IOV_MAX pieces, a chain may have more, and a backend puts two around them. */
+/*
+ * readv and writev take at most IOV_MAX pieces, a chain may have more, and a backend puts two
+ * around them.
+ */
 #define PIECES_MAX (IOV_MAX - 4)
 
 ssize_t net_send(struct net *n, unsigned q, const struct iovec *iov, int niov)
@@ -441,7 +454,8 @@ ssize_t net_send(struct net *n, unsigned q, const struct iovec *iov, int niov)
 	}
 	if (niov > PIECES_MAX) {
 		if (!nq->flat)
-			nq->flat = xcalloc(1, NET_MAX_FRAME + sizeof(struct virtio_net_hdr_mrg_rxbuf));
+			nq->flat = xcalloc(1,
+					   NET_MAX_FRAME + sizeof(struct virtio_net_hdr_mrg_rxbuf));
 		iov_gather(nq->flat, total, iov, niov);
 		flat = (struct iovec){ nq->flat, total };
 		iov = &flat;
@@ -520,10 +534,13 @@ static int backend_open(struct net *n, struct net_spec *s, struct err *err)
 		user = (net_user_open_fn *)module_symbol("net-user", "net_user_open", err);
 		return user ? user(n, s, err) : -ENOENT;
 	}
-	return err_set(err, EINVAL, "unknown network \"%s\"; there are tap, bridge, user, socket and none", s->kind);
+	return err_set(err, EINVAL,
+		       "unknown network \"%s\"; there are tap, bridge, user, socket and none",
+		       s->kind);
 }
 
-struct net *net_open(const char *id, const char *spec, struct loop *loop, const struct host *host, struct err *err)
+struct net *net_open(const char *id, const char *spec, struct loop *loop, const struct host *host,
+		     struct err *err)
 {
 	struct net *n = xcalloc(1, sizeof(*n));
 	struct net_spec s;
@@ -541,7 +558,8 @@ struct net *net_open(const char *id, const char *spec, struct loop *loop, const 
 		net_spec_get(&s, "name");
 		v = net_spec_get(&s, "vlan");
 		if (v && strcmp(v, "0"))
-			ret = err_set(err, EINVAL, "vlan=%s: each NIC has a network of its own here, vlan=0", v);
+			ret = err_set(err, EINVAL,
+				      "vlan=%s: each NIC has a network of its own here, vlan=0", v);
 	}
 	if (ret == 0)
 		ret = backend_open(n, &s, err);
@@ -593,7 +611,9 @@ int net_vhost_fd(struct net *n, unsigned q)
 int net_forward(struct net *n, const char *rule, bool add, struct err *err)
 {
 	if (!n->ops->forward)
-		return err_set(err, ENOTSUP, "'%s' is a %s network, which forwards no ports (-netdev user does)", n->id, n->ops->kind);
+		return err_set(err, ENOTSUP,
+			       "'%s' is a %s network, which forwards no ports (-netdev user does)",
+			       n->id, n->ops->kind);
 	return n->ops->forward(n, rule, add, err);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * offload.c: checksums and TCP segmentation in software, from a virtio_net_hdr (virtio 1.2, 5.1.6.2), for backends
- * that take only finished frames. The header and the frame are the guest's: every offset is checked first.
+ * offload.c: checksums and TCP segmentation in software, from a virtio_net_hdr (virtio 1.2,
+ * 5.1.6.2), for backends that take only finished frames. The header and the frame are the guest's:
+ * every offset is checked first.
  */
 #include <errno.h>
 #include <linux/if_ether.h>
@@ -32,7 +33,10 @@ void gso_free(struct net_gso *g)
 	free(g);
 }
 
-/* Words of 64 bits with the carry put back in: their 16-bit parts have the same one's complement sum. */
+/*
+ * Words of 64 bits with the carry put back in: their 16-bit parts have the same one's complement
+ * sum.
+ */
 static uint64_t sum_words(uint64_t s, const uint8_t *p, size_t words)
 {
 	uint64_t a, b, c, d;
@@ -73,7 +77,9 @@ uint16_t csum_fold(uint32_t sum)
 	return ~sum;
 }
 
-/* The checksum field holds the pseudo header's sum; 0 is sent as its other form, which UDP needs. */
+/*
+ * The checksum field holds the pseudo header's sum; 0 is sent as its other form, which UDP needs.
+ */
 static int finish_csum(struct net_gso *g)
 {
 	uint32_t start = g->hdr.csum_start, at = start + g->hdr.csum_offset;
@@ -103,7 +109,8 @@ static int find_headers(struct net_gso *g)
 	}
 	g->net_off = off + 2;
 	g->v6 = type == ETH_P_IPV6;
-	if (type != (g->v6 ? ETH_P_IPV6 : ETH_P_IP) || !range_ok(g->net_off, g->v6 ? IP6_HLEN : IP4_HLEN, g->len))
+	if (type != (g->v6 ? ETH_P_IPV6 : ETH_P_IP) ||
+	    !range_ok(g->net_off, g->v6 ? IP6_HLEN : IP4_HLEN, g->len))
 		return -EINVAL;
 	f += g->net_off;
 	if (g->v6) {
@@ -119,7 +126,8 @@ static int find_headers(struct net_gso *g)
 	if (!range_ok(g->l4_off, TCP_HLEN, g->len))
 		return -EINVAL;
 	g->payload_off = g->l4_off + (g->frame[g->l4_off + 12] >> 4) * 4;
-	if (g->payload_off < g->l4_off + TCP_HLEN || g->payload_off > g->len || g->payload_off > sizeof(g->head))
+	if (g->payload_off < g->l4_off + TCP_HLEN || g->payload_off > g->len ||
+	    g->payload_off > sizeof(g->head))
 		return -EINVAL;
 	return 0;
 }
@@ -136,7 +144,8 @@ int gso_begin(struct net_gso *g)
 	if (!g->tcp)
 		return g->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM ? finish_csum(g) : 0;
 	if ((type != VIRTIO_NET_HDR_GSO_TCPV4 && type != VIRTIO_NET_HDR_GSO_TCPV6) ||
-	    g->hdr.gso_size < MSS_MIN || find_headers(g) < 0 || g->v6 != (type == VIRTIO_NET_HDR_GSO_TCPV6))
+	    g->hdr.gso_size < MSS_MIN || find_headers(g) < 0 ||
+	    g->v6 != (type == VIRTIO_NET_HDR_GSO_TCPV6))
 		return -EINVAL;
 	g->next = g->payload_off;
 	return 0;

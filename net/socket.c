@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * socket.c: frames to another VM's socket. Stream sockets (listen=, connect=) put a 32-bit big-endian length before each
- * frame; udp= and mcast= carry one frame a datagram. Both are what QEMU's -net socket speaks, so the two can talk.
- * One queue; everything here runs on its loop.
+ * socket.c: frames to another VM's socket. Stream sockets (listen=, connect=) put a 32-bit
+ * big-endian length before each frame; udp= and mcast= carry one frame a datagram. Both are what
+ * QEMU's -net socket speaks, so the two can talk. One queue; everything here runs on its loop.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -17,7 +17,9 @@
 #include "net/backend.h"
 #include "vmm/base/log.h"
 
-#define SOCKET_KNOWN "listen=[HOST]:PORT or unix:PATH, connect=HOST:PORT or unix:PATH, mcast=ADDR:PORT, udp=HOST:PORT, localaddr=, fd="
+#define SOCKET_KNOWN                                                                               \
+	"listen=[HOST]:PORT or unix:PATH, connect=HOST:PORT or unix:PATH, mcast=ADDR:PORT, "       \
+	"udp=HOST:PORT, localaddr=, fd="
 
 struct sock {
 	int fd;				/* the connection, or the datagram socket; -1: none yet */
@@ -60,7 +62,8 @@ static void stream_accept(struct net *n)
 	s->fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (s->fd < 0)
 		return;
-	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));	/* fails on a unix socket, which needs none */
+	/* fails on a unix socket, which needs none */
+	setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	log_info("%s: a peer connected to %s", n->id, s->what);
 	net_fd_changed(n, 0);
 }
@@ -124,7 +127,8 @@ static ssize_t stream_send(struct net *n, unsigned q, const struct iovec *iov, i
 		for (int i = 0; i <= niov; i++) {
 			size_t cut = MIN((size_t)len, with[i].iov_len);
 
-			memcpy(s->tx + s->tx_len, (char *)with[i].iov_base + cut, with[i].iov_len - cut);
+			memcpy(s->tx + s->tx_len, (char *)with[i].iov_base + cut,
+			       with[i].iov_len - cut);
 			s->tx_len += with[i].iov_len - cut;
 			len -= cut;
 		}
@@ -139,7 +143,8 @@ static int stream_fill(struct net *n, uint8_t *buf, uint32_t base, uint32_t want
 	struct sock *s = n->priv;
 
 	while (s->rx_have < base + want) {
-		ssize_t len = recv(s->fd, buf + (s->rx_have - base), base + want - s->rx_have, MSG_DONTWAIT);
+		ssize_t len = recv(s->fd, buf + (s->rx_have - base), base + want - s->rx_have,
+				   MSG_DONTWAIT);
 
 		if (len < 0 && errno == EINTR)
 			continue;
@@ -171,7 +176,9 @@ static ssize_t stream_recv(struct net *n, unsigned q, const struct iovec *iov, i
 		return ret;
 	s->rx_len = ld_be32(s->rx_head);
 	if (!s->rx_len || s->rx_len > NET_MAX_FRAME) {
-		log_guest("%s: the peer sent a frame of %u bytes; this is no network socket, closing it", n->id, s->rx_len);
+		log_guest("%s: the peer sent a frame of %u bytes; this is no network socket, "
+			  "closing it",
+			  n->id, s->rx_len);
 		stream_hangup(n, q);
 		return -EAGAIN;
 	}
@@ -194,7 +201,8 @@ static ssize_t packet_send(struct net *n, unsigned q, const struct iovec *iov, i
 {
 	struct sock *s = n->priv;
 
-	return dgram_send(s->send_fd >= 0 ? s->send_fd : s->fd, s->to.sin_port ? &s->to : NULL, iov, niov);
+	return dgram_send(s->send_fd >= 0 ? s->send_fd : s->fd, s->to.sin_port ? &s->to : NULL, iov,
+			  niov);
 }
 
 static ssize_t packet_recv(struct net *n, unsigned q, const struct iovec *iov, int niov)
@@ -284,7 +292,8 @@ static int lookup(const char *text, const char *option, struct sockaddr_in *sa, 
 		int gai = getaddrinfo(host, NULL, &hints, &list);
 
 		if (gai) {
-			ret = err_set(err, EHOSTUNREACH, "%s=%s: %s", option, text, gai_strerror(gai));
+			ret = err_set(err, EHOSTUNREACH, "%s=%s: %s", option, text,
+				      gai_strerror(gai));
 		} else {
 			sa->sin_addr = ((struct sockaddr_in *)list->ai_addr)->sin_addr;
 			freeaddrinfo(list);
@@ -303,7 +312,8 @@ static int udp_open(struct sock *s, const char *udp, const char *local, struct e
 	if (ret == 0 && !s->to.sin_port)
 		ret = err_set(err, EINVAL, "udp=%s: expected HOST:PORT", udp);
 	if (ret == 0 && !local)
-		ret = err_set(err, EINVAL, "udp= needs localaddr=[HOST]:PORT, where this side receives");
+		ret = err_set(err, EINVAL,
+			      "udp= needs localaddr=[HOST]:PORT, where this side receives");
 	if (ret == 0)
 		ret = lookup(local, "localaddr", &sa, err);
 	if (ret < 0)
@@ -323,7 +333,10 @@ static int mcast_open(struct sock *s, const char *mcast, const char *local, stru
 
 	ret = lookup(mcast, "mcast", &s->to, err);
 	if (ret == 0 && (!s->to.sin_port || !IN_MULTICAST(ntohl(s->to.sin_addr.s_addr))))
-		ret = err_set(err, EINVAL, "mcast=%s: expected a multicast address and a port, as 230.0.0.1:1234", mcast);
+		ret = err_set(
+			err, EINVAL,
+			"mcast=%s: expected a multicast address and a port, as 230.0.0.1:1234",
+			mcast);
 	if (ret == 0 && local)
 		ret = lookup(local, "localaddr", &from, err);
 	if (ret < 0)
@@ -337,14 +350,21 @@ static int mcast_open(struct sock *s, const char *mcast, const char *local, stru
 	if (setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
 	    bind(s->fd, (struct sockaddr *)&s->to, sizeof(s->to)) < 0 ||
 	    setsockopt(s->fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
-		return err_set(err, errno, "mcast=%s: cannot join the group: %s (is there a route to it? localaddr= names the "
-			       "interface's address)", mcast, strerror(errno));
-	/* A socket of its own for sending, connected: its address tells our frames from the others'. */
+		return err_set(err, errno,
+			       "mcast=%s: cannot join the group: %s (is there a route to it? "
+			       "localaddr= names the "
+			       "interface's address)",
+			       mcast, strerror(errno));
+	/*
+	 * A socket of its own for sending, connected: its address tells our frames from the
+	 * others'.
+	 */
 	from.sin_port = 0;
 	if ((from.sin_addr.s_addr &&
 	     setsockopt(s->send_fd, IPPROTO_IP, IP_MULTICAST_IF, &group, sizeof(group)) < 0) ||
 	    setsockopt(s->send_fd, IPPROTO_IP, IP_MULTICAST_LOOP, &on, sizeof(on)) < 0 ||
-	    (from.sin_addr.s_addr && bind(s->send_fd, (struct sockaddr *)&from, sizeof(from)) < 0) ||
+	    (from.sin_addr.s_addr &&
+	     bind(s->send_fd, (struct sockaddr *)&from, sizeof(from)) < 0) ||
 	    connect(s->send_fd, (struct sockaddr *)&s->to, sizeof(s->to)) < 0 ||
 	    getsockname(s->send_fd, (struct sockaddr *)&s->self, &len) < 0)
 		return err_set(err, errno, "mcast=%s: %s", mcast, strerror(errno));
@@ -373,22 +393,28 @@ static int fd_open(struct net *n, struct sock *s, const char *text, struct err *
 /* A bare "HOST:PORT" means TCP. */
 static char *with_scheme(const char *address)
 {
-	return xasprintf("%s%s", strncmp(address, "unix:", 5) && strncmp(address, "tcp:", 4) ? "tcp:" : "", address);
+	return xasprintf("%s%s",
+			 strncmp(address, "unix:", 5) && strncmp(address, "tcp:", 4) ? "tcp:" : "",
+			 address);
 }
 
-static int stream_open(struct net *n, struct sock *s, const char *listen_on, const char *peer, struct err *err)
+static int stream_open(struct net *n, struct sock *s, const char *listen_on, const char *peer,
+		       struct err *err)
 {
 	char *address = with_scheme(listen_on ? listen_on : peer);
 	const struct host *h = n->host;
 	int on = 1, fd;
 
-	fd = listen_on ? h->ops->listen(h->ctx, address, err) : h->ops->connect(h->ctx, address, err);
+	fd = listen_on ? h->ops->listen(h->ctx, address, err)
+		       : h->ops->connect(h->ctx, address, err);
 	if (fd >= 0 && listen_on) {
 		s->listen_fd = fd;
 	} else if (fd >= 0) {
 		s->fd = fd;
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-		fd = fcntl(fd, F_SETFL, O_NONBLOCK) < 0 ? err_set(err, errno, "%s: %s", address, strerror(errno)) : 0;
+		fd = fcntl(fd, F_SETFL, O_NONBLOCK) < 0
+			     ? err_set(err, errno, "%s: %s", address, strerror(errno))
+			     : 0;
 	}
 	free(address);
 	return MIN(fd, 0);
@@ -414,7 +440,8 @@ int socket_open(struct net *n, struct net_spec *spec, struct err *err)
 	n->ops = which < 2 ? &stream_ops : &packet_ops;
 	ret = net_spec_check(spec, SOCKET_KNOWN, err);
 	if (ret == 0 && given != 1)
-		ret = err_set(err, EINVAL, "give exactly one of listen=, connect=, mcast=, udp= and fd=");
+		ret = err_set(err, EINVAL,
+			      "give exactly one of listen=, connect=, mcast=, udp= and fd=");
 	if (ret == 0 && local && which < 2)
 		ret = err_set(err, EINVAL, "localaddr= goes with udp= and mcast=");
 	s->what = given ? xasprintf("%s=%s", keys[which], v[which]) : xstrdup("");

@@ -100,8 +100,8 @@ int net_spec_bool(struct net_spec *s, const char *key, bool def, bool *v, struct
 	return 0;
 }
 
-int net_spec_u64(struct net_spec *s, const char *key, uint64_t def, uint64_t min, uint64_t max, uint64_t *v,
-		 struct err *err)
+int net_spec_u64(struct net_spec *s, const char *key, uint64_t def, uint64_t min, uint64_t max,
+		 uint64_t *v, struct err *err)
 {
 	const char *text = net_spec_get(s, key);
 
@@ -118,8 +118,8 @@ int net_spec_check(struct net_spec *s, const char *known, struct err *err)
 		struct net_opt *o = &s->opt[i];
 
 		if (!o->used)
-			return err_set(err, EINVAL, "unknown option \"%s\"; %s knows: %s", o->key ? o->key : o->val,
-				       s->kind, known);
+			return err_set(err, EINVAL, "unknown option \"%s\"; %s knows: %s",
+				       o->key ? o->key : o->val, s->kind, known);
 	}
 	return 0;
 }

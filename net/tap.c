@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * tap.c: a TAP device of the host (Documentation/networking/tuntap.rst of Linux), one descriptor for each queue pair.
- * It is made and bridged here, or made by somebody else and opened by name or passed as a descriptor. One that was
- * made here is not persistent: it vanishes, also from its bridge, with the process, however that ends.
+ * tap.c: a TAP device of the host (Documentation/networking/tuntap.rst of Linux), one descriptor
+ * for each queue pair. It is made and bridged here, or made by somebody else and opened by name or
+ * passed as a descriptor. One that was made here is not persistent: it vanishes, also from its
+ * bridge, with the process, however that ends.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -20,14 +21,17 @@
 #include "vmm/base/log.h"
 
 #define TUN_PATH "/dev/net/tun"
-#define TAP_KNOWN "ifname=, br= (or the bridge as a word), script=, downscript=, fd=, fds=, queues=, sndbuf=, helper=, vhost=off"
+#define TAP_KNOWN                                                                                  \
+	"ifname=, br= (or the bridge as a word), script=, downscript=, fd=, fds=, queues=, "       \
+	"sndbuf=, helper=, vhost=off"
 #define HDR_LEN sizeof(struct virtio_net_hdr)
 #define KERNEL_OFFLOADS (NET_CSUM | NET_TSO4 | NET_TSO6 | NET_TSO_ECN)
 
 struct tap {
 	int fd[NET_MAX_QUEUES];
 	unsigned nfd;
-	unsigned hdr_len;		/* what the NIC wants; the kernel gives HDR_LEN when that is 0 */
+	/* what the NIC wants; the kernel gives HDR_LEN when that is 0 */
+	unsigned hdr_len;
 	bool own_hdr;			/* the kernel's header is hidden from the NIC */
 	unsigned rx_offloads;		/* bits this kernel knows */
 	char ifname[IFNAMSIZ], bridge[IFNAMSIZ];
@@ -129,7 +133,10 @@ static void tap_set_link(struct net *n, bool up)
 	struct tap *t = n->priv;
 	int carrier = up;
 
-	/* Kernels before 5.0 lack it: the host then goes on sending into a queue nobody empties, which is harmless. */
+	/*
+	 * Kernels before 5.0 lack it: the host then goes on sending into a queue nobody empties,
+	 * which is harmless.
+	 */
 	if (ioctl(t->fd[0], TUNSETCARRIER, &carrier) < 0)
 		log_debug("%s: TUNSETCARRIER: %s", n->id, strerror(errno));
 }
@@ -145,8 +152,8 @@ static void tap_info(struct net *n, char *buf, size_t len)
 {
 	struct tap *t = n->priv;
 
-	snprintf(buf, len, "ifname=%s%s%s,queues=%u,vnet_hdr=%s", t->ifname, *t->bridge ? ",br=" : "", t->bridge, t->nfd,
-		 n->vnet_hdr ? "on" : "off");
+	snprintf(buf, len, "ifname=%s%s%s,queues=%u,vnet_hdr=%s", t->ifname,
+		 *t->bridge ? ",br=" : "", t->bridge, t->nfd, n->vnet_hdr ? "on" : "off");
 }
 
 /* --- opening --- */
@@ -195,11 +202,13 @@ static const struct net_ops tap_ops = {
 
 static int refuse_rights(struct err *err, const char *what, int errnum)
 {
-	return err_set(err, errnum, "%s: %s. Three ways are open: (1) run as root, or let the program do it: "
-		       "setcap cap_net_admin+ep on minivmm; (2) have root make a TAP of yours once: "
-		       "ip tuntap add dev tap0 mode tap user %u; ip link set tap0 up master BRIDGE; "
-		       "then say -net tap,ifname=tap0,script=no; (3) -net user, which needs no rights",
-		       what, strerror(errnum), (unsigned)getuid());
+	return err_set(
+		err, errnum,
+		"%s: %s. Three ways are open: (1) run as root, or let the program do it: "
+		"setcap cap_net_admin+ep on minivmm; (2) have root make a TAP of yours once: "
+		"ip tuntap add dev tap0 mode tap user %u; ip link set tap0 up master BRIDGE; "
+		"then say -net tap,ifname=tap0,script=no; (3) -net user, which needs no rights",
+		what, strerror(errnum), (unsigned)getuid());
 }
 
 /* One descriptor of the interface; ifr->ifr_name comes back filled in. */
@@ -210,8 +219,11 @@ static int tun_attach(struct net *n, struct ifreq *ifr, bool existed, struct err
 	fd = host_open(n->host, TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0, err);
 	if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO) {
 		err->msg[0] = 0;
-		return err_set(err, -fd, "%s is missing: modprobe tun; without that module use -net user (minivmm-doctor says what this "
-			       "host has)", TUN_PATH);
+		return err_set(err, -fd,
+			       "%s is missing: modprobe tun; without that module use -net user "
+			       "(minivmm-doctor says what this "
+			       "host has)",
+			       TUN_PATH);
 	}
 	if (fd == -EACCES || fd == -EPERM) {
 		err->msg[0] = 0;
@@ -223,30 +235,40 @@ static int tun_attach(struct net *n, struct ifreq *ifr, bool existed, struct err
 		return fd;
 	ret = errno;
 	if (ret == EINVAL && existed) {
-		/* A persistent device was made with multi_queue or without, and says so only thus. */
+		/*
+		 * A persistent device was made with multi_queue or without, and says so only thus.
+		 */
 		ifr->ifr_flags ^= IFF_MULTI_QUEUE;
 		if (ioctl(fd, TUNSETIFF, ifr) == 0)
 			return fd;
 	}
 	close(fd);
 	if (ret == EPERM && existed)
-		return err_set(err, ret, "%s belongs to somebody else: ip tuntap add dev NAME mode tap user %u "
-			       "makes one for you (as root)", ifr->ifr_name, (unsigned)getuid());
+		return err_set(
+			err, ret,
+			"%s belongs to somebody else: ip tuntap add dev NAME mode tap user %u "
+			"makes one for you (as root)",
+			ifr->ifr_name, (unsigned)getuid());
 	if (ret == EPERM)
 		return refuse_rights(err, "cannot make a TAP device", ret);
 	if (ret == EBUSY)
-		return err_set(err, ret, "TAP %s is busy: another program (another VM?) has it open; choose another ifname=",
+		return err_set(err, ret,
+			       "TAP %s is busy: another program (another VM?) has it open; choose "
+			       "another ifname=",
 			       ifr->ifr_name);
 	if (ret == EINVAL && existed)
-		return err_set(err, ret, "%s exists and is no TAP device; choose another ifname=", ifr->ifr_name);
-	return err_set(err, ret, "TAP %s: %s", *ifr->ifr_name ? ifr->ifr_name : "(new)", strerror(ret));
+		return err_set(err, ret, "%s exists and is no TAP device; choose another ifname=",
+			       ifr->ifr_name);
+	return err_set(err, ret, "TAP %s: %s", *ifr->ifr_name ? ifr->ifr_name : "(new)",
+		       strerror(ret));
 }
 
 /* All queues of one device. The name may be "", and is filled in. */
 static int tap_open_queues(struct net *n, struct tap *t, unsigned queues, struct err *err)
 {
 	bool existed = *t->ifname && if_nametoindex(t->ifname);
-	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (queues > 1 ? IFF_MULTI_QUEUE : 0) };
+	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
+					  (queues > 1 ? IFF_MULTI_QUEUE : 0) };
 
 	snprintf(ifr.ifr_name, sizeof(ifr.ifr_name), "%s", *t->ifname ? t->ifname : "tap%d");
 	while (t->nfd < queues) {
@@ -256,7 +278,9 @@ static int tap_open_queues(struct net *n, struct tap *t, unsigned queues, struct
 			return fd;
 		t->fd[t->nfd++] = fd;
 		if (t->nfd == 1 && queues > 1 && !(ifr.ifr_flags & IFF_MULTI_QUEUE))
-			return err_set(err, EINVAL, "TAP %s has one queue; make it with \"multi_queue\", or leave out queues=%u",
+			return err_set(err, EINVAL,
+				       "TAP %s has one queue; make it with \"multi_queue\", or "
+				       "leave out queues=%u",
 				       ifr.ifr_name, queues);
 	}
 	snprintf(t->ifname, sizeof(t->ifname), "%s", ifr.ifr_name);
@@ -275,11 +299,16 @@ static int tap_take_fds(struct net *n, struct tap *t, const char *list, struct e
 		uint64_t fd;
 
 		if (parse_u64(p, INT32_MAX, &fd) < 0 || t->nfd == NET_MAX_QUEUES)
-			ret = err_set(err, EINVAL, "fd=%s: no list of at most %d descriptor numbers", list, NET_MAX_QUEUES);
+			ret = err_set(err, EINVAL,
+				      "fd=%s: no list of at most %d descriptor numbers", list,
+				      NET_MAX_QUEUES);
 		else if (ioctl(fd, TUNGETIFF, &ifr) < 0)
-			ret = err_set(err, EBADF, "descriptor %s is no TAP device: %s", p, strerror(errno));
+			ret = err_set(err, EBADF, "descriptor %s is no TAP device: %s", p,
+				      strerror(errno));
 		else if (!(ifr.ifr_flags & IFF_TAP) || !(ifr.ifr_flags & IFF_NO_PI))
-			ret = err_set(err, EINVAL, "descriptor %s must be a TAP (not TUN) opened with IFF_NO_PI", p);
+			ret = err_set(err, EINVAL,
+				      "descriptor %s must be a TAP (not TUN) opened with IFF_NO_PI",
+				      p);
 		else if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 			ret = err_set(err, errno, "descriptor %s: %s", p, strerror(errno));
 		else
@@ -294,7 +323,8 @@ static int tap_take_fds(struct net *n, struct tap *t, const char *list, struct e
 }
 
 /* Makes the interface useful: bridge, up, script. */
-static int tap_configure(struct net *n, struct tap *t, const char *script, bool existed, struct err *err)
+static int tap_configure(struct net *n, struct tap *t, const char *script, bool existed,
+			 struct err *err)
 {
 	int ret = 0;
 
@@ -310,7 +340,8 @@ static int tap_configure(struct net *n, struct tap *t, const char *script, bool 
 		/* Its owner may use it but not change it: root has to have it up. */
 		if (*t->bridge)
 			return ret;
-		log_warn("%s: %s is down and we may not bring it up: ip link set %s up (as root)", n->id, t->ifname, t->ifname);
+		log_warn("%s: %s is down and we may not bring it up: ip link set %s up (as root)",
+			 n->id, t->ifname, t->ifname);
 		err->msg[0] = 0;
 		ret = 0;
 	}
@@ -320,7 +351,9 @@ static int tap_configure(struct net *n, struct tap *t, const char *script, bool 
 static int copy_name(char *to, const char *name, const char *what, struct err *err)
 {
 	if (strlen(name) >= IFNAMSIZ || strchr(name, '/') || strchr(name, '%'))
-		return err_set(err, EINVAL, "%s \"%s\" is no interface name (at most %d characters)", what, name, IFNAMSIZ - 1);
+		return err_set(err, EINVAL,
+			       "%s \"%s\" is no interface name (at most %d characters)", what, name,
+			       IFNAMSIZ - 1);
 	strcpy(to, name);
 	return 0;
 }
@@ -362,7 +395,9 @@ static int tap_parse(struct net_spec *s, struct tap *t, struct tap_options *o, s
 	if (ret == 0)
 		ret = net_spec_bool(s, "vhost", false, &vhost, err);
 	if (ret == 0 && vhost)
-		ret = err_set(err, ENOTSUP, "vhost=on: packets are moved by this program, not by vhost-net; leave it out");
+		ret = err_set(err, ENOTSUP,
+			      "vhost=on: packets are moved by this program, not by vhost-net; "
+			      "leave it out");
 	if (ret == 0)
 		ret = net_spec_check(s, TAP_KNOWN, err);
 	if (ret == 0 && o->ifname)
@@ -370,9 +405,14 @@ static int tap_parse(struct net_spec *s, struct tap *t, struct tap_options *o, s
 	if (ret == 0 && o->bridge)
 		ret = copy_name(t->bridge, o->bridge, "bridge", err);
 	if (ret == 0 && o->bridge && o->script)
-		ret = err_set(err, EINVAL, "br=%s and script=%s: the script attaches the bridge; give one of them", o->bridge, o->script);
+		ret = err_set(
+			err, EINVAL,
+			"br=%s and script=%s: the script attaches the bridge; give one of them",
+			o->bridge, o->script);
 	if (ret == 0 && o->fds && (o->ifname || o->bridge || o->script || o->helper))
-		ret = err_set(err, EINVAL, "fd= names a device that is set up already: leave out ifname=, br=, script= and helper=");
+		ret = err_set(err, EINVAL,
+			      "fd= names a device that is set up already: leave out ifname=, br=, "
+			      "script= and helper=");
 	return ret;
 }
 
@@ -386,7 +426,8 @@ static void tap_probe(struct net *n, struct tap *t)
 	else if (ioctl(t->fd[0], TUNSETOFFLOAD, (unsigned long)NET_CSUM) == 0)
 		t->rx_offloads = NET_CSUM;
 	n->offload = KERNEL_OFFLOADS | NET_UFO;
-	if (ioctl(t->fd[0], TUNSETOFFLOAD, (unsigned long)(KERNEL_OFFLOADS | NET_USO4 | NET_USO6)) == 0) {
+	if (ioctl(t->fd[0], TUNSETOFFLOAD,
+		  (unsigned long)(KERNEL_OFFLOADS | NET_USO4 | NET_USO6)) == 0) {
 		t->rx_offloads |= NET_USO4 | NET_USO6;
 		n->offload |= NET_USO4 | NET_USO6;
 	}

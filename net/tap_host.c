@@ -39,19 +39,25 @@ int tap_host_check_bridge(const char *bridge, struct err *err)
 	struct ifreq ifr;
 
 	if (!if_nametoindex(bridge))
-		return err_set(err, ENODEV, "bridge %s does not exist: ip link add %s type bridge; ip link set %s up", bridge,
-			       bridge, bridge);
+		return err_set(
+			err, ENODEV,
+			"bridge %s does not exist: ip link add %s type bridge; ip link set %s up",
+			bridge, bridge, bridge);
 	snprintf(path, sizeof(path), "/sys/class/net/%s", bridge);
 	if (access(path, F_OK) == 0) {		/* sysfs shows this network namespace */
 		snprintf(path, sizeof(path), "/sys/class/net/%s/bridge", bridge);
 		if (access(path, F_OK) < 0)
-			return err_set(err, EINVAL, "%s is an interface, but no bridge; make one (ip link add br0 type bridge; "
-				       "ip link set br0 up) and put %s into it (ip link set %s master br0)",
+			return err_set(err, EINVAL,
+				       "%s is an interface, but no bridge; make one (ip link add "
+				       "br0 type bridge; "
+				       "ip link set br0 up) and put %s into it (ip link set %s "
+				       "master br0)",
 				       bridge, bridge, bridge);
 	}
 	if_name(&ifr, bridge);
 	if (if_ioctl(SIOCGIFFLAGS, &ifr) == 0 && !(ifr.ifr_flags & IFF_UP))
-		log_warn("bridge %s is down: the guest reaches nobody until \"ip link set %s up\"", bridge, bridge);
+		log_warn("bridge %s is down: the guest reaches nobody until \"ip link set %s up\"",
+			 bridge, bridge);
 	return 0;
 }
 
@@ -83,12 +89,17 @@ int tap_host_bridge(const char *ifname, const char *bridge, struct err *err)
 	if ((ret == -EBUSY || ret == -EPERM) && is_port(ifname, bridge))
 		return 0;
 	if (ret == -EBUSY)
-		return err_set(err, EBUSY, "%s is a port of another bridge already; ip link set %s nomaster", ifname, ifname);
+		return err_set(err, EBUSY,
+			       "%s is a port of another bridge already; ip link set %s nomaster",
+			       ifname, ifname);
 	if (ret == -EPERM)
-		return err_set(err, EPERM, "may not put %s into bridge %s (needs CAP_NET_ADMIN); as root: "
-			       "ip link set %s master %s", ifname, bridge, ifname, bridge);
+		return err_set(err, EPERM,
+			       "may not put %s into bridge %s (needs CAP_NET_ADMIN); as root: "
+			       "ip link set %s master %s",
+			       ifname, bridge, ifname, bridge);
 	if (ret < 0)
-		return err_set(err, -ret, "cannot put %s into bridge %s: %s", ifname, bridge, strerror(-ret));
+		return err_set(err, -ret, "cannot put %s into bridge %s: %s", ifname, bridge,
+			       strerror(-ret));
 	return 0;
 }
 
@@ -148,13 +159,15 @@ static int take_fd(int sock)
 	if (len < 0)
 		return -errno;
 	c = CMSG_FIRSTHDR(&msg);
-	if (len == 0 || !c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(fd)))
+	if (len == 0 || !c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS ||
+	    c->cmsg_len != CMSG_LEN(sizeof(fd)))
 		return -ENODATA;
 	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
 	return fd;
 }
 
-int tap_host_helper(const struct host *host, const char *helper, const char *bridge, struct err *err)
+int tap_host_helper(const struct host *host, const char *helper, const char *bridge,
+		    struct err *err)
 {
 	char *br = xasprintf("--br=%s", bridge);
 	char *argv[] = { (char *)helper, "--use-vnet", "--fd=0", br, NULL };
@@ -176,8 +189,10 @@ int tap_host_helper(const struct host *host, const char *helper, const char *bri
 	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (fd < 0)
-		err_set(err, -fd, "%s gave no TAP for bridge %s (status %d): see its configuration, often bridge.conf", helper,
-			bridge, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
+		err_set(err, -fd,
+			"%s gave no TAP for bridge %s (status %d): see its configuration, often "
+			"bridge.conf",
+			helper, bridge, WIFEXITED(status) ? WEXITSTATUS(status) : -1);
 	else if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		log_warn("%s: O_NONBLOCK: %s", helper, strerror(errno));
 out:

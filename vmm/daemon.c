@@ -28,7 +28,10 @@ int daemon_start(void)
 		char byte;
 
 		close(fds[1]);
-		/* The child writes one byte when the machine runs; end of file means that it ended and said why. */
+		/*
+		 * The child writes one byte when the machine runs; end of file means that it ended
+		 * and said why.
+		 */
 		status = read(fds[0], &byte, 1) == 1 ? 0 : 1;
 		_exit(status);
 	}
@@ -38,7 +41,10 @@ int daemon_start(void)
 	return 0;
 }
 
-/* sd_notify(3)'s protocol: a datagram to the socket the environment names; "@" stands for the abstract namespace. */
+/*
+ * sd_notify(3)'s protocol: a datagram to the socket the environment names; "@" stands for the
+ * abstract namespace.
+ */
 static void notify_manager(void)
 {
 	const char *path = getenv("NOTIFY_SOCKET");
@@ -54,13 +60,16 @@ static void notify_manager(void)
 		un.sun_path[0] = 0;
 	n = snprintf(text, sizeof(text), "READY=1\nMAINPID=%d\n", getpid());
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd < 0 || sendto(fd, text, n, MSG_NOSIGNAL, (struct sockaddr *)&un, offsetof(struct sockaddr_un, sun_path) + len) < 0)
+	if (fd < 0 || sendto(fd, text, n, MSG_NOSIGNAL, (struct sockaddr *)&un,
+			     offsetof(struct sockaddr_un, sun_path) + len) < 0)
 		log_warn("NOTIFY_SOCKET=%s: %s", path, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 }
 
-/* The folder stays what it was: logs, sockets and files named later are where the user meant them. */
+/*
+ * The folder stays what it was: logs, sockets and files named later are where the user meant them.
+ */
 void daemon_ready(const char *logfile)
 {
 	int null;

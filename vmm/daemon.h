@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * daemon.h: -daemonize and what service managers want: a process number in a file, and to be told when the machine is there.
- * Main thread.
+ * daemon.h: -daemonize and what service managers want: a process number in a file, and to be told
+ * when the machine is there. Main thread.
  */
 #ifndef VMM_DAEMON_H
 #define VMM_DAEMON_H
 
 #include "vmm/base/util.h"
 
-/* Goes on in a child; the parent waits and ends with 0 when daemon_ready is called, with an error when the child ends before. */
+/*
+ * Goes on in a child; the parent waits and ends with 0 when daemon_ready is called, with an error
+ * when the child ends before.
+ */
 int daemon_start(void);
 /* The machine is there: lets the parent end (after daemon_start), tells systemd (NOTIFY_SOCKET). */
 void daemon_ready(const char *logfile);
-/* Why the machine does not start, for whoever started it: a log file (-D) has it too, but the caller looks at stderr. */
+/*
+ * Why the machine does not start, for whoever started it: a log file (-D) has it too, but the
+ * caller looks at stderr.
+ */
 void daemon_failed(const char *why);
 /* 0 or -errno with the reason. */
 int daemon_pidfile(const char *path, struct err *err);

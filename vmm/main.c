@@ -96,7 +96,8 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	loop_timer_init(&m->powerdown_timer, m->loop, NULL, force_end, m);
 	status = STATUS_ERROR;
 	if (screen_start(m, err) < 0 || (c->qmp && qmp_start(m, c->qmp, err) < 0) ||
-	    (c->monitor && monitor_start(m, c->monitor, err) < 0) || (c->gdb && gdb_start(m, c->gdb, err) < 0))
+	    (c->monitor && monitor_start(m, c->monitor, err) < 0) ||
+	    (c->gdb && gdb_start(m, c->gdb, err) < 0))
 		goto out;
 	if (m->stdio)
 		chardev_on_escape(m->stdio, on_escape, m);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* start.c: a wired machine gets its first state (power-on, saved, or from another host) and runs. Main thread. */
+/*
+ * start.c: a wired machine gets its first state (power-on, saved, or from another host) and runs.
+ * Main thread.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +57,8 @@ int machine_run(struct machine *m, struct err *err)
 	}
 	if (machine_moves_here(m->config)) {
 		vm_pause(m->vm, PAUSE_MIGRATE);
-		if (strcmp(m->config->incoming, "defer") && migrate_incoming(m, m->config->incoming, err) < 0)
+		if (strcmp(m->config->incoming, "defer") &&
+		    migrate_incoming(m, m->config->incoming, err) < 0)
 			return STATUS_ERROR;
 	}
 	if (m->config->paused)

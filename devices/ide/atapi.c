@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * atapi.c: the packet protocol of a CD-ROM drive (ATA/ATAPI-6, chapter 9.8): how a command and its data travel, and the few
- * ATA commands. What the packets mean is in atapi_mmc.c. Main loop.
+ * atapi.c: the packet protocol of a CD-ROM drive (ATA/ATAPI-6, chapter 9.8): how a command and its
+ * data travel, and the few ATA commands. What the packets mean is in atapi_mmc.c. Main loop.
  */
 #include <string.h>
 
@@ -9,7 +9,8 @@
 
 enum {
 	CMD_PACKET = 0xa0, CMD_IDENTIFY_PACKET = 0xa1, CMD_IDENTIFY = 0xec, CMD_SET_FEATURES = 0xef,
-	CMD_FLUSH = 0xe7, CMD_STANDBY_NOW = 0xe0, CMD_SLEEP = 0xe6, CMD_CHECK_POWER = 0xe5, CMD_DIAGNOSTIC = 0x90,
+	CMD_FLUSH = 0xe7, CMD_STANDBY_NOW = 0xe0, CMD_SLEEP = 0xe6, CMD_CHECK_POWER = 0xe5,
+	CMD_DIAGNOSTIC = 0x90,
 };
 
 /* --- the end of a packet command --- */
@@ -34,7 +35,8 @@ void atapi_fail(struct ide_drive *d, uint8_t key, uint8_t asc, uint8_t ascq)
 	d->sense_key = key;
 	d->asc = asc;
 	d->ascq = ascq;
-	finish(d, (uint8_t)(key << 4) | (key == SENSE_ILLEGAL_REQUEST ? ERR_ABRT : 0), ST_DRDY | ST_DSC | ST_ERR);
+	finish(d, (uint8_t)(key << 4) | (key == SENSE_ILLEGAL_REQUEST ? ERR_ABRT : 0),
+	       ST_DRDY | ST_DSC | ST_ERR);
 }
 
 void atapi_signature(struct ide_drive *d)
@@ -87,14 +89,16 @@ static void identify(struct ide_drive *d)
 	uint8_t *w = d->buf;
 
 	memset(w, 0, IDE_SECTOR);
-	st_le16(w, 0x85c0);			/* ATAPI CD-ROM, removable, DRQ within 50 us, 12-byte packets */
+	/* ATAPI CD-ROM, removable, DRQ within 50 us, 12-byte packets */
+	st_le16(w, 0x85c0);
 	ide_put_string(w + 20, d->serial, 20);
 	ide_put_string(w + 46, "1", 8);
 	ide_put_string(w + 54, d->model, 40);
 	st_le16(w + 2 * 48, 1);
 	st_le16(w + 2 * 49, 0x0f00);
 	st_le16(w + 2 * 53, 0x0006);
-	st_le16(w + 2 * 63, 0x0007 | ((d->dma_mode & 0xf8) == 0x20 ? 0x0100 << (d->dma_mode & 7) : 0));
+	st_le16(w + 2 * 63,
+		0x0007 | ((d->dma_mode & 0xf8) == 0x20 ? 0x0100 << (d->dma_mode & 7) : 0));
 	st_le16(w + 2 * 64, 0x0003);
 	for (unsigned i = 65; i <= 68; i++)
 		st_le16(w + 2 * i, 120);
@@ -103,7 +107,8 @@ static void identify(struct ide_drive *d)
 	st_le16(w + 2 * 83, 0x4000);
 	st_le16(w + 2 * 85, 0x0210);
 	st_le16(w + 2 * 87, 0x4000);
-	st_le16(w + 2 * 88, 0x003f | ((d->dma_mode & 0xf8) == 0x40 ? 0x0100 << (d->dma_mode & 7) : 0));
+	st_le16(w + 2 * 88,
+		0x003f | ((d->dma_mode & 0xf8) == 0x40 ? 0x0100 << (d->dma_mode & 7) : 0));
 	st_le16(w + 2 * 93, 0x6001);
 	ide_answer(d, XFER_ANSWER, IDE_SECTOR);
 }

@@ -1,18 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * atapi_mmc.c: what the packets mean: the commands of MMC-3 (T10 1363D) and SPC that systems and firmware send to a CD-ROM
- * drive. Sectors of 2048 bytes; one track of data. Main loop.
+ * atapi_mmc.c: what the packets mean: the commands of MMC-3 (T10 1363D) and SPC that systems and
+ * firmware send to a CD-ROM drive. Sectors of 2048 bytes; one track of data. Main loop.
  */
 #include <string.h>
 
 #include "devices/ide/ide.h"
 
 enum {
-	OP_TEST_UNIT_READY = 0x00, OP_REQUEST_SENSE = 0x03, OP_INQUIRY = 0x12, OP_MODE_SENSE_6 = 0x1a, OP_START_STOP = 0x1b,
-	OP_PREVENT_ALLOW = 0x1e, OP_READ_CAPACITY = 0x25, OP_READ_10 = 0x28, OP_SEEK = 0x2b, OP_VERIFY = 0x2f,
-	OP_SYNC_CACHE = 0x35, OP_READ_SUBCHANNEL = 0x42, OP_READ_TOC = 0x43, OP_GET_CONFIGURATION = 0x46,
-	OP_GET_EVENT = 0x4a, OP_READ_DISC_INFO = 0x51, OP_READ_TRACK_INFO = 0x52, OP_MODE_SELECT_10 = 0x55,
-	OP_MODE_SENSE_10 = 0x5a, OP_READ_12 = 0xa8, OP_READ_DVD_STRUCTURE = 0xad, OP_READ_CD_MSF = 0xb9,
+	OP_TEST_UNIT_READY = 0x00, OP_REQUEST_SENSE = 0x03, OP_INQUIRY = 0x12,
+	OP_MODE_SENSE_6 = 0x1a, OP_START_STOP = 0x1b,
+	OP_PREVENT_ALLOW = 0x1e, OP_READ_CAPACITY = 0x25, OP_READ_10 = 0x28, OP_SEEK = 0x2b,
+	OP_VERIFY = 0x2f,
+	OP_SYNC_CACHE = 0x35, OP_READ_SUBCHANNEL = 0x42, OP_READ_TOC = 0x43,
+	OP_GET_CONFIGURATION = 0x46,
+	OP_GET_EVENT = 0x4a, OP_READ_DISC_INFO = 0x51, OP_READ_TRACK_INFO = 0x52,
+	OP_MODE_SELECT_10 = 0x55,
+	OP_MODE_SENSE_10 = 0x5a, OP_READ_12 = 0xa8, OP_READ_DVD_STRUCTURE = 0xad,
+	OP_READ_CD_MSF = 0xb9,
 	OP_SET_SPEED = 0xbb, OP_MECHANISM_STATUS = 0xbd, OP_READ_CD = 0xbe,
 };
 #define ASC_OPCODE	0x20, 0
@@ -75,7 +80,10 @@ static uint8_t bcd(uint8_t v)
 	return (uint8_t)((v / 10 % 10) << 4 | v % 10);
 }
 
-/* A mode 1 sector is sync, header, 2048 bytes and 288 of check codes; readers of whole sectors do not check those. */
+/*
+ * A mode 1 sector is sync, header, 2048 bytes and 288 of check codes; readers of whole sectors do
+ * not check those.
+ */
 void atapi_raw_expand(struct ide_drive *d, uint32_t sectors)
 {
 	uint32_t first = (uint32_t)(d->off / CD_SECTOR) - sectors;
@@ -177,7 +185,8 @@ static uint32_t toc_raw(uint8_t *p, uint8_t point, uint8_t m, uint8_t s, uint8_t
 static void read_toc(struct ide_drive *d)
 {
 	bool msf = d->packet[1] & 2;
-	uint8_t format = (d->packet[2] & 15) ? d->packet[2] & 15 : d->packet[9] >> 6, start = d->packet[6];
+	uint8_t format = (d->packet[2] & 15) ? d->packet[2] & 15 : d->packet[9] >> 6,
+		start = d->packet[6];
 	uint32_t end = (uint32_t)sectors_of(d), len = 4;
 	uint8_t *b = d->buf, m[3];
 
@@ -210,20 +219,35 @@ static void read_toc(struct ide_drive *d)
 	atapi_answer(d, len, ld_be16(d->packet + 7));
 }
 
-/* Features (MMC-3, 5.3). A persistent one is always current; the others are with the medium they are about. */
+/*
+ * Features (MMC-3, 5.3). A persistent one is always current; the others are with the medium they
+ * are about.
+ */
 #define PERSISTENT	0x02		/* version << 2 stands beside it */
 enum feature_medium { ALWAYS, WITH_MEDIUM, WITH_CD, WITH_DVD };
-static const struct { uint16_t code; uint8_t flags, len; enum feature_medium current; uint8_t data[8]; } features[] = {
-	{ 0x0000, PERSISTENT, 8, ALWAYS, { 0, 0x10, 0, 0, 0, 0x08, 0, 0 } },	/* profiles: DVD-ROM, CD-ROM; which is current is put in */
-	{ 0x0001, PERSISTENT | 2 << 2, 8, ALWAYS, { 0, 0, 0, 2, 1 } },		/* core: ATAPI, device busy events */
-	{ 0x0002, PERSISTENT, 4, ALWAYS, { 0 } },				/* morphing: by polling */
-	{ 0x0003, PERSISTENT, 4, ALWAYS, { 0x29 } },				/* removable medium: tray, eject, lock */
-	{ 0x0010, 0, 8, WITH_MEDIUM, { 0, 0, 8, 0, 0, 1, 1 } },			/* random readable: 2048 bytes, recovery page */
-	{ 0x001d, 0, 0, WITH_CD, { 0 } },					/* multi-read */
-	{ 0x001e, 0, 4, WITH_CD, { 0 } },					/* CD read: no C2 pointers, no CD-Text */
-	{ 0x001f, 0, 0, WITH_DVD, { 0 } },					/* DVD read */
-	{ 0x0100, PERSISTENT, 0, ALWAYS, { 0 } },				/* power management */
-	{ 0x0105, PERSISTENT, 0, ALWAYS, { 0 } },				/* timeout */
+static const struct {
+	uint16_t code;
+	uint8_t flags, len;
+	enum feature_medium current;
+	uint8_t data[8];
+} features[] = {
+	/* profiles: DVD-ROM, CD-ROM; which is current is put in */
+	{ 0x0000, PERSISTENT, 8, ALWAYS, { 0, 0x10, 0, 0, 0, 0x08, 0, 0 } },
+	/* core: ATAPI, device busy events */
+	{ 0x0001, PERSISTENT | 2 << 2, 8, ALWAYS, { 0, 0, 0, 2, 1 } },
+	/* morphing: by polling */
+	{ 0x0002, PERSISTENT, 4, ALWAYS, { 0 } },
+	/* removable medium: tray, eject, lock */
+	{ 0x0003, PERSISTENT, 4, ALWAYS, { 0x29 } },
+	/* random readable: 2048 bytes, recovery page */
+	{ 0x0010, 0, 8, WITH_MEDIUM, { 0, 0, 8, 0, 0, 1, 1 } },
+	{ 0x001d, 0, 0, WITH_CD, { 0 } }, /* multi-read */
+	/* CD read: no C2 pointers, no CD-Text */
+	{ 0x001e, 0, 4, WITH_CD, { 0 } },
+	{ 0x001f, 0, 0, WITH_DVD, { 0 } }, /* DVD read */
+	/* power management */
+	{ 0x0100, PERSISTENT, 0, ALWAYS, { 0 } },
+	{ 0x0105, PERSISTENT, 0, ALWAYS, { 0 } }, /* timeout */
 };
 
 static bool feature_current(const struct ide_drive *d, enum feature_medium m)
@@ -249,7 +273,8 @@ static void get_configuration(struct ide_drive *d)
 		bool current = feature_current(d, features[i].current);
 		uint8_t *p = b + len;
 
-		if (features[i].code < from || (rt == 1 && !current) || (rt == 2 && features[i].code != from))
+		if (features[i].code < from || (rt == 1 && !current) ||
+		    (rt == 2 && features[i].code != from))
 			continue;
 		st_be16(p, features[i].code);
 		p[2] = features[i].flags | current;
@@ -303,7 +328,8 @@ static void read_disc_info(struct ide_drive *d)
 	memset(b, 0, 34);
 	st_be16(b, 32);
 	b[2] = 0x0e;				/* complete disc, complete session */
-	b[3] = b[4] = b[5] = b[6] = 1;		/* first track, sessions, first and last track of the last */
+	/* first track, sessions, first and last track of the last */
+	b[3] = b[4] = b[5] = b[6] = 1;
 	b[7] = 0x20;
 	memset(b + 16, 0xff, 8);
 	atapi_answer(d, 34, ld_be16(d->packet + 7));
@@ -335,7 +361,8 @@ static void read_dvd_structure(struct ide_drive *d)
 	uint8_t *b = d->buf;
 
 	if (!is_dvd(d) || d->packet[7] != 0) {	/* physical format information alone */
-		atapi_fail(d, SENSE_ILLEGAL_REQUEST, d->packet[7] ? 0x24 : 0x30, d->packet[7] ? 0 : 0x02);
+		atapi_fail(d, SENSE_ILLEGAL_REQUEST, d->packet[7] ? 0x24 : 0x30,
+			   d->packet[7] ? 0 : 0x02);
 		return;
 	}
 	memset(b, 0, 2052);
@@ -395,7 +422,8 @@ static void mode_sense(struct ide_drive *d)
 	uint32_t head = six ? 4 : 8, len = head;
 
 	if (control == 3) {
-		atapi_fail(d, SENSE_ILLEGAL_REQUEST, 0x39, 0);	/* saving parameters not supported */
+		/* saving parameters not supported */
+		atapi_fail(d, SENSE_ILLEGAL_REQUEST, 0x39, 0);
 		return;
 	}
 	memset(d->buf, 0, head);
@@ -481,7 +509,8 @@ static void start_stop(struct ide_drive *d)
 
 	if (load && !start) {
 		if (d->locked) {
-			atapi_fail(d, has_medium(d) ? SENSE_ILLEGAL_REQUEST : SENSE_NOT_READY, 0x53, 0x02);
+			atapi_fail(d, has_medium(d) ? SENSE_ILLEGAL_REQUEST : SENSE_NOT_READY, 0x53,
+				   0x02);
 			return;
 		}
 		if (!d->tray_open)
@@ -603,7 +632,8 @@ void atapi_packet(struct ide_drive *d)
 			continue;
 		if (d->attention && has_medium(d) && !(packets[i].flags & QUIET)) {
 			d->attention = false;
-			atapi_fail(d, SENSE_UNIT_ATTENTION, 0x28, 0);	/* medium may have changed */
+			/* medium may have changed */
+			atapi_fail(d, SENSE_UNIT_ATTENTION, 0x28, 0);
 		} else if ((packets[i].flags & NEEDS_MEDIUM) && !has_medium(d)) {
 			atapi_fail(d, SENSE_NOT_READY, 0x3a, d->tray_open ? 2 : 1);
 		} else {

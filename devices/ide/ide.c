@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ide.c: what all ATA devices do (ATA/ATAPI-6, T13 1410D): the task file, resets, interrupts, PIO blocks. Main loop.
+ * ide.c: what all ATA devices do (ATA/ATAPI-6, T13 1410D): the task file, resets, interrupts, PIO
+ * blocks. Main loop.
  */
 #include <string.h>
 
@@ -134,7 +135,8 @@ static void block_end(struct ide_drive *d)
 
 static bool moves_in(const struct ide_drive *d)
 {
-	return d->xfer == XFER_ANSWER || d->xfer == XFER_READ || d->xfer == XFER_ATAPI_ANSWER || d->xfer == XFER_ATAPI_READ;
+	return d->xfer == XFER_ANSWER || d->xfer == XFER_READ || d->xfer == XFER_ATAPI_ANSWER ||
+	       d->xfer == XFER_ATAPI_READ;
 }
 
 static bool moves_out(const struct ide_drive *d)
@@ -142,7 +144,10 @@ static bool moves_out(const struct ide_drive *d)
 	return d->xfer == XFER_WRITE || d->xfer == XFER_PACKET || d->xfer == XFER_ATAPI_PARAMS;
 }
 
-/* Up to len bytes through the data register; what goes beyond the block reads as ones or is dropped. */
+/*
+ * Up to len bytes through the data register; what goes beyond the block reads as ones or is
+ * dropped.
+ */
 static void data_move(struct ide_drive *d, uint8_t *data, size_t len, bool in)
 {
 	size_t done = 0;
@@ -171,7 +176,9 @@ static void signature(struct ide_drive *d)
 {
 	uint8_t select = d->r.select & SEL_DEV;
 
-	d->r = (struct ide_regs){ .error = 0x01, .nsector = 1, .lba = { 1, 0, 0 }, .select = select };
+	d->r = (struct ide_regs){
+		.error = 0x01, .nsector = 1, .lba = { 1, 0, 0 }, .select = select
+	};
 	if (d->cdrom)
 		atapi_signature(d);
 	else
@@ -192,7 +199,10 @@ void ide_drive_reset(struct ide_drive *d)
 	signature(d);
 }
 
-/* The guest resets a drive: what is in flight ends on its own and is forgotten; until then the drive is busy. */
+/*
+ * The guest resets a drive: what is in flight ends on its own and is forgotten; until then the
+ * drive is busy.
+ */
 static void drive_abort(struct ide_drive *d)
 {
 	if (!d->present)
@@ -324,7 +334,8 @@ static void command_read_rep(void *dev, uint64_t off, unsigned size, void *data,
 		memset(data, off == REG_DATA ? 0xff : reg_read(c, (unsigned)off), size * count);
 }
 
-static void command_write_rep(void *dev, uint64_t off, unsigned size, const void *data, size_t count)
+static void command_write_rep(void *dev, uint64_t off, unsigned size, const void *data,
+			      size_t count)
 {
 	struct ide_channel *c = dev;
 	const uint8_t *p = data;
@@ -377,15 +388,22 @@ static void ide_control_write(void *dev, uint64_t off, unsigned size, uint64_t v
 
 static const char *command_name(void *dev, uint64_t off, bool to_device)
 {
-	static const char *const in[] = { "DATA", "ERROR", "NSECTOR", "LBA0", "LBA1", "LBA2", "DEVICE", "STATUS" };
-	static const char *const out[] = { "DATA", "FEATURES", "NSECTOR", "LBA0", "LBA1", "LBA2", "DEVICE", "COMMAND" };
+	static const char *const in[] = { "DATA", "ERROR", "NSECTOR", "LBA0",
+					  "LBA1", "LBA2",  "DEVICE",  "STATUS" };
+	static const char *const out[] = { "DATA", "FEATURES", "NSECTOR", "LBA0",
+					   "LBA1", "LBA2",     "DEVICE",  "COMMAND" };
 
 	return (to_device ? out : in)[off & 7];
 }
 
 const struct region_ops ide_command_ops = {
-	.name = "ata", .read = ide_command_read, .write = ide_command_write, .max_width = 4, .reg_name = command_name,
-	.read_rep = command_read_rep, .write_rep = command_write_rep,
+	.name = "ata",
+	.read = ide_command_read,
+	.write = ide_command_write,
+	.max_width = 4,
+	.reg_name = command_name,
+	.read_rep = command_read_rep,
+	.write_rep = command_write_rep,
 };
 static const char *control_name(void *dev, uint64_t off, bool to_device)
 {
@@ -393,5 +411,9 @@ static const char *control_name(void *dev, uint64_t off, bool to_device)
 }
 
 const struct region_ops ide_control_ops = {
-	.name = "ata-control", .read = ide_control_read, .write = ide_control_write, .max_width = 1, .reg_name = control_name,
+	.name = "ata-control",
+	.read = ide_control_read,
+	.write = ide_control_write,
+	.max_width = 1,
+	.reg_name = control_name,
 };

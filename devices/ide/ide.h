@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ide.h: ATA channels and drives, between piix3_ide.c (the controller), ide.c (registers), ide_xfer.c (data), ide_ata.c
- * (disk commands), atapi.c and atapi_mmc.c (CD-ROM: the packets and what they mean). Main loop.
+ * ide.h: ATA channels and drives, between piix3_ide.c (the controller), ide.c (registers),
+ * ide_xfer.c (data), ide_ata.c (disk commands), atapi.c and atapi_mmc.c (CD-ROM: the packets and
+ * what they mean). Main loop.
  *
- * A transfer is described by the drive's fields alone: xfer says what moves, off and left what is still to come, buf and its
- * positions what is half-way. ide_submit() starts the next piece of it from these, ide_finish_piece() goes on from there; so
- * a transfer can be stopped between two pieces, saved, and continued.
+ * A transfer is described by the drive's fields alone: xfer says what moves, off and left what is
+ * still to come, buf and its positions what is half-way. ide_submit() starts the next piece of it
+ * from these, ide_finish_piece() goes on from there; so a transfer can be stopped between two
+ * pieces, saved, and continued.
  */
 #ifndef DEVICES_IDE_IDE_H
 #define DEVICES_IDE_IDE_H
@@ -22,7 +24,8 @@
 #define PACKET_LEN	12
 #define RAW_SECTOR	2352u			/* of a CD, with what lies around its 2048 bytes */
 
-#define ST_ERR		0x01			/* status register; ERR is CHK for a packet device */
+/* status register; ERR is CHK for a packet device */
+#define ST_ERR		0x01
 #define ST_DRQ		0x08
 #define ST_DSC		0x10
 #define ST_DF		0x20
@@ -41,7 +44,8 @@
 #define BM_ACTIVE	0x01			/* bus master status */
 #define BM_ERROR	0x02
 #define BM_INTERRUPT	0x04
-#define REASON_CD	0x01			/* interrupt reason of a packet device (in nsector) */
+/* interrupt reason of a packet device (in nsector) */
+#define REASON_CD	0x01
 #define REASON_IO	0x02
 
 enum ide_xfer {
@@ -50,7 +54,8 @@ enum ide_xfer {
 	XFER_READ,		/* PIO in, from the medium, in blocks of drq_size */
 	XFER_WRITE,		/* PIO out */
 	XFER_DMA_READ, XFER_DMA_WRITE,
-	XFER_DMA_TRIM,		/* the list of ranges comes by DMA into buf, then range after range goes to the disk */
+	/* the list of ranges comes by DMA into buf, then range after range goes to the disk */
+	XFER_DMA_TRIM,
 	XFER_FLUSH,
 	XFER_VERIFY,
 	XFER_PACKET,		/* PIO out: the 12 bytes of a command */
@@ -144,14 +149,17 @@ struct piix3_ide {
 
 /* --- ide.c --- */
 extern const struct region_ops ide_command_ops, ide_control_ops;
-void ide_drive_reset(struct ide_drive *d);	/* power-on: settings, signature; nothing is in flight */
+/* power-on: settings, signature; nothing is in flight */
+void ide_drive_reset(struct ide_drive *d);
 void ide_irq(struct ide_drive *d);
 void ide_irq_update(struct ide_channel *c);
-void ide_transfer_end(struct ide_drive *d);	/* nothing moves any more; status and interrupt are the caller's */
+/* nothing moves any more; status and interrupt are the caller's */
+void ide_transfer_end(struct ide_drive *d);
 /* The command ended: DRDY without data, with the interrupt. */
 void ide_done(struct ide_drive *d);
 void ide_error(struct ide_drive *d, uint8_t error);
-void ide_put_string(uint8_t *words, const char *s, size_t len);	/* IDENTIFY's: the high byte first */
+/* IDENTIFY's: the high byte first */
+void ide_put_string(uint8_t *words, const char *s, size_t len);
 /* Begins PIO in of len bytes in buf / offers the next block of a PIO transfer. */
 void ide_answer(struct ide_drive *d, enum ide_xfer xfer, uint32_t len);
 void ide_drq(struct ide_drive *d, bool interrupt);
@@ -169,10 +177,12 @@ void ide_resume(struct piix3_ide *ide);
 
 /* --- ide_ata.c --- */
 void ata_command(struct ide_drive *d, uint8_t command);
-void ata_trim_next(struct ide_drive *d);	/* XFER_DMA_TRIM: the list is there, or a range is done */
+/* XFER_DMA_TRIM: the list is there, or a range is done */
+void ata_trim_next(struct ide_drive *d);
 
 /* --- atapi.c --- */
-enum { SENSE_NOT_READY = 2, SENSE_MEDIUM_ERROR = 3, SENSE_HARDWARE_ERROR = 4, SENSE_ILLEGAL_REQUEST = 5, SENSE_UNIT_ATTENTION = 6 };
+enum { SENSE_NOT_READY = 2, SENSE_MEDIUM_ERROR = 3, SENSE_HARDWARE_ERROR = 4,
+       SENSE_ILLEGAL_REQUEST = 5, SENSE_UNIT_ATTENTION = 6 };
 void atapi_command(struct ide_drive *d, uint8_t command);
 /* A packet command ends: good, or with sense data. */
 void atapi_good(struct ide_drive *d);

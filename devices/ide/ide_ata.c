@@ -1,18 +1,26 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ide_ata.c: the commands of an ATA disk (ATA/ATAPI-6, T13 1410D, chapter 8; TRIM from ACS-2). Main loop.
+ * ide_ata.c: the commands of an ATA disk (ATA/ATAPI-6, T13 1410D, chapter 8; TRIM from ACS-2). Main
+ * loop.
  */
 
 #include "devices/ide/ide.h"
 
 enum {
-	CMD_DSM = 0x06, CMD_RECALIBRATE = 0x10, CMD_READ = 0x20, CMD_READ_EXT = 0x24, CMD_READ_DMA_EXT = 0x25,
-	CMD_NATIVE_MAX_EXT = 0x27, CMD_READ_MULTIPLE_EXT = 0x29, CMD_WRITE = 0x30, CMD_WRITE_EXT = 0x34,
-	CMD_WRITE_DMA_EXT = 0x35, CMD_WRITE_MULTIPLE_EXT = 0x39, CMD_WRITE_DMA_FUA_EXT = 0x3d, CMD_VERIFY = 0x40,
-	CMD_VERIFY_EXT = 0x42, CMD_SEEK = 0x70, CMD_DIAGNOSTIC = 0x90, CMD_INIT_PARAMS = 0x91, CMD_SMART = 0xb0,
-	CMD_READ_MULTIPLE = 0xc4, CMD_WRITE_MULTIPLE = 0xc5, CMD_SET_MULTIPLE = 0xc6, CMD_READ_DMA = 0xc8,
-	CMD_WRITE_DMA = 0xca, CMD_WRITE_MULTIPLE_FUA_EXT = 0xce, CMD_STANDBY_NOW = 0xe0, CMD_IDLE_NOW = 0xe1,
-	CMD_STANDBY = 0xe2, CMD_IDLE = 0xe3, CMD_CHECK_POWER = 0xe5, CMD_SLEEP = 0xe6, CMD_FLUSH = 0xe7,
+	CMD_DSM = 0x06, CMD_RECALIBRATE = 0x10, CMD_READ = 0x20, CMD_READ_EXT = 0x24,
+	CMD_READ_DMA_EXT = 0x25,
+	CMD_NATIVE_MAX_EXT = 0x27, CMD_READ_MULTIPLE_EXT = 0x29, CMD_WRITE = 0x30,
+	CMD_WRITE_EXT = 0x34,
+	CMD_WRITE_DMA_EXT = 0x35, CMD_WRITE_MULTIPLE_EXT = 0x39, CMD_WRITE_DMA_FUA_EXT = 0x3d,
+	CMD_VERIFY = 0x40,
+	CMD_VERIFY_EXT = 0x42, CMD_SEEK = 0x70, CMD_DIAGNOSTIC = 0x90, CMD_INIT_PARAMS = 0x91,
+	CMD_SMART = 0xb0,
+	CMD_READ_MULTIPLE = 0xc4, CMD_WRITE_MULTIPLE = 0xc5, CMD_SET_MULTIPLE = 0xc6,
+	CMD_READ_DMA = 0xc8,
+	CMD_WRITE_DMA = 0xca, CMD_WRITE_MULTIPLE_FUA_EXT = 0xce, CMD_STANDBY_NOW = 0xe0,
+	CMD_IDLE_NOW = 0xe1,
+	CMD_STANDBY = 0xe2, CMD_IDLE = 0xe3, CMD_CHECK_POWER = 0xe5, CMD_SLEEP = 0xe6,
+	CMD_FLUSH = 0xe7,
 	CMD_FLUSH_EXT = 0xea, CMD_IDENTIFY = 0xec, CMD_SET_FEATURES = 0xef, CMD_NATIVE_MAX = 0xf8,
 };
 #define TRIM_BLOCKS	8		/* longest list of ranges, in sectors */
@@ -30,17 +38,21 @@ static bool get_range(struct ide_drive *d, bool ext, uint64_t *lba, uint32_t *co
 	uint64_t sectors = sectors_of(d);
 
 	if (ext) {
-		*lba = r->lba[0] | r->lba[1] << 8 | (uint64_t)r->lba[2] << 16 | (uint64_t)r->hob_lba[0] << 24 |
-		       (uint64_t)r->hob_lba[1] << 32 | (uint64_t)r->hob_lba[2] << 40;
+		*lba = r->lba[0] | r->lba[1] << 8 | (uint64_t)r->lba[2] << 16 |
+		       (uint64_t)r->hob_lba[0] << 24 | (uint64_t)r->hob_lba[1] << 32 |
+		       (uint64_t)r->hob_lba[2] << 40;
 		*count = r->nsector | r->hob_nsector << 8;
 		*count = *count ? *count : 65536;
 	} else {
 		if (r->select & SEL_LBA) {
-			*lba = r->lba[0] | r->lba[1] << 8 | r->lba[2] << 16 | (uint32_t)(r->select & 15) << 24;
+			*lba = r->lba[0] | r->lba[1] << 8 | r->lba[2] << 16 |
+			       (uint32_t)(r->select & 15) << 24;
 		} else {
 			if (!r->lba[0] || r->lba[0] > d->spt || (r->select & 15) >= d->heads)
 				return false;
-			*lba = ((uint64_t)(r->lba[1] | r->lba[2] << 8) * d->heads + (r->select & 15)) * d->spt +
+			*lba = ((uint64_t)(r->lba[1] | r->lba[2] << 8) * d->heads +
+				(r->select & 15)) *
+				       d->spt +
 			       r->lba[0] - 1;
 		}
 		*count = r->nsector ? r->nsector : 256;
@@ -108,7 +120,8 @@ static void identify(struct ide_drive *d)
 	put(w, 3, 16);
 	put(w, 6, 63);
 	ide_put_string(w + 20, d->serial, 20);
-	ide_put_string(w + 46, "1", 8);			/* firmware: belongs to the machine version */
+	/* firmware: belongs to the machine version */
+	ide_put_string(w + 46, "1", 8);
 	ide_put_string(w + 54, d->model, 40);
 	put(w, 47, 0x8000 | IDE_MAX_MULT);
 	put(w, 48, 1);					/* 32-bit data register */
@@ -127,7 +140,8 @@ static void identify(struct ide_drive *d)
 	for (unsigned i = 65; i <= 68; i++)
 		put(w, i, 120);
 	put(w, 80, 0x00f0);				/* ATA-4 to ATA/ATAPI-7 */
-	put(w, 82, 0x4029);				/* NOP, write cache, power management, SMART */
+	/* NOP, write cache, power management, SMART */
+	put(w, 82, 0x4029);
 	put(w, 83, 0x7400);				/* flush, flush ext, LBA48 */
 	put(w, 84, 0x4040);				/* write FUA ext */
 	put(w, 85, 0x4008 | (d->write_cache ? 0x20 : 0) | (d->smart ? 1 : 0));
@@ -203,12 +217,16 @@ static void set_features(struct ide_drive *d)
 /* --- SMART --- */
 
 /* {id, flags, value now, worst, threshold, raw}: the few numbers a virtual disk has. */
-static const struct { uint8_t id; uint16_t flags; uint8_t value, worst, threshold; } smart_table[] = {
-	{ 0x01, 0x000f, 100, 100, 6 },		/* raw read error rate */
-	{ 0x05, 0x0033, 100, 100, 36 },		/* reallocated sectors */
-	{ 0x09, 0x0032, 100, 100, 0 },		/* power-on hours */
-	{ 0x0c, 0x0032, 100, 100, 0 },		/* power cycles */
-	{ 0xc5, 0x0012, 100, 100, 0 },		/* pending sectors */
+static const struct {
+	uint8_t id;
+	uint16_t flags;
+	uint8_t value, worst, threshold;
+} smart_table[] = {
+	{ 0x01, 0x000f, 100, 100, 6 },	/* raw read error rate */
+	{ 0x05, 0x0033, 100, 100, 36 }, /* reallocated sectors */
+	{ 0x09, 0x0032, 100, 100, 0 },	/* power-on hours */
+	{ 0x0c, 0x0032, 100, 100, 0 },	/* power cycles */
+	{ 0xc5, 0x0012, 100, 100, 0 },	/* pending sectors */
 };
 
 static void smart_finish(struct ide_drive *d)
@@ -376,7 +394,8 @@ static void power(struct ide_drive *d, uint8_t command)
 	if (command == CMD_CHECK_POWER)
 		d->r.nsector = d->standby ? 0x00 : 0xff;
 	else
-		d->standby = command == CMD_STANDBY_NOW || command == CMD_STANDBY || command == CMD_SLEEP;
+		d->standby = command == CMD_STANDBY_NOW || command == CMD_STANDBY ||
+			     command == CMD_SLEEP;
 	ide_done(d);
 }
 

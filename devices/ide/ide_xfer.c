@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ide_xfer.c: how data moves between the medium and the guest: DMA through the bus master's table (SFF-8038i) and the walk from
- * one piece of a transfer to the next. The bus master's registers are piix3_ide.c's; a transfer starts when START and a
- * drive that waits for it meet. Main loop; disk requests complete on it.
+ * ide_xfer.c: how data moves between the medium and the guest: DMA through the bus master's table
+ * (SFF-8038i) and the walk from one piece of a transfer to the next. The bus master's registers are
+ * piix3_ide.c's; a transfer starts when START and a drive that waits for it meet. Main loop; disk
+ * requests complete on it.
  */
 #include <errno.h>
 #include <string.h>
@@ -38,7 +39,10 @@ static int cursor_region(struct ide_channel *c)
 	return 1;
 }
 
-/* Moves bytes of buf to or from the guest. Returns how many, less at the end of the table, or -EFAULT. */
+/*
+ * Moves bytes of buf to or from the guest. Returns how many, less at the end of the table, or
+ * -EFAULT.
+ */
 static int64_t cursor_copy(struct ide_channel *c, uint8_t *buf, uint32_t len, bool to_guest)
 {
 	struct bm_cursor *k = &c->cursor;
@@ -65,7 +69,10 @@ static int64_t cursor_copy(struct ide_channel *c, uint8_t *buf, uint32_t len, bo
 	return done;
 }
 
-/* Gathers regions for at most `want` bytes into the drive's list, pinned. Bytes, 0 at the end of the table, -EFAULT. */
+/*
+ * Gathers regions for at most `want` bytes into the drive's list, pinned. Bytes, 0 at the end of
+ * the table, -EFAULT.
+ */
 static int64_t cursor_gather(struct ide_drive *d, uint64_t want, bool to_guest)
 {
 	struct ide_channel *c = d->ch;
@@ -83,7 +90,8 @@ static int64_t cursor_gather(struct ide_drive *d, uint64_t want, bool to_guest)
 			break;
 		if (ret > 0) {
 			n = (uint32_t)MIN(want - done, (uint64_t)k->left);
-			ret = mem_iov(c->ide->mem, k->addr, n, to_guest, d->iov + d->niov, IDE_IOV - d->niov);
+			ret = mem_iov(c->ide->mem, k->addr, n, to_guest, d->iov + d->niov,
+				      IDE_IOV - d->niov);
 			if (ret == -E2BIG && d->niov)
 				break;		/* the list is full: the rest is the next piece's */
 		}
@@ -108,7 +116,8 @@ static void dma_fault(struct ide_drive *d)
 	struct ide_channel *c = d->ch;
 
 	c->bm_status = (c->bm_status & ~BM_ACTIVE) | BM_ERROR;
-	log_guest("%s: DMA of drive %u.%u with a table that leads outside memory, or without bus mastering",
+	log_guest("%s: DMA of drive %u.%u with a table that leads outside memory, or without bus "
+		  "mastering",
 		  c->ide->pci.dev.id, c->index, d->index);
 	if (d->cdrom)
 		atapi_fail(d, SENSE_HARDWARE_ERROR, 0x08, 0);	/* communication failure */
@@ -116,7 +125,10 @@ static void dma_fault(struct ide_drive *d)
 		ide_error(d, ERR_ABRT);
 }
 
-/* The table ended before the data did: nothing more moves, and the driver's time-out is all that tells it (SFF-8038i). */
+/*
+ * The table ended before the data did: nothing more moves, and the driver's time-out is all that
+ * tells it (SFF-8038i).
+ */
 static void dma_short(struct ide_drive *d)
 {
 	d->ch->bm_status &= ~BM_ACTIVE;
@@ -208,14 +220,20 @@ static void piece_done(struct blk_req *r);
 static void request(struct ide_drive *d, enum blk_op op, uint64_t off, uint64_t len)
 {
 	d->req = (struct blk_req){
-		.op = op, .off = off, .len = len, .iov = d->iov, .niov = d->niov, .done = piece_done, .ctx = d,
+		.op = op,
+		.off = off,
+		.len = len,
+		.iov = d->iov,
+		.niov = d->niov,
+		.done = piece_done,
+		.ctx = d,
 		.flags = op == BLK_WRITE && (d->fua || !d->write_cache) ? BLK_FUA : 0,
 		.id = trace_new_id(),
 	};
 	d->r.status = ST_BSY | (d->r.status & ST_DSC);
 	d->inflight = true;
-	trace(TRACE_BLK, d->req.id, d->ch->ide->pci.dev.id, "drive %u.%u op %d at %llu, %llu bytes", d->ch->index,
-	      d->index, op, (unsigned long long)off, (unsigned long long)len);
+	trace(TRACE_BLK, d->req.id, d->ch->ide->pci.dev.id, "drive %u.%u op %d at %llu, %llu bytes",
+	      d->ch->index, d->index, op, (unsigned long long)off, (unsigned long long)len);
 	blk_submit(d->q, &d->req);
 }
 
@@ -374,7 +392,9 @@ static void medium_failed(struct ide_drive *d)
 		return;
 	}
 	set_lba(d, d->off / IDE_SECTOR);
-	ide_error(d, d->xfer == XFER_READ || d->xfer == XFER_DMA_READ || d->xfer == XFER_VERIFY ? ERR_UNC : ERR_ABRT);
+	ide_error(d, d->xfer == XFER_READ || d->xfer == XFER_DMA_READ || d->xfer == XFER_VERIFY
+			     ? ERR_UNC
+			     : ERR_ABRT);
 }
 
 static void piece_failed(struct ide_drive *d, const struct blk_req *r)

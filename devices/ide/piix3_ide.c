@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * piix3_ide.c: the IDE function of the 82371SB (Intel 290550, function 1): two channels at the legacy ports, and the bus
- * master registers of SFF-8038i in BAR 4. Main loop.
+ * piix3_ide.c: the IDE function of the 82371SB (Intel 290550, function 1): two channels at the
+ * legacy ports, and the bus master registers of SFF-8038i in BAR 4. Main loop.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -88,20 +88,26 @@ static void bm_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 static const char *bm_name(void *dev, uint64_t off, bool is_write)
 {
-	static const char *const names[] = { "BMIC", NULL, "BMIS", NULL, "BMIDTP", "BMIDTP", "BMIDTP", "BMIDTP" };
+	static const char *const names[] = { "BMIC",   NULL,	 "BMIS",   NULL,
+					     "BMIDTP", "BMIDTP", "BMIDTP", "BMIDTP" };
 
 	return names[off & 7];
 }
 
 static const struct region_ops bm_ops = {
-	.name = "82371sb-bmide", .read = bm_read, .write = bm_write, .max_width = 4, .reg_name = bm_name,
+	.name = "82371sb-bmide",
+	.read = bm_read,
+	.write = bm_write,
+	.max_width = 4,
+	.reg_name = bm_name,
 };
 
 /* --- where the channels' ports are --- */
 
 static bool channel_decodes(const struct piix3_ide *s, unsigned i)
 {
-	return (s->pci.config[PCI_COMMAND] & PCI_COMMAND_IO) && (s->pci.config[IDETIM + 2 * i + 1] & IDETIM_IDE);
+	return (s->pci.config[PCI_COMMAND] & PCI_COMMAND_IO) &&
+	       (s->pci.config[IDETIM + 2 * i + 1] & IDETIM_IDE);
 }
 
 static void channel_map(struct piix3_ide *s, unsigned i, bool on)
@@ -118,9 +124,12 @@ static void channel_map(struct piix3_ide *s, unsigned i, bool on)
 		return;
 	}
 	snprintf(who, sizeof(who), "ide%u", i);
-	if (bus_add(pio, command_port[i], 8, &ide_command_ops, &s->ch[i], s->loop, who, BUS_GUEST) < 0 ||
-	    bus_add(pio, control_port[i], 1, &ide_control_ops, &s->ch[i], s->loop, who, BUS_GUEST) < 0)
-		log_error("%s: ports 0x%x and 0x%x cannot be claimed", s->pci.dev.id, command_port[i], control_port[i]);
+	if (bus_add(pio, command_port[i], 8, &ide_command_ops, &s->ch[i], s->loop, who, BUS_GUEST) <
+		    0 ||
+	    bus_add(pio, control_port[i], 1, &ide_control_ops, &s->ch[i], s->loop, who, BUS_GUEST) <
+		    0)
+		log_error("%s: ports 0x%x and 0x%x cannot be claimed", s->pci.dev.id,
+			  command_port[i], control_port[i]);
 }
 
 static void ports_apply(void *ctx)
@@ -134,7 +143,8 @@ static void ports_apply(void *ctx)
 
 static void ports_changed(struct piix3_ide *s)
 {
-	if (s->remap_pending || (s->mapped[0] == channel_decodes(s, 0) && s->mapped[1] == channel_decodes(s, 1)))
+	if (s->remap_pending ||
+	    (s->mapped[0] == channel_decodes(s, 0) && s->mapped[1] == channel_decodes(s, 1)))
 		return;
 	s->remap_pending = true;
 	pci_exclusive(s->pci.bus, ports_apply, s);
@@ -170,7 +180,8 @@ static void medium_put(struct ide_drive *d, struct blk *blk)
 	}
 }
 
-int piix3_ide_attach(struct device *dev, unsigned unit, const struct ide_drive_opts *o, struct err *err)
+int piix3_ide_attach(struct device *dev, unsigned unit, const struct ide_drive_opts *o,
+		     struct err *err)
 {
 	struct piix3_ide *s = of(dev);
 	struct ide_drive *d = drive(s, unit);
@@ -178,16 +189,21 @@ int piix3_ide_attach(struct device *dev, unsigned unit, const struct ide_drive_o
 	if (unit > 3)
 		return err_set(err, EINVAL, "IDE has units 0 to 3, not %u", unit);
 	if (d->present)
-		return err_set(err, EBUSY, "hd%c is there already: two drives want IDE bus %u unit %u", 'a' + unit, unit / 2,
-			       unit % 2);
+		return err_set(err, EBUSY,
+			       "hd%c is there already: two drives want IDE bus %u unit %u",
+			       'a' + unit, unit / 2, unit % 2);
 	if (!o->cdrom && !o->blk)
 		return err_set(err, EINVAL, "hd%c: a disk needs an image", 'a' + unit);
 	if (!o->cdrom && blk_readonly(o->blk))
-		return err_set(err, EROFS, "hd%c: '%s' is read-only, which an IDE disk cannot be: use if=virtio, or "
-			       "snapshot=on, or media=cdrom", 'a' + unit, blk_filename(o->blk));
+		return err_set(
+			err, EROFS,
+			"hd%c: '%s' is read-only, which an IDE disk cannot be: use if=virtio, or "
+			"snapshot=on, or media=cdrom",
+			'a' + unit, blk_filename(o->blk));
 	if (!o->cdrom && blk_size(o->blk) < IDE_SECTOR)
-		return err_set(err, EINVAL, "hd%c: '%s' holds %llu bytes, less than a sector", 'a' + unit,
-			       blk_filename(o->blk), (unsigned long long)blk_size(o->blk));
+		return err_set(err, EINVAL, "hd%c: '%s' holds %llu bytes, less than a sector",
+			       'a' + unit, blk_filename(o->blk),
+			       (unsigned long long)blk_size(o->blk));
 	d->present = true;
 	d->cdrom = o->cdrom;
 	d->buf = xcalloc(1, IDE_BUFFER);
@@ -195,7 +211,10 @@ int piix3_ide_attach(struct device *dev, unsigned unit, const struct ide_drive_o
 		snprintf(d->serial, sizeof(d->serial), "%s", o->serial);
 	else
 		snprintf(d->serial, sizeof(d->serial), "MV%05u", unit + 1);
-	snprintf(d->model, sizeof(d->model), "%s", o->model ? o->model : o->cdrom ? "minivmm CD-ROM" : "minivmm disk");
+	snprintf(d->model, sizeof(d->model), "%s",
+		 o->model   ? o->model
+		 : o->cdrom ? "minivmm CD-ROM"
+			    : "minivmm disk");
 	d->tray_moved = o->tray_moved;
 	d->tray_ctx = o->tray_ctx;
 	d->write_cache = true;
@@ -210,7 +229,8 @@ static bool drive_idle(void *ctx)
 	return !((struct ide_drive *)ctx)->inflight;
 }
 
-int piix3_ide_change_medium(struct device *dev, unsigned unit, struct blk *blk, bool force, struct blk **old)
+int piix3_ide_change_medium(struct device *dev, unsigned unit, struct blk *blk, bool force,
+			    struct blk **old)
 {
 	struct piix3_ide *s = of(dev);
 	struct ide_drive *d = drive(s, unit);
@@ -223,7 +243,10 @@ int piix3_ide_change_medium(struct device *dev, unsigned unit, struct blk *blk, 
 		return -EBUSY;
 	}
 	loop_wait(s->loop, drive_idle, d);
-	/* A command that waits for its next piece of the old medium ends as it would with a drive opened by hand. */
+	/*
+	 * A command that waits for its next piece of the old medium ends as it would with a drive
+	 * opened by hand.
+	 */
 	if (d->xfer == XFER_ATAPI_READ || d->xfer == XFER_ATAPI_DMA_READ)
 		atapi_fail(d, 2, 0x3a, 0);
 	d->deferred = false;
@@ -254,7 +277,10 @@ static void piix3_ide_reset(struct device *dev)
 {
 	struct piix3_ide *s = of(dev);
 
-	/* What is in flight ends first: a write must not reach the disk after what the next boot writes. */
+	/*
+	 * What is in flight ends first: a write must not reach the disk after what the next boot
+	 * writes.
+	 */
 	for (unsigned i = 0; i < 4; i++)
 		drive(s, i)->orphan = drive(s, i)->inflight;
 	if (!ide_idle(s))
@@ -348,7 +374,10 @@ static const struct state_field cursor_fields[] = {
 	STATE_FIELD(struct bm_cursor, STATE_BOOL, last),
 };
 
-/* The task file in one property: features to status in the order of struct ide_regs, which is bytes only. */
+/*
+ * The task file in one property: features to status in the order of struct ide_regs, which is bytes
+ * only.
+ */
 static void drive_save(struct ide_drive *d, struct state_out *o)
 {
 	state_bytes(o, "registers", &d->r, sizeof(d->r));
@@ -420,17 +449,21 @@ static int drive_check(struct ide_drive *d, struct state_in *in)
 	if (!xfer_fits(d))
 		return state_bad(in, "transfer kind %u", d->xfer);
 	if (d->buf_len > IDE_BUFFER || d->drq_end > d->buf_len || d->buf_pos > d->drq_end)
-		return state_bad(in, "byte %u of a block to %u of %u", d->buf_pos, d->drq_end, d->buf_len);
+		return state_bad(in, "byte %u of a block to %u of %u", d->buf_pos, d->drq_end,
+				 d->buf_len);
 	/* Blocks of nothing would never end. */
 	if (!d->drq_size && moves_by_pio(d))
 		return state_bad(in, "blocks of no bytes");
 	if (d->mult > IDE_MAX_MULT || !d->heads || d->heads > 16 || !d->spt)
-		return state_bad(in, "multiple %u, %u heads, %u sectors", d->mult, d->heads, d->spt);
-	if (moves_medium(d) && (!d->blk || !range_ok(d->off, d->left, blk_size(d->blk)) || d->left > 65536ull * CD_SECTOR * 65536))
-		return state_bad(in, "a transfer of %llu bytes at %llu, beyond the medium", (unsigned long long)d->left,
-				 (unsigned long long)d->off);
-	if ((d->xfer == XFER_PACKET && d->buf_len != PACKET_LEN) || (d->xfer == XFER_WRITE && d->buf_len > d->left) ||
-	    (d->raw && !d->cdrom) || (d->cdrom && (d->off % CD_SECTOR || d->left % CD_SECTOR)) ||
+		return state_bad(in, "multiple %u, %u heads, %u sectors", d->mult, d->heads,
+				 d->spt);
+	if (moves_medium(d) && (!d->blk || !range_ok(d->off, d->left, blk_size(d->blk)) ||
+				d->left > 65536ull * CD_SECTOR * 65536))
+		return state_bad(in, "a transfer of %llu bytes at %llu, beyond the medium",
+				 (unsigned long long)d->left, (unsigned long long)d->off);
+	if ((d->xfer == XFER_PACKET && d->buf_len != PACKET_LEN) ||
+	    (d->xfer == XFER_WRITE && d->buf_len > d->left) || (d->raw && !d->cdrom) ||
+	    (d->cdrom && (d->off % CD_SECTOR || d->left % CD_SECTOR)) ||
 	    (d->xfer == XFER_DMA_TRIM && d->trim_next > d->buf_len / 8) ||
 	    (d->cdrom && d->xfer >= XFER_PACKET && d->byte_limit < 2))
 		return state_bad(in, "a transfer that cannot be");
@@ -589,8 +622,9 @@ struct device *piix3_ide_new(struct pci_bus *pci, const struct piix3_ide_opts *o
 	}
 	st_le16(s->pci.config + PCI_STATUS, PCI_STATUS_FAST_BACK | PCI_STATUS_DEVSEL_MEDIUM);
 	/*
-	 * Both channels decode from reset on, unlike the chip's, whose firmware turns them on: OVMF was written for a machine that takes
-	 * no notice of the bits, and waits half a minute for each drive; Linux takes a channel without its bit for one that is off.
+	 * Both channels decode from reset on, unlike the chip's, whose firmware turns them on: OVMF
+	 * was written for a machine that takes no notice of the bits, and waits half a minute for
+	 * each drive; Linux takes a channel without its bit for one that is off.
 	 */
 	st_le32(s->pci.config + IDETIM, (uint32_t)IDETIM_IDE << 24 | IDETIM_IDE << 8);
 	st_le32(s->pci.wmask + IDETIM, 0xffffffff);

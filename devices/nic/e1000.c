@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * e1000.c: Intel 82540EM gigabit Ethernet (PRO/1000 MT Desktop): registers, interrupts and their moderation, reset, link,
- * saving. "PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual" (317453), chapter 13. The rings
- * are in e1000_tx.c and e1000_rx.c, PHY and EEPROM in e1000_phy.c. Everything runs with the lock of the device's loop.
+ * e1000.c: Intel 82540EM gigabit Ethernet (PRO/1000 MT Desktop): registers, interrupts and their
+ * moderation, reset, link, saving. "PCI/PCI-X Family of Gigabit Ethernet Controllers Software
+ * Developer's Manual" (317453), chapter 13. The rings are in e1000_tx.c and e1000_rx.c, PHY and
+ * EEPROM in e1000_phy.c. Everything runs with the lock of the device's loop.
  */
 #include <linux/virtio_net.h>
 #include <stdlib.h>
@@ -15,22 +16,58 @@
 #define R(reg, member, wmask) { reg, #member, offsetof(struct e1000, member), wmask }
 
 /* Registers that only hold what is written to them. */
-static const struct { uint32_t off; const char *name; size_t at; uint32_t wmask; } plain[] = {
-	R(E_CTRL_EXT, ctrl_ext, 0xffffdfff), R(0x001c, fla, 0xffffffff),
-	R(0x0028, fcal, 0xffffffff), R(0x002c, fcah, 0xffff), R(0x0030, fct, 0xffff), R(0x0038, vet, 0xffff),
-	R(E_ITR, itr, 0xffff), R(0x0170, fcttv, 0xffff), R(0x0178, txcw, 0xffffffff), R(0x0180, rxcw, 0),
-	R(0x0410, tipg, 0x3fffffff), R(0x0458, ait, 0xffff), R(0x0e00, ledctl, 0xffffffff),
-	R(0x1000, pba, 0xffff), R(0x2160, fcrtl, 0x8000fff8), R(0x2168, fcrth, 0xfff8),
-	R(E_RDBAL, rdbal, 0xfffffff0), R(E_RDBAH, rdbah, 0xffffffff), R(E_RDLEN, rdlen, 0xfff80), R(E_RDH, rdh, 0xffff),
-	R(E_RDT, rdt, 0xffff), R(E_RDTR, rdtr, 0xffff), R(0x2828, rxdctl, 0xffffffff), R(E_RADV, radv, 0xffff),
-	R(0x2c00, rsrpd, 0xfff), R(0x3000, txdmac, 1),
-	R(E_TDBAL, tdbal, 0xfffffff0), R(E_TDBAH, tdbah, 0xffffffff), R(E_TDLEN, tdlen, 0xfff80), R(E_TDH, tdh, 0xffff),
-	R(E_TDT, tdt, 0xffff), R(E_TIDV, tidv, 0xffff), R(0x3828, txdctl, 0xffffffff), R(E_TADV, tadv, 0xffff),
-	R(0x3830, tspmt, 0xffffffff), R(E_RXCSUM, rxcsum, 0x7ff), R(0x5800, wuc, 0xf), R(0x5808, wufc, 0xfffff),
-	R(0x5810, wus, 0), R(0x5820, manc, 0xffffffff),
+static const struct { uint32_t off; const char *name; size_t at; uint32_t wmask;
+} plain[] = {
+	R(E_CTRL_EXT, ctrl_ext, 0xffffdfff),
+	R(0x001c, fla, 0xffffffff),
+	R(0x0028, fcal, 0xffffffff),
+	R(0x002c, fcah, 0xffff),
+	R(0x0030, fct, 0xffff),
+	R(0x0038, vet, 0xffff),
+	R(E_ITR, itr, 0xffff),
+	R(0x0170, fcttv, 0xffff),
+	R(0x0178, txcw, 0xffffffff),
+	R(0x0180, rxcw, 0),
+	R(0x0410, tipg, 0x3fffffff),
+	R(0x0458, ait, 0xffff),
+	R(0x0e00, ledctl, 0xffffffff),
+	R(0x1000, pba, 0xffff),
+	R(0x2160, fcrtl, 0x8000fff8),
+	R(0x2168, fcrth, 0xfff8),
+	R(E_RDBAL, rdbal, 0xfffffff0),
+	R(E_RDBAH, rdbah, 0xffffffff),
+	R(E_RDLEN, rdlen, 0xfff80),
+	R(E_RDH, rdh, 0xffff),
+	R(E_RDT, rdt, 0xffff),
+	R(E_RDTR, rdtr, 0xffff),
+	R(0x2828, rxdctl, 0xffffffff),
+	R(E_RADV, radv, 0xffff),
+	R(0x2c00, rsrpd, 0xfff),
+	R(0x3000, txdmac, 1),
+	R(E_TDBAL, tdbal, 0xfffffff0),
+	R(E_TDBAH, tdbah, 0xffffffff),
+	R(E_TDLEN, tdlen, 0xfff80),
+	R(E_TDH, tdh, 0xffff),
+	R(E_TDT, tdt, 0xffff),
+	R(E_TIDV, tidv, 0xffff),
+	R(0x3828, txdctl, 0xffffffff),
+	R(E_TADV, tadv, 0xffff),
+	R(0x3830, tspmt, 0xffffffff),
+	R(E_RXCSUM, rxcsum, 0x7ff),
+	R(0x5800, wuc, 0xf),
+	R(0x5808, wufc, 0xfffff),
+	R(0x5810, wus, 0),
+	R(0x5820, manc, 0xffffffff),
 	/* Those with a meaning of their own, here for their names. */
-	R(E_CTRL, ctrl, 0), R(E_STATUS, status, 0), R(E_EECD, eecd, 0), R(E_EERD, eerd, 0), R(E_MDIC, mdic, 0),
-	R(E_ICR, icr, 0), R(E_IMS, ims, 0), R(E_RCTL, rctl, 0), R(E_TCTL, tctl, 0),
+	R(E_CTRL, ctrl, 0),
+	R(E_STATUS, status, 0),
+	R(E_EECD, eecd, 0),
+	R(E_EERD, eerd, 0),
+	R(E_MDIC, mdic, 0),
+	R(E_ICR, icr, 0),
+	R(E_IMS, ims, 0),
+	R(E_RCTL, rctl, 0),
+	R(E_TCTL, tctl, 0),
 };
 
 static uint32_t *plain_reg(struct e1000 *d, uint32_t off, uint32_t *wmask)
@@ -222,7 +259,8 @@ static void reset_mac(struct e1000 *d)
 	memset(&d->tctx, 0, sizeof(d->tctx));
 	eeprom93_wires(&d->ee, false, false, false);
 	d->ctrl = CTRL_FD | CTRL_SLU | 1u << 9 /* SPEED: 1000 */;
-	d->status = STATUS_FD | STATUS_SPEED_1000 | STATUS_ASDV_1000 | STATUS_MTXCKOK | (link ? STATUS_LU : 0);
+	d->status = STATUS_FD | STATUS_SPEED_1000 | STATUS_ASDV_1000 | STATUS_MTXCKOK |
+		    (link ? STATUS_LU : 0);
 	d->vet = 0x8100;
 	d->pba = PBA_DEFAULT;
 	d->ledctl = 0x07068302;
@@ -359,7 +397,12 @@ static void bar_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 }
 
 static const struct region_ops mem_ops = {
-	.name = "82540EM", .read = bar_read, .write = bar_write, .min_width = 4, .max_width = 4, .reg_name = e1000_reg_name,
+	.name = "82540EM",
+	.read = bar_read,
+	.write = bar_write,
+	.min_width = 4,
+	.max_width = 4,
+	.reg_name = e1000_reg_name,
 };
 
 /* The I/O window: IOADDR chooses a register, IODATA is it. */
@@ -388,7 +431,12 @@ static const char *io_reg_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops io_ops = {
-	.name = "82540EM", .read = io_read, .write = io_write, .min_width = 4, .max_width = 4, .reg_name = io_reg_name,
+	.name = "82540EM",
+	.read = io_read,
+	.write = io_write,
+	.min_width = 4,
+	.max_width = 4,
+	.reg_name = io_reg_name,
 };
 
 /* --- device --- */
@@ -438,13 +486,18 @@ static void e1000_resume(struct device *dev)
 #define F(member) STATE_FIELD(struct e1000, STATE_U32, member)
 #define FB(member) STATE_FIELD(struct e1000, STATE_BYTES, member)
 static const struct state_field fields[] = {
-	F(ctrl), F(status), F(eecd), F(eerd), F(ctrl_ext), F(mdic), F(icr), F(itr), F(ims), F(rctl), F(tctl), F(fla), F(fcal),
-	F(fcah), F(fct), F(vet), F(fcttv), F(txcw), F(rxcw), F(tipg), F(ait), F(ledctl), F(pba), F(fcrtl), F(fcrth),
-	F(rdbal), F(rdbah), F(rdlen), F(rdh), F(rdt), F(rdtr), F(rxdctl), F(radv), F(rsrpd), F(txdmac), F(tdbal), F(tdbah),
-	F(tdlen), F(tdh), F(tdt), F(tidv), F(txdctl), F(tadv), F(tspmt), F(rxcsum), F(wuc), F(wufc), F(wus), F(manc),
-	FB(stats), FB(mta), FB(ra), FB(vfta), FB(phy), F(io_addr),
-	F(tctx.ip), F(tctx.tu), F(tctx.cmd), F(tctx.mss),
-	EEPROM93_FIELDS(struct e1000, ee),
+	F(ctrl),    F(status),	F(eecd),     F(eerd),	  F(ctrl_ext),
+	F(mdic),    F(icr),	F(itr),	     F(ims),	  F(rctl),
+	F(tctl),    F(fla),	F(fcal),     F(fcah),	  F(fct),
+	F(vet),	    F(fcttv),	F(txcw),     F(rxcw),	  F(tipg),
+	F(ait),	    F(ledctl),	F(pba),	     F(fcrtl),	  F(fcrth),
+	F(rdbal),   F(rdbah),	F(rdlen),    F(rdh),	  F(rdt),
+	F(rdtr),    F(rxdctl),	F(radv),     F(rsrpd),	  F(txdmac),
+	F(tdbal),   F(tdbah),	F(tdlen),    F(tdh),	  F(tdt),
+	F(tidv),    F(txdctl),	F(tadv),     F(tspmt),	  F(rxcsum),
+	F(wuc),	    F(wufc),	F(wus),	     F(manc),	  FB(stats),
+	FB(mta),    FB(ra),	FB(vfta),    FB(phy),	  F(io_addr),
+	F(tctx.ip), F(tctx.tu), F(tctx.cmd), F(tctx.mss), EEPROM93_FIELDS(struct e1000, ee),
 };
 
 static int e1000_save(struct device *dev, struct state_out *o)
@@ -471,8 +524,10 @@ static int e1000_load(struct device *dev, struct state_in *in, uint32_t version)
 	if (ret < 0)
 		return ret;
 	if (!eeprom93_valid(&d->ee))
-		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr, d->ee.count);
-	e1000_eeprom_address(d);	/* a copy's own; the guest goes on with the one it has until it resets the card */
+		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr,
+				 d->ee.count);
+	/* a copy's own; the guest goes on with the one it has until it resets the card */
+	e1000_eeprom_address(d);
 	/* The cable of this host may be another than that of the saved machine. */
 	d->line = false;
 	irq_update(d);
@@ -508,8 +563,8 @@ static const struct device_ops e1000_ops = {
 	.destroy = e1000_destroy,
 };
 
-struct device *e1000_new(struct pci_bus *pci, unsigned devfn, const char *id, struct net *net, const uint8_t mac[6],
-			 struct loop *loop, struct err *err)
+struct device *e1000_new(struct pci_bus *pci, unsigned devfn, const char *id, struct net *net,
+			 const uint8_t mac[6], struct loop *loop, struct err *err)
 {
 	static const struct pci_id pci_id = {
 		.vendor = 0x8086, .device = 0x100e, .subsystem_vendor = 0x8086, .subsystem = 0x001e,

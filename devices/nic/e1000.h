@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * e1000.h: what the files of the Intel 82540EM share. Register names, offsets and bits are those of the "PCI/PCI-X
- * Family of Gigabit Ethernet Controllers Software Developer's Manual" (317453), chapter 13; private to e1000*.c.
+ * e1000.h: what the files of the Intel 82540EM share. Register names, offsets and bits are those of
+ * the "PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual" (317453),
+ * chapter 13; private to e1000*.c.
  */
 #ifndef DEVICES_NIC_E1000_H
 #define DEVICES_NIC_E1000_H
@@ -11,11 +12,14 @@
 
 /* --- registers: byte offsets in BAR 0 --- */
 enum {
-	E_CTRL = 0x0000, E_STATUS = 0x0008, E_EECD = 0x0010, E_EERD = 0x0014, E_CTRL_EXT = 0x0018, E_MDIC = 0x0020,
+	E_CTRL = 0x0000, E_STATUS = 0x0008, E_EECD = 0x0010, E_EERD = 0x0014, E_CTRL_EXT = 0x0018,
+	E_MDIC = 0x0020,
 	E_ICR = 0x00c0, E_ITR = 0x00c4, E_ICS = 0x00c8, E_IMS = 0x00d0, E_IMC = 0x00d8,
 	E_RCTL = 0x0100, E_TCTL = 0x0400,
-	E_RDBAL = 0x2800, E_RDBAH = 0x2804, E_RDLEN = 0x2808, E_RDH = 0x2810, E_RDT = 0x2818, E_RDTR = 0x2820, E_RADV = 0x282c,
-	E_TDBAL = 0x3800, E_TDBAH = 0x3804, E_TDLEN = 0x3808, E_TDH = 0x3810, E_TDT = 0x3818, E_TIDV = 0x3820, E_TADV = 0x382c,
+	E_RDBAL = 0x2800, E_RDBAH = 0x2804, E_RDLEN = 0x2808, E_RDH = 0x2810, E_RDT = 0x2818,
+	E_RDTR = 0x2820, E_RADV = 0x282c,
+	E_TDBAL = 0x3800, E_TDBAH = 0x3804, E_TDLEN = 0x3808, E_TDH = 0x3810, E_TDT = 0x3818,
+	E_TIDV = 0x3820, E_TADV = 0x382c,
 	E_STATS = 0x4000, E_STATS_END = 0x4100, E_RXCSUM = 0x5000,
 	E_MTA = 0x5200, E_RA = 0x5400, E_VFTA = 0x5600, E_TABLES_END = 0x5800,
 };
@@ -67,7 +71,8 @@ enum {
 
 /* --- descriptors: 16 bytes, chapter 3 --- */
 #define DESC_SIZE 16
-struct e1000_desc { uint64_t addr; uint32_t low, high; };	/* low: length and commands; high: status, options, VLAN */
+/* low: length and commands; high: status, options, VLAN */
+struct e1000_desc { uint64_t addr; uint32_t low, high; };
 #define TXD_EOP (1u << 24)
 #define TXD_IC (1u << 26)		/* legacy: insert checksum */
 #define TXD_TSE (1u << 26)		/* data and context: segment */
@@ -119,16 +124,26 @@ struct e1000 {
 	uint8_t *bounce;		/* one packet, for what cannot be done in place */
 };
 
-static inline bool e1000_dma_allowed(struct e1000 *d) { return pci_bus_master(&d->pci) && !d->paused; }
-static inline uint64_t e1000_rx_base(const struct e1000 *d) { return (uint64_t)d->rdbah << 32 | (d->rdbal & ~15u); }
-static inline uint64_t e1000_tx_base(const struct e1000 *d) { return (uint64_t)d->tdbah << 32 | (d->tdbal & ~15u); }
+static inline bool e1000_dma_allowed(struct e1000 *d)
+{
+	return pci_bus_master(&d->pci) && !d->paused;
+}
+static inline uint64_t e1000_rx_base(const struct e1000 *d)
+{
+	return (uint64_t)d->rdbah << 32 | (d->rdbal & ~15u);
+}
+static inline uint64_t e1000_tx_base(const struct e1000 *d)
+{
+	return (uint64_t)d->tdbah << 32 | (d->tdbal & ~15u);
+}
 
 /* e1000.c */
 struct vm_clock *e1000_clock(struct e1000 *d);
 int64_t e1000_now(struct e1000 *d);
 void e1000_cause(struct e1000 *d, uint32_t bits);	/* sets interrupt causes */
 void e1000_watch(struct e1000 *d);			/* net_poll by rx_watch and tx_watch */
-void e1000_count(struct e1000 *d, unsigned reg, uint64_t by);	/* statistics that stay at their maximum */
+/* statistics that stay at their maximum */
+void e1000_count(struct e1000 *d, unsigned reg, uint64_t by);
 void e1000_count64(struct e1000 *d, unsigned reg, uint64_t by);
 
 /* e1000_tx.c: sends from TDH on; more than a batch continues on the loop. */
@@ -136,7 +151,8 @@ void e1000_transmit(struct e1000 *d);
 void e1000_tx_flush(struct e1000 *d);			/* a delayed TXDW happens now */
 
 /* e1000_rx.c */
-void e1000_receive(struct e1000 *d);			/* everything there is, or as far as descriptors reach */
+/* everything there is, or as far as descriptors reach */
+void e1000_receive(struct e1000 *d);
 bool e1000_can_receive(struct e1000 *d);
 void e1000_loopback(struct e1000 *d, const uint8_t *frame, size_t len);
 void e1000_rx_flush(struct e1000 *d);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * e1000_phy.c: the 82540EM's neighbours on two serial wires: its PHY (a Marvell 88E1011 behind MDIC; IEEE 802.3 clause 22
- * and 28) and its EEPROM (a 93C46 behind EECD or EERD; manual, chapter 5). Lock of the device's loop.
+ * e1000_phy.c: the 82540EM's neighbours on two serial wires: its PHY (a Marvell 88E1011 behind
+ * MDIC; IEEE 802.3 clause 22 and 28) and its EEPROM (a 93C46 behind EECD or EERD; manual, chapter
+ * 5). Lock of the device's loop.
  */
 #include <linux/mii.h>
 
@@ -34,10 +35,12 @@ void e1000_phy_reset(struct e1000 *d)
 {
 	memset(d->phy, 0, sizeof(d->phy));
 	d->phy[MII_BMCR] = BMCR_ANENABLE | BMCR_FULLDPLX | BMCR_SPEED1000;
-	d->phy[MII_BMSR] = BMSR_100FULL | BMSR_100HALF | BMSR_10FULL | BMSR_10HALF | BMSR_ESTATEN | BMSR_ANEGCAPABLE | BMSR_ERCAP | 0x40;
+	d->phy[MII_BMSR] = BMSR_100FULL | BMSR_100HALF | BMSR_10FULL | BMSR_10HALF | BMSR_ESTATEN |
+			   BMSR_ANEGCAPABLE | BMSR_ERCAP | 0x40;
 	d->phy[MII_PHYSID1] = PHY_ID1;
 	d->phy[MII_PHYSID2] = PHY_ID2;
-	d->phy[MII_ADVERTISE] = ADVERTISE_PAUSE_CAP | ADVERTISE_PAUSE_ASYM | ADVERTISE_ALL | ADVERTISE_CSMA;
+	d->phy[MII_ADVERTISE] = ADVERTISE_PAUSE_CAP | ADVERTISE_PAUSE_ASYM | ADVERTISE_ALL |
+				ADVERTISE_CSMA;
 	d->phy[MII_CTRL1000] = ADVERTISE_1000FULL | ADVERTISE_1000HALF | 0x0c00;
 	d->phy[MII_ESTATUS] = ESTATUS_1000_TFULL | ESTATUS_1000_THALF;
 	d->phy[M88_PSCR] = 0x0360;
@@ -51,9 +54,11 @@ void e1000_phy_link(struct e1000 *d, bool up)
 {
 	if (up) {
 		d->phy[MII_BMSR] |= BMSR_LSTATUS | BMSR_ANEGCOMPLETE;
-		d->phy[MII_LPA] = LPA_LPACK | LPA_PAUSE_CAP | LPA_PAUSE_ASYM | LPA_100FULL | LPA_100HALF | LPA_10FULL | LPA_10HALF | ADVERTISE_CSMA;
+		d->phy[MII_LPA] = LPA_LPACK | LPA_PAUSE_CAP | LPA_PAUSE_ASYM | LPA_100FULL |
+				  LPA_100HALF | LPA_10FULL | LPA_10HALF | ADVERTISE_CSMA;
 		d->phy[MII_EXPANSION] = EXPANSION_NWAY | EXPANSION_LCWP;
-		d->phy[MII_STAT1000] = LPA_1000FULL | LPA_1000HALF | LPA_1000LOCALRXOK | LPA_1000REMRXOK;
+		d->phy[MII_STAT1000] = LPA_1000FULL | LPA_1000HALF | LPA_1000LOCALRXOK |
+				       LPA_1000REMRXOK;
 		d->phy[M88_PSSR] = M88_PSSR_1000_FULL | M88_PSSR_RESOLVED | M88_PSSR_LINK | 0x0008;
 	} else {
 		/* The link bit latches low until it is read; ours is low while the link is. */
@@ -136,12 +141,16 @@ void e1000_mdic_write(struct e1000 *d, uint32_t val)
 
 void e1000_eeprom_init(struct e1000 *d)
 {
-	/* Words 3 to 0x3e as Intel's PRO/1000 MT Desktop carries them (manual, table 5-2); words 0-2 are the address. */
+	/*
+	 * Words 3 to 0x3e as Intel's PRO/1000 MT Desktop carries them (manual, table 5-2); words
+	 * 0-2 are the address.
+	 */
 	static const uint16_t words[64] = {
 		[0x04] = 0xffff, [0x05] = 0xffff, [0x06] = 0xffff, [0x07] = 0xffff,
 		[0x08] = 0x3000,		/* PBA number, high */
 		[0x09] = 0x1000,
-		[0x0a] = 0x6403,		/* initialization control 1: valid signature, load subsystem ids */
+		/* initialization control 1: valid signature, load subsystem ids */
+		[0x0a] = 0x6403,
 		[0x0b] = 0x001e,		/* subsystem */
 		[0x0c] = 0x8086,
 		[0x0d] = 0x100e,		/* device */
@@ -176,7 +185,8 @@ void e1000_eeprom_load(struct e1000 *d)
 
 uint32_t e1000_eecd_read(struct e1000 *d)
 {
-	return d->eecd | EECD_PRES | (d->eecd & EECD_REQ ? EECD_GNT : 0) | (eeprom93_out(&d->ee) ? EECD_DO : 0);
+	return d->eecd | EECD_PRES | (d->eecd & EECD_REQ ? EECD_GNT : 0) |
+	       (eeprom93_out(&d->ee) ? EECD_DO : 0);
 }
 
 void e1000_eecd_write(struct e1000 *d, uint32_t val)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * e1000_rx.c: the 82540EM's receive side (manual, 3.2): filters, descriptors, checksums, VLAN stripping, delayed
- * interrupts. Lock of the device's loop.
+ * e1000_rx.c: the 82540EM's receive side (manual, 3.2): filters, descriptors, checksums, VLAN
+ * stripping, delayed interrupts. Lock of the device's loop.
  *
- * A packet is read straight into the driver's buffers; one that the filter refuses leaves them unused. Packets the kernel hands
- * over large or without a checksum are cut and completed by net/ (NET_CUT), and the driver is told that the checksum is right.
+ * A packet is read straight into the driver's buffers; one that the filter refuses leaves them
+ * unused. Packets the kernel hands over large or without a checksum are cut and completed by net/
+ * (NET_CUT), and the driver is told that the checksum is right.
  */
 #include <errno.h>
 #include <linux/virtio_net.h>
@@ -20,7 +21,8 @@
 #define FRAME_MAX_LONG (16384 - FCS_LEN)
 #define FRAME_MIN (64 - FCS_LEN)
 #define RX_BATCH 64
-#define RX_DESCS 80			/* for one packet: 16 KiB in buffers of 256 bytes, and some */
+/* for one packet: 16 KiB in buffers of 256 bytes, and some */
+#define RX_DESCS 80
 #define RX_PIECES (2 * RX_DESCS)
 #define P_VLAN 0x8100
 
@@ -39,7 +41,8 @@ static uint32_t rx_ring(const struct e1000 *d)
 
 static uint32_t rx_buffer_size(const struct e1000 *d)
 {
-	static const uint32_t sizes[2][4] = { { 2048, 1024, 512, 256 }, { 2048, 16384, 8192, 4096 } };
+	static const uint32_t sizes[2][4] = { { 2048, 1024, 512, 256 },
+					      { 2048, 16384, 8192, 4096 } };
 
 	return sizes[!!(d->rctl & RCTL_BSEX)][RCTL_BSIZE(d->rctl)];
 }
@@ -60,10 +63,13 @@ static uint32_t rx_available(const struct e1000 *d)
 
 bool e1000_can_receive(struct e1000 *d)
 {
-	return d->rctl & RCTL_EN && d->status & STATUS_LU && e1000_dma_allowed(d) && rx_available(d);
+	return d->rctl & RCTL_EN && d->status & STATUS_LU && e1000_dma_allowed(d) &&
+	       rx_available(d);
 }
 
-/* --- filters: 13.4, "Receive Address High/Low", "Multicast Table Array", "VLAN Filter Table" --- */
+/*
+ * --- filters: 13.4, "Receive Address High/Low", "Multicast Table Array", "VLAN Filter Table" ---
+ */
 
 static bool filter_address(const struct e1000 *d, const uint8_t *dst)
 {
@@ -79,7 +85,8 @@ static bool filter_address(const struct e1000 *d, const uint8_t *dst)
 		return true;
 	}
 	for (unsigned i = 0; i < E_RA_WORDS; i += 2)
-		if (d->ra[i + 1] & RAH_AV && ld_le32(dst) == d->ra[i] && ld_le16(dst + 4) == (d->ra[i + 1] & 0xffff))
+		if (d->ra[i + 1] & RAH_AV && ld_le32(dst) == d->ra[i] &&
+		    ld_le16(dst + 4) == (d->ra[i + 1] & 0xffff))
 			return true;
 	if (!(dst[0] & 1))
 		return false;
@@ -111,7 +118,8 @@ static bool ip_header_sum_ok(const uint8_t *ip)
 }
 
 /* Status bits for a packet whose transport checksum is known to be right. */
-static uint32_t csum_status(const struct e1000 *d, const struct virtio_net_hdr *h, const uint8_t *head, size_t len)
+static uint32_t csum_status(const struct e1000 *d, const struct virtio_net_hdr *h,
+			    const uint8_t *head, size_t len)
 {
 	size_t ip = ETH_HLEN;
 	uint32_t status = 0;
@@ -121,7 +129,8 @@ static uint32_t csum_status(const struct e1000 *d, const struct virtio_net_hdr *
 		return RXD_IXSM;
 	if (ld_be16(head + 12) == P_VLAN)
 		ip += 4;
-	if (len < ip + 20 || ld_be16(head + ip - 2) != 0x800 || head[ip] >> 4 != 4 || (head[ip] & 15) != 5)
+	if (len < ip + 20 || ld_be16(head + ip - 2) != 0x800 || head[ip] >> 4 != 4 ||
+	    (head[ip] & 15) != 5)
 		return RXD_IXSM;
 	proto = head[ip + 9];
 	if (d->rxcsum & RXCSUM_IPOFL) {
@@ -129,7 +138,8 @@ static uint32_t csum_status(const struct e1000 *d, const struct virtio_net_hdr *
 			return RXD_IXSM;
 		status |= RXD_IPCS;
 	}
-	if (d->rxcsum & RXCSUM_TUOFL && (proto == 6 || proto == 17) && !(ld_be16(head + ip + 6) & 0x3fff))
+	if (d->rxcsum & RXCSUM_TUOFL && (proto == 6 || proto == 17) &&
+	    !(ld_be16(head + ip + 6) & 0x3fff))
 		status |= RXD_TCPCS;
 	return status ? status : RXD_IXSM;
 }
@@ -137,8 +147,8 @@ static uint32_t csum_status(const struct e1000 *d, const struct virtio_net_hdr *
 /* --- descriptors --- */
 
 /*
- * The chip takes nothing longer than `want` off the wire, and drivers count on that: Linux gives it 1522 bytes and has data of
- * its own behind them, although the register says 2048.
+ * The chip takes nothing longer than `want` off the wire, and drivers count on that: Linux gives it
+ * 1522 bytes and has data of its own behind them, although the register says 2048.
  */
 static void rx_trim(struct rx_slots *s, size_t want)
 {
@@ -160,14 +170,17 @@ static int rx_fetch(struct e1000 *d, struct rx_slots *s, size_t want)
 		struct e1000_desc *t = &s->desc[s->n];
 		int n = -EFAULT;
 
-		if (mem_read(d->mem, e1000_rx_base(d) + (uint64_t)i * DESC_SIZE, raw, sizeof(raw)) == 0) {
+		if (mem_read(d->mem, e1000_rx_base(d) + (uint64_t)i * DESC_SIZE, raw,
+			     sizeof(raw)) == 0) {
 			*t = (struct e1000_desc){ .addr = ld_le64(raw) };
-			n = mem_iov(d->mem, t->addr, size, true, s->iov + 1 + s->pieces, RX_PIECES - s->pieces);
+			n = mem_iov(d->mem, t->addr, size, true, s->iov + 1 + s->pieces,
+				    RX_PIECES - s->pieces);
 		}
 		if (n < 0) {
 			mem_iov_done(d->mem, s->iov + 1, s->pieces, 0);
-			log_guest("%s: receive descriptor %u of %u lies, or points to 0x%llx, outside memory", d->pci.dev.id, i,
-				  ring, (unsigned long long)t->addr);
+			log_guest("%s: receive descriptor %u of %u lies, or points to 0x%llx, "
+				  "outside memory",
+				  d->pci.dev.id, i, ring, (unsigned long long)t->addr);
 			return -EFAULT;
 		}
 		s->index[s->n++] = i;
@@ -184,7 +197,8 @@ static int rx_fetch(struct e1000 *d, struct rx_slots *s, size_t want)
 }
 
 /* The packet of len bytes (with FCS) lies in the slots: writes descriptors back, moves RDH. */
-static void rx_complete(struct e1000 *d, struct rx_slots *s, size_t len, uint32_t status, uint16_t vlan)
+static void rx_complete(struct e1000 *d, struct rx_slots *s, size_t len, uint32_t status,
+			uint16_t vlan)
 {
 	uint32_t size = rx_buffer_size(d), ring = rx_ring(d), k = 0;
 
@@ -202,7 +216,8 @@ static void rx_complete(struct e1000 *d, struct rx_slots *s, size_t len, uint32_
 		/* The status byte tells the driver: the rest has to be there before. */
 		mem_write(d->mem, e1000_rx_base(d) + (uint64_t)s->index[k] * DESC_SIZE + 8, raw, 4);
 		__atomic_thread_fence(__ATOMIC_RELEASE);
-		mem_write(d->mem, e1000_rx_base(d) + (uint64_t)s->index[k] * DESC_SIZE + 12, raw + 4, 4);
+		mem_write(d->mem, e1000_rx_base(d) + (uint64_t)s->index[k] * DESC_SIZE + 12,
+			  raw + 4, 4);
 		k++;
 	} while (len && k < s->n);
 	d->rdh = (d->rdh + k) % ring;
@@ -266,7 +281,8 @@ void e1000_rx_flush(struct e1000 *d)
 /* Takes the tag out of a packet in d->bounce when the driver wants that. Returns the new length. */
 static size_t strip_vlan(struct e1000 *d, size_t len, uint32_t *status, uint16_t *vlan)
 {
-	if (!(d->ctrl & CTRL_VME) || len < ETH_HLEN + 4 || ld_be16(d->bounce + 12) != (uint16_t)d->vet)
+	if (!(d->ctrl & CTRL_VME) || len < ETH_HLEN + 4 ||
+	    ld_be16(d->bounce + 12) != (uint16_t)d->vet)
 		return len;
 	*vlan = ld_be16(d->bounce + 14);
 	*status |= RXD_VP;
@@ -274,8 +290,12 @@ static size_t strip_vlan(struct e1000 *d, size_t len, uint32_t *status, uint16_t
 	return len - 4;
 }
 
-/* The packet of len bytes is in the slots: filter, checksum, hand over. False when it was not wanted. */
-static bool rx_accept(struct e1000 *d, struct rx_slots *s, const struct virtio_net_hdr *h, size_t len)
+/*
+ * The packet of len bytes is in the slots: filter, checksum, hand over. False when it was not
+ * wanted.
+ */
+static bool rx_accept(struct e1000 *d, struct rx_slots *s, const struct virtio_net_hdr *h,
+		      size_t len)
 {
 	static const uint8_t tail[FRAME_MIN + FCS_LEN];
 	struct iovec *iov = s->iov + 1;
@@ -292,7 +312,8 @@ static bool rx_accept(struct e1000 *d, struct rx_slots *s, const struct virtio_n
 		len = strip_vlan(d, len, &status, &vlan);
 		iov_from_buf(iov, s->pieces, 0, d->bounce, len);
 	}
-	if (len < FRAME_MIN) {			/* a host may hand over less than a wire can carry */
+	if (len < FRAME_MIN) {
+		/* a host may hand over less than a wire can carry */
 		iov_from_buf(iov, s->pieces, len, tail, FRAME_MIN - len);
 		len = FRAME_MIN;
 	}
@@ -319,11 +340,15 @@ void e1000_receive(struct e1000 *d)
 		ssize_t len;
 
 		if (ret == -EFAULT) {
-			d->rctl &= ~RCTL_EN;		/* until the driver sets its ring up again */
+			/* until the driver sets its ring up again */
+			d->rctl &= ~RCTL_EN;
 			break;
 		}
 		if (ret == 0) {
-			/* A long packet might not fit: it waits at the host until the driver gives more. */
+			/*
+			 * A long packet might not fit: it waits at the host until the driver gives
+			 * more.
+			 */
 			d->rx_watch = false;
 			e1000_watch(d);
 			break;
@@ -357,7 +382,8 @@ void e1000_loopback(struct e1000 *d, const uint8_t *frame, size_t len)
 	static const struct virtio_net_hdr none;
 	struct rx_slots s;
 
-	if (!(d->rctl & RCTL_EN) || !rx_available(d) || len > frame_max(d) || rx_fetch(d, &s, len + FCS_LEN) < 1) {
+	if (!(d->rctl & RCTL_EN) || !rx_available(d) || len > frame_max(d) ||
+	    rx_fetch(d, &s, len + FCS_LEN) < 1) {
 		e1000_count(d, 0x4010, 1);	/* MPC */
 		return;
 	}

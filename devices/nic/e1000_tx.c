@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * e1000_tx.c: the 82540EM's transmit side (manual, 3.3-3.5): legacy, context and data descriptors, checksum insertion,
- * segmentation, VLAN tags. Lock of the device's loop.
+ * e1000_tx.c: the 82540EM's transmit side (manual, 3.3-3.5): legacy, context and data descriptors,
+ * checksum insertion, segmentation, VLAN tags. Lock of the device's loop.
  *
- * A packet is taken when its last descriptor is there, sent from the driver's own buffers, and only then passed over.
- * Checksums and segmentation are left to the backend by a virtio_net_hdr; the headers are copied where the chip would
- * change them (IP length and checksum, VLAN tag).
+ * A packet is taken when its last descriptor is there, sent from the driver's own buffers, and only
+ * then passed over. Checksums and segmentation are left to the backend by a virtio_net_hdr; the
+ * headers are copied where the chip would change them (IP length and checksum, VLAN tag).
  */
 #include <errno.h>
 #include <linux/virtio_net.h>
@@ -36,7 +36,8 @@ struct tx_packet {
 };
 
 /* Descriptor i of the ring; a run of them is fetched at once, as the chip does. */
-static int tx_desc(struct e1000 *d, struct tx_cache *c, uint32_t i, uint32_t ring, struct e1000_desc *out)
+static int tx_desc(struct e1000 *d, struct tx_cache *c, uint32_t i, uint32_t ring,
+		   struct e1000_desc *out)
 {
 	uint8_t raw[CACHE * DESC_SIZE];
 
@@ -44,10 +45,12 @@ static int tx_desc(struct e1000 *d, struct tx_cache *c, uint32_t i, uint32_t rin
 		uint32_t n = i < d->tdt ? d->tdt - i : ring - i;
 
 		n = MIN(n, (uint32_t)CACHE);
-		if (mem_read(d->mem, e1000_tx_base(d) + (uint64_t)i * DESC_SIZE, raw, n * DESC_SIZE) < 0)
+		if (mem_read(d->mem, e1000_tx_base(d) + (uint64_t)i * DESC_SIZE, raw,
+			     n * DESC_SIZE) < 0)
 			return -EFAULT;
 		for (uint32_t k = 0; k < n; k++)
-			c->desc[k] = (struct e1000_desc){ ld_le64(raw + k * DESC_SIZE), ld_le32(raw + k * DESC_SIZE + 8),
+			c->desc[k] = (struct e1000_desc){ ld_le64(raw + k * DESC_SIZE),
+							  ld_le32(raw + k * DESC_SIZE + 8),
 							  ld_le32(raw + k * DESC_SIZE + 12) };
 		c->first = i;
 		c->count = n;
@@ -63,7 +66,9 @@ static bool is_context(const struct e1000_desc *t)
 
 static void take_context(struct e1000 *d, const struct e1000_desc *t)
 {
-	d->tctx = (struct e1000_ctx){ .ip = t->addr, .tu = t->addr >> 32, .cmd = t->low, .mss = t->high };
+	d->tctx = (struct e1000_ctx){
+		.ip = t->addr, .tu = t->addr >> 32, .cmd = t->low, .mss = t->high
+	};
 }
 
 static void add_piece(struct e1000 *d, struct tx_packet *p, const struct e1000_desc *t)
@@ -79,8 +84,9 @@ static void add_piece(struct e1000 *d, struct tx_packet *p, const struct e1000_d
 	}
 	n = mem_iov(d->mem, t->addr, len, false, p->iov + 2 + p->n, TX_PIECES - p->n);
 	if (n < 0) {
-		log_guest("%s: a packet of %u bytes at 0x%llx, where no memory is, or in too many pieces: dropped", d->pci.dev.id,
-			  len, (unsigned long long)t->addr);
+		log_guest("%s: a packet of %u bytes at 0x%llx, where no memory is, or in too many "
+			  "pieces: dropped",
+			  d->pci.dev.id, len, (unsigned long long)t->addr);
 		p->bad = true;
 		return;
 	}
@@ -88,7 +94,10 @@ static void add_piece(struct e1000 *d, struct tx_packet *p, const struct e1000_d
 	p->len += len;
 }
 
-/* Collects the packet at TDH: 1, 0 when its end is not there yet, -EFAULT when the ring cannot be read. */
+/*
+ * Collects the packet at TDH: 1, 0 when its end is not there yet, -EFAULT when the ring cannot be
+ * read.
+ */
 static int tx_collect(struct e1000 *d, struct tx_cache *c, uint32_t ring, struct tx_packet *p)
 {
 	uint32_t i = d->tdh;
@@ -132,7 +141,8 @@ static bool need_head(struct tx_packet *p, size_t len)
 	if (len > HEAD_MAX || len > p->len)
 		return false;
 	if (!p->head_len)
-		p->head_len = iov_to_buf(p->iov + 2, p->n, 0, p->head, MIN(p->len, (size_t)HEAD_MAX));
+		p->head_len = iov_to_buf(p->iov + 2, p->n, 0, p->head,
+					 MIN(p->len, (size_t)HEAD_MAX));
 	return true;
 }
 
@@ -149,10 +159,12 @@ static uint16_t head_csum(const uint8_t *p, size_t len, uint32_t sum)
 
 static void insert_ip_csum(struct e1000 *d, struct tx_packet *p)
 {
-	unsigned start = d->tctx.ip & 0xff, at = d->tctx.ip >> 8 & 0xff, end = (d->tctx.ip >> 16) + 1;
+	unsigned start = d->tctx.ip & 0xff, at = d->tctx.ip >> 8 & 0xff,
+		 end = (d->tctx.ip >> 16) + 1;
 
 	if (end <= start || at + 2 > end || at < start || !need_head(p, end)) {
-		log_guest("%s: IP checksum over bytes %u to %u of %zu: left out", d->pci.dev.id, start, end, p->len);
+		log_guest("%s: IP checksum over bytes %u to %u of %zu: left out", d->pci.dev.id,
+			  start, end, p->len);
 		return;
 	}
 	st_be16(p->head + at, 0);
@@ -160,7 +172,8 @@ static void insert_ip_csum(struct e1000 *d, struct tx_packet *p)
 }
 
 /* A checksum that ends before the packet does, which a virtio_net_hdr cannot say. */
-static void insert_partial_csum(struct e1000 *d, struct tx_packet *p, unsigned start, unsigned at, unsigned end)
+static void insert_partial_csum(struct e1000 *d, struct tx_packet *p, unsigned start, unsigned at,
+				unsigned end)
 {
 	size_t len = iov_to_buf(p->iov + 2, p->n, 0, d->bounce, p->len);
 	uint16_t sum = ~head_csum(d->bounce + start, end - start, 0);
@@ -170,10 +183,12 @@ static void insert_partial_csum(struct e1000 *d, struct tx_packet *p, unsigned s
 	st_be16(p->head + at, sum);
 }
 
-static void insert_l4_csum(struct e1000 *d, struct tx_packet *p, unsigned start, unsigned at, unsigned end)
+static void insert_l4_csum(struct e1000 *d, struct tx_packet *p, unsigned start, unsigned at,
+			   unsigned end)
 {
 	if (at < start || at + 2 > p->len || start >= p->len || (end && end <= at + 1)) {
-		log_guest("%s: checksum at byte %u of %zu, from %u on: left out", d->pci.dev.id, at, p->len, start);
+		log_guest("%s: checksum at byte %u of %zu, from %u on: left out", d->pci.dev.id, at,
+			  p->len, start);
 		return;
 	}
 	if (end && end < p->len) {
@@ -185,18 +200,24 @@ static void insert_l4_csum(struct e1000 *d, struct tx_packet *p, unsigned start,
 	p->hdr.csum_offset = at - start;
 }
 
-/* The driver left lengths out of the headers, for the chip to fill in each segment; the backend wants the whole's. */
+/*
+ * The driver left lengths out of the headers, for the chip to fill in each segment; the backend
+ * wants the whole's.
+ */
 static bool prepare_tso(struct e1000 *d, struct tx_packet *p)
 {
-	unsigned ipcss = d->tctx.ip & 0xff, tucss = d->tctx.tu & 0xff, hdrlen = d->tctx.mss >> 8 & 0xff;
+	unsigned ipcss = d->tctx.ip & 0xff, tucss = d->tctx.tu & 0xff,
+		 hdrlen = d->tctx.mss >> 8 & 0xff;
 	unsigned mss = d->tctx.mss >> 16;
 	bool v4 = d->tctx.cmd & TXD_TUCMD_IP;
 	uint8_t *ip = p->head + ipcss;
 	uint32_t sum, l4_len;
 
-	if (!(d->tctx.cmd & TXD_TUCMD_TCP) || !mss || hdrlen < tucss + 20 || tucss < ipcss + (v4 ? 20 : 40) ||
-	    hdrlen >= p->len || !need_head(p, hdrlen) || *ip >> 4 != (v4 ? 4 : 6)) {
-		log_guest("%s: segmentation of %zu bytes with headers of %u (IP at %u, TCP at %u), MSS %u makes no sense: dropped",
+	if (!(d->tctx.cmd & TXD_TUCMD_TCP) || !mss || hdrlen < tucss + 20 ||
+	    tucss < ipcss + (v4 ? 20 : 40) || hdrlen >= p->len || !need_head(p, hdrlen) ||
+	    *ip >> 4 != (v4 ? 4 : 6)) {
+		log_guest("%s: segmentation of %zu bytes with headers of %u (IP at %u, TCP at %u), "
+			  "MSS %u makes no sense: dropped",
 			  d->pci.dev.id, p->len, hdrlen, ipcss, tucss, mss);
 		return false;
 	}
@@ -283,13 +304,15 @@ static ssize_t tx_send(struct e1000 *d, struct tx_packet *p)
 
 		replaced -= cut;
 		if (cut < p->iov[2 + i].iov_len)
-			iov[n++] = (struct iovec){ (char *)p->iov[2 + i].iov_base + cut, p->iov[2 + i].iov_len - cut };
+			iov[n++] = (struct iovec){ (char *)p->iov[2 + i].iov_base + cut,
+						   p->iov[2 + i].iov_len - cut };
 	}
 	if (p->len < sizeof(zeros) && d->tctl & TCTL_PSP)
 		iov[n++] = (struct iovec){ (void *)zeros, sizeof(zeros) - p->len };
 	if (RCTL_LBM(d->rctl) || e1000_phy_loopback(d)) {
 		if (p->hdr.gso_type == VIRTIO_NET_HDR_GSO_NONE)
-			e1000_loopback(d, d->bounce, iov_to_buf(iov + 1, n - 1, 0, d->bounce, NET_MAX_FRAME));
+			e1000_loopback(d, d->bounce,
+				       iov_to_buf(iov + 1, n - 1, 0, d->bounce, NET_MAX_FRAME));
 		return 0;
 	}
 	if (!d->net)
@@ -316,7 +339,8 @@ static void tx_statistics(struct e1000 *d, const struct tx_packet *p)
 }
 
 /* Marks the packet's descriptors done and moves TDH past them. */
-static void tx_complete(struct e1000 *d, struct tx_cache *c, uint32_t ring, const struct tx_packet *p)
+static void tx_complete(struct e1000 *d, struct tx_cache *c, uint32_t ring,
+			const struct tx_packet *p)
 {
 	for (uint32_t k = 0; k < p->ndesc; k++) {
 		struct e1000_desc t;
@@ -324,7 +348,8 @@ static void tx_complete(struct e1000 *d, struct tx_cache *c, uint32_t ring, cons
 		if (p->rs && tx_desc(d, c, d->tdh, ring, &t) == 0 && t.low & TXD_RS) {
 			uint8_t status = t.high | TXD_DD;
 
-			mem_write(d->mem, e1000_tx_base(d) + (uint64_t)d->tdh * DESC_SIZE + 12, &status, 1);
+			mem_write(d->mem, e1000_tx_base(d) + (uint64_t)d->tdh * DESC_SIZE + 12,
+				  &status, 1);
 		}
 		d->tdh = d->tdh + 1 == ring ? 0 : d->tdh + 1;
 	}
@@ -362,13 +387,15 @@ void e1000_tx_flush(struct e1000 *d)
 }
 
 /* One packet: 1 to go on, 0 to stop. */
-static int tx_one(struct e1000 *d, struct tx_cache *c, uint32_t ring, struct tx_packet *p, bool *now, bool *delayed)
+static int tx_one(struct e1000 *d, struct tx_cache *c, uint32_t ring, struct tx_packet *p,
+		  bool *now, bool *delayed)
 {
 	ssize_t ret = 0;
 	int got = tx_collect(d, c, ring, p);
 
 	if (got == -EFAULT)
-		log_guest("%s: the transmit ring at 0x%llx lies outside memory", d->pci.dev.id, (unsigned long long)e1000_tx_base(d));
+		log_guest("%s: the transmit ring at 0x%llx lies outside memory", d->pci.dev.id,
+			  (unsigned long long)e1000_tx_base(d));
 	if (got <= 0)
 		return 0;
 	memset(&p->hdr, 0, sizeof(p->hdr));
@@ -382,7 +409,8 @@ static int tx_one(struct e1000 *d, struct tx_cache *c, uint32_t ring, struct tx_
 	}
 	if (ret >= 0 && p->len && !p->bad)
 		tx_statistics(d, p);
-	trace(TRACE_NET, 0, d->pci.dev.id, "sent %zu bytes of %u descriptors%s", p->len, p->ndesc, ret < 0 ? ": dropped" : "");
+	trace(TRACE_NET, 0, d->pci.dev.id, "sent %zu bytes of %u descriptors%s", p->len, p->ndesc,
+	      ret < 0 ? ": dropped" : "");
 	tx_complete(d, c, ring, p);
 	*now |= p->rs && !p->ide;
 	*delayed |= p->rs && p->ide;
@@ -397,11 +425,13 @@ void e1000_transmit(struct e1000 *d)
 	struct tx_packet p;
 	int done = 0;
 
-	if (!(d->tctl & TCTL_EN) || !e1000_dma_allowed(d) || d->tx_watch || loop_timer_armed(&d->tx_next))
+	if (!(d->tctl & TCTL_EN) || !e1000_dma_allowed(d) || d->tx_watch ||
+	    loop_timer_armed(&d->tx_next))
 		return;
 	if (d->tdh >= ring || d->tdt >= ring) {
 		if (ring)
-			log_guest("%s: TDH %u or TDT %u beyond the ring of %u", d->pci.dev.id, d->tdh, d->tdt, ring);
+			log_guest("%s: TDH %u or TDT %u beyond the ring of %u", d->pci.dev.id,
+				  d->tdh, d->tdt, ring);
 		return;
 	}
 	while (d->tdh != d->tdt && done < TX_BATCH && tx_one(d, &cache, ring, &p, &now, &delayed))

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* eeprom93.c: see eeprom93.h. The instructions are those of the 93C46 in its 16-bit organization. Lock of the owner's loop. */
+/*
+ * eeprom93.c: see eeprom93.h. The instructions are those of the 93C46 in its 16-bit organization.
+ * Lock of the owner's loop.
+ */
 #include "devices/nic/eeprom93.h"
 
 #define COMMAND_BITS 9			/* start bit, two of opcode, six of address */
@@ -10,7 +13,8 @@ static void command(struct eeprom93 *e)
 	unsigned op = e->shift >> 6 & 3;
 
 	e->addr = e->shift & 63;
-	if (op == 2) {				/* READ: a zero bit, the word, then the words after it */
+	if (op == 2) {
+		/* READ: a zero bit, the word, then the words after it */
 		e->reading = true;
 		e->out = e->words[e->addr];
 		e->out_bits = WORD_BITS + 1;
@@ -40,7 +44,8 @@ static void rising_edge(struct eeprom93 *e, bool in)
 	e->count++;
 	if (e->count == COMMAND_BITS)
 		command(e);
-	else if (e->count == COMMAND_BITS + WORD_BITS && (e->shift >> 22 & 3) == 1 && e->write_enabled)
+	else if (e->count == COMMAND_BITS + WORD_BITS && (e->shift >> 22 & 3) == 1 &&
+		 e->write_enabled)
 		e->words[e->addr] = e->shift;	/* WRITE: done at once */
 }
 
@@ -59,10 +64,12 @@ void eeprom93_wires(struct eeprom93 *e, bool select, bool clock, bool in)
 
 bool eeprom93_out(const struct eeprom93 *e)
 {
-	return !e->reading || (e->out_bits <= WORD_BITS && e->out_bits && e->out >> (e->out_bits - 1) & 1);
+	return !e->reading ||
+	       (e->out_bits <= WORD_BITS && e->out_bits && e->out >> (e->out_bits - 1) & 1);
 }
 
 bool eeprom93_valid(const struct eeprom93 *e)
 {
-	return e->addr < EEPROM93_WORDS && e->out_bits <= WORD_BITS + 1 && e->count <= COMMAND_BITS + WORD_BITS;
+	return e->addr < EEPROM93_WORDS && e->out_bits <= WORD_BITS + 1 &&
+	       e->count <= COMMAND_BITS + WORD_BITS;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* eeprom93.h: a 93C46 serial EEPROM of 64 words on a Microwire bus (chip select, clock, in, out), as network cards have. */
+/*
+ * eeprom93.h: a 93C46 serial EEPROM of 64 words on a Microwire bus (chip select, clock, in, out),
+ * as network cards have.
+ */
 #ifndef DEVICES_NIC_EEPROM93_H
 #define DEVICES_NIC_EEPROM93_H
 
@@ -17,12 +20,15 @@ struct eeprom93 {
 	bool reading, write_enabled, clock;
 };
 
-#define EEPROM93_FIELDS(type, member)								\
-	STATE_FIELD(type, STATE_BYTES, member.words), STATE_FIELD(type, STATE_U32, member.shift),	\
-	STATE_FIELD(type, STATE_U8, member.count), STATE_FIELD(type, STATE_U8, member.out_bits),	\
-	STATE_FIELD(type, STATE_U8, member.addr), STATE_FIELD(type, STATE_U16, member.out),		\
-	STATE_FIELD(type, STATE_BOOL, member.reading), STATE_FIELD(type, STATE_BOOL, member.write_enabled), \
-	STATE_FIELD(type, STATE_BOOL, member.clock)
+#define EEPROM93_FIELDS(type, member)                                                              \
+	STATE_FIELD(type, STATE_BYTES, member.words), STATE_FIELD(type, STATE_U32, member.shift),  \
+		STATE_FIELD(type, STATE_U8, member.count),                                         \
+		STATE_FIELD(type, STATE_U8, member.out_bits),                                      \
+		STATE_FIELD(type, STATE_U8, member.addr),                                          \
+		STATE_FIELD(type, STATE_U16, member.out),                                          \
+		STATE_FIELD(type, STATE_BOOL, member.reading),                                     \
+		STATE_FIELD(type, STATE_BOOL, member.write_enabled),                               \
+		STATE_FIELD(type, STATE_BOOL, member.clock)
 
 /* The wires as the card drives them now. */
 void eeprom93_wires(struct eeprom93 *e, bool select, bool clock, bool in);

@@ -6,8 +6,8 @@
 #include "devices/nic/nic.h"
 #include "vmm/base/log.h"
 
-int nic_init(struct pci_dev *p, const struct device_ops *ops, const char *id, struct loop *loop, struct pci_bus *bus,
-	     unsigned devfn, const struct pci_id *pci_id, struct err *err)
+int nic_init(struct pci_dev *p, const struct device_ops *ops, const char *id, struct loop *loop,
+	     struct pci_bus *bus, unsigned devfn, const struct pci_id *pci_id, struct err *err)
 {
 	int ret;
 
@@ -20,8 +20,9 @@ int nic_init(struct pci_dev *p, const struct device_ops *ops, const char *id, st
 	return ret;
 }
 
-void nic_connect(struct pci_dev *p, struct net *net, unsigned offloads, void (*readable)(void *, unsigned),
-		 void (*writable)(void *, unsigned), void (*link)(void *, bool), void *ctx)
+void nic_connect(struct pci_dev *p, struct net *net, unsigned offloads,
+		 void (*readable)(void *, unsigned), void (*writable)(void *, unsigned),
+		 void (*link)(void *, bool), void *ctx)
 {
 	int ret;
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * rtl8139.c: Realtek 8139C+ fast Ethernet: registers, interrupts, PHY, saving. "RTL8139C(L)+ Advanced Programming Guide"
- * and data sheet: the plain mode's four transmit slots and receive ring that Windows XP's own driver uses, and C+ mode's
- * descriptor rings. Packets are in rtl8139_dma.c. Everything runs with the lock of the device's loop.
+ * rtl8139.c: Realtek 8139C+ fast Ethernet: registers, interrupts, PHY, saving. "RTL8139C(L)+
+ * Advanced Programming Guide" and data sheet: the plain mode's four transmit slots and receive ring
+ * that Windows XP's own driver uses, and C+ mode's descriptor rings. Packets are in rtl8139_dma.c.
+ * Everything runs with the lock of the device's loop.
  */
 #include <linux/mii.h>
 #include <stdlib.h>
@@ -16,20 +17,36 @@
 #define TCR_WMASK 0x3b0607f1u
 
 /* What an access of any width is cut into. */
-static const struct rtl_reg { uint8_t off, size; const char *name; } regs[] = {
-	{ 0x00, 4, "IDR0" }, { 0x04, 4, "IDR4" }, { R_MAR, 4, "MAR0" }, { R_MAR + 4, 4, "MAR4" },
-	{ 0x10, 4, "TSD0" }, { 0x14, 4, "TSD1" }, { 0x18, 4, "TSD2" }, { 0x1c, 4, "TSD3" },
-	{ 0x20, 4, "TSAD0" }, { 0x24, 4, "TSAD1" }, { 0x28, 4, "TSAD2" }, { 0x2c, 4, "TSAD3" },
-	{ R_RBSTART, 4, "RBSTART" }, { R_ERBCR, 2, "ERBCR" }, { R_ERSR, 1, "ERSR" }, { R_CR, 1, "CR" }, { R_CAPR, 2, "CAPR" },
-	{ R_CBR, 2, "CBR" }, { R_IMR, 2, "IMR" }, { R_ISR, 2, "ISR" }, { R_TCR, 4, "TCR" }, { R_RCR, 4, "RCR" },
-	{ R_TCTR, 4, "TCTR" }, { R_MPC, 4, "MPC" }, { R_9346CR, 1, "9346CR" }, { R_CONFIG0, 1, "CONFIG0" },
-	{ R_CONFIG1, 1, "CONFIG1" }, { R_TIMERINT, 4, "TimerInt" }, { R_MSR, 1, "MSR" }, { R_CONFIG3, 1, "CONFIG3" },
-	{ R_CONFIG4, 1, "CONFIG4" }, { 0x5b, 1, "HLTCLK" }, { R_MULINT, 2, "MULINT" }, { R_RERID, 1, "RERID" },
-	{ R_TSAD, 2, "TSAD" }, { R_BMCR, 2, "BMCR" }, { R_BMSR, 2, "BMSR" }, { R_ANAR, 2, "ANAR" }, { R_ANLPAR, 2, "ANLPAR" },
-	{ R_ANER, 2, "ANER" }, { 0x6c, 2, "DIS" }, { 0x6e, 2, "FCSC" }, { 0x70, 2, "NWAYTR" }, { 0x72, 2, "REC" },
-	{ R_CSCR, 2, "CSCR" }, { 0x78, 4, "PHY1_PARM" }, { 0x7c, 4, "TW_PARM" }, { 0x80, 1, "PHY2_PARM" },
-	{ R_CONFIG5, 1, "Config5" }, { R_TPPOLL, 1, "TPPoll" }, { R_CPCR, 2, "C+CR" }, { 0xe2, 2, "IntrMitigate" },
-	{ R_RDSAR, 4, "RDSAR" }, { R_RDSAR + 4, 4, "RDSAR4" }, { 0xec, 1, "ETThR" },
+static const struct rtl_reg { uint8_t off, size; const char *name;
+} regs[] = {
+	{ 0x00, 4, "IDR0" },	     { 0x04, 4, "IDR4" },
+	{ R_MAR, 4, "MAR0" },	     { R_MAR + 4, 4, "MAR4" },
+	{ 0x10, 4, "TSD0" },	     { 0x14, 4, "TSD1" },
+	{ 0x18, 4, "TSD2" },	     { 0x1c, 4, "TSD3" },
+	{ 0x20, 4, "TSAD0" },	     { 0x24, 4, "TSAD1" },
+	{ 0x28, 4, "TSAD2" },	     { 0x2c, 4, "TSAD3" },
+	{ R_RBSTART, 4, "RBSTART" }, { R_ERBCR, 2, "ERBCR" },
+	{ R_ERSR, 1, "ERSR" },	     { R_CR, 1, "CR" },
+	{ R_CAPR, 2, "CAPR" },	     { R_CBR, 2, "CBR" },
+	{ R_IMR, 2, "IMR" },	     { R_ISR, 2, "ISR" },
+	{ R_TCR, 4, "TCR" },	     { R_RCR, 4, "RCR" },
+	{ R_TCTR, 4, "TCTR" },	     { R_MPC, 4, "MPC" },
+	{ R_9346CR, 1, "9346CR" },   { R_CONFIG0, 1, "CONFIG0" },
+	{ R_CONFIG1, 1, "CONFIG1" }, { R_TIMERINT, 4, "TimerInt" },
+	{ R_MSR, 1, "MSR" },	     { R_CONFIG3, 1, "CONFIG3" },
+	{ R_CONFIG4, 1, "CONFIG4" }, { 0x5b, 1, "HLTCLK" },
+	{ R_MULINT, 2, "MULINT" },   { R_RERID, 1, "RERID" },
+	{ R_TSAD, 2, "TSAD" },	     { R_BMCR, 2, "BMCR" },
+	{ R_BMSR, 2, "BMSR" },	     { R_ANAR, 2, "ANAR" },
+	{ R_ANLPAR, 2, "ANLPAR" },   { R_ANER, 2, "ANER" },
+	{ 0x6c, 2, "DIS" },	     { 0x6e, 2, "FCSC" },
+	{ 0x70, 2, "NWAYTR" },	     { 0x72, 2, "REC" },
+	{ R_CSCR, 2, "CSCR" },	     { 0x78, 4, "PHY1_PARM" },
+	{ 0x7c, 4, "TW_PARM" },	     { 0x80, 1, "PHY2_PARM" },
+	{ R_CONFIG5, 1, "Config5" }, { R_TPPOLL, 1, "TPPoll" },
+	{ R_CPCR, 2, "C+CR" },	     { 0xe2, 2, "IntrMitigate" },
+	{ R_RDSAR, 4, "RDSAR" },     { R_RDSAR + 4, 4, "RDSAR4" },
+	{ 0xec, 1, "ETThR" },
 };
 
 static const struct rtl_reg *reg_at(uint64_t off)
@@ -128,11 +145,14 @@ static void net_writable(void *ctx, unsigned q)
 
 static void phy_link(struct rtl8139 *d, bool up)
 {
-	uint16_t bmsr = BMSR_100FULL | BMSR_100HALF | BMSR_10FULL | BMSR_10HALF | BMSR_ANEGCAPABLE | BMSR_ERCAP;
+	uint16_t bmsr = BMSR_100FULL | BMSR_100HALF | BMSR_10FULL | BMSR_10HALF | BMSR_ANEGCAPABLE |
+			BMSR_ERCAP;
 
 	d->link = up;
 	st_le16(d->reg + R_BMSR, bmsr | (up ? BMSR_LSTATUS | BMSR_ANEGCOMPLETE : 0));
-	st_le16(d->reg + R_ANLPAR, up ? LPA_LPACK | LPA_PAUSE_CAP | LPA_100FULL | LPA_100HALF | LPA_10FULL | LPA_10HALF | 1 : 0);
+	st_le16(d->reg + R_ANLPAR, up ? LPA_LPACK | LPA_PAUSE_CAP | LPA_100FULL | LPA_100HALF |
+						   LPA_10FULL | LPA_10HALF | 1
+				      : 0);
 	st_le16(d->reg + R_ANER, up ? EXPANSION_NWAY : 0);
 	st_le16(d->reg + R_CSCR, up ? 0x13c8 : 0x0000);	/* connection status, link good */
 }
@@ -247,7 +267,8 @@ static void reg_write(struct rtl8139 *d, const struct rtl_reg *r, uint32_t val, 
 				rtl_dump_tally(d);
 			return;
 		}
-		st_le32(d->reg + r->off, (old & ~(TSD_SIZE | TSD_OWN | TSD_ERTXTH | TSD_TUN | TSD_TOK | TSD_TABT)) |
+		st_le32(d->reg + r->off,
+			(old & ~(TSD_SIZE | TSD_OWN | TSD_ERTXTH | TSD_TUN | TSD_TOK | TSD_TABT)) |
 				(now & (TSD_SIZE | TSD_OWN | TSD_ERTXTH)));
 		rtl_transmit(d);
 		return;
@@ -387,7 +408,12 @@ static void rtl_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 }
 
 static const struct region_ops rtl_region = {
-	.name = "RTL8139C+", .read = rtl_read, .write = rtl_write, .min_width = 1, .max_width = 4, .reg_name = rtl_reg_name,
+	.name = "RTL8139C+",
+	.read = rtl_read,
+	.write = rtl_write,
+	.min_width = 1,
+	.max_width = 4,
+	.reg_name = rtl_reg_name,
 };
 
 /* --- device --- */
@@ -435,8 +461,9 @@ static void rtl_resume(struct device *dev)
 
 #define F(t, member) STATE_FIELD(struct rtl8139, STATE_##t, member)
 static const struct state_field fields[] = {
-	F(BYTES, reg), F(U32, rx_head), F(U32, tx_slot), F(U32, cp_tx), F(U32, cp_tx_high), F(U32, cp_rx), F(U8, cp_poll),
-	F(BYTES, tally), EEPROM93_FIELDS(struct rtl8139, ee),
+	F(BYTES, reg),	F(U32, rx_head),    F(U32, tx_slot),
+	F(U32, cp_tx),	F(U32, cp_tx_high), F(U32, cp_rx),
+	F(U8, cp_poll), F(BYTES, tally),    EEPROM93_FIELDS(struct rtl8139, ee),
 };
 
 static int rtl_save(struct device *dev, struct state_out *o)
@@ -464,10 +491,14 @@ static int rtl_load(struct device *dev, struct state_in *in, uint32_t version)
 	if (ret < 0)
 		return ret;
 	if (!eeprom93_valid(&d->ee))
-		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr, d->ee.count);
-	eeprom_address(d);	/* a copy's own; the guest goes on with the one it has until it resets the card */
-	if (d->rx_head > 0xffff || d->tx_slot >= TX_SLOTS || d->cp_tx >= CP_RING || d->cp_tx_high >= CP_RING || d->cp_rx >= CP_RING)
-		return state_bad(in, "ring positions %u, %u, %u, %u, %u", d->rx_head, d->tx_slot, d->cp_tx, d->cp_tx_high, d->cp_rx);
+		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr,
+				 d->ee.count);
+	/* a copy's own; the guest goes on with the one it has until it resets the card */
+	eeprom_address(d);
+	if (d->rx_head > 0xffff || d->tx_slot >= TX_SLOTS || d->cp_tx >= CP_RING ||
+	    d->cp_tx_high >= CP_RING || d->cp_rx >= CP_RING)
+		return state_bad(in, "ring positions %u, %u, %u, %u, %u", d->rx_head, d->tx_slot,
+				 d->cp_tx, d->cp_tx_high, d->cp_rx);
 	d->timer_base = rtl_now(d) - (int64_t)MIN(age, (uint64_t)INT64_MAX / 2);
 	timer_arm(d);
 	d->link = d->reg[R_BMSR] & BMSR_LSTATUS;
@@ -504,8 +535,8 @@ static const struct device_ops rtl_ops = {
 	.destroy = rtl_destroy,
 };
 
-struct device *rtl8139_new(struct pci_bus *pci, unsigned devfn, const char *id, struct net *net, const uint8_t mac[6],
-			   struct loop *loop, struct err *err)
+struct device *rtl8139_new(struct pci_bus *pci, unsigned devfn, const char *id, struct net *net,
+			   const uint8_t mac[6], struct loop *loop, struct err *err)
 {
 	static const struct pci_id pci_id = {
 		.vendor = 0x10ec, .device = 0x8139, .subsystem_vendor = 0x10ec, .subsystem = 0x8139,

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* rtl8139.h: what the two files of the Realtek 8139C+ share; registers and bits by their names in the data sheet. */
+/*
+ * rtl8139.h: what the two files of the Realtek 8139C+ share; registers and bits by their names in
+ * the data sheet.
+ */
 #ifndef DEVICES_NIC_RTL8139_H
 #define DEVICES_NIC_RTL8139_H
 
@@ -13,11 +16,16 @@
 #define RTL_FRAME (65536 + 64)
 
 enum {
-	R_MAR = 0x08, R_TSD = 0x10, R_TSAD0 = 0x20, R_RBSTART = 0x30, R_ERBCR = 0x34, R_ERSR = 0x36, R_CR = 0x37,
-	R_CAPR = 0x38, R_CBR = 0x3a, R_IMR = 0x3c, R_ISR = 0x3e, R_TCR = 0x40, R_RCR = 0x44, R_TCTR = 0x48, R_MPC = 0x4c,
-	R_9346CR = 0x50, R_CONFIG0 = 0x51, R_CONFIG1 = 0x52, R_TIMERINT = 0x54, R_MSR = 0x58, R_CONFIG3 = 0x59,
-	R_CONFIG4 = 0x5a, R_MULINT = 0x5c, R_RERID = 0x5e, R_TSAD = 0x60, R_BMCR = 0x62, R_BMSR = 0x64, R_ANAR = 0x66,
-	R_ANLPAR = 0x68, R_ANER = 0x6a, R_CSCR = 0x74, R_CONFIG5 = 0xd8, R_TPPOLL = 0xd9, R_CPCR = 0xe0, R_RDSAR = 0xe4,
+	R_MAR = 0x08, R_TSD = 0x10, R_TSAD0 = 0x20, R_RBSTART = 0x30, R_ERBCR = 0x34, R_ERSR = 0x36,
+	R_CR = 0x37,
+	R_CAPR = 0x38, R_CBR = 0x3a, R_IMR = 0x3c, R_ISR = 0x3e, R_TCR = 0x40, R_RCR = 0x44,
+	R_TCTR = 0x48, R_MPC = 0x4c,
+	R_9346CR = 0x50, R_CONFIG0 = 0x51, R_CONFIG1 = 0x52, R_TIMERINT = 0x54, R_MSR = 0x58,
+	R_CONFIG3 = 0x59,
+	R_CONFIG4 = 0x5a, R_MULINT = 0x5c, R_RERID = 0x5e, R_TSAD = 0x60, R_BMCR = 0x62,
+	R_BMSR = 0x64, R_ANAR = 0x66,
+	R_ANLPAR = 0x68, R_ANER = 0x6a, R_CSCR = 0x74, R_CONFIG5 = 0xd8, R_TPPOLL = 0xd9,
+	R_CPCR = 0xe0, R_RDSAR = 0xe4,
 };
 #define CR_BUFE 0x01
 #define CR_TE 0x04
@@ -58,7 +66,8 @@ enum {
 #define CPCR_RXVLAN 0x40
 
 /* Tally counters, as the chip dumps them. */
-enum { T_TX_OK, T_RX_OK, T_TX_ERR, T_RX_ERR, T_MISSED, T_RX_PHYS, T_RX_BROADCAST, T_RX_MULTICAST, T_COUNT };
+enum { T_TX_OK, T_RX_OK, T_TX_ERR, T_RX_ERR, T_MISSED, T_RX_PHYS, T_RX_BROADCAST, T_RX_MULTICAST,
+       T_COUNT };
 
 struct rtl8139 {
 	struct pci_dev pci;		/* first */
@@ -79,9 +88,18 @@ struct rtl8139 {
 	uint8_t *frame;			/* one frame, with its header in front */
 };
 
-static inline uint16_t rtl16(const struct rtl8139 *d, unsigned off) { return ld_le16(d->reg + off); }
-static inline uint32_t rtl32(const struct rtl8139 *d, unsigned off) { return ld_le32(d->reg + off); }
-static inline bool rtl_cplus(const struct rtl8139 *d) { return d->reg[R_CPCR] & (CPCR_TXEN | CPCR_RXEN); }
+static inline uint16_t rtl16(const struct rtl8139 *d, unsigned off)
+{
+	return ld_le16(d->reg + off);
+}
+static inline uint32_t rtl32(const struct rtl8139 *d, unsigned off)
+{
+	return ld_le32(d->reg + off);
+}
+static inline bool rtl_cplus(const struct rtl8139 *d)
+{
+	return d->reg[R_CPCR] & (CPCR_TXEN | CPCR_RXEN);
+}
 
 /* rtl8139.c */
 void rtl_cause(struct rtl8139 *d, uint16_t bits);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * rtl8139_dma.c: the 8139C+'s packets: four transmit slots and one receive ring (plain mode), or descriptor rings (C+ mode).
- * A frame passes through d->frame in both directions, behind a virtio_net_hdr. Lock of the device's loop.
+ * rtl8139_dma.c: the 8139C+'s packets: four transmit slots and one receive ring (plain mode), or
+ * descriptor rings (C+ mode). A frame passes through d->frame in both directions, behind a
+ * virtio_net_hdr. Lock of the device's loop.
  */
 #include <errno.h>
 
@@ -67,7 +68,8 @@ bool rtl_ring_empty(const struct rtl8139 *d)
 
 static uint64_t cp_rx_desc(const struct rtl8139 *d)
 {
-	return ((uint64_t)rtl32(d, R_RDSAR + 4) << 32 | (rtl32(d, R_RDSAR) & ~0xffu)) + d->cp_rx * CP_DESC;
+	return ((uint64_t)rtl32(d, R_RDSAR + 4) << 32 | (rtl32(d, R_RDSAR) & ~0xffu)) +
+	       d->cp_rx * CP_DESC;
 }
 
 static bool cp_rx_read(struct rtl8139 *d, uint32_t dw[4])
@@ -86,7 +88,8 @@ bool rtl_can_receive(struct rtl8139 *d)
 	if (!(d->reg[R_CR] & CR_RE) || !d->link || !dma_allowed(d))
 		return false;
 	if (d->reg[R_CPCR] & CPCR_RXEN)
-		return true;		/* the driver gives descriptors without a word: looked at for each frame */
+		/* the driver gives descriptors without a word: looked at for each frame */
+		return true;
 	/* A frame that finds no room waits at the host: the driver writes CAPR. */
 	return ring_size(d) - ring_unread(d) > 1536 + 16;
 }
@@ -114,7 +117,8 @@ static uint16_t rx_filter(const struct rtl8139 *d, const uint8_t *dst)
 		return rcr & (RCR_AB | RCR_AAP) ? RX_ROK | RX_BAR : 0;
 	if (dst[0] & 1) {
 		hash = ether_crc_be(dst, 6) >> 26;
-		if (rcr & RCR_AAP || (rcr & RCR_AM && d->reg[R_MAR + (hash >> 3)] >> (hash & 7) & 1))
+		if (rcr & RCR_AAP ||
+		    (rcr & RCR_AM && d->reg[R_MAR + (hash >> 3)] >> (hash & 7) & 1))
 			return RX_ROK | RX_MAR;
 		return 0;
 	}
@@ -155,7 +159,8 @@ static void rx_plain(struct rtl8139 *d, uint16_t status, size_t len)
 	memmove(frame_at(d) + 4, frame_at(d), len + FCS_LEN + 3);
 	memcpy(frame_at(d), head, 4);
 	if (ring_write(d, d->rx_head, frame_at(d), need) < 0) {
-		log_guest("%s: the receive ring at 0x%x lies outside memory", d->pci.dev.id, rtl32(d, R_RBSTART));
+		log_guest("%s: the receive ring at 0x%x lies outside memory", d->pci.dev.id,
+			  rtl32(d, R_RBSTART));
 		d->reg[R_CR] &= ~CR_RE;
 		return;
 	}
@@ -183,13 +188,20 @@ static bool rx_cplus(struct rtl8139 *d, uint16_t status, size_t len)
 	}
 	memset(f + len, 0, FCS_LEN);
 	len += FCS_LEN;
-	/* A frame longer than the buffer is cut; the drivers that exist give buffers for a whole one. */
+	/*
+	 * A frame longer than the buffer is cut; the drivers that exist give buffers for a whole
+	 * one.
+	 */
 	if (mem_write(d->mem, (uint64_t)dw[3] << 32 | dw[2], f, MIN(len, (size_t)room)) < 0) {
-		log_guest("%s: receive descriptor %u points outside memory", d->pci.dev.id, d->cp_rx);
+		log_guest("%s: receive descriptor %u points outside memory", d->pci.dev.id,
+			  d->cp_rx);
 		rtl_cause(d, ISR_SERR);
 		return false;
 	}
-	flags |= status & RX_BAR ? CP_RX_BAR : status & RX_MAR ? CP_RX_MAR : status & RX_PAM ? CP_RX_PAM : 0;
+	flags |= status & RX_BAR   ? CP_RX_BAR
+		 : status & RX_MAR ? CP_RX_MAR
+		 : status & RX_PAM ? CP_RX_PAM
+				   : 0;
 	st_le32(raw, (dw[0] & CP_EOR) | CP_FS | CP_LS | flags | len);
 	st_le32(raw + 4, vlan);
 	mem_write(d->mem, cp_rx_desc(d) + 4, raw + 4, 4);
@@ -257,7 +269,10 @@ static uint32_t sum(const uint8_t *p, size_t len, uint32_t s)
 	return (s & 0xffff) + (s >> 16);
 }
 
-/* What a C+ descriptor asks for: IP header sum, transport sum, segmentation (IPv4 only, as the chip). */
+/*
+ * What a C+ descriptor asks for: IP header sum, transport sum, segmentation (IPv4 only, as the
+ * chip).
+ */
 static bool tx_offload(struct rtl8139 *d, uint32_t cmd, size_t len)
 {
 	struct virtio_net_hdr *h = (struct virtio_net_hdr *)d->frame;
@@ -302,7 +317,10 @@ static bool tx_offload(struct rtl8139 *d, uint32_t cmd, size_t len)
 	return true;
 }
 
-/* The frame in d->frame goes out, or comes back in loopback mode. 0, -EAGAIN, or an error that loses it. */
+/*
+ * The frame in d->frame goes out, or comes back in loopback mode. 0, -EAGAIN, or an error that
+ * loses it.
+ */
 static ssize_t tx_frame(struct rtl8139 *d, size_t len)
 {
 	struct iovec iov = { d->frame, HDR_LEN };
@@ -332,9 +350,10 @@ static int tx_plain(struct rtl8139 *d)
 	if (tsd & TSD_OWN)
 		return 0;
 	memset(d->frame, 0, HDR_LEN);
-	if (len > FRAME_MAX || mem_read(d->mem, rtl32(d, R_TSAD0 + 4 * d->tx_slot), frame_at(d), len) < 0) {
-		log_guest("%s: transmit slot %u: %zu bytes at 0x%x cannot be sent", d->pci.dev.id, d->tx_slot, len,
-			  rtl32(d, R_TSAD0 + 4 * d->tx_slot));
+	if (len > FRAME_MAX ||
+	    mem_read(d->mem, rtl32(d, R_TSAD0 + 4 * d->tx_slot), frame_at(d), len) < 0) {
+		log_guest("%s: transmit slot %u: %zu bytes at 0x%x cannot be sent", d->pci.dev.id,
+			  d->tx_slot, len, rtl32(d, R_TSAD0 + 4 * d->tx_slot));
 		st_le32(d->reg + off, tsd | TSD_OWN | TSD_TABT);
 		d->tx_slot = (d->tx_slot + 1) % TX_SLOTS;
 		d->tally[T_TX_ERR]++;
@@ -355,8 +374,8 @@ static int tx_plain(struct rtl8139 *d)
 }
 
 /*
- * The frame at *pos of the ring at base: 1 sent, 0 there is none (or no room: d->tx_watch). All its descriptors are read first,
- * then, when it is sent, given back.
+ * The frame at *pos of the ring at base: 1 sent, 0 there is none (or no room: d->tx_watch). All its
+ * descriptors are read first, then, when it is sent, given back.
  */
 static int tx_cplus(struct rtl8139 *d, unsigned base_reg, uint32_t *pos)
 {
@@ -402,7 +421,8 @@ static int tx_cplus(struct rtl8139 *d, unsigned base_reg, uint32_t *pos)
 	if (!bad && tx_offload(d, first, len))
 		ret = tx_frame(d, len);
 	else
-		log_guest("%s: a frame of %u descriptors at 0x%llx cannot be sent", d->pci.dev.id, n, (unsigned long long)where[0]);
+		log_guest("%s: a frame of %u descriptors at 0x%llx cannot be sent", d->pci.dev.id,
+			  n, (unsigned long long)where[0]);
 	if (ret == -EAGAIN) {
 		d->tx_watch = true;
 		rtl_watch(d);
@@ -424,17 +444,20 @@ void rtl_transmit(struct rtl8139 *d)
 {
 	int done = 0;
 
-	if (!(d->reg[R_CR] & CR_TE) || !dma_allowed(d) || d->tx_watch || loop_timer_armed(&d->tx_next))
+	if (!(d->reg[R_CR] & CR_TE) || !dma_allowed(d) || d->tx_watch ||
+	    loop_timer_armed(&d->tx_next))
 		return;
 	if (!(d->reg[R_CPCR] & CPCR_TXEN)) {
 		while (!rtl_cplus(d) && done < BATCH && tx_plain(d))
 			done++;
-		return;				/* at most four can wait: the rest is the driver's doing in loopback */
+		/* at most four can wait: the rest is the driver's doing in loopback */
+		return;
 	}
 	while (d->cp_poll && done++ < BATCH && !d->tx_watch) {
 		bool high = d->cp_poll & TPPOLL_HPQ;
 
-		if (!tx_cplus(d, high ? R_TSAD0 + 8 : R_TSAD0, high ? &d->cp_tx_high : &d->cp_tx) && !d->tx_watch) {
+		if (!tx_cplus(d, high ? R_TSAD0 + 8 : R_TSAD0, high ? &d->cp_tx_high : &d->cp_tx) &&
+		    !d->tx_watch) {
 			d->cp_poll &= ~(high ? TPPOLL_HPQ : TPPOLL_NPQ);
 			rtl_cause(d, ISR_TDU);
 		}
@@ -459,6 +482,7 @@ void rtl_dump_tally(struct rtl8139 *d)
 	st_le64(raw + 48, t[T_RX_BROADCAST]);
 	st_le32(raw + 56, t[T_RX_MULTICAST]);
 	if (dma_allowed(d) && mem_write(d->mem, to, raw, sizeof(raw)) < 0)
-		log_guest("%s: tally counters to 0x%llx, outside memory", d->pci.dev.id, (unsigned long long)to);
+		log_guest("%s: tally counters to 0x%llx, outside memory", d->pci.dev.id,
+			  (unsigned long long)to);
 	st_le32(d->reg + R_TSD, rtl32(d, R_TSD) & ~DTCCR_DUMP);
 }

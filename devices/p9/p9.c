@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * p9.c: the 9P2000.L server's core: messages, fids, walking, attaching. The other operations are in p9_file.c, p9_dir.c
- * and p9_attr.c. A thread that may block, one at a time.
+ * p9.c: the 9P2000.L server's core: messages, fids, walking, attaching. The other operations are in
+ * p9_file.c, p9_dir.c and p9_attr.c. A thread that may block, one at a time.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -227,11 +227,13 @@ struct p9_fid *p9_dir_fid(struct p9 *s, struct p9_msg *m, int *ret)
 
 /* --- names --- */
 
-bool p9_hidden(const struct p9 *s, const struct stat *file, const struct stat *dir, const char *name)
+bool p9_hidden(const struct p9 *s, const struct stat *file, const struct stat *dir,
+	       const char *name)
 {
 	for (const struct p9_hide *h = s->hide; h < s->hide + s->nhide; h++)
 		if ((h->ino && h->ino == file->st_ino && h->dev == file->st_dev) ||
-		    (h->dir_ino == dir->st_ino && h->dir_dev == dir->st_dev && !strcmp(h->name, name)))
+		    (h->dir_ino == dir->st_ino && h->dir_dev == dir->st_dev &&
+		     !strcmp(h->name, name)))
 			return true;
 	return false;
 }
@@ -244,7 +246,8 @@ int p9_check_hidden(const struct p9 *s, int dir, const char *name)
 		return 0;
 	if (fstat(dir, &up) < 0)
 		return -errno;
-	(void)!fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW);	/* not there: its name still counts */
+	/* not there: its name still counts */
+	(void)!fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW);
 	return p9_hidden(s, &st, &up, name) ? -EACCES : 0;
 }
 
@@ -257,7 +260,8 @@ const char *p9_link(char buf[16], int fd)
 static int open_beneath(int dir, const char *path, int flags)
 {
 	struct open_how how = { .flags = flags | O_CLOEXEC | O_NOFOLLOW,
-				.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
+				.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+					   RESOLVE_NO_MAGICLINKS };
 	int fd;
 
 	do
@@ -274,9 +278,20 @@ static bool is_kernel_fs(int fd)
 	if (fstatfs(fd, &sf) < 0)
 		return true;
 	switch ((unsigned long)sf.f_type) {
-	case PROC_SUPER_MAGIC: case SYSFS_MAGIC: case DEBUGFS_MAGIC: case TRACEFS_MAGIC: case SECURITYFS_MAGIC:
-	case CGROUP_SUPER_MAGIC: case CGROUP2_SUPER_MAGIC: case BPF_FS_MAGIC: case DEVPTS_SUPER_MAGIC:
-	case EFIVARFS_MAGIC: case BINFMTFS_MAGIC: case PSTOREFS_MAGIC: case SELINUX_MAGIC: case NSFS_MAGIC:
+	case PROC_SUPER_MAGIC:
+	case SYSFS_MAGIC:
+	case DEBUGFS_MAGIC:
+	case TRACEFS_MAGIC:
+	case SECURITYFS_MAGIC:
+	case CGROUP_SUPER_MAGIC:
+	case CGROUP2_SUPER_MAGIC:
+	case BPF_FS_MAGIC:
+	case DEVPTS_SUPER_MAGIC:
+	case EFIVARFS_MAGIC:
+	case BINFMTFS_MAGIC:
+	case PSTOREFS_MAGIC:
+	case SELINUX_MAGIC:
+	case NSFS_MAGIC:
 	case 0x19800202: /* mqueue */ case 0x62656570: /* configfs */ case 0x65735543: /* fusectl */
 	case 0x0187: /* autofs */
 		return true;
@@ -284,7 +299,8 @@ static bool is_kernel_fs(int fd)
 	return false;
 }
 
-int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque, struct stat *st)
+int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque,
+	     struct stat *st)
 {
 	struct stat up;
 	int fd;
@@ -332,7 +348,8 @@ int p9_parent(struct p9 *s, const struct p9_fid *f, char name[256])
 	if (fd < 0)
 		return fd;
 	/* The text was only a hint: the file has to be there. */
-	if (fstatat(fd, name, &a, AT_SYMLINK_NOFOLLOW) < 0 || fstat(f->path, &b) < 0 || a.st_ino != b.st_ino || a.st_dev != b.st_dev) {
+	if (fstatat(fd, name, &a, AT_SYMLINK_NOFOLLOW) < 0 || fstat(f->path, &b) < 0 ||
+	    a.st_ino != b.st_ino || a.st_dev != b.st_dev) {
 		close(fd);
 		return -ENOENT;
 	}
@@ -414,8 +431,12 @@ static int walk_step(struct p9 *s, struct p9_fid *at, const char *name, int keep
 	return 0;
 }
 
-/* The steps of a walk, as far as they go; their qids. The descriptor reached is from's own when no step was done. */
-static unsigned walk_steps(struct p9 *s, struct p9_msg *m, const struct p9_fid *from, unsigned n, struct p9_fid *at, int *ret)
+/*
+ * The steps of a walk, as far as they go; their qids. The descriptor reached is from's own when no
+ * step was done.
+ */
+static unsigned walk_steps(struct p9 *s, struct p9_msg *m, const struct p9_fid *from, unsigned n,
+			   struct p9_fid *at, int *ret)
 {
 	uint8_t *count = room(m, 2);
 	unsigned done = 0;
@@ -438,12 +459,16 @@ static unsigned walk_steps(struct p9 *s, struct p9_msg *m, const struct p9_fid *
 	return done;
 }
 
-/* Another descriptor of the same file. An open one's copy would keep its locks, which must end with it. */
+/*
+ * Another descriptor of the same file. An open one's copy would keep its locks, which must end with
+ * it.
+ */
 static int another(struct p9 *s, const struct p9_fid *f)
 {
 	char link[16];
 
-	return f->open < 0 ? fcntl(f->path, F_DUPFD_CLOEXEC, 3) : openat(s->proc, p9_link(link, f->path), O_PATH | O_CLOEXEC);
+	return f->open < 0 ? fcntl(f->path, F_DUPFD_CLOEXEC, 3)
+			   : openat(s->proc, p9_link(link, f->path), O_PATH | O_CLOEXEC);
 }
 
 static int op_walk(struct p9 *s, struct p9_msg *m)
@@ -465,7 +490,8 @@ static int op_walk(struct p9 *s, struct p9_msg *m)
 	if (done < n) {
 		if (at.path != from->path)
 			close(at.path);
-		return done ? 0 : ret == -EMFILE ? -ENFILE : ret;	/* as far as it went; no fid is made */
+		/* as far as it went; no fid is made */
+		return done ? 0 : ret == -EMFILE ? -ENFILE : ret;
 	}
 	if (num == from->num) {
 		if (at.path != from->path)
@@ -493,7 +519,10 @@ static int op_clunk(struct p9 *s, struct p9_msg *m)
 	return f ? p9_fid_drop(s, f) : -EBADF;
 }
 
-/* Requests are carried out one after the other: the one to flush has been answered, if it had to wait because of p9_flush. */
+/*
+ * Requests are carried out one after the other: the one to flush has been answered, if it had to
+ * wait because of p9_flush.
+ */
 static int op_flush(struct p9 *s, struct p9_msg *m)
 {
 	uint16_t tag = p9_u16(m);
@@ -502,21 +531,36 @@ static int op_flush(struct p9 *s, struct p9_msg *m)
 	return 0;
 }
 
-static const struct { p9_op *op; bool writes; const char *name; } ops[256] = {
-	[P9_TVERSION] = { op_version, false, "version" }, [P9_TAUTH] = { op_auth, false, "auth" },
-	[P9_TATTACH] = { op_attach, false, "attach" }, [P9_TFLUSH] = { op_flush, false, "flush" },
-	[P9_TWALK] = { op_walk, false, "walk" }, [P9_TCLUNK] = { op_clunk, false, "clunk" },
-	[P9_TSTATFS] = { p9_statfs, false, "statfs" }, [P9_TLOPEN] = { p9_lopen, false, "lopen" },
-	[P9_TLCREATE] = { p9_lcreate, true, "lcreate" }, [P9_TSYMLINK] = { p9_symlink, true, "symlink" },
-	[P9_TMKNOD] = { p9_mknod, true, "mknod" }, [P9_TRENAME] = { p9_rename, true, "rename" },
-	[P9_TREADLINK] = { p9_readlink, false, "readlink" }, [P9_TGETATTR] = { p9_getattr, false, "getattr" },
-	[P9_TSETATTR] = { p9_setattr, true, "setattr" }, [P9_TXATTRWALK] = { p9_xattrwalk, false, "xattrwalk" },
-	[P9_TXATTRCREATE] = { p9_xattrcreate, true, "xattrcreate" }, [P9_TREADDIR] = { p9_readdir, false, "readdir" },
-	[P9_TFSYNC] = { p9_fsync, false, "fsync" }, [P9_TLOCK] = { p9_lock, false, "lock" },
-	[P9_TGETLOCK] = { p9_getlock, false, "getlock" }, [P9_TLINK] = { p9_link_op, true, "link" },
-	[P9_TMKDIR] = { p9_mkdir, true, "mkdir" }, [P9_TRENAMEAT] = { p9_renameat, true, "renameat" },
-	[P9_TUNLINKAT] = { p9_unlinkat, true, "unlinkat" }, [P9_TREAD] = { p9_read, false, "read" },
-	[P9_TWRITE] = { p9_write, true, "write" }, [P9_TREMOVE] = { p9_remove, true, "remove" },
+static const struct { p9_op *op; bool writes; const char *name;
+} ops[256] = {
+	[P9_TVERSION] = { op_version, false, "version" },
+	[P9_TAUTH] = { op_auth, false, "auth" },
+	[P9_TATTACH] = { op_attach, false, "attach" },
+	[P9_TFLUSH] = { op_flush, false, "flush" },
+	[P9_TWALK] = { op_walk, false, "walk" },
+	[P9_TCLUNK] = { op_clunk, false, "clunk" },
+	[P9_TSTATFS] = { p9_statfs, false, "statfs" },
+	[P9_TLOPEN] = { p9_lopen, false, "lopen" },
+	[P9_TLCREATE] = { p9_lcreate, true, "lcreate" },
+	[P9_TSYMLINK] = { p9_symlink, true, "symlink" },
+	[P9_TMKNOD] = { p9_mknod, true, "mknod" },
+	[P9_TRENAME] = { p9_rename, true, "rename" },
+	[P9_TREADLINK] = { p9_readlink, false, "readlink" },
+	[P9_TGETATTR] = { p9_getattr, false, "getattr" },
+	[P9_TSETATTR] = { p9_setattr, true, "setattr" },
+	[P9_TXATTRWALK] = { p9_xattrwalk, false, "xattrwalk" },
+	[P9_TXATTRCREATE] = { p9_xattrcreate, true, "xattrcreate" },
+	[P9_TREADDIR] = { p9_readdir, false, "readdir" },
+	[P9_TFSYNC] = { p9_fsync, false, "fsync" },
+	[P9_TLOCK] = { p9_lock, false, "lock" },
+	[P9_TGETLOCK] = { p9_getlock, false, "getlock" },
+	[P9_TLINK] = { p9_link_op, true, "link" },
+	[P9_TMKDIR] = { p9_mkdir, true, "mkdir" },
+	[P9_TRENAMEAT] = { p9_renameat, true, "renameat" },
+	[P9_TUNLINKAT] = { p9_unlinkat, true, "unlinkat" },
+	[P9_TREAD] = { p9_read, false, "read" },
+	[P9_TWRITE] = { p9_write, true, "write" },
+	[P9_TREMOVE] = { p9_remove, true, "remove" },
 };
 
 size_t p9_handle(struct p9 *s, const struct iovec *in, int nin, const struct iovec *out, int nout)
@@ -529,8 +573,8 @@ size_t p9_handle(struct p9 *s, const struct iovec *in, int nin, const struct iov
 	int ret;
 
 	if (in_len < P9_HEAD || out_len < P9_HEAD + 4) {
-		log_guest("%s: a request of %llu bytes with %llu for the answer", s->id, (unsigned long long)in_len,
-			  (unsigned long long)out_len);
+		log_guest("%s: a request of %llu bytes with %llu for the answer", s->id,
+			  (unsigned long long)in_len, (unsigned long long)out_len);
 		return 0;
 	}
 	/* Copied once; what is checked is what is used. */
@@ -545,7 +589,8 @@ size_t p9_handle(struct p9 *s, const struct iovec *in, int nin, const struct iov
 	m.end = s->buf + MAX(MIN(small, (uint64_t)size), (uint64_t)P9_HEAD);
 	m.r = s->reply + P9_HEAD;
 	m.r_end = s->reply + limit;
-	if (size < P9_HEAD || size > in_len || (type != P9_TVERSION && (!s->msize || size > s->msize)))
+	if (size < P9_HEAD || size > in_len ||
+	    (type != P9_TVERSION && (!s->msize || size > s->msize)))
 		ret = -EPROTO;
 	else if (!ops[type].op)
 		ret = -EOPNOTSUPP;
@@ -557,7 +602,8 @@ size_t p9_handle(struct p9 *s, const struct iovec *in, int nin, const struct iov
 		ret = -EPROTO;
 	if (ret == 0 && !m.r)
 		ret = -EMSGSIZE;
-	trace(TRACE_VIRTIO, 0, s->id, "9p %s: %s", ops[type].name ? ops[type].name : "unknown", ret ? strerror(-ret) : "done");
+	trace(TRACE_VIRTIO, 0, s->id, "9p %s: %s", ops[type].name ? ops[type].name : "unknown",
+	      ret ? strerror(-ret) : "done");
 	if (ret < 0) {
 		m.r = s->reply + P9_HEAD;
 		m.data_len = 0;
@@ -631,7 +677,9 @@ struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 	s->root_path = xstrdup(path);
 	n = open_beneath(s->root, ".", O_PATH);
 	if (n < 0) {
-		err_set(err, -n, "%s: this kernel has no openat2 (Linux 5.6), without which a shared folder is no safe place: %s",
+		err_set(err, -n,
+			"%s: this kernel has no openat2 (Linux 5.6), without which a shared folder "
+			"is no safe place: %s",
 			o->id, strerror(-n));
 		goto fail;
 	}
@@ -641,9 +689,13 @@ struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 	for (const char *const *h = o->hide; h && *h; h++)
 		if (add_hidden(s, *h, err) < 0)
 			goto fail;
-	/* Each file a guest knows costs one: a thousand programs that run, some thousand. Root may have more than the limit. */
+	/*
+	 * Each file a guest knows costs one: a thousand programs that run, some thousand. Root may
+	 * have more than the limit.
+	 */
 	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
-		struct rlimit more = { MAX(rl.rlim_max, (rlim_t)FIDS_MAX), MAX(rl.rlim_max, (rlim_t)FIDS_MAX) };
+		struct rlimit more = { MAX(rl.rlim_max, (rlim_t)FIDS_MAX),
+				       MAX(rl.rlim_max, (rlim_t)FIDS_MAX) };
 
 		rl.rlim_cur = rl.rlim_max;
 		if (setrlimit(RLIMIT_NOFILE, &more) < 0)

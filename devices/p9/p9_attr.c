@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * p9_attr.c: what files are like (9P2000.L): file system, attributes, extended attributes. Each operation acts on descriptors
- * only. A thread that may block.
+ * p9_attr.c: what files are like (9P2000.L): file system, attributes, extended attributes. Each
+ * operation acts on descriptors only. A thread that may block.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -54,19 +54,31 @@ int p9_getattr(struct p9 *s, struct p9_msg *m)
 	if (!f)
 		return -EBADF;
 	/* The opened file where there is one: some file systems tell the length only there. */
-	if (statx(f->open >= 0 ? f->open : f->path, "", AT_EMPTY_PATH, STATX_BASIC_STATS | STATX_BTIME, &x) < 0)
+	if (statx(f->open >= 0 ? f->open : f->path, "", AT_EMPTY_PATH,
+		  STATX_BASIC_STATS | STATX_BTIME, &x) < 0)
 		return -errno;
 	btime = x.stx_mask & STATX_BTIME;
 	st = (struct stat){
-		.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor), .st_ino = x.stx_ino, .st_mode = x.stx_mode, .st_nlink = x.stx_nlink,
-		.st_uid = x.stx_uid, .st_gid = x.stx_gid, .st_rdev = makedev(x.stx_rdev_major, x.stx_rdev_minor), .st_size = x.stx_size,
-		.st_blksize = x.stx_blksize, .st_blocks = x.stx_blocks, .st_atim = { x.stx_atime.tv_sec, x.stx_atime.tv_nsec },
-		.st_mtim = { x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec }, .st_ctim = { x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec },
+		.st_dev = makedev(x.stx_dev_major, x.stx_dev_minor),
+		.st_ino = x.stx_ino,
+		.st_mode = x.stx_mode,
+		.st_nlink = x.stx_nlink,
+		.st_uid = x.stx_uid,
+		.st_gid = x.stx_gid,
+		.st_rdev = makedev(x.stx_rdev_major, x.stx_rdev_minor),
+		.st_size = x.stx_size,
+		.st_blksize = x.stx_blksize,
+		.st_blocks = x.stx_blocks,
+		.st_atim = { x.stx_atime.tv_sec, x.stx_atime.tv_nsec },
+		.st_mtim = { x.stx_mtime.tv_sec, x.stx_mtime.tv_nsec },
+		.st_ctim = { x.stx_ctime.tv_sec, x.stx_ctime.tv_nsec },
 	};
 	p9_put64(m, GETATTR_BASIC | (btime ? GETATTR_BTIME : 0));
 	p9_put_qid(s, m, &st);
 	if (s->pipes && S_ISFIFO(st.st_mode)) {
-		/* As a FIFO it would be the guest kernel's own. It has no end that could be known. */
+		/*
+		 * As a FIFO it would be the guest kernel's own. It has no end that could be known.
+		 */
 		st.st_mode = (st.st_mode & ~S_IFMT) | S_IFREG;
 		st.st_size = 1ll << 62;
 	}
@@ -149,11 +161,14 @@ int p9_setattr(struct p9 *s, struct p9_msg *m)
 	if (valid & 1) {
 		if (fstat(f->path, &st) < 0)
 			return -errno;
-		ret = S_ISLNK(st.st_mode) ? -EOPNOTSUPP : p9_sys(fchmodat(s->proc, p9_link(link, f->path), mode & P9_MODE_BITS, 0));
+		ret = S_ISLNK(st.st_mode) ? -EOPNOTSUPP
+					  : p9_sys(fchmodat(s->proc, p9_link(link, f->path),
+							    mode & P9_MODE_BITS, 0));
 	}
 	if (ret == 0 && valid & 6)
-		ret = p9_sys(fchownat(f->path, "", valid & 2 ? uid : (uint32_t)-1, valid & 4 ? gid : (uint32_t)-1,
-				   AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+		ret = p9_sys(fchownat(f->path, "", valid & 2 ? uid : (uint32_t)-1,
+				      valid & 4 ? gid : (uint32_t)-1,
+				      AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
 	if (ret == 0 && valid & 8)
 		ret = set_size(s, f, size);
 	if (ret == 0 && valid & 0x30)
@@ -161,12 +176,15 @@ int p9_setattr(struct p9 *s, struct p9_msg *m)
 	return ret;
 }
 
-/* --- extended attributes: the user's and ACLs; the host's security labels are not the guest's --- */
+/*
+ * --- extended attributes: the user's and ACLs; the host's security labels are not the guest's ---
+ */
 
 static bool xattr_allowed(const char *name, bool set)
 {
 	return !strncmp(name, "user.", 5) || !strcmp(name, "system.posix_acl_access") ||
-	       !strcmp(name, "system.posix_acl_default") || (!set && !strcmp(name, "security.capability"));
+	       !strcmp(name, "system.posix_acl_default") ||
+	       (!set && !strcmp(name, "security.capability"));
 }
 
 /* /proc/self/fd/N as a path, for calls without an "at" form. */

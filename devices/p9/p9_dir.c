@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * p9_dir.c: folders (9P2000.L): listing, making, linking, renaming, removing. Each operation acts on descriptors only; names
- * are single ones in a folder's descriptor. A thread that may block.
+ * p9_dir.c: folders (9P2000.L): listing, making, linking, renaming, removing. Each operation acts
+ * on descriptors only; names are single ones in a folder's descriptor. A thread that may block.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -18,18 +18,23 @@
 struct dirent_raw { uint64_t ino; int64_t off; uint16_t len; uint8_t type; char name[]; };
 
 /* One entry: false when it does not fit any more. */
-static bool put_entry(struct p9 *s, struct p9_fid *f, const struct stat *dir, struct p9_msg *m, const uint8_t *limit,
-		      const struct dirent_raw *e)
+static bool put_entry(struct p9 *s, struct p9_fid *f, const struct stat *dir, struct p9_msg *m,
+		      const uint8_t *limit, const struct dirent_raw *e)
 {
 	size_t len = strlen(e->name);
 	struct stat st = { .st_dev = dir->st_dev, .st_ino = e->ino };
 
 	if (m->r + P9_QID + 8 + 1 + 2 + len > limit)
 		return false;
-	/* A mount point's entry has the number of what it covers. (A file that is one is hidden by its name.) */
+	/*
+	 * A mount point's entry has the number of what it covers. (A file that is one is hidden by
+	 * its name.)
+	 */
 	if (e->type == DT_DIR || e->type == DT_UNKNOWN)
 		if (fstatat(f->open, e->name, &st, AT_SYMLINK_NOFOLLOW) < 0)
-			st = (struct stat){ .st_dev = dir->st_dev, .st_ino = e->ino, .st_mode = e->type << 12 };
+			st = (struct stat){ .st_dev = dir->st_dev,
+					    .st_ino = e->ino,
+					    .st_mode = e->type << 12 };
 	if (e->type != DT_UNKNOWN)
 		st.st_mode = e->type << 12;
 	if (p9_hidden(s, &st, dir, e->name) && !S_ISDIR(st.st_mode))
@@ -63,7 +68,8 @@ int p9_readdir(struct p9 *s, struct p9_msg *m)
 		return -errno;
 	f->dir_pos = UINT64_MAX;		/* unknown until the end */
 	while (!full) {
-		long n = syscall(SYS_getdents64, f->open, buf, MIN(sizeof(buf), MAX((size_t)(limit - m->r), (size_t)1024)));
+		long n = syscall(SYS_getdents64, f->open, buf,
+				 MIN(sizeof(buf), MAX((size_t)(limit - m->r), (size_t)1024)));
 
 		if (n < 0 && m->r == head + 4)
 			return -errno;
@@ -86,7 +92,10 @@ static int new_name(struct p9 *s, const struct p9_fid *dir, struct p9_msg *m, ch
 	return ret < 0 ? ret : p9_check_hidden(s, dir->path, name);
 }
 
-/* The new file belongs to the group the guest says where that is possible, as on a file system that ignores chown. */
+/*
+ * The new file belongs to the group the guest says where that is possible, as on a file system that
+ * ignores chown.
+ */
 static void give_group(int dir, const char *name, uint32_t gid)
 {
 	struct stat st;
@@ -95,7 +104,10 @@ static void give_group(int dir, const char *name, uint32_t gid)
 		(void)!fchownat(dir, name, -1, gid, AT_SYMLINK_NOFOLLOW);
 }
 
-/* mkdir drops these bits of its mode. By a descriptor: the name may be a symbolic link by now, and chmod follows those. */
+/*
+ * mkdir drops these bits of its mode. By a descriptor: the name may be a symbolic link by now, and
+ * chmod follows those.
+ */
 static void set_id_bits(struct p9 *s, int dir, const char *name, uint32_t mode)
 {
 	int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -169,7 +181,9 @@ int p9_mknod(struct p9 *s, struct p9_msg *m)
 	gid = p9_u32(m);
 	if (ret < 0 || m->short_in)
 		return ret < 0 ? ret : -EPROTO;
-	/* A device node would be a door to the host's device for everybody who can reach the file. */
+	/*
+	 * A device node would be a door to the host's device for everybody who can reach the file.
+	 */
 	if (S_ISCHR(mode) || S_ISBLK(mode))
 		return -EPERM;
 	if (mknodat(f->path, name, mode & (S_IFMT | P9_MODE_BITS), 0) < 0)
@@ -269,7 +283,9 @@ int p9_remove(struct p9 *s, struct p9_msg *m)
 	fd = f->opaque ? -EACCES : p9_parent(s, f, name);
 	ret = fd;
 	if (fd >= 0) {
-		ret = fstat(f->path, &st) < 0 ? -errno : p9_sys(unlinkat(fd, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0));
+		ret = fstat(f->path, &st) < 0
+			      ? -errno
+			      : p9_sys(unlinkat(fd, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0));
 		close(fd);
 	}
 	p9_fid_drop(s, f);			/* even when it failed: intro(5) */

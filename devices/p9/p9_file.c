@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * p9_file.c: open files (9P2000.L): open, create, read, write, streams, locks. Each operation acts on descriptors only; names
- * are single ones in a folder's descriptor. A thread that may block.
+ * p9_file.c: open files (9P2000.L): open, create, read, write, streams, locks. Each operation acts
+ * on descriptors only; names are single ones in a folder's descriptor. A thread that may block.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,7 +13,10 @@
 
 #include "devices/p9/p9_impl.h"
 
-/* Flags of Tlopen and Tlcreate are Linux's own. O_DIRECT was about the guest's cache; O_NOATIME needs ownership. */
+/*
+ * Flags of Tlopen and Tlcreate are Linux's own. O_DIRECT was about the guest's cache; O_NOATIME
+ * needs ownership.
+ */
 #define OPEN_FLAGS (O_ACCMODE | O_APPEND | O_TRUNC | O_DSYNC | O_SYNC | O_DIRECTORY)
 
 int p9_lopen(struct p9 *s, struct p9_msg *m)
@@ -29,11 +32,15 @@ int p9_lopen(struct p9 *s, struct p9_msg *m)
 		return -errno;
 	if (s->readonly && ((flags & O_ACCMODE) != O_RDONLY || flags & O_TRUNC))
 		return -EROFS;
-	/* Devices, FIFOs and sockets are the guest's kernel's own business; the host's are not for it. */
+	/*
+	 * Devices, FIFOs and sockets are the guest's kernel's own business; the host's are not for
+	 * it.
+	 */
 	f->stream = s->pipes && S_ISFIFO(st.st_mode);
 	if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode) && !f->stream)
 		return S_ISLNK(st.st_mode) ? -ELOOP : -EACCES;
-	f->open = openat(s->proc, p9_link(link, f->path), (flags & OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	f->open = openat(s->proc, p9_link(link, f->path),
+			 (flags & OPEN_FLAGS) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	if (f->open < 0)
 		return errno == EMFILE ? -ENFILE : -errno;
 	/* One descriptor for each fid: a thousand processes have ten thousand of them. */
@@ -48,7 +55,8 @@ int p9_lopen(struct p9 *s, struct p9_msg *m)
 
 int p9_lcreate(struct p9 *s, struct p9_msg *m)
 {
-	struct open_how how = { .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS };
+	struct open_how how = { .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS |
+					   RESOLVE_NO_MAGICLINKS };
 	int ret, fd;
 	struct p9_fid *f = p9_dir_fid(s, m, &ret);
 	char name[256];
@@ -64,11 +72,14 @@ int p9_lcreate(struct p9 *s, struct p9_msg *m)
 		return ret < 0 ? ret : -EPROTO;
 	if (f->open >= 0)
 		return -EBADF;
-	/* Without O_EXCL the name may be a FIFO by now: O_NONBLOCK, and a look before it is kept. */
+	/*
+	 * Without O_EXCL the name may be a FIFO by now: O_NONBLOCK, and a look before it is kept.
+	 */
 	ret = p9_check_hidden(s, f->path, name);	/* before O_TRUNC could do harm */
 	if (ret < 0)
 		return ret;
-	how.flags = (flags & (OPEN_FLAGS | O_EXCL) & ~O_DIRECTORY) | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NOCTTY | O_NONBLOCK;
+	how.flags = (flags & (OPEN_FLAGS | O_EXCL) & ~O_DIRECTORY) | O_CREAT | O_CLOEXEC |
+		    O_NOFOLLOW | O_NOCTTY | O_NONBLOCK;
 	how.mode = mode & P9_MODE_BITS;
 	fd = syscall(SYS_openat2, f->path, name, &how, sizeof(how));
 	if (fd < 0)
@@ -101,7 +112,8 @@ static int data_iov(struct iovec *to, const struct iovec *from, int n, size_t he
 {
 	int k = iov_slice(to, from, n, head, len);
 
-	return MIN(k, 1024);			/* as many as one preadv takes; the rest is a short count */
+	/* as many as one preadv takes; the rest is a short count */
+	return MIN(k, 1024);
 }
 
 static bool may_wait(struct p9 *s, uint16_t tag)
@@ -110,7 +122,10 @@ static bool may_wait(struct p9 *s, uint16_t tag)
 	       !(__atomic_load_n(&s->flushed[tag / 64], __ATOMIC_SEQ_CST) >> tag % 64 & 1);
 }
 
-/* Waits for the host program at the other end. False, errno EINTR: the device stops meanwhile, or the guest gave up. */
+/*
+ * Waits for the host program at the other end. False, errno EINTR: the device stops meanwhile, or
+ * the guest gave up.
+ */
 static bool stream_wait(struct p9 *s, const struct p9_fid *f, short events)
 {
 	struct pollfd p[2] = { { f->open, events, 0 }, { s->cancel, POLLIN, 0 } };
@@ -158,9 +173,11 @@ int p9_read(struct p9 *s, struct p9_msg *m)
 		return -EBADF;
 	do
 		if (f->stream)
-			n = readv(f->open, iov, data_iov(iov, m->out, m->nout, P9_READ_HEAD, count));
+			n = readv(f->open, iov,
+				  data_iov(iov, m->out, m->nout, P9_READ_HEAD, count));
 		else
-			n = preadv(f->open, iov, data_iov(iov, m->out, m->nout, P9_READ_HEAD, count), off);
+			n = preadv(f->open, iov,
+				   data_iov(iov, m->out, m->nout, P9_READ_HEAD, count), off);
 	while (n < 0 && again(s, f, POLLIN));
 	if (n < 0)
 		return -errno;
@@ -192,9 +209,11 @@ int p9_write(struct p9 *s, struct p9_msg *m)
 		return -EBADF;
 	do
 		if (f->stream)
-			n = writev(f->open, iov, data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count));
+			n = writev(f->open, iov,
+				   data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count));
 		else
-			n = pwritev(f->open, iov, data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count), off);
+			n = pwritev(f->open, iov,
+				    data_iov(iov, m->in, m->nin, P9_WRITE_HEAD, count), off);
 	while (n < 0 && again(s, f, POLLOUT));
 	if (n < 0)
 		return -errno;
@@ -225,7 +244,8 @@ int p9_lock(struct p9 *s, struct p9_msg *m)
 	uint8_t type = p9_u8(m);
 	struct flock fl = { .l_type = lock_type(type), .l_whence = SEEK_SET };
 
-	p9_u32(m);				/* flags: whether to wait is the client's business */
+	/* flags: whether to wait is the client's business */
+	p9_u32(m);
 	fl.l_start = p9_u64(m);
 	fl.l_len = p9_u64(m);
 	if (m->short_in || type > 2 || fl.l_start < 0 || fl.l_len < 0)

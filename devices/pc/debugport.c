@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * debugport.c: the debug console of Bochs and its heirs: what firmware writes to the port is text for the person
- * watching; a read gives the value by which firmware knows the port is there. Main loop. No registers.
+ * debugport.c: the debug console of Bochs and its heirs: what firmware writes to the port is text
+ * for the person watching; a read gives the value by which firmware knows the port is there. Main
+ * loop. No registers.
  */
 #include <stdlib.h>
 
@@ -30,7 +31,8 @@ static void debugport_write(void *dev, uint64_t off, unsigned size, uint64_t val
 	chardev_write(p->chr, &byte, 1);
 }
 
-static void debugport_write_rep(void *dev, uint64_t off, unsigned size, const void *data, size_t count)
+static void debugport_write_rep(void *dev, uint64_t off, unsigned size, const void *data,
+				size_t count)
 {
 	struct debugport *p = dev;
 
@@ -43,7 +45,11 @@ static const char *debugport_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops debugport_ops = {
-	.name = "debugport", .read = debugport_read, .write = debugport_write, .max_width = 1, .reg_name = debugport_name,
+	.name = "debugport",
+	.read = debugport_read,
+	.write = debugport_write,
+	.max_width = 1,
+	.reg_name = debugport_name,
 	.write_rep = debugport_write_rep,
 };
 
@@ -65,7 +71,8 @@ static const struct device_ops debugport_device = {
 
 static const struct chardev_user write_only;
 
-struct device *debugport_new(struct bus *pio, uint16_t base, struct chardev *chr, struct loop *loop, struct err *err)
+struct device *debugport_new(struct bus *pio, uint16_t base, struct chardev *chr, struct loop *loop,
+			     struct err *err)
 {
 	struct debugport *p = xcalloc(1, sizeof(*p));
 	int ret;
@@ -76,7 +83,8 @@ struct device *debugport_new(struct bus *pio, uint16_t base, struct chardev *chr
 	device_init(&p->dev, &debugport_device, "debugport", loop);
 	ret = bus_add(pio, base, 1, &debugport_ops, p, loop, "debugport", 0);
 	if (ret < 0) {
-		err_set(err, -ret, "the debug port cannot have port 0x%x: %s", base, strerror(-ret));
+		err_set(err, -ret, "the debug port cannot have port 0x%x: %s", base,
+			strerror(-ret));
 		free(p->dev.id);
 		free(p);
 		return NULL;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * i8042.c: the keyboard controller (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and Auxiliary Device
- * Controller"): ports 0x60 and 0x64, between the guest and ps2.c's keyboard and ps2_mouse.c's mouse. Main loop.
+ * i8042.c: the keyboard controller (IBM PS/2 Hardware Interface Technical Reference, "Keyboard and
+ * Auxiliary Device Controller"): ports 0x60 and 0x64, between the guest and ps2.c's keyboard and
+ * ps2_mouse.c's mouse. Main loop.
  *
- * One byte waits in the output buffer; the next follows the moment it has been read. Address line 20 is remembered,
- * not masked, as at port 0x92.
+ * One byte waits in the output buffer; the next follows the moment it has been read. Address line
+ * 20 is remembered, not masked, as at port 0x92.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -27,7 +28,8 @@
 #define CFG_KBD_OFF	0x10
 #define CFG_AUX_OFF	0x20
 #define CFG_XLATE	0x40
-#define CFG_RESET	(CFG_KBD_INT | CFG_AUX_INT | CFG_SYS | CFG_XLATE)	/* as firmware leaves it */
+/* as firmware leaves it */
+#define CFG_RESET	(CFG_KBD_INT | CFG_AUX_INT | CFG_SYS | CFG_XLATE)
 
 #define OUT_RESET	0x01		/* output port: 0 resets the processor */
 #define OUT_A20		0x02
@@ -35,10 +37,14 @@
 #define OUT_AUX_OBF	0x20
 
 enum {
-	CMD_READ_CFG = 0x20, CMD_WRITE_CFG = 0x60, CMD_AUX_DISABLE = 0xa7, CMD_AUX_ENABLE = 0xa8, CMD_AUX_TEST = 0xa9,
-	CMD_SELF_TEST = 0xaa, CMD_KBD_TEST = 0xab, CMD_KBD_DISABLE = 0xad, CMD_KBD_ENABLE = 0xae, CMD_READ_INPUT = 0xc0,
-	CMD_READ_OUTPUT = 0xd0, CMD_WRITE_OUTPUT = 0xd1, CMD_WRITE_KBD_OBF = 0xd2, CMD_WRITE_AUX_OBF = 0xd3,
-	CMD_WRITE_AUX = 0xd4, CMD_A20_OFF = 0xdd, CMD_A20_ON = 0xdf, CMD_READ_TEST = 0xe0, CMD_PULSE = 0xf0,
+	CMD_READ_CFG = 0x20, CMD_WRITE_CFG = 0x60, CMD_AUX_DISABLE = 0xa7, CMD_AUX_ENABLE = 0xa8,
+	CMD_AUX_TEST = 0xa9,
+	CMD_SELF_TEST = 0xaa, CMD_KBD_TEST = 0xab, CMD_KBD_DISABLE = 0xad, CMD_KBD_ENABLE = 0xae,
+	CMD_READ_INPUT = 0xc0,
+	CMD_READ_OUTPUT = 0xd0, CMD_WRITE_OUTPUT = 0xd1, CMD_WRITE_KBD_OBF = 0xd2,
+	CMD_WRITE_AUX_OBF = 0xd3,
+	CMD_WRITE_AUX = 0xd4, CMD_A20_OFF = 0xdd, CMD_A20_ON = 0xdf, CMD_READ_TEST = 0xe0,
+	CMD_PULSE = 0xf0,
 };
 
 struct i8042 {
@@ -154,7 +160,8 @@ static uint64_t status_read(void *dev, uint64_t off, unsigned size)
 {
 	struct i8042 *c = dev;
 
-	return STATUS_UNLOCKED | (c->cfg & CFG_SYS ? STATUS_SYS : 0) | (c->command_last ? STATUS_COMMAND : 0) |
+	return STATUS_UNLOCKED | (c->cfg & CFG_SYS ? STATUS_SYS : 0) |
+	       (c->command_last ? STATUS_COMMAND : 0) |
 	       (c->full ? STATUS_OBF | (c->from_aux ? STATUS_AUX : 0) : 0);
 }
 
@@ -226,10 +233,18 @@ static const char *command_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops data_ops = {
-	.name = "8042", .read = data_read, .write = data_write, .max_width = 1, .reg_name = data_name,
+	.name = "8042",
+	.read = data_read,
+	.write = data_write,
+	.max_width = 1,
+	.reg_name = data_name,
 };
 static const struct region_ops command_ops = {
-	.name = "8042", .read = status_read, .write = command_write, .max_width = 1, .reg_name = command_name,
+	.name = "8042",
+	.read = status_read,
+	.write = command_write,
+	.max_width = 1,
+	.reg_name = command_name,
 };
 
 /* --- input --- */
@@ -355,7 +370,8 @@ static const struct device_ops i8042_device = {
 	.destroy = i8042_destroy,
 };
 
-struct device *i8042_new(struct bus *pio, struct vm *vm, struct vm_clock *clock, struct loop *loop, const struct i8042_opts *o, struct err *err)
+struct device *i8042_new(struct bus *pio, struct vm *vm, struct vm_clock *clock, struct loop *loop,
+			 const struct i8042_opts *o, struct err *err)
 {
 	struct i8042 *c = xcalloc(1, sizeof(*c));
 	int ret;
@@ -381,7 +397,8 @@ struct device *i8042_new(struct bus *pio, struct vm *vm, struct vm_clock *clock,
 fail_data:
 	bus_del(pio, DATA_PORT, &data_ops, c);
 fail:
-	err_set(err, -ret, "the keyboard controller cannot have ports 0x60 and 0x64: %s", strerror(-ret));
+	err_set(err, -ret, "the keyboard controller cannot have ports 0x60 and 0x64: %s",
+		strerror(-ret));
 	free(c->dev.id);
 	free(c);
 	return NULL;

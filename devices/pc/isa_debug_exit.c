@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * isa_debug_exit.c: a test kernel's way out: writing v to the port ends the program with status (v << 1) | 1, which
- * is never 0, so that success has to be said as such by the one who runs it. Main loop. No registers.
+ * isa_debug_exit.c: a test kernel's way out: writing v to the port ends the program with status (v
+ * << 1) | 1, which is never 0, so that success has to be said as such by the one who runs it. Main
+ * loop. No registers.
  */
 #include <stdlib.h>
 
@@ -32,7 +33,11 @@ static const char *debug_exit_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops debug_exit_ops = {
-	.name = "isa-debug-exit", .read = debug_exit_read, .write = debug_exit_write, .max_width = 4, .reg_name = debug_exit_name,
+	.name = "isa-debug-exit",
+	.read = debug_exit_read,
+	.write = debug_exit_write,
+	.max_width = 4,
+	.reg_name = debug_exit_name,
 };
 
 static void debug_exit_reset(struct device *d)
@@ -48,11 +53,14 @@ static void debug_exit_destroy(struct device *d)
 }
 
 static const struct device_ops debug_exit_device = {
-	.name = "isa-debug-exit", .version = 1, .reset = debug_exit_reset, .destroy = debug_exit_destroy,
+	.name = "isa-debug-exit",
+	.version = 1,
+	.reset = debug_exit_reset,
+	.destroy = debug_exit_destroy,
 };
 
-struct device *isa_debug_exit_new(struct bus *pio, uint16_t base, unsigned size, struct vm *vm, struct loop *loop,
-				  struct err *err)
+struct device *isa_debug_exit_new(struct bus *pio, uint16_t base, unsigned size, struct vm *vm,
+				  struct loop *loop, struct err *err)
 {
 	struct debug_exit *e = xcalloc(1, sizeof(*e));
 	int ret;
@@ -63,8 +71,9 @@ struct device *isa_debug_exit_new(struct bus *pio, uint16_t base, unsigned size,
 	device_init(&e->dev, &debug_exit_device, "isa-debug-exit", loop);
 	ret = bus_add(pio, base, size, &debug_exit_ops, e, loop, "isa-debug-exit", 0);
 	if (ret < 0) {
-		err_set(err, -ret, "isa-debug-exit cannot have ports 0x%x-0x%x: %s; give another iobase=", base,
-			base + size - 1, strerror(-ret));
+		err_set(err, -ret,
+			"isa-debug-exit cannot have ports 0x%x-0x%x: %s; give another iobase=",
+			base, base + size - 1, strerror(-ret));
 		free(e->dev.id);
 		free(e);
 		return NULL;

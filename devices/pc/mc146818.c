@@ -2,9 +2,9 @@
 /*
  * mc146818.c: real-time clock and CMOS memory (MC146818A data sheet). Main loop.
  *
- * The time is the VM clock plus an offset, split into fields when it is looked at: an idle clock needs no timer.
- * Events (periodic, alarm, update ended) are likewise worked out from the time that passed since the last look; a timer
- * runs only while one of them can raise the interrupt.
+ * The time is the VM clock plus an offset, split into fields when it is looked at: an idle clock
+ * needs no timer. Events (periodic, alarm, update ended) are likewise worked out from the time that
+ * passed since the last look; a timer runs only while one of them can raise the interrupt.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,7 +13,8 @@
 #include "devices/chips.h"
 
 enum {
-	RTC_SECONDS = 0, RTC_SECONDS_ALARM = 1, RTC_MINUTES = 2, RTC_MINUTES_ALARM = 3, RTC_HOURS = 4,
+	RTC_SECONDS = 0, RTC_SECONDS_ALARM = 1, RTC_MINUTES = 2, RTC_MINUTES_ALARM = 3,
+	RTC_HOURS = 4,
 	RTC_HOURS_ALARM = 5, RTC_WEEKDAY = 6, RTC_DAY = 7, RTC_MONTH = 8, RTC_YEAR = 9,
 	REG_A = 0x0a, REG_B = 0x0b, REG_C = 0x0c, REG_D = 0x0d, RTC_CENTURY = 0x32, CMOS_SIZE = 128,
 };
@@ -37,7 +38,8 @@ enum {
 
 #define RTC_PORT	0x70
 #define RTC_HZ		32768
-#define UIP_NS		244140		/* UIP is set this long before an update (8 periods of 32768 Hz) */
+/* UIP is set this long before an update (8 periods of 32768 Hz) */
+#define UIP_NS		244140
 #define DAY		86400
 #define NEVER		INT64_MAX
 #define TIME_LIMIT	4500000000ll	/* seconds; twice as many still fit into nanoseconds */
@@ -51,9 +53,11 @@ struct mc146818 {
 	uint8_t cmos[CMOS_SIZE];	/* time fields count only while SET is on */
 	uint8_t index;
 	int64_t born;			/* VM clock when the machine was made */
-	int64_t offset;			/* ns: time of day = VM clock + offset, since 1970 in the clock's own zone */
+	/* ns: time of day = VM clock + offset, since 1970 in the clock's own zone */
+	int64_t offset;
 	int64_t looked;			/* time of day up to which events have been noticed */
-	int64_t next_alarm;		/* time of day in seconds, NEVER: none; worked out again when it may have changed */
+	/* time of day in seconds, NEVER: none; worked out again when it may have changed */
+	int64_t next_alarm;
 	bool alarm_stale;
 };
 
@@ -125,7 +129,9 @@ static int64_t base_time(const struct mc146818 *r)
 	return t;
 }
 
-/* The fields become the time; the fraction of the running second stays. Any byte may stand in them. */
+/*
+ * The fields become the time; the fraction of the running second stays. Any byte may stand in them.
+ */
 static void fields_apply(struct mc146818 *r)
 {
 	int64_t now = rtc_now(r), fraction = now - floor_div(now, NS_PER_SEC) * NS_PER_SEC;
@@ -135,11 +141,16 @@ static void fields_apply(struct mc146818 *r)
 		.tm_hour = (int)decode_hour(r, r->cmos[RTC_HOURS]),
 		.tm_mday = (int)decode(r, r->cmos[RTC_DAY]),
 		.tm_mon = (int)decode(r, r->cmos[RTC_MONTH]) - 1,
-		.tm_year = (int)(decode(r, r->cmos[RTC_CENTURY]) % 100 * 100 + decode(r, r->cmos[RTC_YEAR])) - 1900,
+		.tm_year = (int)(decode(r, r->cmos[RTC_CENTURY]) % 100 * 100 +
+				 decode(r, r->cmos[RTC_YEAR])) -
+			   1900,
 	};
 	int64_t t = timegm(&tm);
 
-	/* Times far from any the arithmetic in nanoseconds holds end at its limits (the years 1827 and 2112). */
+	/*
+	 * Times far from any the arithmetic in nanoseconds holds end at its limits (the years 1827
+	 * and 2112).
+	 */
 	t = MAX(MIN(t, TIME_LIMIT), -TIME_LIMIT);
 	r->offset = t * NS_PER_SEC + fraction - vm_clock_now(r->clock);
 	r->looked = rtc_now(r);
@@ -150,8 +161,9 @@ static void fields_apply(struct mc146818 *r)
 
 static bool is_time_field(unsigned index)
 {
-	return index == RTC_SECONDS || index == RTC_MINUTES || (index >= RTC_HOURS && index <= RTC_YEAR &&
-	       index != RTC_HOURS_ALARM) || index == RTC_CENTURY;
+	return index == RTC_SECONDS || index == RTC_MINUTES ||
+	       (index >= RTC_HOURS && index <= RTC_YEAR && index != RTC_HOURS_ALARM) ||
+	       index == RTC_CENTURY;
 }
 
 static bool divider_runs(const struct mc146818 *r)
@@ -166,7 +178,10 @@ static bool updates(const struct mc146818 *r)
 
 /* --- events --- */
 
-/* Length of the periodic interrupt's period in 32768 Hz ticks; 0: off. Rates 1 and 2 repeat 8 and 9. */
+/*
+ * Length of the periodic interrupt's period in 32768 Hz ticks; 0: off. Rates 1 and 2 repeat 8 and
+ * 9.
+ */
 static int64_t period_ticks(const struct mc146818 *r)
 {
 	unsigned rs = r->cmos[REG_A] & A_RS;
@@ -202,7 +217,10 @@ static bool alarm_matches(uint8_t reg, unsigned want, unsigned have)
 	return (reg & ALARM_ANY) == ALARM_ANY || want == have;
 }
 
-/* First second after `after` at which the alarm registers match, or NEVER. At most a day of hours, minutes, seconds. */
+/*
+ * First second after `after` at which the alarm registers match, or NEVER. At most a day of hours,
+ * minutes, seconds.
+ */
 static int64_t alarm_find(const struct mc146818 *r, int64_t after)
 {
 	const uint8_t *c = r->cmos;
@@ -258,7 +276,8 @@ static void events_collect(struct mc146818 *r)
 /* Drives the interrupt and waits for the next event that can raise it. */
 static void irq_update(struct mc146818 *r)
 {
-	uint8_t enabled = r->cmos[REG_B] & (B_PIE | B_AIE | B_UIE);	/* at the same bits as the flags */
+	/* at the same bits as the flags */
+	uint8_t enabled = r->cmos[REG_B] & (B_PIE | B_AIE | B_UIE);
 	int64_t next = NEVER;
 
 	events_collect(r);
@@ -267,7 +286,9 @@ static void irq_update(struct mc146818 *r)
 	else
 		r->cmos[REG_C] &= ~C_IRQF;
 	irq_set(&r->o.irq, (r->cmos[REG_C] & C_IRQF) != 0);
-	/* While the line is up a further event changes nothing until the guest has read register C. */
+	/*
+	 * While the line is up a further event changes nothing until the guest has read register C.
+	 */
 	if (!(r->cmos[REG_C] & C_IRQF)) {
 		if (enabled & B_PIE)
 			next = next_period(r, r->looked);
@@ -330,7 +351,10 @@ static void reg_a_write(struct mc146818 *r, uint8_t val)
 	r->cmos[REG_A] = val & ~A_UIP;
 	if (ran || !divider_runs(r))
 		return;
-	/* The first update comes half a second after the divider is released (data sheet, "divider control"). */
+	/*
+	 * The first update comes half a second after the divider is released (data sheet, "divider
+	 * control").
+	 */
 	if (!(r->cmos[REG_B] & B_SET))
 		fields_apply(r);
 	now = rtc_now(r);
@@ -399,22 +423,32 @@ static void rtc_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	struct mc146818 *r = dev;
 
 	if (off == 0)
-		r->index = val & (CMOS_SIZE - 1);	/* bit 7 masks NMI, which nothing here raises */
+		/* bit 7 masks NMI, which nothing here raises */
+		r->index = val & (CMOS_SIZE - 1);
 	else
 		reg_write(r, r->index, (uint8_t)val);
 }
 
 static const char *rtc_name(void *dev, uint64_t off, bool is_write)
 {
-	static const char *const names[] = { "SECONDS", "SECONDS_ALARM", "MINUTES", "MINUTES_ALARM", "HOURS",
-		"HOURS_ALARM", "WEEKDAY", "DAY", "MONTH", "YEAR", "A", "B", "C", "D" };
+	static const char *const names[] = { "SECONDS", "SECONDS_ALARM",
+					     "MINUTES", "MINUTES_ALARM",
+					     "HOURS",	"HOURS_ALARM",
+					     "WEEKDAY", "DAY",
+					     "MONTH",	"YEAR",
+					     "A",	"B",
+					     "C",	"D" };
 	const struct mc146818 *r = dev;
 
 	return off == 0 ? "INDEX" : r->index < ARRAY_SIZE(names) ? names[r->index] : "CMOS";
 }
 
 static const struct region_ops rtc_ops = {
-	.name = "mc146818", .read = rtc_read, .write = rtc_write, .max_width = 1, .reg_name = rtc_name,
+	.name = "mc146818",
+	.read = rtc_read,
+	.write = rtc_write,
+	.max_width = 1,
+	.reg_name = rtc_name,
 };
 
 /* --- the device --- */
@@ -507,7 +541,8 @@ static int mc146818_load(struct device *d, struct state_in *in, uint32_t version
 	if (index >= CMOS_SIZE || (cmos[REG_A] & A_UIP))
 		return state_bad(in, "index %u or register A 0x%x", index, cmos[REG_A]);
 	/* Half the range, so that sums with the VM clock cannot overflow. */
-	if ((int64_t)offset > limit || (int64_t)offset < -limit || (int64_t)looked > limit || (int64_t)looked < -limit)
+	if ((int64_t)offset > limit || (int64_t)offset < -limit || (int64_t)looked > limit ||
+	    (int64_t)looked < -limit)
 		return state_bad(in, "a time beyond the year 2112 or before 1827");
 	memcpy(r->cmos, cmos, sizeof(cmos));
 	r->index = index;
@@ -536,7 +571,8 @@ static const struct device_ops mc146818_device = {
 	.destroy = mc146818_destroy,
 };
 
-struct device *mc146818_new(struct bus *pio, struct vm_clock *clock, struct loop *loop, const struct mc146818_opts *o, struct err *err)
+struct device *mc146818_new(struct bus *pio, struct vm_clock *clock, struct loop *loop,
+			    const struct mc146818_opts *o, struct err *err)
 {
 	struct mc146818 *r = xcalloc(1, sizeof(*r));
 	int ret;

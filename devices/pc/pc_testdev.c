@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pc_testdev.c: the test bench of kvm-unit-tests (QEMU's pc-testdev): a latch to try every width and way of port access on, a
- * buffer in device memory for the instruction emulator, every interrupt line by hand, and a port that takes a page out
- * of KVM's hands. Main loop.
+ * pc_testdev.c: the test bench of kvm-unit-tests (QEMU's pc-testdev): a latch to try every width
+ * and way of port access on, a buffer in device memory for the instruction emulator, every
+ * interrupt line by hand, and a port that takes a page out of KVM's hands. Main loop.
  *
  *   0xe0-0xe3      a 32-bit latch, at any width
- *   0xe4           write a physical address: KVM forgets its mapping of that page; what is in it stays
+ *   0xe4           write a physical address: KVM forgets its mapping of that page; what is in it
+ *                  stays
  *   0xe8-0xeb      the same latch, of which each byte is a register of its own
  *   0x2000-0x2017  the level of global interrupt 0-23
  *   0xff000000     64 KiB that keep what is written, a register for each access
@@ -64,10 +65,18 @@ static const char *latch_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops latch_ops = {
-	.name = "pc-testdev", .read = latch_read, .write = latch_write, .max_width = 4, .reg_name = latch_name,
+	.name = "pc-testdev",
+	.read = latch_read,
+	.write = latch_write,
+	.max_width = 4,
+	.reg_name = latch_name,
 };
 static const struct region_ops bytes_ops = {
-	.name = "pc-testdev", .read = latch_read, .write = latch_write, .max_width = 1, .reg_name = latch_name,
+	.name = "pc-testdev",
+	.read = latch_read,
+	.write = latch_write,
+	.max_width = 1,
+	.reg_name = latch_name,
 };
 
 /* --- a page KVM forgets --- */
@@ -78,8 +87,9 @@ static uint64_t flush_read(void *dev, uint64_t off, unsigned size)
 }
 
 /*
- * Changing the protection of host memory makes KVM drop the page from its tables, and the next access of the guest brings it
- * in again. Reading stays allowed all the time; a disk that writes to just this page just now would get EFAULT.
+ * Changing the protection of host memory makes KVM drop the page from its tables, and the next
+ * access of the guest brings it in again. Reading stays allowed all the time; a disk that writes to
+ * just this page just now would get EFAULT.
  */
 static void flush_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 {
@@ -88,8 +98,10 @@ static void flush_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 	if (!page)
 		log_guest("pc-testdev: no memory at 0x%llx to forget", (unsigned long long)val);
-	else if (mprotect(page, PAGE, PROT_READ) < 0 || mprotect(page, PAGE, PROT_READ | PROT_WRITE) < 0)
-		log_guest("pc-testdev: the page at 0x%llx stays mapped: %s (huge pages cannot be split)",
+	else if (mprotect(page, PAGE, PROT_READ) < 0 ||
+		 mprotect(page, PAGE, PROT_READ | PROT_WRITE) < 0)
+		log_guest("pc-testdev: the page at 0x%llx stays mapped: %s (huge pages cannot be "
+			  "split)",
 			  (unsigned long long)val, strerror(errno));
 }
 
@@ -99,7 +111,12 @@ static const char *flush_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops flush_ops = {
-	.name = "pc-testdev", .read = flush_read, .write = flush_write, .min_width = 4, .max_width = 4, .reg_name = flush_name,
+	.name = "pc-testdev",
+	.read = flush_read,
+	.write = flush_write,
+	.min_width = 4,
+	.max_width = 4,
+	.reg_name = flush_name,
 };
 
 /* --- interrupt lines --- */
@@ -123,7 +140,11 @@ static const char *irq_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops irq_ops = {
-	.name = "pc-testdev", .read = irq_read, .write = irq_write, .max_width = 1, .reg_name = irq_name,
+	.name = "pc-testdev",
+	.read = irq_read,
+	.write = irq_write,
+	.max_width = 1,
+	.reg_name = irq_name,
 };
 
 /* --- the buffer --- */
@@ -152,7 +173,11 @@ static const char *buffer_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops buffer_ops = {
-	.name = "pc-testdev", .read = buffer_read, .write = buffer_write, .max_width = 8, .reg_name = buffer_name,
+	.name = "pc-testdev",
+	.read = buffer_read,
+	.write = buffer_write,
+	.max_width = 8,
+	.reg_name = buffer_name,
 };
 
 /* --- device --- */
@@ -201,8 +226,9 @@ static const struct {
 	uint64_t base, len;
 	const struct region_ops *ops;
 } regions[] = {
-	{ false, LATCH_PORT, 4, &latch_ops }, { false, FLUSH_PORT, 4, &flush_ops }, { false, BYTES_PORT, 4, &bytes_ops },
-	{ false, IRQ_PORT, IRQ_LINES, &irq_ops }, { true, BUFFER_GPA, BUFFER_LEN, &buffer_ops },
+	{ false, LATCH_PORT, 4, &latch_ops },	       { false, FLUSH_PORT, 4, &flush_ops },
+	{ false, BYTES_PORT, 4, &bytes_ops },	       { false, IRQ_PORT, IRQ_LINES, &irq_ops },
+	{ true, BUFFER_GPA, BUFFER_LEN, &buffer_ops },
 };
 
 static struct bus *bus_of(const struct pc_testdev *t, unsigned i)
@@ -220,7 +246,11 @@ static void pc_testdev_destroy(struct device *d)
 }
 
 static const struct device_ops pc_testdev_device = {
-	.name = "pc-testdev", .version = 1, .reset = pc_testdev_reset, .save = pc_testdev_save, .load = pc_testdev_load,
+	.name = "pc-testdev",
+	.version = 1,
+	.reset = pc_testdev_reset,
+	.save = pc_testdev_save,
+	.load = pc_testdev_load,
 	.destroy = pc_testdev_destroy,
 };
 
@@ -233,13 +263,15 @@ struct device *pc_testdev_new(const struct pc_testdev_wires *w, struct loop *loo
 	t->w = *w;
 	device_init(&t->dev, &pc_testdev_device, "pc-testdev", loop);
 	for (i = 0; i < ARRAY_SIZE(regions); i++) {
-		ret = bus_add(bus_of(t, i), regions[i].base, regions[i].len, regions[i].ops, t, loop, "pc-testdev", 0);
+		ret = bus_add(bus_of(t, i), regions[i].base, regions[i].len, regions[i].ops, t,
+			      loop, "pc-testdev", 0);
 		if (ret < 0)
 			break;
 	}
 	if (ret < 0) {
-		err_set(err, -ret, "pc-testdev cannot have %s 0x%llx: %s; one is enough", regions[i].memory ? "memory" : "ports",
-			(unsigned long long)regions[i].base, strerror(-ret));
+		err_set(err, -ret, "pc-testdev cannot have %s 0x%llx: %s; one is enough",
+			regions[i].memory ? "memory" : "ports", (unsigned long long)regions[i].base,
+			strerror(-ret));
 		while (i-- > 0)
 			bus_del(bus_of(t, i), regions[i].base, regions[i].ops, t);
 		free(t->dev.id);

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pflash.c: a parallel flash chip with Intel's command set (CFI 0001), in which UEFI firmware and its variables live.
+ * pflash.c: a parallel flash chip with Intel's command set (CFI 0001), in which UEFI firmware and
+ * its variables live.
  *
- * Intel 28F640J3 data sheet (commands, status register), JEDEC JESD68 (CFI query). In read-array mode the chip is memory:
- * reading costs no exit. The first command takes the memory away, 0xff (read array) brings it back.
+ * Intel 28F640J3 data sheet (commands, status register), JEDEC JESD68 (CFI query). In read-array
+ * mode the chip is memory: reading costs no exit. The first command takes the memory away, 0xff
+ * (read array) brings it back.
  *
- * What is programmed is in the block at once and in the image soon after: the changed sectors are written when a
- * burst of commands ends, one request at a time, a flush behind the last. Main loop.
+ * What is programmed is in the block at once and in the image soon after: the changed sectors are
+ * written when a burst of commands ends, one request at a time, a flush behind the last. Main loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,8 +23,10 @@
 #define SHADOW (128 * KiB)
 
 enum flash_cmd {
-	CMD_PROGRAM = 0x40, CMD_PROGRAM_ALT = 0x10, CMD_ERASE = 0x20, CMD_CLEAR_STATUS = 0x50, CMD_LOCK = 0x60, CMD_READ_STATUS = 0x70,
-	CMD_READ_ID = 0x90, CMD_CFI = 0x98, CMD_SUSPEND = 0xb0, CMD_CONFIRM = 0xd0, CMD_BUFFER = 0xe8, CMD_READ_ARRAY = 0xff,
+	CMD_PROGRAM = 0x40, CMD_PROGRAM_ALT = 0x10, CMD_ERASE = 0x20, CMD_CLEAR_STATUS = 0x50,
+	CMD_LOCK = 0x60, CMD_READ_STATUS = 0x70,
+	CMD_READ_ID = 0x90, CMD_CFI = 0x98, CMD_SUSPEND = 0xb0, CMD_CONFIRM = 0xd0,
+	CMD_BUFFER = 0xe8, CMD_READ_ARRAY = 0xff,
 };
 enum { ST_READY = 0x80, ST_ERASE_ERROR = 0x20, ST_PROGRAM_ERROR = 0x10, ST_PROTECTED = 0x02 };
 
@@ -61,7 +65,8 @@ static void write_back_done(struct blk_req *r)
 	struct pflash *p = r->ctx;
 
 	if (r->ret < 0)
-		log_error("%s: %s: the firmware's variables cannot be saved: %s", p->dev.id, blk_filename(p->blk), strerror(-r->ret));
+		log_error("%s: %s: the firmware's variables cannot be saved: %s", p->dev.id,
+			  blk_filename(p->blk), strerror(-r->ret));
 	if (r->op == BLK_WRITE && r->ret == 0 && !p->dirty_to) {
 		p->req = (struct blk_req){ .op = BLK_FLUSH, .done = write_back_done, .ctx = p };
 		blk_submit(p->queue, &p->req);
@@ -87,8 +92,13 @@ static void write_back(struct pflash *p)
 		return;
 	memcpy(p->copy, p->data + p->dirty_from, len);
 	p->iov = (struct iovec){ p->copy, len };
-	p->req = (struct blk_req){ .op = BLK_WRITE, .off = p->dirty_from, .len = len, .iov = &p->iov, .niov = 1,
-				   .done = write_back_done, .ctx = p };
+	p->req = (struct blk_req){ .op = BLK_WRITE,
+				   .off = p->dirty_from,
+				   .len = len,
+				   .iov = &p->iov,
+				   .niov = 1,
+				   .done = write_back_done,
+				   .ctx = p };
 	p->dirty_to = 0;
 	p->busy = true;
 	blk_submit(p->queue, &p->req);
@@ -96,7 +106,8 @@ static void write_back(struct pflash *p)
 
 static void mark(struct pflash *p, uint64_t off, uint64_t len)
 {
-	uint64_t from = ALIGN_DOWN(off, (uint64_t)SECTOR), to = MIN(ALIGN_UP(off + len, (uint64_t)SECTOR), p->size);
+	uint64_t from = ALIGN_DOWN(off, (uint64_t)SECTOR),
+		 to = MIN(ALIGN_UP(off + len, (uint64_t)SECTOR), p->size);
 
 	p->dirty_from = p->dirty_to ? MIN(p->dirty_from, from) : from;
 	p->dirty_to = MAX(p->dirty_to, to);
@@ -143,7 +154,9 @@ static bool may_write(struct pflash *p, uint8_t error)
 	return !p->readonly;
 }
 
-/* Programming only clears bits on a real chip; drivers erase before, so what they see is the same. */
+/*
+ * Programming only clears bits on a real chip; drivers erase before, so what they see is the same.
+ */
 static void program(struct pflash *p, uint64_t off, const uint8_t *from, unsigned len)
 {
 	if (!range_ok(off, len, p->size) || !may_write(p, ST_PROGRAM_ERROR))
@@ -186,11 +199,13 @@ static void command(struct pflash *p, uint64_t off, uint8_t cmd)
 		break;
 	case CMD_READ_ARRAY:
 	case 0x00:
-	case 0xf0:			/* the reset of the other command set; probing drivers send it */
+	/* the reset of the other command set; probing drivers send it */
+	case 0xf0:
 		set_mode(p, CMD_READ_ARRAY);
 		break;
 	default:
-		log_guest("%s: command 0x%02x at 0x%llx is not of this chip", p->dev.id, cmd, (unsigned long long)off);
+		log_guest("%s: command 0x%02x at 0x%llx is not of this chip", p->dev.id, cmd,
+			  (unsigned long long)off);
 		set_mode(p, CMD_READ_ARRAY);
 	}
 }
@@ -257,9 +272,12 @@ static uint8_t cfi_byte(const struct pflash *p, uint64_t off)
 {
 	uint64_t blocks = p->size / SECTOR - 1;
 	const uint8_t table[] = {
-		'Q', 'R', 'Y', 1, 0, 0x31, 0, 0, 0, 0, 0,		/* 0x10: Intel's command set, extension at 0x31 */
-		0x45, 0x55, 0, 0, 7, 7, 10, 0, 4, 4, 4, 0,		/* 0x1b: voltages, typical and greatest times */
-		63 - __builtin_clzll(p->size), 2, 0, 5, 0, 1,		/* 0x27: size, x8/x16, buffer of 32, one region */
+		/* 0x10: Intel's command set, extension at 0x31 */
+		'Q', 'R', 'Y', 1, 0, 0x31, 0, 0, 0, 0, 0,
+		/* 0x1b: voltages, typical and greatest times */
+		0x45, 0x55, 0, 0, 7, 7, 10, 0, 4, 4, 4, 0,
+		/* 0x27: size, x8/x16, buffer of 32, one region */
+		63 - __builtin_clzll(p->size), 2, 0, 5, 0, 1,
 		blocks, blocks >> 8, SECTOR / 256, 0,			/* 0x2d */
 		'P', 'R', 'I', '1', '0',				/* 0x31 */
 	};
@@ -291,7 +309,12 @@ static const char *pflash_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops pflash_ops = {
-	.name = "28F640J3", .read = pflash_read, .write = pflash_write, .min_width = 1, .max_width = 4, .reg_name = pflash_name,
+	.name = "28F640J3",
+	.read = pflash_read,
+	.write = pflash_write,
+	.min_width = 1,
+	.max_width = 4,
+	.reg_name = pflash_name,
 };
 
 /* --- device --- */
@@ -319,13 +342,15 @@ static void pflash_quiesce(struct device *d, void (*done)(void *ctx), void *ctx)
 
 #define F(t, m) STATE_FIELD(struct pflash, STATE_##t, m)
 static const struct state_field pflash_fields[] = {
-	F(U8, cmd), F(U8, cycle), F(U8, status), F(U32, left), F(U64, buffer_at), F(BYTES, buffer), F(U64, dirty_from), F(U64, dirty_to),
+	F(U8, cmd),	   F(U8, cycle),     F(U8, status),	 F(U32, left),
+	F(U64, buffer_at), F(BYTES, buffer), F(U64, dirty_from), F(U64, dirty_to),
 };
 #undef F
 
 static int pflash_save(struct device *d, struct state_out *o)
 {
-	state_save_fields(o, container_of(d, struct pflash, dev), pflash_fields, ARRAY_SIZE(pflash_fields));
+	state_save_fields(o, container_of(d, struct pflash, dev), pflash_fields,
+			  ARRAY_SIZE(pflash_fields));
 	return 0;
 }
 
@@ -347,7 +372,10 @@ static void pflash_destroy(struct device *d)
 {
 	struct pflash *p = container_of(d, struct pflash, dev);
 
-	/* Only at the machine's end: its loop has stopped, so its events are run here until the last write is down. */
+	/*
+	 * Only at the machine's end: its loop has stopped, so its events are run here until the
+	 * last write is down.
+	 */
 	for (write_back(p); p->busy;)
 		loop_once(d->loop, 100);
 	bus_del(p->mmio, p->base, &pflash_ops, p);
@@ -359,7 +387,12 @@ static void pflash_destroy(struct device *d)
 }
 
 static const struct device_ops pflash_device_ops = {
-	.name = "pflash", .version = 1, .reset = pflash_reset, .quiesce = pflash_quiesce, .save = pflash_save, .load = pflash_load,
+	.name = "pflash",
+	.version = 1,
+	.reset = pflash_reset,
+	.quiesce = pflash_quiesce,
+	.save = pflash_save,
+	.load = pflash_load,
 	.destroy = pflash_destroy,
 };
 
@@ -370,7 +403,8 @@ static int pflash_map(struct pflash *p, bool shadow, struct err *err)
 
 	ret = bus_add(p->mmio, p->base, p->size, &pflash_ops, p, p->dev.loop, p->dev.id, 0);
 	if (ret < 0)
-		return err_set(err, -ret, "%s: 0x%llx-0x%llx is taken", p->dev.id, (unsigned long long)p->base,
+		return err_set(err, -ret, "%s: 0x%llx-0x%llx is taken", p->dev.id,
+			       (unsigned long long)p->base,
 			       (unsigned long long)(p->base + p->size - 1));
 	ret = block_map(p->block, p->base, 0, p->size, MEM_PRIO_ROM);
 	if (ret == 0 && shadow)
@@ -383,7 +417,8 @@ static int pflash_map(struct pflash *p, bool shadow, struct err *err)
 	return 0;
 }
 
-struct device *pflash_new(struct pci_bus *pci, const char *id, struct blk *blk, uint64_t end, bool shadow, struct err *err)
+struct device *pflash_new(struct pci_bus *pci, const char *id, struct blk *blk, uint64_t end,
+			  bool shadow, struct err *err)
 {
 	const struct pci_wires *w = pci_bus_wires(pci);
 	struct pflash *p = xcalloc(1, sizeof(*p));
@@ -398,8 +433,10 @@ struct device *pflash_new(struct pci_bus *pci, const char *id, struct blk *blk, 
 	p->cmd = CMD_READ_ARRAY;
 	p->status = ST_READY;
 	if (!p->size || p->size % SECTOR || p->size > MAX_SIZE || p->size > end) {
-		err_set(err, EINVAL, "%s: %s has %llu bytes: a flash image has a multiple of 4 KiB, up to 16 MiB", id, blk_filename(blk),
-			(unsigned long long)p->size);
+		err_set(err, EINVAL,
+			"%s: %s has %llu bytes: a flash image has a multiple of 4 KiB, up to 16 "
+			"MiB",
+			id, blk_filename(blk), (unsigned long long)p->size);
 		goto fail;
 	}
 	p->base = end - p->size;

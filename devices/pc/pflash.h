@@ -8,10 +8,12 @@
 
 struct blk;
 /*
- * A chip that holds the image and ends below `end` (4 GiB, or the base of the chip above). shadow: its last 128 KiB are also
- * seen below 1 MiB. blk is borrowed. NULL with the reason. Blocks (reads the image): before the guest runs.
+ * A chip that holds the image and ends below `end` (4 GiB, or the base of the chip above). shadow:
+ * its last 128 KiB are also seen below 1 MiB. blk is borrowed. NULL with the reason. Blocks (reads
+ * the image): before the guest runs.
  */
-struct device *pflash_new(struct pci_bus *pci, const char *id, struct blk *blk, uint64_t end, bool shadow, struct err *err);
+struct device *pflash_new(struct pci_bus *pci, const char *id, struct blk *blk, uint64_t end,
+			  bool shadow, struct err *err);
 uint64_t pflash_base(struct device *d);
 
 #endif

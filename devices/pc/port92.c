@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * port92.c: system control port A: bit 0 resets the machine when it rises, bit 1 is the fast A20 gate. Main loop.
+ * port92.c: system control port A: bit 0 resets the machine when it rises, bit 1 is the fast A20
+ * gate. Main loop.
  *
- * Address line 20 is never really masked (KVM cannot); the bit is remembered, and set from power-on, which is
- * what software that asks before it enables the line wants to see.
+ * Address line 20 is never really masked (KVM cannot); the bit is remembered, and set from
+ * power-on, which is what software that asks before it enables the line wants to see.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -44,7 +45,11 @@ static const char *port92_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops port92_ops = {
-	.name = "port92", .read = port92_read, .write = port92_write, .max_width = 1, .reg_name = port92_name,
+	.name = "port92",
+	.read = port92_read,
+	.write = port92_write,
+	.max_width = 1,
+	.reg_name = port92_name,
 };
 
 static void port92_reset(struct device *d)

@@ -14,7 +14,10 @@ struct ps2_queue {
 	uint8_t reply[PS2_REPLIES], reply_len;
 	uint8_t input[PS2_INPUT], input_len;
 };
-static inline bool ps2_queue_empty(const struct ps2_queue *q) { return !q->reply_len && !q->input_len; }
+static inline bool ps2_queue_empty(const struct ps2_queue *q)
+{
+	return !q->reply_len && !q->input_len;
+}
 void ps2_reply(struct ps2_queue *q, uint8_t byte);
 /* All len bytes or none: half a scan code would be another key. */
 bool ps2_input(struct ps2_queue *q, const uint8_t *bytes, size_t len);
@@ -44,7 +47,10 @@ bool ps2_keyboard_key(struct ps2_keyboard *k, unsigned key, bool down);
 void ps2_keyboard_release_all(struct ps2_keyboard *k);
 void ps2_keyboard_save(struct ps2_keyboard *k, struct state_out *o);
 int ps2_keyboard_load(struct ps2_keyboard *k, struct state_in *in);
-/* What the controller makes of a set 2 byte when it translates; *release is the F0 seen before. -1: nothing yet. */
+/*
+ * What the controller makes of a set 2 byte when it translates; *release is the F0 seen before. -1:
+ * nothing yet.
+ */
 int ps2_translate(uint8_t byte, bool *release);
 
 struct ps2_mouse {

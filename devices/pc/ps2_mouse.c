@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ps2_mouse.c: a PS/2 mouse (IBM PS/2 Hardware Interface Technical Reference, "Mouse"), which becomes one with a wheel, or
- * with a wheel and five buttons, when the driver sets the sample rates 200, 100, 80 or 200, 200, 80. Main loop.
+ * ps2_mouse.c: a PS/2 mouse (IBM PS/2 Hardware Interface Technical Reference, "Mouse"), which
+ * becomes one with a wheel, or with a wheel and five buttons, when the driver sets the sample rates
+ * 200, 100, 80 or 200, 200, 80. Main loop.
  */
 #include <errno.h>
 
@@ -9,13 +10,17 @@
 #include "devices/pc/ps2.h"
 
 enum {
-	MOUSE_SCALE_11 = 0xe6, MOUSE_SCALE_21 = 0xe7, MOUSE_RESOLUTION = 0xe8, MOUSE_STATUS = 0xe9, MOUSE_STREAM = 0xea,
-	MOUSE_READ = 0xeb, MOUSE_UNWRAP = 0xec, MOUSE_WRAP = 0xee, MOUSE_REMOTE = 0xf0, MOUSE_TYPE = 0xf2,
-	MOUSE_RATE = 0xf3, MOUSE_ENABLE = 0xf4, MOUSE_DISABLE = 0xf5, MOUSE_DEFAULTS = 0xf6, MOUSE_RESEND = 0xfe,
+	MOUSE_SCALE_11 = 0xe6, MOUSE_SCALE_21 = 0xe7, MOUSE_RESOLUTION = 0xe8, MOUSE_STATUS = 0xe9,
+	MOUSE_STREAM = 0xea,
+	MOUSE_READ = 0xeb, MOUSE_UNWRAP = 0xec, MOUSE_WRAP = 0xee, MOUSE_REMOTE = 0xf0,
+	MOUSE_TYPE = 0xf2,
+	MOUSE_RATE = 0xf3, MOUSE_ENABLE = 0xf4, MOUSE_DISABLE = 0xf5, MOUSE_DEFAULTS = 0xf6,
+	MOUSE_RESEND = 0xfe,
 	MOUSE_RESET = 0xff,
 	MOUSE_ACK = 0xfa, MOUSE_NAK = 0xfc, MOUSE_BAT_OK = 0xaa,
 };
-#define PACKETS_WAITING 16		/* bytes of movement in the queue; more gathers in dx, dy, dz */
+/* bytes of movement in the queue; more gathers in dx, dy, dz */
+#define PACKETS_WAITING 16
 #define MOVE_LIMIT 1000000
 
 static int clamp(int v, int low, int high)
@@ -71,7 +76,8 @@ void ps2_mouse_move(struct ps2_mouse *m, int dx, int dy, int dz, unsigned button
 		return;
 	}
 	m->dx = clamp(m->dx + clamp(dx, -MOVE_LIMIT, MOVE_LIMIT), -MOVE_LIMIT, MOVE_LIMIT);
-	m->dy = clamp(m->dy - clamp(dy, -MOVE_LIMIT, MOVE_LIMIT), -MOVE_LIMIT, MOVE_LIMIT);	/* up is positive here */
+	/* up is positive here */
+	m->dy = clamp(m->dy - clamp(dy, -MOVE_LIMIT, MOVE_LIMIT), -MOVE_LIMIT, MOVE_LIMIT);
 	m->dz = clamp(m->dz + clamp(dz, -MOVE_LIMIT, MOVE_LIMIT), -127, 127);
 	ps2_mouse_pump(m);
 }
@@ -109,8 +115,9 @@ static void rate_set(struct ps2_mouse *m, uint8_t rate)
 
 static void status_reply(struct ps2_mouse *m)
 {
-	ps2_reply(&m->q, (m->buttons & 1 ? 4 : 0) | (m->buttons & 4 ? 2 : 0) | (m->buttons & 2 ? 1 : 0) |
-		  (m->scale21 ? 0x10 : 0) | (m->enabled ? 0x20 : 0) | (m->remote ? 0x40 : 0));
+	ps2_reply(&m->q, (m->buttons & 1 ? 4 : 0) | (m->buttons & 4 ? 2 : 0) |
+				 (m->buttons & 2 ? 1 : 0) | (m->scale21 ? 0x10 : 0) |
+				 (m->enabled ? 0x20 : 0) | (m->remote ? 0x40 : 0));
 	ps2_reply(&m->q, m->resolution);
 	ps2_reply(&m->q, m->rate);
 }
@@ -124,7 +131,8 @@ static void command_run(struct ps2_mouse *m, uint8_t byte)
 		ps2_reply(&m->q, m->last);
 		return;
 	}
-	if (byte < MOUSE_SCALE_11 || byte == 0xed || byte == 0xef || byte == 0xf1 || (byte > MOUSE_DEFAULTS && byte < MOUSE_RESEND)) {
+	if (byte < MOUSE_SCALE_11 || byte == 0xed || byte == 0xef || byte == 0xf1 ||
+	    (byte > MOUSE_DEFAULTS && byte < MOUSE_RESEND)) {
 		ps2_reply(&m->q, MOUSE_NAK);
 		return;
 	}
@@ -215,7 +223,10 @@ static const struct state_field mouse_fields[] = {
 	STATE_FIELD(struct ps2_mouse, STATE_BOOL, scale21),
 };
 
-/* Movement not yet reported and buttons held are the user's and not saved; what the driver was told of buttons is. */
+/*
+ * Movement not yet reported and buttons held are the user's and not saved; what the driver was told
+ * of buttons is.
+ */
 void ps2_mouse_save(const struct ps2_mouse *m, struct state_out *o)
 {
 	state_save_fields(o, m, mouse_fields, ARRAY_SIZE(mouse_fields));
@@ -230,9 +241,10 @@ int ps2_mouse_load(struct ps2_mouse *m, struct state_in *in)
 	ret = state_load_fields(in, m, mouse_fields, ARRAY_SIZE(mouse_fields));
 	if (!ret)
 		ret = ps2_queue_load(&m->q, in);
-	if (!ret && ((m->type != 0 && m->type != 3 && m->type != 4) || m->resolution > 3 || m->reported_buttons > 31))
-		ret = state_bad(in, "mouse type %u, resolution %u, buttons 0x%x", m->type, m->resolution,
-				m->reported_buttons);
+	if (!ret && ((m->type != 0 && m->type != 3 && m->type != 4) || m->resolution > 3 ||
+		     m->reported_buttons > 31))
+		ret = state_bad(in, "mouse type %u, resolution %u, buttons 0x%x", m->type,
+				m->resolution, m->reported_buttons);
 	if (ret < 0)
 		ps2_mouse_reset(m);
 	return ret;

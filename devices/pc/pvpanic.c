@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pvpanic.c: one port through which a guest kernel says that it panicked, or that its crash kernel takes over
- * (the pvpanic specification of QEMU's documentation). Main loop. No registers.
+ * pvpanic.c: one port through which a guest kernel says that it panicked, or that its crash kernel
+ * takes over (the pvpanic specification of QEMU's documentation). Main loop. No registers.
  */
 #include <stdlib.h>
 
@@ -39,7 +39,11 @@ static const char *pvpanic_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops pvpanic_ops = {
-	.name = "pvpanic", .read = pvpanic_read, .write = pvpanic_write, .max_width = 1, .reg_name = pvpanic_name,
+	.name = "pvpanic",
+	.read = pvpanic_read,
+	.write = pvpanic_write,
+	.max_width = 1,
+	.reg_name = pvpanic_name,
 };
 
 static void pvpanic_reset(struct device *d)
@@ -58,7 +62,8 @@ static const struct device_ops pvpanic_device = {
 	.name = "pvpanic", .version = 1, .reset = pvpanic_reset, .destroy = pvpanic_destroy,
 };
 
-struct device *pvpanic_new(struct bus *pio, uint16_t base, struct vm *vm, struct loop *loop, struct err *err)
+struct device *pvpanic_new(struct bus *pio, uint16_t base, struct vm *vm, struct loop *loop,
+			   struct err *err)
 {
 	struct pvpanic *p = xcalloc(1, sizeof(*p));
 	int ret;

@@ -2,9 +2,10 @@
 /*
  * uart16550.c: a serial port (PC16550D data sheet, chapter 8). Main loop.
  *
- * The transmitter is as fast as the chardev: a byte leaves the moment it is written, so that THRE is set again at
- * once, unless the host takes no more; then up to 16 wait in the FIFO. The receiver never overruns: it takes from the
- * chardev what fits. OUT2 does not gate the interrupt, as on other virtual PCs.
+ * The transmitter is as fast as the chardev: a byte leaves the moment it is written, so that THRE
+ * is set again at once, unless the host takes no more; then up to 16 wait in the FIFO. The receiver
+ * never overruns: it takes from the chardev what fits. OUT2 does not gate the interrupt, as on
+ * other virtual PCs.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -59,7 +60,8 @@ struct uart {
 	uint16_t base;
 	struct irq irq;
 	struct chardev *chr;
-	struct loop_timer timeout;	/* characters below the trigger level have waited long enough */
+	/* characters below the trigger level have waited long enough */
+	struct loop_timer timeout;
 	struct vm_clock *clock;
 
 	uint16_t divisor;
@@ -88,7 +90,10 @@ static unsigned trigger_level(const struct uart *u)
 	return (u->fcr & FCR_ENABLE) ? level[u->fcr >> 6] : 1;
 }
 
-/* What the modem inputs are: looped back, or a cable that is plugged in for as long as there is a chardev. */
+/*
+ * What the modem inputs are: looped back, or a cable that is plugged in for as long as there is a
+ * chardev.
+ */
 static uint8_t modem_lines(const struct uart *u)
 {
 	if (u->mcr & MCR_LOOP)
@@ -137,10 +142,14 @@ static void irq_update(struct uart *u)
 
 /* --- receiver --- */
 
-/* Four characters' time (8.4 of the data sheet), from the divisor and the frame's length in half bits. */
+/*
+ * Four characters' time (8.4 of the data sheet), from the divisor and the frame's length in half
+ * bits.
+ */
 static int64_t timeout_ns(const struct uart *u)
 {
-	unsigned bits2 = 2 * (1 + 5 + (u->lcr & 3) + (u->lcr & 8 ? 1 : 0)) + (u->lcr & 4 ? ((u->lcr & 3) ? 4 : 3) : 2);
+	unsigned bits2 = 2 * (1 + 5 + (u->lcr & 3) + (u->lcr & 8 ? 1 : 0)) +
+			 (u->lcr & 4 ? ((u->lcr & 3) ? 4 : 3) : 2);
 	int64_t divisor = u->divisor ? u->divisor : 1;
 
 	return 4 * bits2 * divisor * 16 * NS_PER_SEC / UART_CLOCK / 2;
@@ -381,8 +390,9 @@ static void uart_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		if (!(u->ier & IER_ETBEI) && !(u->mcr & MCR_LOOP))
 			return;		/* no interrupt can have changed */
 		/*
-		 * The writing lowers the line and the empty transmitter raises it again: an edge for the PIC, which a
-		 * driver that never reads IIR waits for. One is enough for bytes written back to back.
+		 * The writing lowers the line and the empty transmitter raises it again: an edge
+		 * for the PIC, which a driver that never reads IIR waits for. One is enough for
+		 * bytes written back to back.
 		 */
 		if (!burst)
 			irq_set(&u->irq, 0);
@@ -394,7 +404,10 @@ static void uart_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 		}
 		old = u->ier;
 		u->ier = byte & (IER_ERBFI | IER_ETBEI | IER_ELSI | IER_EDSSI);
-		/* Enabling it with an empty transmitter raises the interrupt; drivers start sending that way. */
+		/*
+		 * Enabling it with an empty transmitter raises the interrupt; drivers start sending
+		 * that way.
+		 */
 		if ((u->ier & IER_ETBEI) && !(old & IER_ETBEI) && !u->tx_len)
 			u->thre_pending = true;
 		break;
@@ -436,12 +449,19 @@ static void uart_write_rep(void *dev, uint64_t off, unsigned size, const void *d
 }
 
 static const struct region_ops uart_ops = {
-	.name = "16550", .read = uart_read, .write = uart_write, .max_width = 1, .reg_name = uart_name,
+	.name = "16550",
+	.read = uart_read,
+	.write = uart_write,
+	.max_width = 1,
+	.reg_name = uart_name,
 	.write_rep = uart_write_rep,
 };
 
 static const struct chardev_user uart_user = {
-	.can_read = uart_can_read, .read = uart_receive, .writable = uart_writable, .event = uart_event,
+	.can_read = uart_can_read,
+	.read = uart_receive,
+	.writable = uart_writable,
+	.event = uart_event,
 };
 
 /* --- the device --- */
@@ -452,7 +472,8 @@ static void uart_reset(struct device *d)
 
 	u->divisor = 12;		/* 9600; the sheet leaves it undefined */
 	u->ier = u->fcr = u->lcr = u->scr = 0;
-	u->mcr = MCR_OUT2;		/* what firmware leaves: kernels without a driver for it expect the line connected */
+	/* what firmware leaves: kernels without a driver for it expect the line connected */
+	u->mcr = MCR_OUT2;
 	u->thre_pending = u->overrun = u->break_seen = false;
 	u->tx_len = 0;
 	rx_clear(u);
@@ -484,7 +505,8 @@ static const struct state_field uart_fields[] = {
 
 static int uart_save(struct device *d, struct state_out *o)
 {
-	state_save_fields(o, container_of(d, struct uart, dev), uart_fields, ARRAY_SIZE(uart_fields));
+	state_save_fields(o, container_of(d, struct uart, dev), uart_fields,
+			  ARRAY_SIZE(uart_fields));
 	return 0;
 }
 
@@ -495,10 +517,12 @@ static int uart_load(struct device *d, struct state_in *in, uint32_t version)
 	bool timeout;
 
 	if (!ret && (u->rx_len > ((u->fcr & FCR_ENABLE) ? FIFO_SIZE : 1) || u->tx_len > FIFO_SIZE))
-		ret = state_bad(in, "%u received and %u unsent bytes in FIFOs of %d", u->rx_len, u->tx_len, FIFO_SIZE);
-	if (!ret && ((u->ier & 0xf0) || (u->fcr & ~FCR_MASK) || (u->mcr & ~MCR_MASK) || (u->msr_deltas & ~MSR_DELTAS)))
-		ret = state_bad(in, "reserved bits in IER 0x%x, FCR 0x%x, MCR 0x%x or MSR 0x%x", u->ier, u->fcr, u->mcr,
-				u->msr_deltas);
+		ret = state_bad(in, "%u received and %u unsent bytes in FIFOs of %d", u->rx_len,
+				u->tx_len, FIFO_SIZE);
+	if (!ret && ((u->ier & 0xf0) || (u->fcr & ~FCR_MASK) || (u->mcr & ~MCR_MASK) ||
+		     (u->msr_deltas & ~MSR_DELTAS)))
+		ret = state_bad(in, "reserved bits in IER 0x%x, FCR 0x%x, MCR 0x%x or MSR 0x%x",
+				u->ier, u->fcr, u->mcr, u->msr_deltas);
 	if (ret < 0) {
 		uart_reset(d);
 		return ret;
@@ -537,8 +561,9 @@ static const struct device_ops uart_device = {
 	.destroy = uart_destroy,
 };
 
-struct device *uart16550_new(const char *id, struct bus *pio, uint16_t base, struct irq irq, struct chardev *chr,
-			     struct vm_clock *clock, struct loop *loop, struct err *err)
+struct device *uart16550_new(const char *id, struct bus *pio, uint16_t base, struct irq irq,
+			     struct chardev *chr, struct vm_clock *clock, struct loop *loop,
+			     struct err *err)
 {
 	struct uart *u = xcalloc(1, sizeof(*u));
 	int ret;
@@ -552,7 +577,8 @@ struct device *uart16550_new(const char *id, struct bus *pio, uint16_t base, str
 	device_init(&u->dev, &uart_device, id, loop);
 	ret = bus_add(pio, base, UART_PORTS, &uart_ops, u, loop, id, 0);
 	if (ret < 0) {
-		err_set(err, -ret, "%s cannot have ports 0x%x-0x%x: %s", id, base, base + UART_PORTS - 1, strerror(-ret));
+		err_set(err, -ret, "%s cannot have ports 0x%x-0x%x: %s", id, base,
+			base + UART_PORTS - 1, strerror(-ret));
 		free(u->dev.id);
 		free(u);
 		return NULL;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vmgenid.c: Microsoft's Virtual Machine Generation ID: a number in guest memory that changes when the guest goes back in time
- * or becomes two (a restored snapshot, a copy), so that it makes new random keys and addresses. A page the guest may
- * only read; a notification through ACPI says that it changed. Main loop.
+ * vmgenid.c: Microsoft's Virtual Machine Generation ID: a number in guest memory that changes when
+ * the guest goes back in time or becomes two (a restored snapshot, a copy), so that it makes new
+ * random keys and addresses. A page the guest may only read; a notification through ACPI says that
+ * it changed. Main loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -93,11 +94,16 @@ static void vmgenid_destroy(struct device *d)
 }
 
 static const struct device_ops vmgenid_ops = {
-	.name = "vmgenid", .version = 1, .reset = vmgenid_reset, .save = vmgenid_save, .load = vmgenid_load,
+	.name = "vmgenid",
+	.version = 1,
+	.reset = vmgenid_reset,
+	.save = vmgenid_save,
+	.load = vmgenid_load,
 	.destroy = vmgenid_destroy,
 };
 
-struct device *vmgenid_new(struct mem *mem, struct loop *loop, const struct vmgenid_opts *o, struct err *err)
+struct device *vmgenid_new(struct mem *mem, struct loop *loop, const struct vmgenid_opts *o,
+			   struct err *err)
 {
 	struct block *page = block_new(mem, "vmgenid", PAGE, BLOCK_ROM, err);
 	struct vmgenid *g;
@@ -107,7 +113,8 @@ struct device *vmgenid_new(struct mem *mem, struct loop *loop, const struct vmge
 		return NULL;
 	ret = block_map(page, o->gpa, 0, PAGE, MEM_PRIO_CHIPSET);
 	if (ret < 0) {
-		err_set(err, -ret, "vmgenid: its page at 0x%llx: %s", (unsigned long long)o->gpa, strerror(-ret));
+		err_set(err, -ret, "vmgenid: its page at 0x%llx: %s", (unsigned long long)o->gpa,
+			strerror(-ret));
 		block_free(page);
 		return NULL;
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vmmouse.c: the absolute pointer of VMware's backdoor port 0x5658, for guests that have a driver for it and none for a
- * tablet. `in eax, dx` with the magic number in eax is a call with registers: command in ecx, argument in ebx. An
- * event is four words in a queue; a PS/2 packet without meaning makes the driver look. Main loop.
+ * vmmouse.c: the absolute pointer of VMware's backdoor port 0x5658, for guests that have a driver
+ * for it and none for a tablet. `in eax, dx` with the magic number in eax is a call with registers:
+ * command in ecx, argument in ebx. An event is four words in a queue; a PS/2 packet without meaning
+ * makes the driver look. Main loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -97,7 +98,8 @@ static uint64_t vmport_read(void *dev, uint64_t off, unsigned size)
 	struct vmmouse *m = dev;
 	uint32_t regs[4];
 
-	if (off || size != 4 || m->o.get_regs(m->o.ctx, regs) < 0 || regs[VMPORT_EAX] != VMPORT_MAGIC)
+	if (off || size != 4 || m->o.get_regs(m->o.ctx, regs) < 0 ||
+	    regs[VMPORT_EAX] != VMPORT_MAGIC)
 		return ~0ull;
 	call(m, regs);
 	m->o.set_regs(m->o.ctx, regs);
@@ -115,7 +117,11 @@ static const char *vmport_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops vmport_ops = {
-	.name = "vmport", .read = vmport_read, .write = vmport_write, .max_width = 4, .reg_name = vmport_name,
+	.name = "vmport",
+	.read = vmport_read,
+	.write = vmport_write,
+	.max_width = 4,
+	.reg_name = vmport_name,
 };
 
 bool vmmouse_active(struct device *d)
@@ -128,14 +134,16 @@ bool vmmouse_active(struct device *d)
 void vmmouse_move(struct device *d, uint16_t x, uint16_t y, int dz, unsigned buttons)
 {
 	struct vmmouse *m = container_of(d, struct vmmouse, dev);
-	uint32_t b = (buttons & PS2_BUTTON_LEFT ? BUTTON_LEFT : 0) | (buttons & PS2_BUTTON_RIGHT ? BUTTON_RIGHT : 0) |
+	uint32_t b = (buttons & PS2_BUTTON_LEFT ? BUTTON_LEFT : 0) |
+		     (buttons & PS2_BUTTON_RIGHT ? BUTTON_RIGHT : 0) |
 		     (buttons & PS2_BUTTON_MIDDLE ? BUTTON_MIDDLE : 0);
 	uint32_t *last = m->len >= EVENT_WORDS ? m->queue + m->len - EVENT_WORDS : NULL;
 
 	if (!vmmouse_active(d))
 		return;
 	if (last && last[0] == b && !last[3] && !dz) {
-		last[1] = x;		/* the same buttons, not fetched yet: only the newest place counts */
+		/* the same buttons, not fetched yet: only the newest place counts */
+		last[1] = x;
 		last[2] = y;
 	} else if (m->len + EVENT_WORDS <= QUEUE_WORDS) {
 		uint32_t *e = m->queue + m->len;
@@ -179,7 +187,8 @@ static int vmmouse_load(struct device *d, struct state_in *in, uint32_t version)
 	state_get_bytes(in, "queue", m->queue, sizeof(m->queue));
 	m->enabled = enabled;
 	m->absolute = absolute;
-	if (!state_in_error(in) && (enabled > 1 || absolute > enabled || m->len > (enabled ? QUEUE_WORDS : 0)))
+	if (!state_in_error(in) &&
+	    (enabled > 1 || absolute > enabled || m->len > (enabled ? QUEUE_WORDS : 0)))
 		state_bad(in, "enabled %u, absolute %u, %u words", enabled, absolute, m->len);
 	if (state_in_error(in))
 		vmmouse_reset(d);
@@ -195,11 +204,16 @@ static void vmmouse_destroy(struct device *d)
 }
 
 static const struct device_ops vmmouse_device = {
-	.name = "vmmouse", .version = 1,
-	.reset = vmmouse_reset, .save = vmmouse_save, .load = vmmouse_load, .destroy = vmmouse_destroy,
+	.name = "vmmouse",
+	.version = 1,
+	.reset = vmmouse_reset,
+	.save = vmmouse_save,
+	.load = vmmouse_load,
+	.destroy = vmmouse_destroy,
 };
 
-struct device *vmmouse_new(struct bus *pio, struct device *i8042, struct loop *loop, const struct vmmouse_opts *o, struct err *err)
+struct device *vmmouse_new(struct bus *pio, struct device *i8042, struct loop *loop,
+			   const struct vmmouse_opts *o, struct err *err)
 {
 	struct vmmouse *m = xcalloc(1, sizeof(*m));
 	int ret;

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * acpi_hotplug.c: PCI hot-plug as the ACPI tables of virtual PCs know it (QEMU's acpi_pci_hotplug specification): which
- * slots of bus 0 changed, and the register by which the guest's _EJ0 lets a device go. Main loop.
+ * acpi_hotplug.c: PCI hot-plug as the ACPI tables of virtual PCs know it (QEMU's acpi_pci_hotplug
+ * specification): which slots of bus 0 changed, and the register by which the guest's _EJ0 lets a
+ * device go. Main loop.
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "devices/chips.h"
 
-enum { REG_UP = 0x00, REG_DOWN = 0x04, REG_EJECT = 0x08, REG_REMOVABLE = 0x0c, REG_SELECT = 0x10, REG_LEN = 0x14 };
+enum { REG_UP = 0x00, REG_DOWN = 0x04, REG_EJECT = 0x08, REG_REMOVABLE = 0x0c, REG_SELECT = 0x10,
+       REG_LEN = 0x14 };
 #define HOTPLUG_GPE 1
 
 struct acpi_hotplug {
@@ -16,7 +18,8 @@ struct acpi_hotplug {
 	struct bus *pio;
 	struct acpi_hotplug_opts o;
 	uint32_t up, down;		/* slots with a new device / whose device shall go */
-	uint32_t ejecting;		/* slots the guest let go, and the machine has not emptied yet */
+	/* slots the guest let go, and the machine has not emptied yet */
+	uint32_t ejecting;
 	uint32_t removable;		/* the machine's; not saved: wiring says it again */
 	uint32_t select;		/* bus number; only 0 exists */
 };
@@ -155,11 +158,16 @@ static void hotplug_destroy(struct device *d)
 }
 
 static const struct device_ops hotplug_device = {
-	.name = "acpi-hotplug", .version = 1,
-	.reset = hotplug_reset, .save = hotplug_save, .load = hotplug_load, .destroy = hotplug_destroy,
+	.name = "acpi-hotplug",
+	.version = 1,
+	.reset = hotplug_reset,
+	.save = hotplug_save,
+	.load = hotplug_load,
+	.destroy = hotplug_destroy,
 };
 
-struct device *acpi_hotplug_new(struct bus *pio, struct loop *loop, const struct acpi_hotplug_opts *o, struct err *err)
+struct device *acpi_hotplug_new(struct bus *pio, struct loop *loop,
+				const struct acpi_hotplug_opts *o, struct err *err)
 {
 	struct acpi_hotplug *h = xcalloc(1, sizeof(*h));
 	int ret;
@@ -169,7 +177,8 @@ struct device *acpi_hotplug_new(struct bus *pio, struct loop *loop, const struct
 	device_init(&h->dev, &hotplug_device, "acpi-hotplug", loop);
 	ret = bus_add(pio, o->base, REG_LEN, &hotplug_ops, h, loop, "acpi-hotplug", 0);
 	if (ret < 0) {
-		err_set(err, -ret, "PCI hot-plug cannot have port 0x%x: %s", o->base, strerror(-ret));
+		err_set(err, -ret, "PCI hot-plug cannot have port 0x%x: %s", o->base,
+			strerror(-ret));
 		free(h->dev.id);
 		free(h);
 		return NULL;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * i440fx.c: the 82441FX host bridge (PMC, Intel 290549): configuration mechanism 1 at ports 0xcf8 and 0xcfc, and the
- * programmable attribute map that puts RAM, writable or not, over [0xc0000, 0x100000). Main loop.
+ * i440fx.c: the 82441FX host bridge (PMC, Intel 290549): configuration mechanism 1 at ports 0xcf8
+ * and 0xcfc, and the programmable attribute map that puts RAM, writable or not, over [0xc0000,
+ * 0x100000). Main loop.
  *
- * RAM for writes with the bus behind it for reads (WE without RE) is shown as no RAM, as other virtual PCs do: no
- * firmware for them shadows that way, and it could not be a KVM memory slot. There is no SMRAM: no SMM.
+ * RAM for writes with the bus behind it for reads (WE without RE) is shown as no RAM, as other
+ * virtual PCs do: no firmware for them shadows that way, and it could not be a KVM memory slot.
+ * There is no SMRAM: no SMM.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -21,7 +23,8 @@
 #define PAM_BASE	0xc0000u
 #define PAM_SEGMENT	0x4000u
 
-#define CONFIG_ENABLE	0x80000000u	/* CONFADD: bit 31, bus 23:16, function 15:8, register 7:2 */
+/* CONFADD: bit 31, bus 23:16, function 15:8, register 7:2 */
+#define CONFIG_ENABLE	0x80000000u
 #define CONFIG_MASK	0x80fffffcu
 
 enum shown { SHOWN_NOT, SHOWN_ROM, SHOWN_RAM };
@@ -62,7 +65,8 @@ static uint64_t data_read(void *dev, uint64_t off, unsigned size)
 
 	if (!address_decodes(h))
 		return ~0ull;
-	return pci_bus_config_read(h->pci.bus, h->address >> 8 & 0xff, (h->address & 0xfc) + (unsigned)off, size);
+	return pci_bus_config_read(h->pci.bus, h->address >> 8 & 0xff,
+				   (h->address & 0xfc) + (unsigned)off, size);
 }
 
 static void data_write(void *dev, uint64_t off, unsigned size, uint64_t val)
@@ -70,8 +74,8 @@ static void data_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	struct i440fx *h = dev;
 
 	if (address_decodes(h))
-		pci_bus_config_write(h->pci.bus, h->address >> 8 & 0xff, (h->address & 0xfc) + (unsigned)off, size,
-				     (uint32_t)val);
+		pci_bus_config_write(h->pci.bus, h->address >> 8 & 0xff,
+				     (h->address & 0xfc) + (unsigned)off, size, (uint32_t)val);
 }
 
 static const char *address_name(void *dev, uint64_t off, bool is_write)
@@ -85,10 +89,18 @@ static const char *data_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops address_ops = {
-	.name = "82441fx", .read = address_read, .write = address_write, .max_width = 4, .reg_name = address_name,
+	.name = "82441fx",
+	.read = address_read,
+	.write = address_write,
+	.max_width = 4,
+	.reg_name = address_name,
 };
 static const struct region_ops data_ops = {
-	.name = "82441fx", .read = data_read, .write = data_write, .max_width = 4, .reg_name = data_name,
+	.name = "82441fx",
+	.read = data_read,
+	.write = data_write,
+	.max_width = 4,
+	.reg_name = data_name,
 };
 
 /* --- PAM --- */
@@ -135,7 +147,8 @@ static void run_apply(struct i440fx *h, unsigned first, unsigned last, enum show
 	if (!ret && to != SHOWN_NOT && (from != SHOWN_NOT || to == SHOWN_ROM))
 		ret = block_protect(h->ram, gpa, size, to == SHOWN_ROM);
 	if (ret < 0)
-		log_error("the RAM at 0x%llx cannot be shown as PAM asks: %s", (unsigned long long)gpa, strerror(-ret));
+		log_error("the RAM at 0x%llx cannot be shown as PAM asks: %s",
+			  (unsigned long long)gpa, strerror(-ret));
 	for (unsigned i = first; i <= last; i++)
 		h->shown[i] = to;
 }
@@ -151,7 +164,8 @@ static void pam_apply(void *ctx)
 		last = i;
 		if (from == to)
 			continue;
-		while (last + 1 < PAM_SEGMENTS && h->shown[last + 1] == from && pam_wanted(h, last + 1) == to)
+		while (last + 1 < PAM_SEGMENTS && h->shown[last + 1] == from &&
+		       pam_wanted(h, last + 1) == to)
 			last++;
 		run_apply(h, i, last, to);
 	}
@@ -239,7 +253,8 @@ static const struct pci_id i440fx_id = {
 	.subsystem_vendor = 0x1af4, .subsystem = 0x1100,
 };
 
-struct device *i440fx_new(struct pci_bus *pci, struct block *ram, bool shadow_shown, struct err *err)
+struct device *i440fx_new(struct pci_bus *pci, struct block *ram, bool shadow_shown,
+			  struct err *err)
 {
 	const struct pci_wires *w = pci_bus_wires(pci);
 	struct i440fx *h;

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * msix.c: MSI-X (PCI Local Bus 3.0, 6.8.2): the capability, and one memory BAR with the vector table and the
- * pending bit array. Each table entry is a message vector of irq.c, which sends or remembers.
+ * msix.c: MSI-X (PCI Local Bus 3.0, 6.8.2): the capability, and one memory BAR with the vector
+ * table and the pending bit array. Each table entry is a message vector of irq.c, which sends or
+ * remembers.
  *
- * Table and pending bits answer under the main loop's lock, as configuration space does, because the function mask
- * and enable bits there change every entry. pci_msix_vec() and the vectors may be used from any thread.
+ * Table and pending bits answer under the main loop's lock, as configuration space does, because
+ * the function mask and enable bits there change every entry. pci_msix_vec() and the vectors may be
+ * used from any thread.
  */
 #include <assert.h>
 #include <errno.h>
@@ -25,15 +27,16 @@ struct msix {
 
 static bool entry_masked(const struct msix *m, unsigned i)
 {
-	return ld_le32(m->table + i * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL) & PCI_MSIX_ENTRY_CTRL_MASKBIT;
+	return ld_le32(m->table + i * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL) &
+	       PCI_MSIX_ENTRY_CTRL_MASKBIT;
 }
 
 static void entry_apply(struct msix *m, unsigned i)
 {
 	const uint8_t *e = m->table + i * PCI_MSIX_ENTRY_SIZE;
 
-	vec_set(m->vecs[i], ld_le64(e + PCI_MSIX_ENTRY_LOWER_ADDR), ld_le32(e + PCI_MSIX_ENTRY_DATA),
-		!m->enabled || m->masked || entry_masked(m, i));
+	vec_set(m->vecs[i], ld_le64(e + PCI_MSIX_ENTRY_LOWER_ADDR),
+		ld_le32(e + PCI_MSIX_ENTRY_DATA), !m->enabled || m->masked || entry_masked(m, i));
 }
 
 static uint32_t pending_dword(struct msix *m, unsigned dword)
@@ -76,8 +79,9 @@ static void dword_write(struct msix *m, uint64_t off, uint32_t val)
 		return;
 	st_le32(m->table + off, val);
 	/*
-	 * Software writes address and data of an entry while it is masked and unmasks it last; routes are worth
-	 * changing only then. An entry changed while unmasked takes effect at once, half-written or not.
+	 * Software writes address and data of an entry while it is masked and unmasks it last;
+	 * routes are worth changing only then. An entry changed while unmasked takes effect at
+	 * once, half-written or not.
 	 */
 	entry_apply(m, (unsigned)(off / PCI_MSIX_ENTRY_SIZE));
 }
@@ -94,7 +98,8 @@ static void msix_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 /* PCI 3.0, 6.8.2: four dwords an entry; the pending bits lie behind the table. */
 static const char *msix_name(void *dev, uint64_t off, bool is_write)
 {
-	static const char *const words[] = { "message address", "message high", "message data", "vector control" };
+	static const char *const words[] = { "message address", "message high", "message data",
+					     "vector control" };
 	struct msix *m = dev;
 
 	return off < m->n * 16ull ? words[off / 4 % 4] : "pending bits";
@@ -119,7 +124,9 @@ int pci_msix_init(struct pci_dev *p, int bar, unsigned n)
 	m = xcalloc(1, sizeof(*m));
 	m->p = p;
 	m->n = n;
-	m->pba = n <= 2 * KiB / PCI_MSIX_ENTRY_SIZE ? 2 * KiB : (uint32_t)ALIGN_UP(n * PCI_MSIX_ENTRY_SIZE, 4 * KiB);
+	m->pba = n <= 2 * KiB / PCI_MSIX_ENTRY_SIZE
+			 ? 2 * KiB
+			 : (uint32_t)ALIGN_UP(n * PCI_MSIX_ENTRY_SIZE, 4 * KiB);
 	while (size < m->pba + ALIGN_UP(n, 64u) / 8)
 		size *= 2;
 	m->table = xcalloc(n, PCI_MSIX_ENTRY_SIZE);
@@ -140,7 +147,8 @@ int pci_msix_init(struct pci_dev *p, int bar, unsigned n)
 
 bool pci_msix_enabled(const struct pci_dev *p)
 {
-	return p->msix && (ld_le16(p->config + p->msix->cap + PCI_MSIX_FLAGS) & PCI_MSIX_FLAGS_ENABLE);
+	return p->msix &&
+	       (ld_le16(p->config + p->msix->cap + PCI_MSIX_FLAGS) & PCI_MSIX_FLAGS_ENABLE);
 }
 
 struct vec *pci_msix_vec(struct pci_dev *p, unsigned n)
@@ -177,7 +185,8 @@ void msix_reset(struct pci_dev *p)
 
 	memset(m->table, 0, m->n * PCI_MSIX_ENTRY_SIZE);
 	for (unsigned i = 0; i < m->n; i++) {
-		m->table[i * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL] = PCI_MSIX_ENTRY_CTRL_MASKBIT;
+		m->table[i * PCI_MSIX_ENTRY_SIZE + PCI_MSIX_ENTRY_VECTOR_CTRL] =
+			PCI_MSIX_ENTRY_CTRL_MASKBIT;
 		entry_apply(m, i);
 		vec_set_pending(m->vecs[i], false);
 	}
@@ -224,7 +233,10 @@ int msix_load(struct pci_dev *p, struct state_in *in)
 		msix_reset(p);
 		return ret;
 	}
-	/* Masked until the pending bits are in place, so that a bit saved as pending is sent by the unmasking alone. */
+	/*
+	 * Masked until the pending bits are in place, so that a bit saved as pending is sent by the
+	 * unmasking alone.
+	 */
 	m->enabled = false;
 	for (unsigned i = 0; i < m->n; i++) {
 		entry_apply(m, i);

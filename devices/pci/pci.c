@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pci.c: functions on PCI bus 0 (PCI Local Bus 3.0, chapter 6): configuration space, capabilities, INTA#, and
- * the base address registers, whose windows follow what the guest programs.
+ * pci.c: functions on PCI bus 0 (PCI Local Bus 3.0, chapter 6): configuration space, capabilities,
+ * INTA#, and the base address registers, whose windows follow what the guest programs.
  *
- * Configuration space belongs to the main loop's lock. A write that changes where a BAR really decodes asks for
- * an exclusive section, which then compares every function's registers with what is mapped: sizing a BAR while decode
- * is off, as firmware and Linux do, changes nothing and costs nothing.
+ * Configuration space belongs to the main loop's lock. A write that changes where a BAR really
+ * decodes asks for an exclusive section, which then compares every function's registers with what
+ * is mapped: sizing a BAR while decode is off, as firmware and Linux do, changes nothing and costs
+ * nothing.
  */
 #include <assert.h>
 #include <errno.h>
@@ -59,7 +60,8 @@ void pci_exclusive(struct pci_bus *b, void (*fn)(void *ctx), void *ctx)
 		vm_exclusive(b->wires.vm, fn, ctx);
 }
 
-void pci_bus_set_intx(struct pci_bus *b, void (*set)(void *ctx, unsigned slot, unsigned pin, int level), void *ctx)
+void pci_bus_set_intx(struct pci_bus *b,
+		      void (*set)(void *ctx, unsigned slot, unsigned pin, int level), void *ctx)
 {
 	b->intx_set = set;
 	b->intx_ctx = ctx;
@@ -136,7 +138,8 @@ static bool bar_is_io(const struct pci_bar *b)
 
 static bool bar_is_64(const struct pci_bar *b)
 {
-	return !bar_is_io(b) && (b->type & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64;
+	return !bar_is_io(b) &&
+	       (b->type & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64;
 }
 
 /* Where the registers say the BAR decodes; false when it does not decode at all. */
@@ -154,8 +157,8 @@ static bool bar_wanted(const struct pci_dev *p, int n, uint64_t *addr)
 	a = bar_is_64(b) ? ld_le64(reg) : ld_le32(reg);
 	a &= ~(b->size - 1);
 	/*
-	 * Nothing decodes at 0, and an address whose end is the top of its space is the value software writes to
-	 * learn the size, never a place.
+	 * Nothing decodes at 0, and an address whose end is the top of its space is the value
+	 * software writes to learn the size, never a place.
 	 */
 	top = bar_is_io(b) ? 0xffff : bar_is_64(b) ? UINT64_MAX : UINT32_MAX;
 	if (a == 0 || a > top || top - a <= b->size - 1)
@@ -193,16 +196,18 @@ static void bar_map(struct pci_dev *p, int n, uint64_t addr)
 	if (b->block)
 		ret = block_map(b->block, addr, 0, b->size, PCI_BAR_PRIO(p, n));
 	else
-		ret = bus_add(bar_bus(p, b), addr, b->size, b->ops, b->ctx, b->loop, p->dev.id, BUS_GUEST);
+		ret = bus_add(bar_bus(p, b), addr, b->size, b->ops, b->ctx, b->loop, p->dev.id,
+			      BUS_GUEST);
 	if (ret < 0) {
-		log_guest("%s: the guest put BAR %d at 0x%llx (%s); it decodes nowhere until it is moved", p->dev.id, n,
-			  (unsigned long long)addr, strerror(-ret));
+		log_guest("%s: the guest put BAR %d at 0x%llx (%s); it decodes nowhere until it is "
+			  "moved",
+			  p->dev.id, n, (unsigned long long)addr, strerror(-ret));
 		return;
 	}
 	b->addr = addr;
 	b->mapped = true;
-	trace(TRACE_MMIO, 0, p->dev.id, "BAR %d at 0x%llx, 0x%llx bytes", n, (unsigned long long)addr,
-	      (unsigned long long)b->size);
+	trace(TRACE_MMIO, 0, p->dev.id, "BAR %d at 0x%llx, 0x%llx bytes", n,
+	      (unsigned long long)addr, (unsigned long long)b->size);
 	if (b->moved)
 		b->moved(b->ctx, true, addr);
 }
@@ -219,8 +224,12 @@ static bool bar_stale(struct pci_dev *p, int n)
 	return wanted != b->mapped || (wanted && addr != b->addr);
 }
 
-/* A lower function wins where register windows overlap, and the bus prefers who came first: unmap who must come again. */
-static void unmap_overlapped(struct pci_bus *bus, const struct pci_bar *fresh, uint64_t addr, unsigned devfn, int n)
+/*
+ * A lower function wins where register windows overlap, and the bus prefers who came first: unmap
+ * who must come again.
+ */
+static void unmap_overlapped(struct pci_bus *bus, const struct pci_bar *fresh, uint64_t addr,
+			     unsigned devfn, int n)
 {
 	for (unsigned i = devfn; i < ARRAY_SIZE(bus->devs); i++) {
 		struct pci_dev *p = bus->devs[i];
@@ -228,7 +237,8 @@ static void unmap_overlapped(struct pci_bus *bus, const struct pci_bar *fresh, u
 		for (int k = 0; p && k <= PCI_ROM_SLOT; k++) {
 			struct pci_bar *b = &p->bars[k];
 
-			if (!b->mapped || b->block || (i == devfn && k <= n) || bar_is_io(b) != bar_is_io(fresh))
+			if (!b->mapped || b->block || (i == devfn && k <= n) ||
+			    bar_is_io(b) != bar_is_io(fresh))
 				continue;
 			if (b->addr < addr + fresh->size && addr < b->addr + b->size)
 				bar_unmap(p, k);
@@ -236,7 +246,9 @@ static void unmap_overlapped(struct pci_bus *bus, const struct pci_bar *fresh, u
 	}
 }
 
-/* Makes the map agree with the registers of every function: exclusive section, or nothing runs yet. */
+/*
+ * Makes the map agree with the registers of every function: exclusive section, or nothing runs yet.
+ */
 static void bus_remap(void *ctx)
 {
 	struct pci_bus *bus = ctx;
@@ -300,7 +312,8 @@ static void bar_init(struct pci_dev *p, int n, uint8_t type, uint64_t size)
 	}
 }
 
-void pci_bar_regs(struct pci_dev *p, int n, uint8_t type, uint64_t size, const struct region_ops *ops, void *ctx)
+void pci_bar_regs(struct pci_dev *p, int n, uint8_t type, uint64_t size,
+		  const struct region_ops *ops, void *ctx)
 {
 	bar_init(p, n, type, size);
 	p->bars[n].ops = ops;
@@ -391,7 +404,8 @@ uint8_t pci_cap_add(struct pci_dev *p, uint8_t id, uint8_t len)
 
 static bool access_ok(unsigned off, unsigned size)
 {
-	return (size == 1 || size == 2 || size == 4) && off < PCI_CONFIG_SIZE && (off & 3) + size <= 4;
+	return (size == 1 || size == 2 || size == 4) && off < PCI_CONFIG_SIZE &&
+	       (off & 3) + size <= 4;
 }
 
 uint32_t pci_bus_config_read(struct pci_bus *b, unsigned devfn, unsigned off, unsigned size)
@@ -418,14 +432,16 @@ static bool touches(unsigned off, unsigned size, unsigned reg, unsigned len)
 	return off < reg + len && reg < off + size;
 }
 
-void pci_bus_config_write(struct pci_bus *b, unsigned devfn, unsigned off, unsigned size, uint32_t val)
+void pci_bus_config_write(struct pci_bus *b, unsigned devfn, unsigned off, unsigned size,
+			  uint32_t val)
 {
 	struct pci_dev *p = pci_bus_find(b, devfn);
 
 	if (!p || !access_ok(off, size))
 		return;
 	config_seal(p);
-	pthread_mutex_lock(&b->intx_lock);	/* the command word is read under it by other threads */
+	/* the command word is read under it by other threads */
+	pthread_mutex_lock(&b->intx_lock);
 	for (unsigned i = 0; i < size; i++) {
 		uint8_t *reg = &p->config[off + i], byte = val >> (8 * i) & 0xff;
 
@@ -435,7 +451,8 @@ void pci_bus_config_write(struct pci_bus *b, unsigned devfn, unsigned off, unsig
 	if (touches(off, size, PCI_COMMAND, 2))
 		intx_update(p);
 	pthread_mutex_unlock(&b->intx_lock);
-	if (touches(off, size, PCI_COMMAND, 2) || touches(off, size, PCI_BASE_ADDRESS_0, 4 * PCI_BARS) ||
+	if (touches(off, size, PCI_COMMAND, 2) ||
+	    touches(off, size, PCI_BASE_ADDRESS_0, 4 * PCI_BARS) ||
 	    touches(off, size, PCI_ROM_ADDRESS, 4))
 		bars_changed(p);
 	if (p->msix)
@@ -470,15 +487,19 @@ int pci_dev_load(struct pci_dev *p, struct state_in *in)
 	if (ret < 0)
 		return ret;
 	if (devfn != p->devfn)
-		return state_bad(in, "%s: the guest knows it in slot %x.%x, here it is in %x.%x: say addr=%x", p->dev.id, devfn >> 3, devfn & 7,
-				 p->devfn >> 3, p->devfn & 7, devfn >> 3);
+		return state_bad(
+			in,
+			"%s: the guest knows it in slot %x.%x, here it is in %x.%x: say addr=%x",
+			p->dev.id, devfn >> 3, devfn & 7, p->devfn >> 3, p->devfn & 7, devfn >> 3);
 	if (level > 1)
 		return state_bad(in, "%s: interrupt level %u", p->dev.id, level);
 	for (unsigned i = 0; i < PCI_CONFIG_SIZE; i++) {
 		uint8_t fixed = ~(p->wmask[i] | p->w1cmask[i]);
 
 		if ((config[i] ^ p->config_reset[i]) & fixed)
-			return state_bad(in, "%s: configuration byte 0x%x is 0x%02x, which differs in read-only bits from 0x%02x",
+			return state_bad(in,
+					 "%s: configuration byte 0x%x is 0x%02x, which differs in "
+					 "read-only bits from 0x%02x",
 					 p->dev.id, i, config[i], p->config_reset[i]);
 	}
 	pthread_mutex_lock(&p->bus->intx_lock);
@@ -525,7 +546,8 @@ static bool take_window(uint64_t *base, uint64_t limit, uint64_t size, uint64_t 
 	return true;
 }
 
-static void bar_assign(struct pci_dev *p, int n, uint64_t *io, uint64_t *mem, uint64_t mem_limit, uint64_t *mem64)
+static void bar_assign(struct pci_dev *p, int n, uint64_t *io, uint64_t *mem, uint64_t mem_limit,
+		       uint64_t *mem64)
 {
 	struct pci_bar *b = &p->bars[n];
 	uint8_t *reg = p->config + bar_offset(n);
@@ -534,9 +556,10 @@ static void bar_assign(struct pci_dev *p, int n, uint64_t *io, uint64_t *mem, ui
 
 	if (!(bar_is_io(b) ? take_window(io, 0x10000 - 1, b->size, &addr)
 			   : take_window(mem, mem_limit, b->size, &addr) ||
-			     (bar_is_64(b) && *mem64 && take_window(mem64, UINT64_MAX, b->size, &addr)))) {
-		log_warn("%s: no room for BAR %d (%llu bytes); the guest has to place it", p->dev.id, n,
-			 (unsigned long long)b->size);
+				     (bar_is_64(b) && *mem64 &&
+				      take_window(mem64, UINT64_MAX, b->size, &addr)))) {
+		log_warn("%s: no room for BAR %d (%llu bytes); the guest has to place it",
+			 p->dev.id, n, (unsigned long long)b->size);
 		return;
 	}
 	if (bar_is_64(b))
@@ -547,8 +570,8 @@ static void bar_assign(struct pci_dev *p, int n, uint64_t *io, uint64_t *mem, ui
 		st_le16(p->config + PCI_COMMAND, ld_le16(p->config + PCI_COMMAND) | decode);
 }
 
-void pci_bus_assign(struct pci_bus *b, uint64_t io_base, uint64_t mem_base, uint64_t mem_limit, uint64_t mem64_base,
-		    const uint8_t irq_of_pirq[4])
+void pci_bus_assign(struct pci_bus *b, uint64_t io_base, uint64_t mem_base, uint64_t mem_limit,
+		    uint64_t mem64_base, const uint8_t irq_of_pirq[4])
 {
 	struct bar_ref *refs = xcalloc(ARRAY_SIZE(b->devs) * (PCI_ROM_SLOT + 1), sizeof(*refs));
 	size_t count = 0;
@@ -563,8 +586,8 @@ void pci_bus_assign(struct pci_bus *b, uint64_t io_base, uint64_t mem_base, uint
 			if (p->bars[n].size)
 				refs[count++] = (struct bar_ref){ p, n };
 		if (p->config[PCI_INTERRUPT_PIN])
-			p->config[PCI_INTERRUPT_LINE] = irq_of_pirq[pci_intx_pirq(PCI_DEVFN_SLOT(i),
-										  p->config[PCI_INTERRUPT_PIN] - 1u)];
+			p->config[PCI_INTERRUPT_LINE] = irq_of_pirq[pci_intx_pirq(
+				PCI_DEVFN_SLOT(i), p->config[PCI_INTERRUPT_PIN] - 1u)];
 	}
 	/* Largest first: every window then starts aligned and none is wasted between. */
 	qsort(refs, count, sizeof(*refs), bar_ref_compare);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pci_testdev.c: 1b36:0005, the PCI function by which kvm-unit-tests measures what a register access costs with and without an
- * eventfd. Specification: QEMU's docs/specs/pci-testdev. Main loop.
+ * pci_testdev.c: 1b36:0005, the PCI function by which kvm-unit-tests measures what a register
+ * access costs with and without an eventfd. Specification: QEMU's docs/specs/pci-testdev. Main
+ * loop.
  *
- * BAR 0 is memory, BAR 1 ports; each begins with a header. Writing a test's number to its first byte starts the test; the
- * header then tells width, offset and value of the write to do, and counts the writes that came. With an eventfd,
- * KVM counts (our side of it is a number in the kernel), without one an access comes here.
+ * BAR 0 is memory, BAR 1 ports; each begins with a header. Writing a test's number to its first
+ * byte starts the test; the header then tells width, offset and value of the write to do, and
+ * counts the writes that came. With an eventfd, KVM counts (our side of it is a number in the
+ * kernel), without one an access comes here.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -20,7 +22,8 @@
 #define MEM_LEN 4096
 #define PIO_BAR 1
 #define PIO_LEN 256
-enum { HDR_TEST = 0, HDR_WIDTH = 1, HDR_OFFSET = 4, HDR_DATA = 8, HDR_COUNT = 12, HDR_NAME = 16, HDR_MAX = 64 };
+enum { HDR_TEST = 0, HDR_WIDTH = 1, HDR_OFFSET = 4, HDR_DATA = 8, HDR_COUNT = 12, HDR_NAME = 16,
+       HDR_MAX = 64 };
 #define NO_TEST 0xff
 
 /* The tests of each BAR. A value that must match is told apart from one that need not. */
@@ -52,7 +55,10 @@ static struct pci_testdev *of(struct device *d)
 	return container_of(d, struct pci_testdev, pci.dev);
 }
 
-/* Where in its BAR a test is written to: past the header, each test of both BARs at a byte of its own. */
+/*
+ * Where in its BAR a test is written to: past the header, each test of both BARs at a byte of its
+ * own.
+ */
 static uint32_t test_offset(unsigned bar, unsigned test)
 {
 	return (bar == MEM_BAR ? MEM_LEN : PIO_LEN) / 2 + bar * ARRAY_SIZE(tests) + test;
@@ -89,7 +95,8 @@ static void arm(void *ctx)
 	t->armed = ret == 0;
 	/* Without it the register's own callback counts. */
 	if (ret)
-		log_warn("%s: %s without KVM's eventfd: %s", t->pci.dev.id, test->name, strerror(-ret));
+		log_warn("%s: %s without KVM's eventfd: %s", t->pci.dev.id, test->name,
+			 strerror(-ret));
 }
 
 static void bar_moved(void *ctx, bool mapped, uint64_t addr)
@@ -154,7 +161,8 @@ static uint64_t testdev_read(void *dev, uint64_t off, unsigned size)
 	st_le32(hdr + HDR_OFFSET, test_offset(t->bar, t->test));
 	hdr[HDR_DATA] = tests[t->test].data;
 	st_le32(hdr + HDR_COUNT, t->count);
-	snprintf((char *)hdr + HDR_NAME, sizeof(hdr) - HDR_NAME, "%s-%s", t->bar == MEM_BAR ? "mmio" : "portio", tests[t->test].name);
+	snprintf((char *)hdr + HDR_NAME, sizeof(hdr) - HDR_NAME, "%s-%s",
+		 t->bar == MEM_BAR ? "mmio" : "portio", tests[t->test].name);
 	return hdr[off];
 }
 
@@ -172,14 +180,23 @@ static void testdev_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 static const char *testdev_name(void *dev, uint64_t off, bool is_write)
 {
-	static const char *const names[] = { [HDR_TEST] = "test", [HDR_WIDTH] = "width", [HDR_OFFSET] = "offset",
-					     [HDR_DATA] = "data", [HDR_COUNT] = "count", [HDR_NAME] = "name" };
+	static const char *const names[] = {
+		[HDR_TEST] = "test", [HDR_WIDTH] = "width", [HDR_OFFSET] = "offset",
+		[HDR_DATA] = "data", [HDR_COUNT] = "count", [HDR_NAME] = "name"
+	};
 
-	return off >= HDR_MAX ? "write here" : off >= HDR_NAME ? "name" : off >= HDR_OFFSET ? names[off & ~3ull] : names[off];
+	return off >= HDR_MAX	   ? "write here"
+	       : off >= HDR_NAME   ? "name"
+	       : off >= HDR_OFFSET ? names[off & ~3ull]
+				   : names[off];
 }
 
 static const struct region_ops testdev_ops = {
-	.name = "pci-testdev", .read = testdev_read, .write = testdev_write, .max_width = 1, .reg_name = testdev_name,
+	.name = "pci-testdev",
+	.read = testdev_read,
+	.write = testdev_write,
+	.max_width = 1,
+	.reg_name = testdev_name,
 };
 
 /* --- device --- */
@@ -240,12 +257,20 @@ static void testdev_destroy(struct device *d)
 }
 
 static const struct device_ops testdev_device = {
-	.name = "pci-testdev", .version = 1, .reset = testdev_reset, .save = testdev_save, .load = testdev_load,
+	.name = "pci-testdev",
+	.version = 1,
+	.reset = testdev_reset,
+	.save = testdev_save,
+	.load = testdev_load,
 	.destroy = testdev_destroy,
 };
 
 static const struct pci_id testdev_id = {
-	.vendor = 0x1b36, .device = 0x0005, .class_rev = 0x00ff0000, .subsystem_vendor = 0x1af4, .subsystem = 0x1100,
+	.vendor = 0x1b36,
+	.device = 0x0005,
+	.class_rev = 0x00ff0000,
+	.subsystem_vendor = 0x1af4,
+	.subsystem = 0x1100,
 };
 
 struct device *pci_testdev_new(struct pci_bus *pci, unsigned devfn, const char *id, struct err *err)
@@ -258,7 +283,8 @@ struct device *pci_testdev_new(struct pci_bus *pci, unsigned devfn, const char *
 	device_init(&t->pci.dev, &testdev_device, id, pci_bus_wires(pci)->loop);
 	ret = t->fd < 0 ? -errno : pci_dev_init(&t->pci, pci, devfn, &testdev_id);
 	if (ret < 0) {
-		err_set(err, -ret, "%s cannot be plugged into slot %u: %s", id, PCI_DEVFN_SLOT(devfn), strerror(-ret));
+		err_set(err, -ret, "%s cannot be plugged into slot %u: %s", id,
+			PCI_DEVFN_SLOT(devfn), strerror(-ret));
 		if (t->fd >= 0)
 			close(t->fd);
 		free(t->pci.dev.id);
@@ -267,7 +293,9 @@ struct device *pci_testdev_new(struct pci_bus *pci, unsigned devfn, const char *
 	}
 	for (unsigned bar = MEM_BAR; bar <= PIO_BAR; bar++) {
 		t->side[bar] = (struct side){ t, bar };
-		pci_bar_regs(&t->pci, (int)bar, bar == MEM_BAR ? PCI_BASE_ADDRESS_SPACE_MEMORY : PCI_BASE_ADDRESS_SPACE_IO,
+		pci_bar_regs(&t->pci, (int)bar,
+			     bar == MEM_BAR ? PCI_BASE_ADDRESS_SPACE_MEMORY
+					    : PCI_BASE_ADDRESS_SPACE_IO,
 			     bar == MEM_BAR ? MEM_LEN : PIO_LEN, &testdev_ops, &t->side[bar]);
 		t->pci.bars[bar].moved = bar_moved;
 	}

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * piix3.c: the 82371SB's ISA bridge (Intel 290550, function 0): the router from PIRQA#-PIRQD# to ISA interrupts,
- * ELCR (0x4d0, 0x4d1) and the reset control register (0xcf9). Main loop; the router takes pins from any thread.
+ * piix3.c: the 82371SB's ISA bridge (Intel 290550, function 0): the router from PIRQA#-PIRQD# to
+ * ISA interrupts, ELCR (0x4d0, 0x4d1) and the reset control register (0xcf9). Main loop; the router
+ * takes pins from any thread.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -41,7 +42,8 @@ static void router_update(struct piix3 *s)
 	bool level[ISA_IRQS] = { 0 };
 
 	for (unsigned i = 0; i < PIRQS; i++)
-		if (s->route[i] < ISA_IRQS && (s->slots[i][0] | s->slots[i][1] | s->slots[i][2] | s->slots[i][3]))
+		if (s->route[i] < ISA_IRQS &&
+		    (s->slots[i][0] | s->slots[i][1] | s->slots[i][2] | s->slots[i][3]))
 			level[s->route[i]] = true;
 	for (unsigned i = 0; i < ISA_IRQS; i++) {
 		if (level[i] == s->level[i])
@@ -137,10 +139,18 @@ static const char *rcr_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops elcr_ops = {
-	.name = "82371sb", .read = elcr_read, .write = elcr_write, .max_width = 1, .reg_name = elcr_name,
+	.name = "82371sb",
+	.read = elcr_read,
+	.write = elcr_write,
+	.max_width = 1,
+	.reg_name = elcr_name,
 };
 static const struct region_ops rcr_ops = {
-	.name = "82371sb", .read = rcr_read, .write = rcr_write, .max_width = 1, .reg_name = rcr_name,
+	.name = "82371sb",
+	.read = rcr_read,
+	.write = rcr_write,
+	.max_width = 1,
+	.reg_name = rcr_name,
 };
 
 /* --- the device --- */
@@ -214,10 +224,14 @@ static const struct pci_id piix3_id = {
 	.subsystem_vendor = 0x1af4, .subsystem = 0x1100,
 };
 
-/* Registers software may set and read back without effect on this machine: {offset, reset value, writable bits}. */
+/*
+ * Registers software may set and read back without effect on this machine: {offset, reset value,
+ * writable bits}.
+ */
 static const struct { uint8_t off, val, wmask; } piix3_regs[] = {
 	{ 0x4c, 0x4d, 0xff },		/* IORT: ISA I/O recovery */
-	{ PIIX_XBCS, 0x03, 0xff },	/* chip selects of the X-bus: RTC and keyboard controller on */
+	/* chip selects of the X-bus: RTC and keyboard controller on */
+	{ PIIX_XBCS, 0x03, 0xff },
 	{ 0x4f, 0x00, 0x01 },		/* XBCS, upper half */
 	{ 0x69, 0x02, 0xfe },		/* TOM */
 	{ 0x70, 0x80, 0xef },		/* MBIRQ0 */
@@ -241,7 +255,8 @@ struct device *piix3_new(struct pci_bus *pci, const struct piix3_opts *o, struct
 	if (ret < 0)
 		goto fail;
 	/* An ISA bridge passes everything on: decoding and mastering cannot be turned off. */
-	st_le16(s->pci.config + PCI_COMMAND, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	st_le16(s->pci.config + PCI_COMMAND,
+		PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	st_le16(s->pci.wmask + PCI_COMMAND, PCI_COMMAND_SPECIAL | PCI_COMMAND_SERR);
 	st_le16(s->pci.config + PCI_STATUS, PCI_STATUS_DEVSEL_MEDIUM);
 	for (unsigned i = 0; i < ARRAY_SIZE(piix3_regs); i++) {

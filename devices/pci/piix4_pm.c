@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * piix4_pm.c: power management of the 82371AB (Intel 290562, function 3) as virtual PCs wire it: the ACPI PM1 event and
- * control registers, the 3.58 MHz timer, a SMBus host with an empty bus, the APM ports by which software turns ACPI on, and
- * sixteen general purpose events at a place of their own (0xafe0), which FADT names. Main loop.
+ * piix4_pm.c: power management of the 82371AB (Intel 290562, function 3) as virtual PCs wire it:
+ * the ACPI PM1 event and control registers, the 3.58 MHz timer, a SMBus host with an empty bus, the
+ * APM ports by which software turns ACPI on, and sixteen general purpose events at a place of their
+ * own (0xafe0), which FADT names. Main loop.
  *
- * There is no SMM: DEVACTB says from reset on that APMC is set up, so that firmware does not wait for an SMI.
+ * There is no SMM: DEVACTB says from reset on that APMC is set up, so that firmware does not wait
+ * for an SMI.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -80,7 +82,8 @@ static struct piix4_pm *of(struct device *d)
 
 static uint64_t ticks_now(const struct piix4_pm *s)
 {
-	return (uint64_t)((unsigned __int128)(uint64_t)vm_clock_now(s->clock) * PM_TIMER_HZ / NS_PER_SEC);
+	return (uint64_t)((unsigned __int128)(uint64_t)vm_clock_now(s->clock) * PM_TIMER_HZ /
+			  NS_PER_SEC);
 }
 
 static int64_t ticks_to_ns(uint64_t ticks)
@@ -107,7 +110,8 @@ static void sci_update(struct piix4_pm *s)
 	bool level;
 
 	overflow_check(s);
-	level = (s->pmcntrl & SCI_EN) && ((s->pmsts & s->pmen & EN_MASK) || (s->gpe_sts & s->gpe_en));
+	level = (s->pmcntrl & SCI_EN) &&
+		((s->pmsts & s->pmen & EN_MASK) || (s->gpe_sts & s->gpe_en));
 	irq_set(&s->o.sci, level || smb);
 	if ((s->pmen & TMR_STS) && !(s->pmsts & TMR_STS))
 		loop_timer_set(&s->overflow, ticks_to_ns(s->next_overflow));
@@ -135,7 +139,8 @@ static void sleep_enter(struct piix4_pm *s)
 		if (s->o.suspend)
 			s->o.suspend(s->o.suspend_ctx);
 		else
-			log_guest("the guest wants to sleep (S3), which this machine does not offer");
+			log_guest(
+				"the guest wants to sleep (S3), which this machine does not offer");
 		break;
 	default:
 		log_guest("the guest asks for sleep type %d, which its ACPI tables do not list",
@@ -250,7 +255,11 @@ static const char *pm_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops pm_ops = {
-	.name = "82371ab-pm", .read = pm_read, .write = pm_write, .max_width = 4, .reg_name = pm_name,
+	.name = "82371ab-pm",
+	.read = pm_read,
+	.write = pm_write,
+	.max_width = 4,
+	.reg_name = pm_name,
 };
 
 /* --- general purpose events: two status bytes, two enable bytes --- */
@@ -281,7 +290,11 @@ static const char *gpe_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops gpe_ops = {
-	.name = "82371ab-gpe", .read = gpe_read, .write = gpe_write, .max_width = 1, .reg_name = gpe_name,
+	.name = "82371ab-gpe",
+	.read = gpe_read,
+	.write = gpe_write,
+	.max_width = 1,
+	.reg_name = gpe_name,
 };
 
 /* --- APM control and status --- */
@@ -315,7 +328,11 @@ static const char *apm_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops apm_ops = {
-	.name = "82371ab-apm", .read = apm_read, .write = apm_write, .max_width = 1, .reg_name = apm_name,
+	.name = "82371ab-apm",
+	.read = apm_read,
+	.write = apm_write,
+	.max_width = 1,
+	.reg_name = apm_name,
 };
 
 /* --- SMBus host: every address answers with nothing, as on a board without sensors --- */
@@ -354,29 +371,38 @@ static void smb_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 static const char *smb_name(void *dev, uint64_t off, bool is_write)
 {
-	static const char *const names[SMB_REGS] = { [HSTSTS] = "HSTSTS", [HSTCNT] = "HSTCNT", [HSTCMD] = "HSTCMD", [HSTADD] = "HSTADD",
-						     [HSTDAT0] = "HSTDAT0", [HSTDAT1] = "HSTDAT1" };
+	static const char *const names[SMB_REGS] = {
+		[HSTSTS] = "HSTSTS", [HSTCNT] = "HSTCNT",   [HSTCMD] = "HSTCMD",
+		[HSTADD] = "HSTADD", [HSTDAT0] = "HSTDAT0", [HSTDAT1] = "HSTDAT1"
+	};
 
 	return off < SMB_REGS && names[off] ? names[off] : "SMBus";
 }
 
 static const struct region_ops smb_ops = {
-	.name = "82371ab-smb", .read = smb_read, .write = smb_write, .max_width = 1, .reg_name = smb_name,
+	.name = "82371ab-smb",
+	.read = smb_read,
+	.write = smb_write,
+	.max_width = 1,
+	.reg_name = smb_name,
 };
 
 /* --- where the ports are --- */
 
 static uint16_t pm_wanted(const struct piix4_pm *s)
 {
-	return s->pci.config[PM_PMREGMISC] & 1 ? ld_le16(s->pci.config + PM_PMBA) & ~(PM_LEN - 1) : 0;
+	return s->pci.config[PM_PMREGMISC] & 1 ? ld_le16(s->pci.config + PM_PMBA) & ~(PM_LEN - 1)
+					       : 0;
 }
 
 static uint16_t smb_wanted(const struct piix4_pm *s)
 {
-	return s->pci.config[PM_SMBHSTCFG] & 1 ? ld_le16(s->pci.config + PM_SMBBA) & ~(SMB_LEN - 1) : 0;
+	return s->pci.config[PM_SMBHSTCFG] & 1 ? ld_le16(s->pci.config + PM_SMBBA) & ~(SMB_LEN - 1)
+					       : 0;
 }
 
-static void ports_move(struct piix4_pm *s, uint16_t *at, uint16_t to, uint64_t len, const struct region_ops *ops)
+static void ports_move(struct piix4_pm *s, uint16_t *at, uint16_t to, uint64_t len,
+		       const struct region_ops *ops)
 {
 	const struct pci_wires *w = pci_bus_wires(s->pci.bus);
 	int ret;
@@ -390,7 +416,8 @@ static void ports_move(struct piix4_pm *s, uint16_t *at, uint16_t to, uint64_t l
 		return;
 	ret = bus_add(w->pio, to, len, ops, s, w->loop, "piix4-pm", BUS_GUEST);
 	if (ret < 0)
-		log_guest("piix4-pm: the guest put %s at port 0x%x: %s", ops->name, to, strerror(-ret));
+		log_guest("piix4-pm: the guest put %s at port 0x%x: %s", ops->name, to,
+			  strerror(-ret));
 	else
 		*at = to;
 }
@@ -427,7 +454,10 @@ static void piix4_pm_reset(struct device *d)
 	struct piix4_pm *s = of(d);
 
 	s->pmsts = s->pmen = 0;
-	/* The FADT names no SMI_CMD, so ACPI mode is on from the start and nobody will switch it on (ACPI 6.4, 4.8.2.5). */
+	/*
+	 * The FADT names no SMI_CMD, so ACPI mode is on from the start and nobody will switch it on
+	 * (ACPI 6.4, 4.8.2.5).
+	 */
 	s->pmcntrl = SCI_EN;
 	s->gpe_sts = s->gpe_en = 0;
 	s->apmc = s->apms = 0;
@@ -463,7 +493,8 @@ static int piix4_pm_load(struct device *d, struct state_in *in, uint32_t version
 	int ret = state_load_fields(in, s, pm_fields, ARRAY_SIZE(pm_fields));
 
 	if (!ret && ((s->pmsts & ~STS_MASK) || (s->pmen & ~EN_MASK) || (s->pmcntrl & ~CNT_MASK)))
-		ret = state_bad(in, "PM1 0x%x 0x%x 0x%x has reserved bits", s->pmsts, s->pmen, s->pmcntrl);
+		ret = state_bad(in, "PM1 0x%x 0x%x 0x%x has reserved bits", s->pmsts, s->pmen,
+				s->pmcntrl);
 	if (!ret && s->next_overflow > (uint64_t)INT64_MAX / NS_PER_SEC * PM_TIMER_HZ)
 		ret = state_bad(in, "the timer's next overflow lies beyond the end of time");
 	if (!ret)
@@ -512,9 +543,11 @@ static void config_init(struct piix4_pm *s)
 	st_le16(c + PCI_STATUS, PCI_STATUS_FAST_BACK | PCI_STATUS_DEVSEL_MEDIUM);
 	st_le32(c + PM_PMBA, 1);
 	st_le32(w + PM_PMBA, 0xffc0);
-	memset(w + 0x44, 0xff, 0x80 - 0x44);	/* timers, traps and device resources: remembered, without effect here */
+	/* timers, traps and device resources: remembered, without effect here */
+	memset(w + 0x44, 0xff, 0x80 - 0x44);
 	c[PM_DEVACTB + 3] = PM_DEVACTB_APMC;
-	c[0x5f] = 0x10;				/* DEVRESA: no LPT; what boards of this kind reset to */
+	/* DEVRESA: no LPT; what boards of this kind reset to */
+	c[0x5f] = 0x10;
 	c[0x63] = 0x60;				/* DEVRESB */
 	w[PM_PMREGMISC] = 0x01;
 	st_le32(c + PM_SMBBA, 1);

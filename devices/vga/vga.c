@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vga.c: the standard VGA, PCI 1234:1111: registers at ports 0x3b0-0x3df, VRAM in BAR 0, registers in BAR 2, the video BIOS in the ROM
- * BAR, and the window at 0xa0000.
+ * vga.c: the standard VGA, PCI 1234:1111: registers at ports 0x3b0-0x3df, VRAM in BAR 0, registers
+ * in BAR 2, the video BIOS in the ROM BAR, and the window at 0xa0000.
  *
- * The window is memory whenever memory can stand for it: in plain text modes a block of characters and attributes, in
- * chained modes VRAM itself. Then a guest that writes to the screen causes no exit. The other modes are vga_mem.c's.
+ * The window is memory whenever memory can stand for it: in plain text modes a block of characters
+ * and attributes, in chained modes VRAM itself. Then a guest that writes to the screen causes no
+ * exit. The other modes are vga_mem.c's.
  *
- * IBM VGA technical reference (registers), QEMU's docs/specs/standard-vga.rst (PCI). Main loop's lock.
+ * IBM VGA technical reference (registers), QEMU's docs/specs/standard-vga.rst (PCI). Main loop's
+ * lock.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -33,14 +35,18 @@ static const uint8_t gc_mask[GC_COUNT] = { 0x0f, 0x0f, 0x0f, 0x1f, 0x03, 0x7b, 0
 /* --- the window --- */
 static bool text_is_plain(const struct vga *v)
 {
-	return !(v->vbe[VBE_ENABLE] & VBE_ENABLED) && !(v->gc[GC_MISC] & GC_MISC_GRAPHICS) && (v->gc[GC_MISC] >> 2 & 2) &&
-	       !(v->seq[SEQ_MEMORY_MODE] & (SEQ_MM_CHAIN4 | SEQ_MM_ODD_EVEN_OFF)) && (v->seq[SEQ_MAP_MASK] & 3) == 3 &&
-	       (v->gc[GC_MODE] & (GC_MODE_ODD_EVEN | 0xb)) == GC_MODE_ODD_EVEN && !(v->gc[GC_READ_MAP] & 2);
+	return !(v->vbe[VBE_ENABLE] & VBE_ENABLED) && !(v->gc[GC_MISC] & GC_MISC_GRAPHICS) &&
+	       (v->gc[GC_MISC] >> 2 & 2) &&
+	       !(v->seq[SEQ_MEMORY_MODE] & (SEQ_MM_CHAIN4 | SEQ_MM_ODD_EVEN_OFF)) &&
+	       (v->seq[SEQ_MAP_MASK] & 3) == 3 &&
+	       (v->gc[GC_MODE] & (GC_MODE_ODD_EVEN | 0xb)) == GC_MODE_ODD_EVEN &&
+	       !(v->gc[GC_READ_MAP] & 2);
 }
 
 static bool chain_is_plain(const struct vga *v)
 {
-	return (v->gc[GC_MISC] >> 2 & 3) == 1 && (v->seq[SEQ_MEMORY_MODE] & SEQ_MM_CHAIN4) && (v->seq[SEQ_MAP_MASK] & 0xf) == 0xf;
+	return (v->gc[GC_MISC] >> 2 & 3) == 1 && (v->seq[SEQ_MEMORY_MODE] & SEQ_MM_CHAIN4) &&
+	       (v->seq[SEQ_MAP_MASK] & 0xf) == 0xf;
 }
 
 static enum vga_window window_wanted(const struct vga *v, uint64_t *gpa, uint32_t *off)
@@ -102,8 +108,9 @@ static void window_switch(void *ctx)
 }
 
 /*
- * What is mapped goes at once when it no longer holds; the guest has not gone on by then. Memory appears with the first
- * access only (vga_touch): setting a mode writes many registers, and each change of the map stops all processors.
+ * What is mapped goes at once when it no longer holds; the guest has not gone on by then. Memory
+ * appears with the first access only (vga_touch): setting a mode writes many registers, and each
+ * change of the map stops all processors.
  */
 void vga_remap(struct vga *v)
 {
@@ -124,7 +131,8 @@ void vga_touch(struct vga *v)
 	uint32_t off;
 	uint64_t gpa;
 
-	if (v->remap_pending || v->window != WINDOW_REGS || window_wanted(v, &gpa, &off) == WINDOW_REGS)
+	if (v->remap_pending || v->window != WINDOW_REGS ||
+	    window_wanted(v, &gpa, &off) == WINDOW_REGS)
 		return;
 	v->touched = v->remap_pending = true;
 	pci_exclusive(v->pci.bus, window_switch, v);
@@ -367,7 +375,12 @@ static const char *ports_reg_name(void *dev, uint64_t off, bool is_write)
 }
 
 static const struct region_ops vga_ports_ops = {
-	.name = "VGA", .read = ports_read, .write = ports_write, .min_width = 1, .max_width = 1, .reg_name = ports_reg_name,
+	.name = "VGA",
+	.read = ports_read,
+	.write = ports_write,
+	.min_width = 1,
+	.max_width = 1,
+	.reg_name = ports_reg_name,
 };
 
 /* --- device --- */
@@ -415,10 +428,12 @@ static void vga_reset(struct device *d)
 
 #define F(t, m) STATE_FIELD(struct vga, STATE_##t, m)
 static const struct state_field vga_fields[] = {
-	F(U8, msr), F(U8, fcr), F(U8, st01), F(U8, seq_index), F(BYTES, seq), F(U8, gc_index), F(BYTES, gc), F(U8, crtc_index),
-	F(BYTES, crtc), F(U8, attr_index), F(U8, attr_flip), F(BYTES, attr), F(U8, dac_mask), F(U8, dac_state), F(U8, dac_read),
-	F(U8, dac_write), F(U8, dac_sub), F(BYTES, dac_latch), F(BYTES, palette), F(U32, latch), F(U16, vbe_index),
-	F(U8, vbe_low),
+	F(U8, msr),	   F(U8, fcr),		F(U8, st01),	   F(U8, seq_index),
+	F(BYTES, seq),	   F(U8, gc_index),	F(BYTES, gc),	   F(U8, crtc_index),
+	F(BYTES, crtc),	   F(U8, attr_index),	F(U8, attr_flip),  F(BYTES, attr),
+	F(U8, dac_mask),   F(U8, dac_state),	F(U8, dac_read),   F(U8, dac_write),
+	F(U8, dac_sub),	   F(BYTES, dac_latch), F(BYTES, palette), F(U32, latch),
+	F(U16, vbe_index), F(U8, vbe_low),
 };
 #undef F
 
@@ -453,16 +468,21 @@ static int vga_load(struct device *d, struct state_in *in, uint32_t version)
 	if (ret < 0 || state_in_error(in))
 		return -EINVAL;
 	/* Indices the guest could not have written. */
-	if (v->seq_index >= SEQ_COUNT || v->gc_index >= GC_COUNT || v->dac_sub > 2 || v->attr_flip > 1)
+	if (v->seq_index >= SEQ_COUNT || v->gc_index >= GC_COUNT || v->dac_sub > 2 ||
+	    v->attr_flip > 1)
 		return state_bad(in, "VGA: an index register holds an impossible value");
 	enable = v->vbe[VBE_ENABLE];
 	if (enable & VBE_ENABLED)
-		vbe_set(v, VBE_VIRT_WIDTH, v->vbe[VBE_VIRT_WIDTH]);	/* makes the geometry fit into VRAM */
+		/* makes the geometry fit into VRAM */
+		vbe_set(v, VBE_VIRT_WIDTH, v->vbe[VBE_VIRT_WIDTH]);
 	vbe_set(v, VBE_BANK, v->vbe[VBE_BANK]);
 	ret = pci_dev_load(&v->pci, in);
 	if (ret < 0)
 		return ret;
-	/* Blocks are loaded apart: whichever holds the text is right already, so the window is set without copying. */
+	/*
+	 * Blocks are loaded apart: whichever holds the text is right already, so the window is set
+	 * without copying.
+	 */
 	if (v->window == WINDOW_TEXT)
 		block_unmap(v->text);
 	else if (v->window == WINDOW_LINEAR)
@@ -495,7 +515,12 @@ static void vga_destroy(struct device *d)
 }
 
 static const struct device_ops vga_device_ops = {
-	.name = "VGA", .version = 1, .reset = vga_reset, .save = vga_save, .load = vga_load, .destroy = vga_destroy,
+	.name = "VGA",
+	.version = 1,
+	.reset = vga_reset,
+	.save = vga_save,
+	.load = vga_load,
+	.destroy = vga_destroy,
 };
 
 /* The video BIOS, in a block of a power of two. */
@@ -508,7 +533,8 @@ static int rom_load(struct vga *v, int fd, struct err *err)
 	if (fstat(fd, &st) < 0)
 		return err_set(err, errno, "video BIOS: %s", strerror(errno));
 	if (st.st_size < 512 || st.st_size > 256 * (off_t)KiB)
-		return err_set(err, EINVAL, "video BIOS: %lld bytes are no option ROM", (long long)st.st_size);
+		return err_set(err, EINVAL, "video BIOS: %lld bytes are no option ROM",
+			       (long long)st.st_size);
 	for (size = 4 * KiB; size < (uint64_t)st.st_size; size *= 2)
 		;
 	v->rom = block_new(v->mem, "vga-rom", size, BLOCK_ROM, err);
@@ -518,7 +544,8 @@ static int rom_load(struct vga *v, int fd, struct err *err)
 	if (ret < 0)
 		return err_set(err, -ret, "video BIOS: %s", strerror(-ret));
 	if (ld_le16(block_host(v->rom)) != 0xaa55)
-		return err_set(err, ENOEXEC, "video BIOS: it does not begin with 55 aa, so it is no option ROM");
+		return err_set(err, ENOEXEC,
+			       "video BIOS: it does not begin with 55 aa, so it is no option ROM");
 	return 0;
 }
 
@@ -526,7 +553,9 @@ static int vga_blocks(struct vga *v, const struct vga_opts *o, struct err *err)
 {
 	v->vram_size = (o->vram_mib ? o->vram_mib : 16) * MiB;
 	if (!IS_POWER_OF_2(v->vram_size) || v->vram_size > 256 * MiB)
-		return err_set(err, EINVAL, "VGA: %u MiB of video memory; it must be a power of two up to 256", o->vram_mib);
+		return err_set(err, EINVAL,
+			       "VGA: %u MiB of video memory; it must be a power of two up to 256",
+			       o->vram_mib);
 	v->vram = block_new(v->mem, "vram", v->vram_size, 0, err);
 	v->text = v->vram ? block_new(v->mem, "vga-text", 2 * VGA_TEXT_CELLS, 0, err) : NULL;
 	if (!v->text)
@@ -556,7 +585,8 @@ no_window:
 no_vbe:
 	bus_del(v->pio, VGA_PORTS, &vga_ports_ops, v);
 out:
-	return err_set(err, -ret, "VGA: its ports or its window are taken; is there a second graphics card?");
+	return err_set(err, -ret,
+		       "VGA: its ports or its window are taken; is there a second graphics card?");
 }
 
 struct device *vga_new(struct pci_bus *pci, const struct vga_opts *o, struct err *err)

@@ -8,20 +8,26 @@
 
 /* --- registers, by the names of the IBM VGA's manuals --- */
 enum { SEQ_RESET, SEQ_CLOCKING, SEQ_MAP_MASK, SEQ_CHAR_MAP, SEQ_MEMORY_MODE, SEQ_COUNT = 8 };
-enum { GC_SET_RESET, GC_ENABLE_SET_RESET, GC_COLOR_COMPARE, GC_ROTATE, GC_READ_MAP, GC_MODE, GC_MISC, GC_DONT_CARE,
+enum { GC_SET_RESET, GC_ENABLE_SET_RESET, GC_COLOR_COMPARE, GC_ROTATE, GC_READ_MAP, GC_MODE,
+       GC_MISC, GC_DONT_CARE,
        GC_BIT_MASK, GC_COUNT = 16 };
-enum { CRTC_HDISP = 0x01, CRTC_OVERFLOW = 0x07, CRTC_MAX_SCAN = 0x09, CRTC_CURSOR_START = 0x0a, CRTC_CURSOR_END = 0x0b,
-       CRTC_START_HIGH = 0x0c, CRTC_START_LOW = 0x0d, CRTC_CURSOR_HIGH = 0x0e, CRTC_CURSOR_LOW = 0x0f, CRTC_VSYNC_END = 0x11,
-       CRTC_VDISP = 0x12, CRTC_OFFSET = 0x13, CRTC_MODE = 0x17, CRTC_LINE_COMPARE = 0x18, CRTC_COUNT = 0x19 };
+enum { CRTC_HDISP = 0x01, CRTC_OVERFLOW = 0x07, CRTC_MAX_SCAN = 0x09, CRTC_CURSOR_START = 0x0a,
+       CRTC_CURSOR_END = 0x0b,
+       CRTC_START_HIGH = 0x0c, CRTC_START_LOW = 0x0d, CRTC_CURSOR_HIGH = 0x0e,
+       CRTC_CURSOR_LOW = 0x0f, CRTC_VSYNC_END = 0x11,
+       CRTC_VDISP = 0x12, CRTC_OFFSET = 0x13, CRTC_MODE = 0x17, CRTC_LINE_COMPARE = 0x18,
+       CRTC_COUNT = 0x19 };
 enum { ATTR_MODE = 0x10, ATTR_PLANE_ENABLE = 0x12, ATTR_COLOR_PAGE = 0x14, ATTR_COUNT = 0x15 };
 enum { MSR_COLOR = 1 << 0, MSR_RAM_ENABLE = 1 << 1 };
 enum { SEQ_MM_ODD_EVEN_OFF = 1 << 2, SEQ_MM_CHAIN4 = 1 << 3 };
 enum { GC_MODE_ODD_EVEN = 1 << 4, GC_MISC_GRAPHICS = 1 << 0 };
 
 /* Bochs VBE extensions ("dispi"). */
-enum { VBE_ID, VBE_XRES, VBE_YRES, VBE_BPP, VBE_ENABLE, VBE_BANK, VBE_VIRT_WIDTH, VBE_VIRT_HEIGHT, VBE_X_OFFSET,
+enum { VBE_ID, VBE_XRES, VBE_YRES, VBE_BPP, VBE_ENABLE, VBE_BANK, VBE_VIRT_WIDTH, VBE_VIRT_HEIGHT,
+       VBE_X_OFFSET,
        VBE_Y_OFFSET, VBE_MEMORY_64K, VBE_COUNT };
-enum { VBE_ENABLED = 1 << 0, VBE_GETCAPS = 1 << 1, VBE_8BIT_DAC = 1 << 5, VBE_LFB = 1 << 6, VBE_NOCLEAR = 1 << 7 };
+enum { VBE_ENABLED = 1 << 0, VBE_GETCAPS = 1 << 1, VBE_8BIT_DAC = 1 << 5, VBE_LFB = 1 << 6,
+       VBE_NOCLEAR = 1 << 7 };
 #define VBE_MAX_XRES 4096
 #define VBE_MAX_YRES 4096
 
@@ -31,7 +37,8 @@ enum { VBE_ENABLED = 1 << 0, VBE_GETCAPS = 1 << 1, VBE_8BIT_DAC = 1 << 5, VBE_LF
 enum vga_window {
 	WINDOW_REGS,			/* every access comes to us */
 	WINDOW_TEXT,			/* the text block: plain text needs no exit */
-	WINDOW_LINEAR,			/* VRAM itself, 64 KiB from the bank on: mode 13h and banked VBE */
+	/* VRAM itself, 64 KiB from the bank on: mode 13h and banked VBE */
+	WINDOW_LINEAR,
 };
 
 struct vga {
@@ -65,7 +72,8 @@ struct vga {
 
 /* vga.c */
 void vga_remap(struct vga *v);		/* after a register changed what the window shows */
-void vga_touch(struct vga *v);		/* after an access to the window that memory could have served */
+/* after an access to the window that memory could have served */
+void vga_touch(struct vga *v);
 uint64_t vga_port_read(void *dev, uint64_t off, unsigned size);		/* off from 0x3c0 */
 void vga_port_write(void *dev, uint64_t off, unsigned size, uint64_t val);
 

@@ -2,10 +2,10 @@
 /*
  * vga_draw.c: from registers and video memory to a picture, for whoever watches (display.h).
  *
- * An update takes the loop's lock for a moment, copies what decides about the picture into a struct view, and collects
- * the dirty pages; then it draws without the lock. A line is drawn into a buffer first and compared with the
- * surface, so that only what looks different is reported, however much was written. Every address is reduced to VRAM
- * before use: registers hold what the guest likes.
+ * An update takes the loop's lock for a moment, copies what decides about the picture into a struct
+ * view, and collects the dirty pages; then it draws without the lock. A line is drawn into a buffer
+ * first and compared with the surface, so that only what looks different is reported, however much
+ * was written. Every address is reduced to VRAM before use: registers hold what the guest likes.
  */
 #include <stdlib.h>
 
@@ -19,7 +19,8 @@ struct view {
 	unsigned bpp;			/* VIEW_VBE */
 	uint32_t start, line;		/* bytes of interleaved VRAM */
 	unsigned line_compare;
-	unsigned scans;			/* lines of a character row: each is shown from the same memory */
+	/* lines of a character row: each is shown from the same memory */
+	unsigned scans;
 	unsigned doubled;		/* every line is shown twice */
 	bool wide;			/* every pixel is shown twice side by side */
 	uint8_t crtc_mode, plane_enable;
@@ -54,7 +55,8 @@ static uint32_t dac_colour(const struct vga *v, unsigned n)
 	if (v->vbe[VBE_ENABLE] & VBE_8BIT_DAC)
 		return p[0] << 16 | p[1] << 8 | p[2];
 	/* 6 bits to 8: the upper two again below. */
-	return (p[0] << 2 | p[0] >> 4) << 16 | (p[1] << 2 | p[1] >> 4) << 8 | (p[2] << 2 | p[2] >> 4);
+	return (p[0] << 2 | p[0] >> 4) << 16 | (p[1] << 2 | p[1] >> 4) << 8 |
+	       (p[2] << 2 | p[2] >> 4);
 }
 
 static void view_palettes(const struct vga *v, struct view *w)
@@ -75,13 +77,16 @@ static void view_palettes(const struct vga *v, struct view *w)
 
 static unsigned crtc_height(const struct vga *v)
 {
-	return (v->crtc[CRTC_VDISP] | (v->crtc[CRTC_OVERFLOW] & 0x02) << 7 | (v->crtc[CRTC_OVERFLOW] & 0x40) << 3) + 1;
+	return (v->crtc[CRTC_VDISP] | (v->crtc[CRTC_OVERFLOW] & 0x02) << 7 |
+		(v->crtc[CRTC_OVERFLOW] & 0x40) << 3) +
+	       1;
 }
 
 static void view_text(const struct vga *v, struct view *w)
 {
 	static const uint16_t banks[8] = { 0, 16, 32, 48, 8, 24, 40, 56 };	/* KiB in plane 2 */
-	unsigned map = v->seq[SEQ_CHAR_MAP], start = v->crtc[CRTC_START_HIGH] << 8 | v->crtc[CRTC_START_LOW];
+	unsigned map = v->seq[SEQ_CHAR_MAP],
+		 start = v->crtc[CRTC_START_HIGH] << 8 | v->crtc[CRTC_START_LOW];
 	int cursor = (v->crtc[CRTC_CURSOR_HIGH] << 8 | v->crtc[CRTC_CURSOR_LOW]);
 
 	w->kind = VIEW_TEXT;
@@ -98,7 +103,8 @@ static void view_text(const struct vga *v, struct view *w)
 	w->cursor = v->crtc[CRTC_CURSOR_START] & 0x20 ? -1 : cursor;
 	w->cursor_from = v->crtc[CRTC_CURSOR_START] & 0x1f;
 	w->cursor_to = v->crtc[CRTC_CURSOR_END] & 0x1f;
-	w->font[0] = banks[(map >> 4 & 1) << 2 | (map & 3)] * KiB * 4 + 2;	/* attribute bit 3 clear: map B */
+	/* attribute bit 3 clear: map B */
+	w->font[0] = banks[(map >> 4 & 1) << 2 | (map & 3)] * KiB * 4 + 2;
 	w->font[1] = banks[(map >> 5 & 1) << 2 | (map >> 2 & 3)] * KiB * 4 + 2;
 	w->font_writes = v->font_writes;
 	w->blink_is_bright = !(v->attr[ATTR_MODE] & 8);
@@ -158,8 +164,12 @@ static void view_get(const struct vga *v, struct view *w)
 		view_graphics(v, w);
 	else
 		view_text(v, w);
-	/* Index bit 5 clear, or the sequencer's screen-off bit: nothing is shown; a card nobody has set up yet has no size. */
-	if (!(v->attr_index & 0x20) || (v->seq[SEQ_CLOCKING] & 0x20) || w->width < 16 || w->height < 16) {
+	/*
+	 * Index bit 5 clear, or the sequencer's screen-off bit: nothing is shown; a card nobody has
+	 * set up yet has no size.
+	 */
+	if (!(v->attr_index & 0x20) || (v->seq[SEQ_CLOCKING] & 0x20) || w->width < 16 ||
+	    w->height < 16) {
 		w->kind = VIEW_BLANK;
 		if (w->width < 16 || w->height < 16) {
 			w->width = 640;
@@ -189,7 +199,8 @@ static void line_planar(const struct vga *v, const struct view *w, uint32_t addr
 		const uint8_t *p = vram_at(v, addr & ~3u);
 
 		for (int bit = 7; bit >= 0; bit--) {
-			unsigned c = (p[0] >> bit & 1) | (p[1] >> bit & 1) << 1 | (p[2] >> bit & 1) << 2 | (p[3] >> bit & 1) << 3;
+			unsigned c = (p[0] >> bit & 1) | (p[1] >> bit & 1) << 1 |
+				     (p[2] >> bit & 1) << 2 | (p[3] >> bit & 1) << 3;
 
 			put(&to, w->pal16[c & w->plane_enable], w->wide);
 		}
@@ -206,7 +217,10 @@ static void line_cga(const struct vga *v, const struct view *w, uint32_t addr, u
 
 		for (int half = 0; half < 2; half++)
 			for (int bit = 6; bit >= 0; bit -= 2)
-				put(&to, w->pal16[((p[half] >> bit & 3) | (p[half + 2] >> bit & 3) << 2) & w->plane_enable],
+				put(&to,
+				    w->pal16[((p[half] >> bit & 3) | (p[half + 2] >> bit & 3)
+									     << 2) &
+					     w->plane_enable],
 				    w->wide);
 	}
 }
@@ -229,7 +243,10 @@ static void line_vbe(const struct vga *v, const struct view *w, uint32_t addr, u
 	const uint8_t *p = v->vram_host + addr;
 	unsigned n = w->width, bytes = (w->bpp + 7) / 8, c;
 
-	/* vbe_fix keeps the picture inside; a load of a saved machine may race with nothing, but check all the same. */
+	/*
+	 * vbe_fix keeps the picture inside; a load of a saved machine may race with nothing, but
+	 * check all the same.
+	 */
 	if (!range_ok(addr, (uint64_t)n * bytes, v->vram_size)) {
 		memset(to, 0, n * 4);
 		return;
@@ -242,13 +259,15 @@ static void line_vbe(const struct vga *v, const struct view *w, uint32_t addr, u
 	case 15:
 		for (; n--; p += 2) {
 			c = ld_le16(p);
-			*to++ = expand5(c >> 10 & 31) << 16 | expand5(c >> 5 & 31) << 8 | expand5(c & 31);
+			*to++ = expand5(c >> 10 & 31) << 16 | expand5(c >> 5 & 31) << 8 |
+				expand5(c & 31);
 		}
 		break;
 	case 16:
 		for (; n--; p += 2) {
 			c = ld_le16(p);
-			*to++ = expand5(c >> 11) << 16 | ((c >> 5 & 63) << 2 | (c >> 9 & 3)) << 8 | expand5(c & 31);
+			*to++ = expand5(c >> 11) << 16 | ((c >> 5 & 63) << 2 | (c >> 9 & 3)) << 8 |
+				expand5(c & 31);
 		}
 		break;
 	case 24:
@@ -309,7 +328,8 @@ static void line_show(struct screen *s, unsigned y, struct report *p)
 /* --- graphics --- */
 static bool pages_dirty(const struct screen *s, uint32_t addr, uint32_t len)
 {
-	uint32_t mask = s->v->vram_size - 1, page = (addr & mask) >> 12, last = ((addr + len) & mask) >> 12, pages = (mask >> 12) + 1;
+	uint32_t mask = s->v->vram_size - 1, page = (addr & mask) >> 12,
+		 last = ((addr + len) & mask) >> 12, pages = (mask >> 12) + 1;
 
 	for (;; page = (page + 1) % pages) {
 		if (s->bits[page / (8 * sizeof(long))] >> page % (8 * sizeof(long)) & 1)
@@ -336,8 +356,12 @@ static uint32_t line_len(const struct view *w)
 
 static void draw_graphics(struct screen *s, struct report *p)
 {
-	static void (*const draw[])(const struct vga *, const struct view *, uint32_t, uint32_t *) = {
-		[VIEW_PLANAR] = line_planar, [VIEW_CGA] = line_cga, [VIEW_PACKED] = line_packed, [VIEW_VBE] = line_vbe,
+	static void (*const draw[])(const struct vga *, const struct view *, uint32_t,
+				    uint32_t *) = {
+		[VIEW_PLANAR] = line_planar,
+		[VIEW_CGA] = line_cga,
+		[VIEW_PACKED] = line_packed,
+		[VIEW_VBE] = line_vbe,
 	};
 	const struct view *w = &s->view;
 	uint32_t start = w->start, at, last_at = 0, len = line_len(w);
@@ -348,7 +372,10 @@ static void draw_graphics(struct screen *s, struct report *p)
 		line = (y - base) >> w->doubled;
 		scan = line % w->scans;
 		at = start + line / w->scans * w->line;
-		/* CGA and Hercules interleave their lines: the row scan counter gives address bits 13 and 14. */
+		/*
+		 * CGA and Hercules interleave their lines: the row scan counter gives address bits
+		 * 13 and 14.
+		 */
 		if (!(w->crtc_mode & 1)) {
 			unsigned bit = 14 + (w->crtc_mode >> 6 & 1);
 
@@ -378,9 +405,11 @@ static void cell_draw(struct screen *s, unsigned x, unsigned y, uint16_t cell, b
 	unsigned px = w->wide ? 2 : 1;
 	/* Attribute bit 3 chooses the font when there are two, else brightness alone. */
 	uint32_t font = w->font[attr >> 3 & 1] + c * 32 * 4;
-	uint32_t fg = w->pal16[attr & 0xf], bg = w->pal16[attr >> 4 & (w->blink_is_bright ? 0xf : 0x7)];
+	uint32_t fg = w->pal16[attr & 0xf],
+		 bg = w->pal16[attr >> 4 & (w->blink_is_bright ? 0xf : 0x7)];
 	size_t stride = s->surface.width;
-	uint32_t *to = s->surface.pixels + (size_t)y * w->cell_h * stride + (size_t)x * w->cell_w * px;
+	uint32_t *to = s->surface.pixels + (size_t)y * w->cell_h * stride +
+		       (size_t)x * w->cell_w * px;
 	unsigned row, col;
 
 	for (row = 0; row < w->cell_h; row++, to += stride) {
@@ -389,7 +418,9 @@ static void cell_draw(struct screen *s, unsigned x, unsigned y, uint16_t cell, b
 		uint32_t *t = to;
 
 		for (col = 0; col < w->cell_w; col++) {
-			bool on = col < 8 ? bits >> (7 - col) & 1 : w->line_graphics && c >= 0xc0 && c <= 0xdf && (bits & 1);
+			bool on = col < 8 ? bits >> (7 - col) & 1
+					  : w->line_graphics && c >= 0xc0 && c <= 0xdf &&
+						    (bits & 1);
 
 			put(&t, on || inverse ? fg : bg, w->wide);
 		}
@@ -409,7 +440,8 @@ static void draw_text(struct screen *s, struct report *p)
 			int pos = (w->start + y * w->line + x) & 0xffff;
 			bool cursor = pos == w->cursor;
 
-			if (!s->whole && s->cells[i] == s->shown[i] && cursor == (pos == s->cursor_shown))
+			if (!s->whole && s->cells[i] == s->shown[i] &&
+			    cursor == (pos == s->cursor_shown))
 				continue;
 			cell_draw(s, x, y, s->cells[i], cursor);
 			s->shown[i] = s->cells[i];
@@ -429,8 +461,9 @@ static void cells_get(const struct vga *v, const struct view *w, uint16_t *cells
 	for (unsigned y = 0; y < w->rows; y++) {
 		for (unsigned x = 0; x < w->cols; x++) {
 			uint32_t pos = w->start + y * w->line + x;
-			const uint8_t *p = v->window == WINDOW_TEXT ? v->text_host + 2 * (pos & (VGA_TEXT_CELLS - 1)) :
-								      vram_at(v, pos * 4);
+			const uint8_t *p = v->window == WINDOW_TEXT
+						   ? v->text_host + 2 * (pos & (VGA_TEXT_CELLS - 1))
+						   : vram_at(v, pos * 4);
 
 			cells[y * w->cols + x] = ld_le16(p);
 		}
@@ -491,7 +524,8 @@ static bool view_same(const struct view *a, const struct view *b)
 	return !memcmp(&x, &y, sizeof(x));
 }
 
-static bool vga_screen_update(struct screen *s, void (*changed)(void *ctx, const struct screen_rect *r), void *ctx)
+static bool vga_screen_update(struct screen *s,
+			      void (*changed)(void *ctx, const struct screen_rect *r), void *ctx)
 {
 	struct report report = { .changed = changed, .ctx = ctx };
 	struct view w;
@@ -504,7 +538,8 @@ static bool vga_screen_update(struct screen *s, void (*changed)(void *ctx, const
 	if (resized) {
 		free(s->surface.pixels);
 		free(s->line);
-		s->surface = (struct surface){ w.width, w.height, xcalloc((size_t)w.width * w.height, 4) };
+		s->surface = (struct surface){ w.width, w.height,
+					       xcalloc((size_t)w.width * w.height, 4) };
 		s->line = xcalloc(w.width + 32, 4);
 	}
 	switch (w.kind) {
@@ -557,6 +592,9 @@ static bool vga_text(void *ctx, struct text_screen *t, unsigned *width, unsigned
 }
 
 const struct display_ops vga_display_ops = {
-	.open = vga_screen_open, .close = vga_screen_close, .update = vga_screen_update, .surface = vga_screen_surface,
+	.open = vga_screen_open,
+	.close = vga_screen_close,
+	.update = vga_screen_update,
+	.surface = vga_screen_surface,
 	.text = vga_text,
 };

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vga_mem.c: the window 0xa0000-0xbffff when every access counts: planar modes with latches, rotation and masks, odd/even
- * addressing, chain 4. Plain text and chained modes do not come here: vga.c maps memory there instead.
+ * vga_mem.c: the window 0xa0000-0xbffff when every access counts: planar modes with latches,
+ * rotation and masks, odd/even addressing, chain 4. Plain text and chained modes do not come here:
+ * vga.c maps memory there instead.
  *
- * IBM VGA technical reference, graphics controller; Intel OpenSource HD Graphics PRM volume 3 (VGA registers), 3.3-3.4.
- * Main loop's lock.
+ * IBM VGA technical reference, graphics controller; Intel OpenSource HD Graphics PRM volume 3 (VGA
+ * registers), 3.3-3.4. Main loop's lock.
  */
 #include "devices/vga/vga.h"
 
 /* Bit n of a nibble as byte n: which planes a mask names. */
 static const uint32_t plane_mask[16] = {
-	0x00000000, 0x000000ff, 0x0000ff00, 0x0000ffff, 0x00ff0000, 0x00ff00ff, 0x00ffff00, 0x00ffffff,
-	0xff000000, 0xff0000ff, 0xff00ff00, 0xff00ffff, 0xffff0000, 0xffff00ff, 0xffffff00, 0xffffffff,
+	0x00000000, 0x000000ff, 0x0000ff00, 0x0000ffff, 0x00ff0000, 0x00ff00ff,
+	0x00ffff00, 0x00ffffff, 0xff000000, 0xff0000ff, 0xff00ff00, 0xff00ffff,
+	0xffff0000, 0xffff00ff, 0xffffff00, 0xffffffff,
 };
 
 /* Offset in the window to a position in the mapped part, or -1 outside it (GC_MISC, memory map). */
@@ -48,13 +50,15 @@ static uint8_t read_byte(struct vga *v, uint64_t off)
 	if (v->seq[SEQ_MEMORY_MODE] & SEQ_MM_CHAIN4)
 		return *plane_byte(v, at);
 	if (v->gc[GC_MODE] & GC_MODE_ODD_EVEN)
-		return *plane_byte(v, (uint32_t)(at >> 1) * 4 + ((v->gc[GC_READ_MAP] & 2) | (at & 1)));
+		return *plane_byte(v,
+				   (uint32_t)(at >> 1) * 4 + ((v->gc[GC_READ_MAP] & 2) | (at & 1)));
 	memcpy(&v->latch, plane_byte(v, (uint32_t)at * 4), 4);
 	planes = le32toh(v->latch);
 	if (!(v->gc[GC_MODE] & 8))
 		return planes >> 8 * (v->gc[GC_READ_MAP] & 3);
 	/* Read mode 1: a one for each pixel whose colour matches in the planes that count. */
-	planes = (planes ^ plane_mask[v->gc[GC_COLOR_COMPARE] & 0xf]) & plane_mask[v->gc[GC_DONT_CARE] & 0xf];
+	planes = (planes ^ plane_mask[v->gc[GC_COLOR_COMPARE] & 0xf]) &
+		 plane_mask[v->gc[GC_DONT_CARE] & 0xf];
 	planes |= planes >> 16;
 	planes |= planes >> 8;
 	return ~planes;
@@ -67,7 +71,10 @@ static uint32_t rotate(const struct vga *v, uint8_t val)
 	return (uint8_t)(val >> n | val << (8 - n)) * 0x01010101u;
 }
 
-/* The bytes for the four planes by the write mode, or false when write mode 1 copies the latches as they are. */
+/*
+ * The bytes for the four planes by the write mode, or false when write mode 1 copies the latches as
+ * they are.
+ */
 static uint32_t planar_value(const struct vga *v, uint8_t val, uint32_t latch)
 {
 	uint32_t bit_mask = v->gc[GC_BIT_MASK] * 0x01010101u, set, data;

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vga_text.c: the text mode a kernel finds when a firmware has run before it. With -kernel none does, so the card is put into mode 3
- * here: registers as the IBM VGA's video BIOS sets them, the font out of our video BIOS' ROM.
+ * vga_text.c: the text mode a kernel finds when a firmware has run before it. With -kernel none
+ * does, so the card is put into mode 3 here: registers as the IBM VGA's video BIOS sets them, the
+ * font out of our video BIOS' ROM.
  *
- * IBM VGA technical reference, mode tables; EGA colours: two bits each of red, green and blue in the order rgbRGB.
+ * IBM VGA technical reference, mode tables; EGA colours: two bits each of red, green and blue in
+ * the order rgbRGB.
  */
 #include "devices/vga/vga.h"
 
@@ -12,11 +14,12 @@
 
 static const uint8_t mode3_seq[5] = { 3, 0, 3, 0, 2 };
 static const uint8_t mode3_crtc[CRTC_COUNT] = {
-	0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0x00, 0x00, 0x00, 0x00, 0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96,
-	0xb9, 0xa3, 0xff,
+	0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0x00, 0x4f, 0x0d, 0x0e, 0x00,
+	0x00, 0x00, 0x00, 0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
 };
 static const uint8_t mode3_attr[ATTR_COUNT] = {
-	0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x0c, 0, 0x0f, 8, 0,
+	0,    1,    2,	  3,	4,    5,    0x14, 7,	0x38, 0x39, 0x3a,
+	0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x0c, 0,	  0x0f, 8,    0,
 };
 static const uint8_t mode3_gc[9] = { 0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff };
 
@@ -28,13 +31,17 @@ static bool all(const uint8_t *glyph, uint8_t byte)
 	return true;
 }
 
-/* An 8x16 font of code page 437 gives itself away: empty 0x00 and 0x20, a full block at 0xdb, a vertical line at 0xb3. */
+/*
+ * An 8x16 font of code page 437 gives itself away: empty 0x00 and 0x20, a full block at 0xdb, a
+ * vertical line at 0xb3.
+ */
 static const uint8_t *font_find(const uint8_t *rom, uint64_t size)
 {
 	for (uint64_t at = 0; at + FONT_SIZE <= size; at++) {
 		const uint8_t *f = rom + at;
 
-		if (all(f + 0xdb * FONT_HEIGHT, 0xff) && all(f + 0xb3 * FONT_HEIGHT, 0x18) && all(f, 0) && all(f + 0x20 * FONT_HEIGHT, 0))
+		if (all(f + 0xdb * FONT_HEIGHT, 0xff) && all(f + 0xb3 * FONT_HEIGHT, 0x18) &&
+		    all(f, 0) && all(f + 0x20 * FONT_HEIGHT, 0))
 			return f;
 	}
 	return NULL;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vga_vbe.c: the Bochs VBE extensions (index port 0x1ce, data port 0x1cf or 0x1d0), BAR 2 that shows EDID and all registers in
- * memory, and the EDID itself.
+ * vga_vbe.c: the Bochs VBE extensions (index port 0x1ce, data port 0x1cf or 0x1d0), BAR 2 that
+ * shows EDID and all registers in memory, and the EDID itself.
  *
- * Facts: Bochs' vbe_display_api.txt; QEMU's docs/specs/standard-vga.rst; VESA Enhanced EDID 1.4. Main loop.
+ * Facts: Bochs' vbe_display_api.txt; QEMU's docs/specs/standard-vga.rst; VESA Enhanced EDID 1.4.
+ * Main loop.
  */
 #include "devices/vga/vga.h"
 
@@ -17,7 +18,8 @@ static unsigned vbe_bytes(const struct vga *v)
 
 uint32_t vbe_line_bytes(const struct vga *v)
 {
-	return v->vbe[VBE_BPP] == 4 ? v->vbe[VBE_VIRT_WIDTH] / 2u : v->vbe[VBE_VIRT_WIDTH] * vbe_bytes(v);
+	return v->vbe[VBE_BPP] == 4 ? v->vbe[VBE_VIRT_WIDTH] / 2u
+				    : v->vbe[VBE_VIRT_WIDTH] * vbe_bytes(v);
 }
 
 uint32_t vbe_start(const struct vga *v)
@@ -132,7 +134,8 @@ void vbe_set(struct vga *v, unsigned index, uint16_t val)
 	case VBE_BANK:
 		/* Planar modes see all four planes behind 64 KiB. */
 		val &= (v->vram_size / (64 * KiB)) - 1;
-		v->vbe[VBE_BANK] = v->vbe[VBE_BPP] == 4 ? val & ((v->vram_size / (256 * KiB)) - 1) : val;
+		v->vbe[VBE_BANK] = v->vbe[VBE_BPP] == 4 ? val & ((v->vram_size / (256 * KiB)) - 1)
+							: val;
 		vga_remap(v);
 		break;
 	case VBE_ENABLE:
@@ -176,11 +179,17 @@ static const char *dispi_reg_name(void *dev, uint64_t off, bool is_write)
 }
 
 const struct region_ops vga_dispi_ops = {
-	.name = "VGA VBE", .read = dispi_read, .write = dispi_write, .min_width = 1, .max_width = 2, .reg_name = dispi_reg_name,
+	.name = "VGA VBE",
+	.read = dispi_read,
+	.write = dispi_write,
+	.min_width = 1,
+	.max_width = 2,
+	.reg_name = dispi_reg_name,
 };
 
 /* --- BAR 2: EDID at 0, VGA ports at 0x400, VBE at 0x500, byte order at 0x600 --- */
-enum { BAR_VGA = 0x400, BAR_VGA_END = 0x420, BAR_VBE = 0x500, BAR_VBE_END = 0x500 + 2 * VBE_COUNT, BAR_EXT = 0x600 };
+enum { BAR_VGA = 0x400, BAR_VGA_END = 0x420, BAR_VBE = 0x500, BAR_VBE_END = 0x500 + 2 * VBE_COUNT,
+       BAR_EXT = 0x600 };
 #define EXT_SIZE 8
 #define EXT_LITTLE_ENDIAN 0x1e1e1e1e
 
@@ -194,8 +203,9 @@ static uint64_t bar_read(void *dev, uint64_t off, unsigned size)
 		return val;
 	}
 	if (off >= BAR_VGA && off < BAR_VGA_END)
-		return size == 1 ? vga_port_read(v, off - BAR_VGA, 1) :
-				   vga_port_read(v, off - BAR_VGA, 1) | vga_port_read(v, off - BAR_VGA + 1, 1) << 8;
+		return size == 1 ? vga_port_read(v, off - BAR_VGA, 1)
+				 : vga_port_read(v, off - BAR_VGA, 1) |
+					   vga_port_read(v, off - BAR_VGA + 1, 1) << 8;
 	if (off >= BAR_VBE && off < BAR_VBE_END)
 		return vbe_get(v, (off - BAR_VBE) / 2) >> (off & 1) * 8;
 	if (off >= BAR_EXT && off < BAR_EXT + 4)
@@ -220,19 +230,28 @@ static void bar_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 static const char *bar_name(void *dev, uint64_t off, bool is_write)
 {
-	return off < BAR_VGA ? "EDID" : off < BAR_VGA_END ? "VGA port" : off >= BAR_VBE && off < BAR_VBE_END ? "VBE data" :
-	       off >= BAR_EXT ? "extension" : "nothing";
+	return off < BAR_VGA			     ? "EDID"
+	       : off < BAR_VGA_END		     ? "VGA port"
+	       : off >= BAR_VBE && off < BAR_VBE_END ? "VBE data"
+	       : off >= BAR_EXT			     ? "extension"
+						     : "nothing";
 }
 
 const struct region_ops vga_bar_ops = {
-	.name = "VGA BAR 2", .read = bar_read, .write = bar_write, .min_width = 1, .max_width = 2, .reg_name = bar_name,
+	.name = "VGA BAR 2",
+	.read = bar_read,
+	.write = bar_write,
+	.min_width = 1,
+	.max_width = 2,
+	.reg_name = bar_name,
 };
 
 /* --- EDID --- */
 static void edid_timing(uint8_t *d, unsigned w, unsigned h)
 {
 	/* Reduced blanking: 160 pixels, and lines enough for 460 us; 60 Hz. */
-	unsigned hblank = 160, vblank = MAX(h * 28 / 1000 + 1, 20u), clock = (w + hblank) * (h + vblank) / 1000 * 60 / 10;
+	unsigned hblank = 160, vblank = MAX(h * 28 / 1000 + 1, 20u),
+		 clock = (w + hblank) * (h + vblank) / 1000 * 60 / 10;
 	unsigned mm_w = w * 254 / 960, mm_h = h * 254 / 960;	/* 96 dots an inch */
 
 	st_le16(d, MIN(clock, 0xffffu));
@@ -267,9 +286,13 @@ static void edid_text(uint8_t *d, uint8_t tag, const char *s)
 
 void vga_edid(uint8_t e[128], unsigned width, unsigned height)
 {
-	/* Standard timings (3.9): 1600x1200, 1280x1024, 1280x720, 1024x768, 800x600, 640x480, at 60 Hz. */
-	static const struct { uint16_t w; uint8_t aspect; } standard[8] = {
-		{ 1920, 3 }, { 1600, 1 }, { 1280, 2 }, { 1280, 3 }, { 1024, 1 }, { 800, 1 }, { 640, 1 }, { 0, 0 } };
+	/*
+	 * Standard timings (3.9): 1600x1200, 1280x1024, 1280x720, 1024x768, 800x600, 640x480, at 60
+	 * Hz.
+	 */
+	static const struct { uint16_t w; uint8_t aspect;
+	} standard[8] = { { 1920, 3 }, { 1600, 1 }, { 1280, 2 }, { 1280, 3 },
+			  { 1024, 1 }, { 800, 1 },  { 640, 1 },	 { 0, 0 } };
 	unsigned i, sum = 0;
 
 	memset(e, 0, 128);

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio.c: what all virtio devices and both transports share (virtio 1.2, chapter 2 and 3): the status register,
- * feature negotiation, starting, stopping and resetting, doorbells, saving.
+ * virtio.c: what all virtio devices and both transports share (virtio 1.2, chapter 2 and 3): the
+ * status register, feature negotiation, starting, stopping and resetting, doorbells, saving.
  *
- * Control (status, features, queue registers) runs with the lock of the device's loop. A kick arrives on the queue's
- * own loop by an eventfd, whether KVM signalled it without an exit or the register's callback did. Stopping clears
- * `running`, passes once through each queue loop's lock, and from then on no kick reaches the device.
+ * Control (status, features, queue registers) runs with the lock of the device's loop. A kick
+ * arrives on the queue's own loop by an eventfd, whether KVM signalled it without an exit or the
+ * register's callback did. Stopping clears `running`, passes once through each queue loop's lock,
+ * and from then on no kick reaches the device.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,16 +22,18 @@ static void queue_broken(void *ctx, const char *why)
 	virtio_needs_reset(ctx, why);
 }
 
-void virtio_init(struct virtio_dev *v, const struct virtio_ops *ops, const char *id, struct loop *loop, struct mem *mem,
-		 unsigned nqueues, uint16_t queue_size, uint64_t offer, uint32_t cfg_len)
+void virtio_init(struct virtio_dev *v, const struct virtio_ops *ops, const char *id,
+		 struct loop *loop, struct mem *mem, unsigned nqueues, uint16_t queue_size,
+		 uint64_t offer, uint32_t cfg_len)
 {
 	v->ops = ops;
 	v->id = xstrdup(id);
 	v->loop = loop;
 	v->mem = mem;
 	v->nqueues = nqueues;
-	v->offer = offer | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ANY_LAYOUT | 1ull << VIRTIO_RING_F_INDIRECT_DESC |
-		   1ull << VIRTIO_RING_F_EVENT_IDX | 1ull << VIRTIO_F_RING_RESET;
+	v->offer = offer | 1ull << VIRTIO_F_VERSION_1 | 1ull << VIRTIO_F_ANY_LAYOUT |
+		   1ull << VIRTIO_RING_F_INDIRECT_DESC | 1ull << VIRTIO_RING_F_EVENT_IDX |
+		   1ull << VIRTIO_F_RING_RESET;
 	v->cfg_len = cfg_len;
 	v->queues = xcalloc(nqueues, sizeof(*v->queues));
 	v->queue_loops = xcalloc(nqueues, sizeof(*v->queue_loops));
@@ -40,7 +43,9 @@ void virtio_init(struct virtio_dev *v, const struct virtio_ops *ops, const char 
 
 		virtq_init(&v->queues[q], mem, who, queue_size);
 		free(who);
-		v->queues[q].trace = TRACE_VIRTIO | (ops->id == VIRTIO_ID_BLOCK ? TRACE_BLK : ops->id == VIRTIO_ID_NET ? TRACE_NET : 0);
+		v->queues[q].trace = TRACE_VIRTIO | (ops->id == VIRTIO_ID_BLOCK ? TRACE_BLK
+						     : ops->id == VIRTIO_ID_NET ? TRACE_NET
+										: 0);
 		v->queues[q].on_broken = queue_broken;
 		v->queues[q].on_broken_ctx = v;
 		v->queue_loops[q] = loop;
@@ -113,7 +118,10 @@ static void early_kick(struct virtio_dev *v)
 		loop_post(v->loop, start_legacy, v);
 }
 
-/* On the queue's loop. The watch is edge triggered: every ring is an event, nobody needs to read the counter. */
+/*
+ * On the queue's loop. The watch is edge triggered: every ring is an event, nobody needs to read
+ * the counter.
+ */
 static void bell_rung(void *ctx, uint32_t events)
 {
 	struct virtio_bell *b = ctx;
@@ -184,7 +192,8 @@ static void start(struct virtio_dev *v)
 	if (v->ops->start)
 		v->ops->start(v);
 	__atomic_store_n(&v->running, true, __ATOMIC_RELEASE);
-	trace(TRACE_VIRTIO, 0, v->id, "driver runs, features 0x%llx", (unsigned long long)v->features);
+	trace(TRACE_VIRTIO, 0, v->id, "driver runs, features 0x%llx",
+	      (unsigned long long)v->features);
 	ring_all(v);
 }
 
@@ -331,13 +340,17 @@ bool virtio_set_status(struct virtio_dev *v, uint8_t status, bool legacy)
 	if (legacy)
 		now &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 	if (now & VIRTIO_CONFIG_S_FEATURES_OK) {
-		/* A modern driver must take VERSION_1; one that did not gets no FEATURES_OK (3.1.1, step 6). */
+		/*
+		 * A modern driver must take VERSION_1; one that did not gets no FEATURES_OK (3.1.1,
+		 * step 6).
+		 */
 		if (!virtio_has(v, VIRTIO_F_VERSION_1) || !features_acceptable(v))
 			now &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 		else
 			set_queue_flags(v);
 	}
-	if (now & VIRTIO_CONFIG_S_DRIVER_OK && !legacy && !((old | now) & VIRTIO_CONFIG_S_FEATURES_OK))
+	if (now & VIRTIO_CONFIG_S_DRIVER_OK && !legacy &&
+	    !((old | now) & VIRTIO_CONFIG_S_FEATURES_OK))
 		now &= ~VIRTIO_CONFIG_S_DRIVER_OK;
 	__atomic_or_fetch(&v->status, now, __ATOMIC_ACQ_REL);
 	if (now & VIRTIO_CONFIG_S_DRIVER_OK && !v->started) {
@@ -355,13 +368,15 @@ void virtio_queue_enable(struct virtio_dev *v, unsigned q)
 
 	/* What the ring looks like is settled with the features. */
 	if (v->resetting || vq->enabled ||
-	    (virtio_has(v, VIRTIO_F_VERSION_1) && !(virtio_status(v) & VIRTIO_CONFIG_S_FEATURES_OK)))
+	    (virtio_has(v, VIRTIO_F_VERSION_1) &&
+	     !(virtio_status(v) & VIRTIO_CONFIG_S_FEATURES_OK)))
 		return;
 	if (v->queue_loops[q] != v->loop)
 		loop_lock(v->queue_loops[q]);
 	if (virtq_enable(vq) == 0)
-		trace(TRACE_VIRTIO, 0, vq->who, "size %u at 0x%llx 0x%llx 0x%llx%s", vq->size, (unsigned long long)vq->desc,
-		      (unsigned long long)vq->avail, (unsigned long long)vq->used, vq->packed ? " packed" : "");
+		trace(TRACE_VIRTIO, 0, vq->who, "size %u at 0x%llx 0x%llx 0x%llx%s", vq->size,
+		      (unsigned long long)vq->desc, (unsigned long long)vq->avail,
+		      (unsigned long long)vq->used, vq->packed ? " packed" : "");
 	if (v->queue_loops[q] != v->loop)
 		loop_unlock(v->queue_loops[q]);
 	if (is_running(v))
@@ -525,13 +540,15 @@ int virtio_load(struct virtio_dev *v, struct state_in *in)
 	if (ret)
 		goto out;
 	if (v->features & ~v->offer && (started || status & VIRTIO_CONFIG_S_FEATURES_OK)) {
-		ret = state_bad(in, "%s: the guest uses features 0x%llx that this device lacks", v->id,
-				(unsigned long long)(v->features & ~v->offer));
+		ret = state_bad(in, "%s: the guest uses features 0x%llx that this device lacks",
+				v->id, (unsigned long long)(v->features & ~v->offer));
 		goto out;
 	}
 	set_queue_flags(v);
-	if ((started || status & VIRTIO_CONFIG_S_FEATURES_OK) && v->ops->features_ok && !v->ops->features_ok(v)) {
-		ret = state_bad(in, "%s: features 0x%llx are refused", v->id, (unsigned long long)v->features);
+	if ((started || status & VIRTIO_CONFIG_S_FEATURES_OK) && v->ops->features_ok &&
+	    !v->ops->features_ok(v)) {
+		ret = state_bad(in, "%s: features 0x%llx are refused", v->id,
+				(unsigned long long)v->features);
 		goto out;
 	}
 	ret = load_queues(v, in);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_9p.c: a shared folder (virtio device 9, "9P transport"; Linux's net/9p/trans_virtio.c is the driver). Requests are
- * popped on the device's loop and carried out by p9.c on a thread of this device, where they may block.
+ * virtio_9p.c: a shared folder (virtio device 9, "9P transport"; Linux's net/9p/trans_virtio.c is
+ * the driver). Requests are popped on the device's loop and carried out by p9.c on a thread of this
+ * device, where they may block.
  */
 #include <errno.h>
 #include <linux/virtio_9p.h>
@@ -84,7 +85,8 @@ static void *worker(void *ctx)
 	if (unshare(CLONE_FS) == 0)
 		umask(0);
 	else
-		log_warn("%s: this process's umask applies to new files: unshare: %s", d->v.id, strerror(errno));
+		log_warn("%s: this process's umask applies to new files: unshare: %s", d->v.id,
+			 strerror(errno));
 	pthread_mutex_lock(&d->mutex);
 	for (;;) {
 		struct v9_req *r = d->todo;
@@ -100,7 +102,8 @@ static void *worker(void *ctx)
 		if (!d->todo)
 			d->todo_tail = &d->todo;
 		pthread_mutex_unlock(&d->mutex);
-		r->written = p9_handle(d->p9, r->e.iov, r->e.out_n, r->e.iov + r->e.out_n, r->e.in_n);
+		r->written = p9_handle(d->p9, r->e.iov, r->e.out_n, r->e.iov + r->e.out_n,
+				       r->e.in_n);
 		pthread_mutex_lock(&d->mutex);
 		first = !d->done;
 		r->next = NULL;
@@ -115,12 +118,16 @@ static void *worker(void *ctx)
 
 /* --- the device --- */
 
-/* A Tflush waits its turn behind the request it is about; that one must not wait for a host program any more. */
+/*
+ * A Tflush waits its turn behind the request it is about; that one must not wait for a host program
+ * any more.
+ */
 static void look_for_flush(struct v9 *d, const struct v9_req *r)
 {
 	uint8_t head[9];
 
-	if (iov_to_buf(r->e.iov, r->e.out_n, 0, head, sizeof(head)) == sizeof(head) && head[4] == P9_TFLUSH)
+	if (iov_to_buf(r->e.iov, r->e.out_n, 0, head, sizeof(head)) == sizeof(head) &&
+	    head[4] == P9_TFLUSH)
 		p9_flush(d->p9, ld_le16(head + 7));
 }
 
@@ -185,7 +192,9 @@ static int save(struct virtio_dev *v, struct state_out *o)
 
 	if (!n)
 		return 0;
-	log_error("%s: the guest has %u files of the shared folder; a saved machine cannot hold them: unmount it first", v->id, n);
+	log_error("%s: the guest has %u files of the shared folder; a saved machine cannot hold "
+		  "them: unmount it first",
+		  v->id, n);
 	return -EBUSY;
 }
 
@@ -227,19 +236,31 @@ static void destroy(struct virtio_dev *v)
 }
 
 static const struct virtio_ops virtio_9p_ops = {
-	.name = "virtio-9p", .id = VIRTIO_ID_9P, .class_code = 0x00ff00, .version = 1,
-	.config_read = config_read, .kick = kick, .stop = stop, .reset = reset, .save = save, .load = load, .destroy = destroy,
+	.name = "virtio-9p",
+	.id = VIRTIO_ID_9P,
+	.class_code = 0x00ff00,
+	.version = 1,
+	.config_read = config_read,
+	.kick = kick,
+	.stop = stop,
+	.reset = reset,
+	.save = save,
+	.load = load,
+	.destroy = destroy,
 };
 
 static struct p9 *open_folder(const char *id, const struct virtio_9p_opts *o, struct err *err)
 {
 	const char *hide[HIDE_MAX + 1] = { 0 };
-	struct p9_opts opts = { .path = o->path, .readonly = o->readonly, .pipes = o->pipes, .hide = hide, .id = id };
+	struct p9_opts opts = {
+		.path = o->path, .readonly = o->readonly, .pipes = o->pipes, .hide = hide, .id = id
+	};
 	char *text = xstrdup(o->hide ? o->hide : ""), *save_ptr = NULL;
 	struct p9 *p9 = NULL;
 	unsigned n = 0;
 
-	for (char *p = strtok_r(text, ":", &save_ptr); p && n <= HIDE_MAX; p = strtok_r(NULL, ":", &save_ptr))
+	for (char *p = strtok_r(text, ":", &save_ptr); p && n <= HIDE_MAX;
+	     p = strtok_r(NULL, ":", &save_ptr))
 		if (n < HIDE_MAX)
 			hide[n++] = p;
 		else
@@ -252,7 +273,8 @@ static struct p9 *open_folder(const char *id, const struct virtio_9p_opts *o, st
 	return p9;
 }
 
-struct virtio_dev *virtio_9p_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_9p_opts *o, struct err *err)
+struct virtio_dev *virtio_9p_new(const char *id, struct loop *loop, struct mem *mem,
+				 const struct virtio_9p_opts *o, struct err *err)
 {
 	size_t len = strlen(o->tag);
 	sigset_t all, old;
@@ -275,7 +297,8 @@ struct virtio_dev *virtio_9p_new(const char *id, struct loop *loop, struct mem *
 	d->done_tail = &d->done;
 	pthread_mutex_init(&d->mutex, NULL);
 	pthread_cond_init(&d->wake, NULL);
-	virtio_init(&d->v, &virtio_9p_ops, id, loop, mem, 1, QUEUE_SIZE, 1ull << VIRTIO_9P_MOUNT_TAG, 2 + len);
+	virtio_init(&d->v, &virtio_9p_ops, id, loop, mem, 1, QUEUE_SIZE,
+		    1ull << VIRTIO_9P_MOUNT_TAG, 2 + len);
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	ret = pthread_create(&d->thread, NULL, worker, d);

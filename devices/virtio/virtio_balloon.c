@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_balloon.c: the memory balloon (virtio 1.2, 5.5): inflate and deflate, deflate when the guest runs out of memory,
- * statistics, reporting of free pages. The device's loop.
+ * virtio_balloon.c: the memory balloon (virtio 1.2, 5.5): inflate and deflate, deflate when the
+ * guest runs out of memory, statistics, reporting of free pages. The device's loop.
  *
- * The statistics chain stays popped until the next statistics are wanted; while the device is stopped it is in the ring.
+ * The statistics chain stays popped until the next statistics are wanted; while the device is
+ * stopped it is in the ring.
  */
 #include <errno.h>
 #include <linux/virtio_balloon.h>
@@ -36,7 +37,10 @@ static struct balloon *to_balloon(struct virtio_dev *v)
 	return container_of(v, struct balloon, v);
 }
 
-/* Queues exist only with their feature and move up when an earlier one is missing; nqueues: not there. */
+/*
+ * Queues exist only with their feature and move up when an earlier one is missing; nqueues: not
+ * there.
+ */
 static unsigned stats_queue(const struct virtio_dev *v)
 {
 	return virtio_has(v, VIRTIO_BALLOON_F_STATS_VQ) ? 2 : v->nqueues;
@@ -59,10 +63,14 @@ static void give_back(struct balloon *b, uint32_t pfn, uint32_t pages)
 	if (ret == -EFAULT)
 		log_guest("%s: %u pages from page %u on are not memory", b->v.id, pages, pfn);
 	else if (ret)
-		log_guest("%s: the host did not take %u pages back: %s", b->v.id, pages, strerror(-ret));
+		log_guest("%s: the host did not take %u pages back: %s", b->v.id, pages,
+			  strerror(-ret));
 }
 
-/* Drivers list pages one by one, mostly neighbours, upwards or downwards: one call to the host for each run. */
+/*
+ * Drivers list pages one by one, mostly neighbours, upwards or downwards: one call to the host for
+ * each run.
+ */
 static void inflate(struct balloon *b, const struct virtq_elem *e)
 {
 	uint8_t le[4 * PFN_BATCH];
@@ -100,8 +108,11 @@ static void pages_kick(struct balloon *b, unsigned q)
 	do {
 		virtq_kicks_off(vq);
 		while (n < CHAINS_PER_TURN && virtq_pop(vq, &e, b->iov, VIRTQ_MAX_IOV) == 1) {
-			trace(TRACE_VIRTIO, e.id, b->v.id, "%s %llu pages", q == INFLATE ? "inflate" : q == DEFLATE ? "deflate" :
-			      "report", (unsigned long long)(q > DEFLATE ? e.in_len >> 12 : e.out_len / 4));
+			trace(TRACE_VIRTIO, e.id, b->v.id, "%s %llu pages",
+			      q == INFLATE   ? "inflate"
+			      : q == DEFLATE ? "deflate"
+					     : "report",
+			      (unsigned long long)(q > DEFLATE ? e.in_len >> 12 : e.out_len / 4));
 			/* Deflated pages come back by themselves when the guest touches them. */
 			if (q == INFLATE)
 				inflate(b, &e);
@@ -124,13 +135,15 @@ static void stats_take(struct balloon *b, const struct virtq_elem *e)
 {
 	struct virtio_balloon_stat s;
 
-	for (size_t off = 0; off < sizeof(s) * 64 && iov_to_buf(e->iov, e->out_n, off, &s, sizeof(s)) == sizeof(s);
+	for (size_t off = 0;
+	     off < sizeof(s) * 64 && iov_to_buf(e->iov, e->out_n, off, &s, sizeof(s)) == sizeof(s);
 	     off += sizeof(s))
 		if (ld_le16(&s.tag) < VIRTIO_BALLOON_S_NR)
 			b->stats[ld_le16(&s.tag)] = ld_le64(&s.val);
 	b->stats_time = now_ns();
 	trace(TRACE_VIRTIO, e->id, b->v.id, "statistics: %llu bytes free of %llu",
-	      (unsigned long long)b->stats[VIRTIO_BALLOON_S_MEMFREE], (unsigned long long)b->stats[VIRTIO_BALLOON_S_MEMTOT]);
+	      (unsigned long long)b->stats[VIRTIO_BALLOON_S_MEMFREE],
+	      (unsigned long long)b->stats[VIRTIO_BALLOON_S_MEMTOT]);
 }
 
 static void stats_kick(struct balloon *b)
@@ -182,7 +195,8 @@ void virtio_balloon_set_stats(struct virtio_dev *v, unsigned seconds)
 
 int64_t virtio_balloon_stats(struct virtio_dev *v, uint64_t stats[VIRTIO_BALLOON_STATS])
 {
-	_Static_assert(VIRTIO_BALLOON_STATS == VIRTIO_BALLOON_S_NR, "as many as the specification has");
+	_Static_assert(VIRTIO_BALLOON_STATS == VIRTIO_BALLOON_S_NR,
+		       "as many as the specification has");
 	memcpy(stats, to_balloon(v)->stats, sizeof(to_balloon(v)->stats));
 	return to_balloon(v)->stats_time;
 }
@@ -213,7 +227,8 @@ void virtio_balloon_set(struct virtio_dev *v, uint64_t ram_bytes)
 uint64_t virtio_balloon_actual(struct virtio_dev *v)
 {
 	struct balloon *b = to_balloon(v);
-	uint64_t taken = (uint64_t)ld_le32(&b->cfg.actual) << VIRTIO_BALLOON_PFN_SHIFT, ram = ram_size(b);
+	uint64_t taken = (uint64_t)ld_le32(&b->cfg.actual) << VIRTIO_BALLOON_PFN_SHIFT,
+		 ram = ram_size(b);
 
 	return ram - MIN(taken, ram);
 }
@@ -237,7 +252,8 @@ static void config_write(struct virtio_dev *v, uint32_t off, unsigned size, uint
 		b->changed(b->changed_ctx, virtio_balloon_actual(v));
 }
 
-void virtio_balloon_on_change(struct virtio_dev *v, void (*fn)(void *ctx, uint64_t actual), void *ctx)
+void virtio_balloon_on_change(struct virtio_dev *v, void (*fn)(void *ctx, uint64_t actual),
+			      void *ctx)
 {
 	to_balloon(v)->changed = fn;
 	to_balloon(v)->changed_ctx = ctx;
@@ -298,12 +314,22 @@ static void destroy(struct virtio_dev *v)
 }
 
 static const struct virtio_ops virtio_balloon_ops = {
-	.name = "virtio-balloon", .id = VIRTIO_ID_BALLOON, .class_code = 0x00ff00, .version = 1,
-	.config_read = config_read, .config_write = config_write, .kick = kick, .stop = stop, .reset = reset,
-	.save = save, .load = load, .destroy = destroy,
+	.name = "virtio-balloon",
+	.id = VIRTIO_ID_BALLOON,
+	.class_code = 0x00ff00,
+	.version = 1,
+	.config_read = config_read,
+	.config_write = config_write,
+	.kick = kick,
+	.stop = stop,
+	.reset = reset,
+	.save = save,
+	.load = load,
+	.destroy = destroy,
 };
 
-struct virtio_dev *virtio_balloon_new(const char *id, struct loop *loop, struct mem *mem, struct err *err)
+struct virtio_dev *virtio_balloon_new(const char *id, struct loop *loop, struct mem *mem,
+				      struct err *err)
 {
 	struct balloon *b = xcalloc(1, sizeof(*b));
 

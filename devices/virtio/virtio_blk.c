@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_blk.c: the block device (virtio 1.2, 5.2). A request goes through parse (looks only at the chain), submit
- * (to disk/blk.h) and finish (status byte, used ring), once each, whatever the guest or the disk does.
+ * virtio_blk.c: the block device (virtio 1.2, 5.2). A request goes through parse (looks only at the
+ * chain), submit (to disk/blk.h) and finish (status byte, used ring), once each, whatever the guest
+ * or the disk does.
  *
- * Each queue belongs to one loop: chains are popped, submitted and finished there. A batch of kicks is one submission to
- * the host, a batch of completions one update of the used index and at most one interrupt.
+ * Each queue belongs to one loop: chains are popped, submitted and finished there. A batch of kicks
+ * is one submission to the host, a batch of completions one update of the used index and at most
+ * one interrupt.
  */
 #include <errno.h>
 #include <linux/virtio_blk.h>
@@ -28,10 +30,12 @@ struct vblk_req {
 	struct vblk_queue *queue;
 	struct vblk_req *next;			/* free list */
 	uint32_t type;				/* VIRTIO_BLK_T_ */
-	struct iovec *data;			/* the part of the chain that is data: inside elem.iov, or cut */
+	/* the part of the chain that is data: inside elem.iov, or cut */
+	struct iovec *data;
 	int ndata;
 	struct iovec *big;			/* allocated: a chain that does not fit into iov */
-	struct iovec *cut;			/* allocated: data that shares a piece with header or status */
+	/* allocated: data that shares a piece with header or status */
+	struct iovec *cut;
 	struct iovec iov[INLINE_IOV];
 };
 
@@ -42,7 +46,8 @@ struct vblk_queue {
 	struct vblk_req *free;
 	unsigned finished;			/* pushed since the last flush */
 	bool retry;				/* take held chains again at the next kick */
-	struct iovec scratch[VIRTQ_MAX_IOV];	/* where chains are popped to before their size is known */
+	/* where chains are popped to before their size is known */
+	struct iovec scratch[VIRTQ_MAX_IOV];
 };
 
 struct vblk {
@@ -75,7 +80,10 @@ static int set_data(struct vblk_req *r, struct iovec *iov, int n, size_t skip, s
 	for (rest = len; count < n && rest; count++)
 		rest -= MIN(rest, iov[count].iov_len - (count ? 0 : skip));
 	r->ndata = count;
-	/* As drivers build it, header and status have pieces of their own and the data lies between, whole. */
+	/*
+	 * As drivers build it, header and status have pieces of their own and the data lies
+	 * between, whole.
+	 */
 	if (!skip && iov_bytes(iov, count) == len) {
 		r->data = iov;
 		return 0;
@@ -99,8 +107,9 @@ static int parse_io(struct vblk_req *r, uint64_t sector, bool write)
 
 	if (len % SECTOR || sector > UINT64_MAX / SECTOR ||
 	    !range_ok(sector * SECTOR, len, ld_le64(&d->cfg.capacity) * SECTOR)) {
-		log_guest("%s: a %s of %llu bytes at sector %llu, the disk has %llu sectors", d->v.id,
-			  write ? "write" : "read", (unsigned long long)len, (unsigned long long)sector,
+		log_guest("%s: a %s of %llu bytes at sector %llu, the disk has %llu sectors",
+			  d->v.id, write ? "write" : "read", (unsigned long long)len,
+			  (unsigned long long)sector,
 			  (unsigned long long)ld_le64(&d->cfg.capacity));
 		return VIRTIO_BLK_S_IOERR;
 	}
@@ -175,13 +184,14 @@ static int parse(struct vblk_req *r)
 	struct vblk *d = r->queue->d;
 
 	if (iov_to_buf(e->iov, e->out_n, 0, &hdr, sizeof(hdr)) < sizeof(hdr) || !e->in_len) {
-		log_guest("%s: a request with a header of %llu bytes and %llu bytes to answer", d->v.id,
-			  (unsigned long long)e->out_len, (unsigned long long)e->in_len);
+		log_guest("%s: a request with a header of %llu bytes and %llu bytes to answer",
+			  d->v.id, (unsigned long long)e->out_len, (unsigned long long)e->in_len);
 		return VIRTIO_BLK_S_IOERR;
 	}
 	r->type = ld_le32(&hdr.type) & ~VIRTIO_BLK_T_BARRIER;
 	r->blk.id = e->id;
-	trace(TRACE_BLK, e->id, d->v.id, "request type %u sector %llu", r->type, (unsigned long long)ld_le64(&hdr.sector));
+	trace(TRACE_BLK, e->id, d->v.id, "request type %u sector %llu", r->type,
+	      (unsigned long long)ld_le64(&hdr.sector));
 	switch (r->type) {
 	case VIRTIO_BLK_T_IN:
 		return parse_io(r, ld_le64(&hdr.sector), false);
@@ -286,7 +296,8 @@ static void done(struct blk_req *blk)
 
 static void maybe_stopped(struct vblk *d)
 {
-	if (__atomic_load_n(&d->stopping, __ATOMIC_SEQ_CST) && !__atomic_load_n(&d->inflight, __ATOMIC_SEQ_CST) &&
+	if (__atomic_load_n(&d->stopping, __ATOMIC_SEQ_CST) &&
+	    !__atomic_load_n(&d->inflight, __ATOMIC_SEQ_CST) &&
 	    __atomic_exchange_n(&d->stopping, false, __ATOMIC_SEQ_CST))
 		virtio_stopped(&d->v);
 }
@@ -431,18 +442,22 @@ static const struct virtio_ops virtio_blk_ops = {
 	.save = save, .load = load, .destroy = destroy,
 };
 
-struct virtio_dev *virtio_blk_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_blk_config_opts *o,
-				  struct err *err)
+struct virtio_dev *virtio_blk_new(const char *id, struct loop *loop, struct mem *mem,
+				  const struct virtio_blk_config_opts *o, struct err *err)
 {
 	uint16_t queue_size = o->queue_size ? o->queue_size : QUEUE_SIZE;
-	uint64_t offer = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_GEOMETRY | 1ull << VIRTIO_BLK_F_BLK_SIZE |
-			 1ull << VIRTIO_BLK_F_TOPOLOGY | 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD |
+	uint64_t offer = 1ull << VIRTIO_BLK_F_SEG_MAX | 1ull << VIRTIO_BLK_F_GEOMETRY |
+			 1ull << VIRTIO_BLK_F_BLK_SIZE | 1ull << VIRTIO_BLK_F_TOPOLOGY |
+			 1ull << VIRTIO_BLK_F_FLUSH | 1ull << VIRTIO_BLK_F_DISCARD |
 			 1ull << VIRTIO_BLK_F_WRITE_ZEROES;
 	struct vblk *d;
 
-	if (!o->nqueues || o->nqueues > 128 || queue_size < 4 || queue_size > VIRTQ_MAX_SIZE || !IS_POWER_OF_2(queue_size)) {
-		err_set(err, EINVAL, "%s: %u queues of %u entries: 1 to 128 queues of 4 to %u entries, a power of two", id,
-			o->nqueues, queue_size, VIRTQ_MAX_SIZE);
+	if (!o->nqueues || o->nqueues > 128 || queue_size < 4 || queue_size > VIRTQ_MAX_SIZE ||
+	    !IS_POWER_OF_2(queue_size)) {
+		err_set(err, EINVAL,
+			"%s: %u queues of %u entries: 1 to 128 queues of 4 to %u entries, a power "
+			"of two",
+			id, o->nqueues, queue_size, VIRTQ_MAX_SIZE);
 		return NULL;
 	}
 	if (blk_readonly(o->blk))
@@ -455,7 +470,8 @@ struct virtio_dev *virtio_blk_new(const char *id, struct loop *loop, struct mem 
 	d->blk = o->blk;
 	if (o->serial)
 		memcpy(d->serial, o->serial, strnlen(o->serial, sizeof(d->serial)));
-	virtio_init(&d->v, &virtio_blk_ops, id, loop, mem, o->nqueues, queue_size, offer, sizeof(d->cfg));
+	virtio_init(&d->v, &virtio_blk_ops, id, loop, mem, o->nqueues, queue_size, offer,
+		    sizeof(d->cfg));
 	d->queues = xcalloc(o->nqueues, sizeof(*d->queues));
 	for (unsigned i = 0; i < o->nqueues; i++) {
 		struct vblk_queue *q = &d->queues[i];

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_console.c: the console device (virtio 1.2, 5.3), one port. The device's loop, which is the character device's.
+ * virtio_console.c: the console device (virtio 1.2, 5.3), one port. The device's loop, which is the
+ * character device's.
  *
- * Nothing stays popped while the device is stopped: a chain that the host took only in part goes back to the ring, and
- * how much of it is gone is remembered (tx_done).
+ * Nothing stays popped while the device is stopped: a chain that the host took only in part goes
+ * back to the ring, and how much of it is gone is remembered (tx_done).
  */
 #include <errno.h>
 #include <linux/virtio_console.h>
@@ -92,8 +93,9 @@ static bool tx_write(struct vcon *c, const struct virtq_elem *e)
 
 		skip -= off;
 		while (off < e->iov[i].iov_len) {
-			size_t n = c->chr ? chardev_write(c->chr, (char *)e->iov[i].iov_base + off, e->iov[i].iov_len - off) :
-				   e->iov[i].iov_len - off;
+			size_t n = c->chr ? chardev_write(c->chr, (char *)e->iov[i].iov_base + off,
+							  e->iov[i].iov_len - off)
+					  : e->iov[i].iov_len - off;
 
 			if (!n && c->tx_room)
 				c->tx_room = false;
@@ -129,7 +131,8 @@ static void tx_kick(struct vcon *c)
 				virtq_unpop(vq, &e);
 				goto out;
 			}
-			trace(TRACE_VIRTIO, e.id, c->v.id, "wrote %llu bytes", (unsigned long long)e.out_len);
+			trace(TRACE_VIRTIO, e.id, c->v.id, "wrote %llu bytes",
+			      (unsigned long long)e.out_len);
 			virtq_push(vq, &e, 0);
 			n++;
 		}
@@ -222,19 +225,33 @@ static void destroy(struct virtio_dev *v)
 }
 
 static const struct virtio_ops virtio_console_ops = {
-	.name = "virtio-console", .id = VIRTIO_ID_CONSOLE, .class_code = 0x078000, .version = 1,
-	.config_read = config_read, .config_write = config_write, .start = resume, .kick = kick, .stop = stop,
-	.resume = resume, .reset = reset, .save = save, .load = load, .destroy = destroy,
+	.name = "virtio-console",
+	.id = VIRTIO_ID_CONSOLE,
+	.class_code = 0x078000,
+	.version = 1,
+	.config_read = config_read,
+	.config_write = config_write,
+	.start = resume,
+	.kick = kick,
+	.stop = stop,
+	.resume = resume,
+	.reset = reset,
+	.save = save,
+	.load = load,
+	.destroy = destroy,
 };
 
-static const struct chardev_user console_user = { .can_read = can_read, .read = read_input, .writable = writable };
+static const struct chardev_user console_user = { .can_read = can_read,
+						  .read = read_input,
+						  .writable = writable };
 
-struct virtio_dev *virtio_console_new(const char *id, struct loop *loop, struct mem *mem, struct chardev *chr, struct err *err)
+struct virtio_dev *virtio_console_new(const char *id, struct loop *loop, struct mem *mem,
+				      struct chardev *chr, struct err *err)
 {
 	struct vcon *c = xcalloc(1, sizeof(*c));
 
-	virtio_init(&c->v, &virtio_console_ops, id, loop, mem, 2, QUEUE_SIZE, 1ull << VIRTIO_CONSOLE_F_EMERG_WRITE,
-		    sizeof(c->cfg));
+	virtio_init(&c->v, &virtio_console_ops, id, loop, mem, 2, QUEUE_SIZE,
+		    1ull << VIRTIO_CONSOLE_F_EMERG_WRITE, sizeof(c->cfg));
 	c->chr = chr;
 	st_le16(&c->cfg.cols, 80);
 	st_le16(&c->cfg.rows, 25);

@@ -2,8 +2,9 @@
 /*
  * virtio_input.c: a tablet (absolute pointer) or keyboard (virtio 1.2, 5.8). The device's loop.
  *
- * What the user does becomes a frame of events that ends with EV_SYN. Frames wait here while the guest has no buffers; a
- * frame that does not fit any more is dropped whole, and a driver that is not there gets none.
+ * What the user does becomes a frame of events that ends with EV_SYN. Frames wait here while the
+ * guest has no buffers; a frame that does not fit any more is dropped whole, and a driver that is
+ * not there gets none.
  */
 #include <linux/input-event-codes.h>
 #include <linux/virtio_input.h>
@@ -31,8 +32,11 @@ struct vinput {
 	struct iovec iov[VIRTQ_MAX_IOV];
 };
 
-static const struct { unsigned ps2; uint16_t key; } tablet_buttons[] = {
-	{ PS2_BUTTON_LEFT, BTN_LEFT }, { PS2_BUTTON_RIGHT, BTN_RIGHT }, { PS2_BUTTON_MIDDLE, BTN_MIDDLE },
+static const struct { unsigned ps2; uint16_t key;
+} tablet_buttons[] = {
+	{ PS2_BUTTON_LEFT, BTN_LEFT },
+	{ PS2_BUTTON_RIGHT, BTN_RIGHT },
+	{ PS2_BUTTON_MIDDLE, BTN_MIDDLE },
 };
 
 static struct vinput *to_input(struct virtio_dev *v)
@@ -134,7 +138,8 @@ static void pump(struct vinput *d)
 	do {
 		virtq_kicks_off(vq);
 		while (sent < d->count && virtq_pop(vq, &e, d->iov, VIRTQ_MAX_IOV) == 1) {
-			size_t n = iov_from_buf(e.iov + e.out_n, e.in_n, 0, &d->backlog[sent], sizeof(d->backlog[0]));
+			size_t n = iov_from_buf(e.iov + e.out_n, e.in_n, 0, &d->backlog[sent],
+						sizeof(d->backlog[0]));
 
 			virtq_push(vq, &e, n);
 			sent++;
@@ -146,7 +151,8 @@ static void pump(struct vinput *d)
 	virtio_flush(&d->v, EVENTS);
 }
 
-static void event(struct virtio_input_event *frame, unsigned *n, uint16_t type, uint16_t code, int32_t value)
+static void event(struct virtio_input_event *frame, unsigned *n, uint16_t type, uint16_t code,
+		  int32_t value)
 {
 	struct virtio_input_event *e = &frame[(*n)++];
 
@@ -186,7 +192,8 @@ void virtio_input_pointer(struct virtio_dev *v, unsigned x, unsigned y, int whee
 		event(frame, &n, EV_REL, REL_WHEEL, wheel);
 	for (unsigned i = 0; i < ARRAY_SIZE(tablet_buttons); i++)
 		if ((buttons ^ d->buttons) & tablet_buttons[i].ps2)
-			event(frame, &n, EV_KEY, tablet_buttons[i].key, !!(buttons & tablet_buttons[i].ps2));
+			event(frame, &n, EV_KEY, tablet_buttons[i].key,
+			      !!(buttons & tablet_buttons[i].ps2));
 	if (d->count + n < BACKLOG)
 		d->buttons = buttons;
 	send(d, frame, n);
@@ -282,11 +289,13 @@ static const struct virtio_ops virtio_input_ops = {
 	.save = save, .load = load, .destroy = destroy,
 };
 
-struct virtio_dev *virtio_input_new(const char *id, struct loop *loop, struct mem *mem, bool tablet, struct err *err)
+struct virtio_dev *virtio_input_new(const char *id, struct loop *loop, struct mem *mem, bool tablet,
+				    struct err *err)
 {
 	struct vinput *d = xcalloc(1, sizeof(*d));
 
 	d->tablet = tablet;
-	virtio_init(&d->v, &virtio_input_ops, id, loop, mem, 2, QUEUE_SIZE, 0, sizeof(struct virtio_input_config));
+	virtio_init(&d->v, &virtio_input_ops, id, loop, mem, 2, QUEUE_SIZE, 0,
+		    sizeof(struct virtio_input_config));
 	return &d->v;
 }

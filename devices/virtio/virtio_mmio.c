@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_mmio.c: virtio over a page of registers (virtio 1.2, 4.2, version 2) and one level interrupt, for machines
- * without PCI. Register callbacks run with the lock of the device's loop, notifications on any queue's loop.
+ * virtio_mmio.c: virtio over a page of registers (virtio 1.2, 4.2, version 2) and one level
+ * interrupt, for machines without PCI. Register callbacks run with the lock of the device's loop,
+ * notifications on any queue's loop.
  */
 #include <errno.h>
 #include <linux/virtio_mmio.h>
@@ -77,10 +78,12 @@ static void bells_add(void *ctx)
 	struct virtio_mmio *m = ctx;
 
 	for (unsigned q = 0; !m->bells && q < m->v->nqueues; q++) {
-		int ret = bus_eventfd_add(m->bus, m->base + VIRTIO_MMIO_QUEUE_NOTIFY, 4, false, q, m->v->bells[q].fd);
+		int ret = bus_eventfd_add(m->bus, m->base + VIRTIO_MMIO_QUEUE_NOTIFY, 4, false, q,
+					  m->v->bells[q].fd);
 
 		if (ret)
-			log_debug("%s: doorbells without KVM's short cut: %s", m->dev.id, strerror(-ret));
+			log_debug("%s: doorbells without KVM's short cut: %s", m->dev.id,
+				  strerror(-ret));
 	}
 	m->bells = true;
 }
@@ -114,12 +117,14 @@ static uint64_t mmio_read(void *dev, uint64_t off, unsigned size)
 	case VIRTIO_MMIO_VERSION: return 2;
 	case VIRTIO_MMIO_DEVICE_ID: return v->ops->id;
 	case VIRTIO_MMIO_VENDOR_ID: return VIRTIO_MMIO_VENDOR;
-	case VIRTIO_MMIO_DEVICE_FEATURES: return m->dfselect < 2 ? v->offer >> (32 * m->dfselect) & UINT32_MAX : 0;
+	case VIRTIO_MMIO_DEVICE_FEATURES:
+		return m->dfselect < 2 ? v->offer >> (32 * m->dfselect) & UINT32_MAX : 0;
 	case VIRTIO_MMIO_QUEUE_NUM_MAX: return vq ? vq->max_size : 0;
 	case VIRTIO_MMIO_QUEUE_READY: return vq && vq->enabled;
 	case VIRTIO_MMIO_INTERRUPT_STATUS: return irq_status(m);
 	case VIRTIO_MMIO_STATUS: return virtio_status(v);
-	case VIRTIO_MMIO_CONFIG_GENERATION: return __atomic_load_n(&v->generation, __ATOMIC_ACQUIRE);
+	case VIRTIO_MMIO_CONFIG_GENERATION:
+		return __atomic_load_n(&v->generation, __ATOMIC_ACQUIRE);
 	/* No shared memory region has any length (4.2.2.1). */
 	case VIRTIO_MMIO_SHM_LEN_LOW:
 	case VIRTIO_MMIO_SHM_LEN_HIGH:
@@ -131,7 +136,8 @@ static uint64_t mmio_read(void *dev, uint64_t off, unsigned size)
 
 static void set_half(uint64_t *reg, uint32_t val, bool high)
 {
-	*reg = high ? (*reg & UINT32_MAX) | (uint64_t)val << 32 : (*reg & ~(uint64_t)UINT32_MAX) | val;
+	*reg = high ? (*reg & UINT32_MAX) | (uint64_t)val << 32
+		    : (*reg & ~(uint64_t)UINT32_MAX) | val;
 }
 
 static void queue_write(struct virtio_mmio *m, uint64_t off, uint32_t val)
@@ -214,13 +220,18 @@ static void mmio_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 static const char *mmio_reg_name(void *dev, uint64_t off, bool is_write)
 {
 	static const char *const names[] = {
-		[0x00] = "MagicValue", [0x04] = "Version", [0x08] = "DeviceID", [0x0c] = "VendorID",
-		[0x10] = "DeviceFeatures", [0x14] = "DeviceFeaturesSel", [0x20] = "DriverFeatures",
-		[0x24] = "DriverFeaturesSel", [0x30] = "QueueSel", [0x34] = "QueueNumMax", [0x38] = "QueueNum",
-		[0x44] = "QueueReady", [0x50] = "QueueNotify", [0x60] = "InterruptStatus", [0x64] = "InterruptACK",
-		[0x70] = "Status", [0x80] = "QueueDescLow", [0x84] = "QueueDescHigh", [0x90] = "QueueDriverLow",
-		[0x94] = "QueueDriverHigh", [0xa0] = "QueueDeviceLow", [0xa4] = "QueueDeviceHigh",
-		[0xc0] = "QueueReset", [0xfc] = "ConfigGeneration",
+		[0x00] = "MagicValue",	   [0x04] = "Version",
+		[0x08] = "DeviceID",	   [0x0c] = "VendorID",
+		[0x10] = "DeviceFeatures", [0x14] = "DeviceFeaturesSel",
+		[0x20] = "DriverFeatures", [0x24] = "DriverFeaturesSel",
+		[0x30] = "QueueSel",	   [0x34] = "QueueNumMax",
+		[0x38] = "QueueNum",	   [0x44] = "QueueReady",
+		[0x50] = "QueueNotify",	   [0x60] = "InterruptStatus",
+		[0x64] = "InterruptACK",   [0x70] = "Status",
+		[0x80] = "QueueDescLow",   [0x84] = "QueueDescHigh",
+		[0x90] = "QueueDriverLow", [0x94] = "QueueDriverHigh",
+		[0xa0] = "QueueDeviceLow", [0xa4] = "QueueDeviceHigh",
+		[0xc0] = "QueueReset",	   [0xfc] = "ConfigGeneration",
 	};
 
 	return off < ARRAY_SIZE(names) ? names[off] : off >= VIRTIO_MMIO_CONFIG ? "Config" : NULL;
@@ -302,8 +313,8 @@ static const struct device_ops virtio_mmio_ops = {
 	.save = mmio_save, .load = mmio_load, .destroy = mmio_destroy,
 };
 
-struct device *virtio_mmio_new(struct bus *mmio, uint64_t base, struct irq irq, struct vm *vm, struct virtio_dev *v,
-			       struct err *err)
+struct device *virtio_mmio_new(struct bus *mmio, uint64_t base, struct irq irq, struct vm *vm,
+			       struct virtio_dev *v, struct err *err)
 {
 	struct virtio_mmio *m = xcalloc(1, sizeof(*m));
 	int ret;
@@ -319,7 +330,8 @@ struct device *virtio_mmio_new(struct bus *mmio, uint64_t base, struct irq irq, 
 	v->transport_ctx = m;
 	ret = bus_add(mmio, base, VIRTIO_MMIO_SIZE, &mmio_ops, m, v->loop, v->id, 0);
 	if (ret) {
-		err_set(err, -ret, "%s: registers at 0x%llx: %s", v->id, (unsigned long long)base, strerror(-ret));
+		err_set(err, -ret, "%s: registers at 0x%llx: %s", v->id, (unsigned long long)base,
+			strerror(-ret));
 		goto fail;
 	}
 	ret = virtio_attach(v);

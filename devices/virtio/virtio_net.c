@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_net.c: the network device (virtio 1.2, 5.1): packets between the rings and net/net.h. The control queue and the
- * receive filter are in virtio_net_ctrl.c. A pair of queues may have a loop of its own; control (the device's loop) locks them all
- * before it changes what they look at.
+ * virtio_net.c: the network device (virtio 1.2, 5.1): packets between the rings and net/net.h. The
+ * control queue and the receive filter are in virtio_net_ctrl.c. A pair of queues may have a loop
+ * of its own; control (the device's loop) locks them all before it changes what they look at.
  *
- * Nothing is copied here: a packet is written from, and read into, the driver's own buffers. To receive, buffers for the
- * largest packet the guest takes are fetched ahead; what a packet leaves stays for the next one and goes back to the ring
- * when the device stops. The virtio header travels with the packet, so checksums and segmentation are left to whoever is last.
+ * Nothing is copied here: a packet is written from, and read into, the driver's own buffers. To
+ * receive, buffers for the largest packet the guest takes are fetched ahead; what a packet leaves
+ * stays for the next one and goes back to the ring when the device stops. The virtio header travels
+ * with the packet, so checksums and segmentation are left to whoever is last.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,8 +21,10 @@
 #define RX_AHEAD 128			/* chains fetched ahead, at most */
 #define RX_IOV (2 * VIRTQ_MAX_IOV)	/* room for one more chain of any length, always */
 #define BATCH 128			/* packets before others get their turn */
-#define SMALL_PIECES 4			/* of the first chain, for a read that expects a small packet */
-#define LARGE_FOR 8			/* small packets until the next one is expected to be small, too */
+/* of the first chain, for a read that expects a small packet */
+#define SMALL_PIECES 4
+/* small packets until the next one is expected to be small, too */
+#define LARGE_FOR 8
 
 struct net_rx {
 	struct virtq_elem elems[RX_AHEAD];
@@ -30,8 +33,10 @@ struct net_rx {
 	size_t room;			/* bytes of them */
 	size_t most;			/* the largest room seen: what this driver provides */
 	bool watch_rx, watch_tx;	/* waiting for packets; for room at the host */
-	unsigned large;			/* a packet longer than its first chain came lately: counts down */
-	uint8_t *rest;			/* what of a packet does not fit into the first chain, when none was expected */
+	/* a packet longer than its first chain came lately: counts down */
+	unsigned large;
+	/* what of a packet does not fit into the first chain, when none was expected */
+	uint8_t *rest;
 	struct iovec iov[RX_IOV];
 };
 
@@ -76,22 +81,24 @@ static void rx_drop_first(struct net_rx *rx)
 }
 
 /*
- * Fetches chains until the largest packet fits, or all that this driver ever provides. False when more are needed:
- * a packet that does not fit would be lost, one that waits at the host is not.
+ * Fetches chains until the largest packet fits, or all that this driver ever provides. False when
+ * more are needed: a packet that does not fit would be lost, one that waits at the host is not.
  */
 static bool rx_fill(struct vnet *d, unsigned pair)
 {
 	bool mergeable = virtio_has(&d->v, VIRTIO_NET_F_MRG_RXBUF);
 	struct virtq *vq = &d->v.queues[2 * pair];
 	struct net_rx *rx = d->rx[pair];
-	size_t want = d->hdr_len + (d->offloads & (NET_TSO4 | NET_TSO6) ? NET_MAX_FRAME : FRAME_PLAIN);
+	size_t want = d->hdr_len +
+		      (d->offloads & (NET_TSO4 | NET_TSO6) ? NET_MAX_FRAME : FRAME_PLAIN);
 
 	if (!mergeable)
 		want = 1;
 	while (rx->room < want && rx->count < RX_AHEAD && rx->iov_count <= VIRTQ_MAX_IOV) {
 		struct virtq_elem *e;
 
-		if (rx->first + rx->count == RX_AHEAD || rx->iov_first + rx->iov_count > VIRTQ_MAX_IOV)
+		if (rx->first + rx->count == RX_AHEAD ||
+		    rx->iov_first + rx->iov_count > VIRTQ_MAX_IOV)
 			rx_compact(rx);
 		e = &rx->elems[rx->first + rx->count];
 		if (virtq_pop(vq, e, rx->iov + rx->iov_first + rx->iov_count, VIRTQ_MAX_IOV) != 1)
@@ -99,7 +106,8 @@ static bool rx_fill(struct vnet *d, unsigned pair)
 		if (e->out_n || e->in_len < d->hdr_len) {
 			virtq_push(vq, e, 0);
 			virtq_set_broken(vq, "a receive buffer of %llu bytes (%llu to read)",
-					 (unsigned long long)e->in_len, (unsigned long long)e->out_len);
+					 (unsigned long long)e->in_len,
+					 (unsigned long long)e->out_len);
 			break;
 		}
 		rx->count++;
@@ -135,9 +143,11 @@ static void rx_deliver(struct vnet *d, unsigned pair, size_t len)
 		left -= MIN(left, rx->elems[rx->first + n].in_len);
 	if (d->hdr_len > offsetof(struct virtio_net_hdr_v1, num_buffers)) {
 		st_le16(num_buffers, n);
-		iov_from_buf(iov, pieces, offsetof(struct virtio_net_hdr_v1, num_buffers), num_buffers, 2);
+		iov_from_buf(iov, pieces, offsetof(struct virtio_net_hdr_v1, num_buffers),
+			     num_buffers, 2);
 	}
-	trace(TRACE_NET, rx->elems[rx->first].id, d->v.id, "received %zu bytes in %u buffers", len, n);
+	trace(TRACE_NET, rx->elems[rx->first].id, d->v.id, "received %zu bytes in %u buffers", len,
+	      n);
 	while (len) {
 		struct virtq_elem *e = &rx->elems[rx->first];
 		size_t part = MIN(len, e->in_len);
@@ -160,8 +170,9 @@ static bool rx_wanted(struct vnet *d, unsigned pair, size_t len)
 }
 
 /*
- * A large packet is read straight into the forty pieces it may need. To name them all for every acknowledgement costs more than the
- * packet: while only small ones come, the read names the first chain and a buffer of ours, from which the rest is copied.
+ * A large packet is read straight into the forty pieces it may need. To name them all for every
+ * acknowledgement costs more than the packet: while only small ones come, the read names the first
+ * chain and a buffer of ours, from which the rest is copied.
  */
 static ssize_t rx_read(struct vnet *d, unsigned pair)
 {
@@ -174,7 +185,8 @@ static ssize_t rx_read(struct vnet *d, unsigned pair)
 		len = net_recv(d->net, pair, iov, rx->iov_count);
 	} else {
 		memcpy(with, iov, e->in_n * sizeof(*iov));
-		with[e->in_n] = (struct iovec){ rx->rest, MIN(rx->room - e->in_len, (size_t)NET_MAX_FRAME) };
+		with[e->in_n] = (struct iovec){ rx->rest,
+						MIN(rx->room - e->in_len, (size_t)NET_MAX_FRAME) };
 		len = net_recv(d->net, pair, with, e->in_n + 1);
 		if (len > (ssize_t)e->in_len)
 			iov_from_buf(iov, rx->iov_count, e->in_len, rx->rest, len - e->in_len);
@@ -199,7 +211,10 @@ static void readable(void *ctx, unsigned pair)
 	}
 	for (int i = 0; i < BATCH; i++) {
 		if (!rx_fill(d, pair)) {
-			/* No buffers: the next kick brings some. Until then the packets wait at the host. */
+			/*
+			 * No buffers: the next kick brings some. Until then the packets wait at the
+			 * host.
+			 */
 			if (virtq_kicks_on(vq))
 				continue;
 			watch(d, pair, false, rx->watch_tx);
@@ -236,7 +251,8 @@ static void tx_kick(struct vnet *d, unsigned pair)
 		virtq_kicks_off(vq);
 		while (n < BATCH && virtq_pop(vq, &e, iov, ARRAY_SIZE(iov)) == 1) {
 			if (e.out_len <= d->hdr_len) {
-				log_guest("%s: a packet of %llu bytes is dropped", d->v.id, (unsigned long long)e.out_len);
+				log_guest("%s: a packet of %llu bytes is dropped", d->v.id,
+					  (unsigned long long)e.out_len);
 			} else if (d->net) {
 				ret = net_send(d->net, pair, e.iov, e.out_n);
 				if (ret == -EAGAIN) {
@@ -244,7 +260,8 @@ static void tx_kick(struct vnet *d, unsigned pair)
 					watch(d, pair, d->rx[pair]->watch_rx, true);
 					goto out;
 				}
-				trace(TRACE_NET, e.id, d->v.id, "sent %llu bytes: %s", (unsigned long long)e.out_len,
+				trace(TRACE_NET, e.id, d->v.id, "sent %llu bytes: %s",
+				      (unsigned long long)e.out_len,
 				      ret < 0 ? strerror(-ret) : "ok");
 			}
 			virtq_push(vq, &e, 0);
@@ -383,7 +400,8 @@ static void config_write(struct virtio_dev *v, uint32_t off, unsigned size, uint
 	struct vnet *d = to_net(v);
 
 	for (unsigned i = 0; i < size && off + i < MAC_LEN; i++)
-		if (!virtio_has(v, VIRTIO_F_VERSION_1) && !virtio_has(v, VIRTIO_NET_F_CTRL_MAC_ADDR))
+		if (!virtio_has(v, VIRTIO_F_VERSION_1) &&
+		    !virtio_has(v, VIRTIO_NET_F_CTRL_MAC_ADDR))
 			d->cfg.mac[off + i] = val >> (8 * i);
 }
 
@@ -414,11 +432,15 @@ static int load(struct virtio_dev *v, struct state_in *in, uint32_t version)
 	if (ret || state_in_error(in))
 		return -EINVAL;
 	if (!active || active > d->pairs || offloads & ~vnet_guest_offloads(v->features))
-		return state_bad(in, "%s: %u queue pairs of %u, offloads 0x%x", v->id, active, d->pairs, offloads);
+		return state_bad(in, "%s: %u queue pairs of %u, offloads 0x%x", v->id, active,
+				 d->pairs, offloads);
 	d->active = active;
 	d->offloads = offloads;
-	if (d->net && (net_set_queues(d->net, active) || net_set_offload(d->net, offloads, d->hdr_len)))
-		return state_bad(in, "%s: the network backend cannot do what the saved guest uses (%u queue pairs, offloads 0x%x)",
+	if (d->net &&
+	    (net_set_queues(d->net, active) || net_set_offload(d->net, offloads, d->hdr_len)))
+		return state_bad(in,
+				 "%s: the network backend cannot do what the saved guest uses (%u "
+				 "queue pairs, offloads 0x%x)",
 				 v->id, active, offloads);
 	set_status_bits(d);
 	/* It may be another switch port now: the guest tells its neighbours, if it can. */
@@ -427,7 +449,9 @@ static int load(struct virtio_dev *v, struct state_in *in, uint32_t version)
 	return 0;
 }
 
-/* After stop or load: the kicks that follow look at the rings; receiving has no kick to wait for. */
+/*
+ * After stop or load: the kicks that follow look at the rings; receiving has no kick to wait for.
+ */
 static void resume(struct virtio_dev *v)
 {
 	struct vnet *d = to_net(v);
@@ -467,9 +491,11 @@ static uint64_t offered(const struct net *net, unsigned pairs)
 		{ NET_TSO6, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_GUEST_TSO6 },
 		{ NET_TSO_ECN, VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_GUEST_ECN },
 	};
-	uint64_t f = 1ull << VIRTIO_NET_F_MAC | 1ull << VIRTIO_NET_F_STATUS | 1ull << VIRTIO_NET_F_MRG_RXBUF |
-		     1ull << VIRTIO_NET_F_CTRL_VQ | 1ull << VIRTIO_NET_F_CTRL_RX | 1ull << VIRTIO_NET_F_CTRL_RX_EXTRA |
-		     1ull << VIRTIO_NET_F_CTRL_VLAN | 1ull << VIRTIO_NET_F_CTRL_MAC_ADDR | 1ull << VIRTIO_NET_F_GUEST_ANNOUNCE;
+	uint64_t f = 1ull << VIRTIO_NET_F_MAC | 1ull << VIRTIO_NET_F_STATUS |
+		     1ull << VIRTIO_NET_F_MRG_RXBUF | 1ull << VIRTIO_NET_F_CTRL_VQ |
+		     1ull << VIRTIO_NET_F_CTRL_RX | 1ull << VIRTIO_NET_F_CTRL_RX_EXTRA |
+		     1ull << VIRTIO_NET_F_CTRL_VLAN | 1ull << VIRTIO_NET_F_CTRL_MAC_ADDR |
+		     1ull << VIRTIO_NET_F_GUEST_ANNOUNCE;
 
 	if (pairs > 1)
 		f |= 1ull << VIRTIO_NET_F_MQ;
@@ -484,8 +510,8 @@ static uint64_t offered(const struct net *net, unsigned pairs)
 	return f;
 }
 
-struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem *mem, const struct virtio_net_opts *o,
-				  struct err *err)
+struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem *mem,
+				  const struct virtio_net_opts *o, struct err *err)
 {
 	uint16_t queue_size = o->queue_size ? o->queue_size : QUEUE_SIZE;
 	uint64_t offer = offered(o->net, o->pairs);
@@ -497,7 +523,8 @@ struct virtio_dev *virtio_net_new(const char *id, struct loop *loop, struct mem 
 		return NULL;
 	}
 	if (queue_size < 16 || queue_size > VIRTQ_MAX_SIZE || !IS_POWER_OF_2(queue_size)) {
-		err_set(err, EINVAL, "%s: queues of %u entries: a power of two from 16 to %u", id, queue_size, VIRTQ_MAX_SIZE);
+		err_set(err, EINVAL, "%s: queues of %u entries: a power of two from 16 to %u", id,
+			queue_size, VIRTQ_MAX_SIZE);
 		return NULL;
 	}
 	if (o->packed)

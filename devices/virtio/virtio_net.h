@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_net.h: what virtio_net.c (packets) and virtio_net_ctrl.c (control queue, filter) share, and the
- * receive filter as query-rx-filter (vmm/control/command_net.c) shows it. Nobody else includes it.
+ * virtio_net.h: what virtio_net.c (packets) and virtio_net_ctrl.c (control queue, filter) share,
+ * and the receive filter as query-rx-filter (vmm/control/command_net.c) shows it. Nobody else
+ * includes it.
  */
 #ifndef DEVICES_VIRTIO_VIRTIO_NET_H
 #define DEVICES_VIRTIO_VIRTIO_NET_H
@@ -27,7 +28,8 @@ struct net_filter {
 struct net_rx;
 
 /* Tells of each change the driver makes to its filter. Device's loop lock. */
-void virtio_net_on_filter(struct virtio_dev *v, void (*fn)(void *ctx, struct virtio_dev *v), void *ctx);
+void virtio_net_on_filter(struct virtio_dev *v, void (*fn)(void *ctx, struct virtio_dev *v),
+			  void *ctx);
 const struct net_filter *virtio_net_filter(struct virtio_dev *v, const uint8_t **mac);
 
 struct vnet {

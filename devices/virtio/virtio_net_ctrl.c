@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_net_ctrl.c: the network device's control queue (virtio 1.2, 5.1.6.5) and the receive filter it sets up.
- * The device's loop, with the loops of the queues locked while a command changes what they look at.
+ * virtio_net_ctrl.c: the network device's control queue (virtio 1.2, 5.1.6.5) and the receive
+ * filter it sets up. The device's loop, with the loops of the queues locked while a command changes
+ * what they look at.
  */
 #include <errno.h>
 
@@ -19,7 +20,8 @@ void filter_reset(struct vnet *d)
 	d->filter.promisc = true;
 }
 
-void virtio_net_on_filter(struct virtio_dev *v, void (*fn)(void *ctx, struct virtio_dev *v), void *ctx)
+void virtio_net_on_filter(struct virtio_dev *v, void (*fn)(void *ctx, struct virtio_dev *v),
+			  void *ctx)
 {
 	to_net(v)->on_filter = fn;
 	to_net(v)->filter_ctx = ctx;
@@ -48,7 +50,8 @@ bool filter_accepts(const struct vnet *d, const uint8_t *frame, size_t len)
 		return false;
 	if (f->promisc)
 		return true;
-	if (len >= 18 && ld_be16(frame + 12) == ETH_P_8021Q && virtio_has(&d->v, VIRTIO_NET_F_CTRL_VLAN)) {
+	if (len >= 18 && ld_be16(frame + 12) == ETH_P_8021Q &&
+	    virtio_has(&d->v, VIRTIO_NET_F_CTRL_VLAN)) {
 		unsigned vid = ld_be16(frame + 14) & VLAN_VID;
 
 		if (!(f->vlans[vid / 8] >> (vid % 8) & 1))
@@ -57,32 +60,42 @@ bool filter_accepts(const struct vnet *d, const uint8_t *frame, size_t len)
 	if (!memcmp(frame, broadcast, MAC_LEN))
 		return !f->nobcast;
 	if (frame[0] & 1)
-		return !f->nomulti && (f->allmulti || f->multi_overflow || in_table(f->multi, f->multi_count, frame));
+		return !f->nomulti && (f->allmulti || f->multi_overflow ||
+				       in_table(f->multi, f->multi_count, frame));
 	return !f->nouni && (f->alluni || f->uni_overflow || !memcmp(frame, d->cfg.mac, MAC_LEN) ||
 			     in_table(f->uni, f->uni_count, frame));
 }
 
-/* --- commands: `off` is where the command's own data starts in the chain; VIRTIO_NET_OK or _ERR --- */
+/*
+ * --- commands: `off` is where the command's own data starts in the chain; VIRTIO_NET_OK or _ERR
+ * ---
+ */
 
 static uint8_t ctrl_rx(struct vnet *d, uint8_t cmd, const struct virtq_elem *e, size_t off)
 {
 	struct net_filter *f = &d->filter;
 	bool *const flags[] = {
-		[VIRTIO_NET_CTRL_RX_PROMISC] = &f->promisc, [VIRTIO_NET_CTRL_RX_ALLMULTI] = &f->allmulti,
-		[VIRTIO_NET_CTRL_RX_ALLUNI] = &f->alluni, [VIRTIO_NET_CTRL_RX_NOMULTI] = &f->nomulti,
-		[VIRTIO_NET_CTRL_RX_NOUNI] = &f->nouni, [VIRTIO_NET_CTRL_RX_NOBCAST] = &f->nobcast,
+		[VIRTIO_NET_CTRL_RX_PROMISC] = &f->promisc,
+		[VIRTIO_NET_CTRL_RX_ALLMULTI] = &f->allmulti,
+		[VIRTIO_NET_CTRL_RX_ALLUNI] = &f->alluni,
+		[VIRTIO_NET_CTRL_RX_NOMULTI] = &f->nomulti,
+		[VIRTIO_NET_CTRL_RX_NOUNI] = &f->nouni,
+		[VIRTIO_NET_CTRL_RX_NOBCAST] = &f->nobcast,
 	};
-	unsigned feature = cmd <= VIRTIO_NET_CTRL_RX_ALLMULTI ? VIRTIO_NET_F_CTRL_RX : VIRTIO_NET_F_CTRL_RX_EXTRA;
+	unsigned feature = cmd <= VIRTIO_NET_CTRL_RX_ALLMULTI ? VIRTIO_NET_F_CTRL_RX
+							      : VIRTIO_NET_F_CTRL_RX_EXTRA;
 	uint8_t on;
 
-	if (cmd >= ARRAY_SIZE(flags) || !virtio_has(&d->v, feature) || iov_to_buf(e->iov, e->out_n, off, &on, 1) != 1)
+	if (cmd >= ARRAY_SIZE(flags) || !virtio_has(&d->v, feature) ||
+	    iov_to_buf(e->iov, e->out_n, off, &on, 1) != 1)
 		return VIRTIO_NET_ERR;
 	*flags[cmd] = on;
 	return VIRTIO_NET_OK;
 }
 
 /* One of the two lists: count, then addresses. Returns its length in bytes, or 0. */
-static size_t mac_list(const struct virtq_elem *e, size_t off, uint8_t (*macs)[MAC_LEN], uint8_t *count, bool *overflow)
+static size_t mac_list(const struct virtq_elem *e, size_t off, uint8_t (*macs)[MAC_LEN],
+		       uint8_t *count, bool *overflow)
 {
 	uint8_t le[4];
 	uint32_t n;
@@ -114,7 +127,8 @@ static uint8_t ctrl_mac(struct vnet *d, uint8_t cmd, const struct virtq_elem *e,
 		d->filter = new;
 		return VIRTIO_NET_OK;
 	case VIRTIO_NET_CTRL_MAC_ADDR_SET:
-		if (!virtio_has(&d->v, VIRTIO_NET_F_CTRL_MAC_ADDR) || iov_to_buf(e->iov, e->out_n, off, mac, MAC_LEN) != MAC_LEN)
+		if (!virtio_has(&d->v, VIRTIO_NET_F_CTRL_MAC_ADDR) ||
+		    iov_to_buf(e->iov, e->out_n, off, mac, MAC_LEN) != MAC_LEN)
 			return VIRTIO_NET_ERR;
 		memcpy(d->cfg.mac, mac, MAC_LEN);
 		return VIRTIO_NET_OK;
@@ -128,7 +142,8 @@ static uint8_t ctrl_vlan(struct vnet *d, uint8_t cmd, const struct virtq_elem *e
 	uint8_t le[2];
 	uint16_t vid;
 
-	if (!virtio_has(&d->v, VIRTIO_NET_F_CTRL_VLAN) || iov_to_buf(e->iov, e->out_n, off, le, 2) != 2)
+	if (!virtio_has(&d->v, VIRTIO_NET_F_CTRL_VLAN) ||
+	    iov_to_buf(e->iov, e->out_n, off, le, 2) != 2)
 		return VIRTIO_NET_ERR;
 	vid = ld_le16(le);
 	if (vid >= VLANS || cmd > VIRTIO_NET_CTRL_VLAN_DEL)
@@ -170,7 +185,8 @@ static uint8_t ctrl_offloads(struct vnet *d, uint8_t cmd, const struct virtq_ele
 	uint64_t bits;
 	unsigned offloads;
 
-	if (cmd != VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET || !virtio_has(&d->v, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) ||
+	if (cmd != VIRTIO_NET_CTRL_GUEST_OFFLOADS_SET ||
+	    !virtio_has(&d->v, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS) ||
 	    iov_to_buf(e->iov, e->out_n, off, le, 8) != 8)
 		return VIRTIO_NET_ERR;
 	bits = ld_le64(le);
@@ -260,8 +276,8 @@ int filter_load(struct vnet *d, struct state_in *in)
 	if (ret)
 		return ret;
 	if (f.uni_count > FILTER_MACS || f.multi_count > FILTER_MACS)
-		return state_bad(in, "%s: %u and %u addresses in a filter of %u", d->v.id, f.uni_count, f.multi_count,
-				 FILTER_MACS);
+		return state_bad(in, "%s: %u and %u addresses in a filter of %u", d->v.id,
+				 f.uni_count, f.multi_count, FILTER_MACS);
 	d->filter = f;
 	return 0;
 }

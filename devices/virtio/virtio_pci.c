@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_pci.c: virtio over PCI (virtio 1.2, 4.1), transitional: the registers of 2011's drivers in I/O BAR 0
- * (4.1.4.8), MSI-X in BAR 1, the structures of virtio 1.x in the 64-bit memory BAR 4, and the window to them in
- * configuration space (4.1.4.9). A device without a transitional id has no BAR 0. The registers are in virtio_pci_regs.c.
+ * virtio_pci.c: virtio over PCI (virtio 1.2, 4.1), transitional: the registers of 2011's drivers in
+ * I/O BAR 0 (4.1.4.8), MSI-X in BAR 1, the structures of virtio 1.x in the 64-bit memory BAR 4, and
+ * the window to them in configuration space (4.1.4.9). A device without a transitional id has no
+ * BAR 0. The registers are in virtio_pci_regs.c.
  *
- * Register callbacks run with the lock of the device's loop, configuration space with the main loop's,
- * notifications on any queue's loop. Doorbells become eventfds in KVM once a driver runs: of the register set it uses.
+ * Register callbacks run with the lock of the device's loop, configuration space with the main
+ * loop's, notifications on any queue's loop. Doorbells become eventfds in KVM once a driver runs:
+ * of the register set it uses.
  */
 #include <assert.h>
 #include <errno.h>
@@ -66,7 +68,8 @@ static void notify_config(void *ctx)
 static int queue_fd(void *ctx, unsigned q)
 {
 	struct virtio_pci *vp = ctx;
-	struct vec *vec = pci_msix_enabled(&vp->pci) ? pci_msix_vec(&vp->pci, vp->queue_vectors[q]) : NULL;
+	struct vec *vec = pci_msix_enabled(&vp->pci) ? pci_msix_vec(&vp->pci, vp->queue_vectors[q])
+						     : NULL;
 
 	return vec ? vec_fd(vec) : -ENOTSUP;
 }
@@ -91,7 +94,8 @@ static void bells_remove(struct virtio_pci *vp)
 		if (vp->bells_now == BELLS_LEGACY)
 			bus_eventfd_del(w->pio, vp->bells_base, vp->v->bells[q].fd);
 		else
-			bus_eventfd_del(w->mmio, vp->bells_base + NOTIFY_MULT * q, vp->v->bells[q].fd);
+			bus_eventfd_del(w->mmio, vp->bells_base + NOTIFY_MULT * q,
+					vp->v->bells[q].fd);
 	}
 	vp->bells_now = BELLS_NONE;
 }
@@ -99,12 +103,14 @@ static void bells_remove(struct virtio_pci *vp)
 static void bells_add(struct virtio_pci *vp)
 {
 	const struct pci_wires *w = pci_bus_wires(vp->pci.bus);
-	const struct pci_bar *bar = &vp->pci.bars[vp->bells == BELLS_LEGACY ? BAR_LEGACY : BAR_MODERN];
+	const struct pci_bar *bar =
+		&vp->pci.bars[vp->bells == BELLS_LEGACY ? BAR_LEGACY : BAR_MODERN];
 	int ret = 0;
 
 	if (vp->bells == BELLS_NONE || !bar->mapped)
 		return;
-	vp->bells_base = bar->addr + (vp->bells == BELLS_LEGACY ? VIRTIO_PCI_QUEUE_NOTIFY : AT_NOTIFY);
+	vp->bells_base = bar->addr +
+			 (vp->bells == BELLS_LEGACY ? VIRTIO_PCI_QUEUE_NOTIFY : AT_NOTIFY);
 	vp->bells_now = vp->bells;
 	for (unsigned q = 0; !ret && q < vp->v->nqueues; q++) {
 		int fd = vp->v->bells[q].fd;
@@ -112,11 +118,13 @@ static void bells_add(struct virtio_pci *vp)
 		if (vp->bells == BELLS_LEGACY)
 			ret = bus_eventfd_add(w->pio, vp->bells_base, 2, false, q, fd);
 		else
-			ret = bus_eventfd_add(w->mmio, vp->bells_base + NOTIFY_MULT * q, 0, true, 0, fd);
+			ret = bus_eventfd_add(w->mmio, vp->bells_base + NOTIFY_MULT * q, 0, true, 0,
+					      fd);
 	}
 	/* The register's own callback does the same, slower. */
 	if (ret)
-		log_debug("%s: doorbells without KVM's short cut: %s", vp->pci.dev.id, strerror(-ret));
+		log_debug("%s: doorbells without KVM's short cut: %s", vp->pci.dev.id,
+			  strerror(-ret));
 }
 
 static void bells_follow(void *ctx)
@@ -130,7 +138,8 @@ static void bells_follow(void *ctx)
 static void bar_moved(void *ctx, bool mapped, uint64_t addr)
 {
 	struct virtio_pci *vp = ctx;
-	const struct pci_bar *bar = &vp->pci.bars[vp->bells_now == BELLS_LEGACY ? BAR_LEGACY : BAR_MODERN];
+	const struct pci_bar *bar =
+		&vp->pci.bars[vp->bells_now == BELLS_LEGACY ? BAR_LEGACY : BAR_MODERN];
 
 	/* Called for either BAR; on unmapping, it still says where it was. */
 	if (mapped && vp->bells_now == BELLS_NONE)
@@ -139,7 +148,10 @@ static void bar_moved(void *ctx, bool mapped, uint64_t addr)
 		bells_remove(vp);
 }
 
-/* A driver runs: its doorbells belong into the kernel. They stay after a reset, for the next driver. */
+/*
+ * A driver runs: its doorbells belong into the kernel. They stay after a reset, for the next
+ * driver.
+ */
 void virtio_pci_bells_want(struct virtio_pci *vp)
 {
 	enum bells want = virtio_has(vp->v, VIRTIO_F_VERSION_1) ? BELLS_MODERN : BELLS_LEGACY;
@@ -156,7 +168,8 @@ void virtio_pci_bells_want(struct virtio_pci *vp)
 
 /* --- the device --- */
 
-static uint8_t cap_add(struct virtio_pci *vp, uint8_t type, uint32_t offset, uint32_t length, unsigned extra)
+static uint8_t cap_add(struct virtio_pci *vp, uint8_t type, uint32_t offset, uint32_t length,
+		       unsigned extra)
 {
 	uint8_t len = sizeof(struct virtio_pci_cap) + extra;
 	uint8_t at = pci_cap_add(&vp->pci, PCI_CAP_ID_VNDR, len);
@@ -276,7 +289,8 @@ static const struct device_ops virtio_pci_ops = {
 	.save = pci_save, .load = pci_load, .destroy = pci_destroy,
 };
 
-struct device *virtio_pci_new(struct pci_bus *bus, unsigned devfn, struct virtio_dev *v, struct err *err)
+struct device *virtio_pci_new(struct pci_bus *bus, unsigned devfn, struct virtio_dev *v,
+			      struct err *err)
 {
 	uint16_t legacy_id = transitional_id(v->ops->id);
 	struct pci_id id = {
@@ -299,16 +313,19 @@ struct device *virtio_pci_new(struct pci_bus *bus, unsigned devfn, struct virtio
 	v->transport_ctx = vp;
 	ret = pci_dev_init(&vp->pci, bus, devfn, &id);
 	if (ret) {
-		err_set(err, -ret, "%s: PCI slot %u.%u is taken", v->id, PCI_DEVFN_SLOT(devfn), PCI_DEVFN_FUNC(devfn));
+		err_set(err, -ret, "%s: PCI slot %u.%u is taken", v->id, PCI_DEVFN_SLOT(devfn),
+			PCI_DEVFN_FUNC(devfn));
 		goto fail;
 	}
 	if (legacy_id) {
 		while (io_size < VIRTIO_PCI_CONFIG_OFF(1) + v->cfg_len)
 			io_size *= 2;
-		pci_bar_regs(&vp->pci, BAR_LEGACY, PCI_BASE_ADDRESS_SPACE_IO, io_size, &virtio_pci_legacy_ops, vp);
+		pci_bar_regs(&vp->pci, BAR_LEGACY, PCI_BASE_ADDRESS_SPACE_IO, io_size,
+			     &virtio_pci_legacy_ops, vp);
 		vp->pci.bars[BAR_LEGACY].moved = bar_moved;
 	}
-	pci_bar_regs(&vp->pci, BAR_MODERN, PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH, MODERN_SIZE,
+	pci_bar_regs(&vp->pci, BAR_MODERN,
+		     PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH, MODERN_SIZE,
 		     &virtio_pci_modern_ops, vp);
 	vp->pci.bars[BAR_MODERN].moved = bar_moved;
 	ret = pci_msix_init(&vp->pci, BAR_MSIX, v->nqueues + 1);

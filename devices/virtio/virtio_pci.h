@@ -36,13 +36,17 @@ struct virtio_pci {
 	uint8_t window;			/* offset of the VIRTIO_PCI_CAP_PCI_CFG capability */
 };
 
-/* virtio_pci.c: a driver runs: its doorbells belong into the kernel. They stay after a reset, for the next driver. */
+/*
+ * virtio_pci.c: a driver runs: its doorbells belong into the kernel. They stay after a reset, for
+ * the next driver.
+ */
 void virtio_pci_bells_want(struct virtio_pci *vp);
 
 /* virtio_pci_regs.c */
 extern const struct region_ops virtio_pci_legacy_ops, virtio_pci_modern_ops;
 void virtio_pci_regs_reset(struct virtio_pci *vp);
-uint16_t virtio_pci_vector_ok(struct virtio_pci *vp, uint64_t vector);	/* or VIRTIO_MSI_NO_VECTOR */
+/* or VIRTIO_MSI_NO_VECTOR */
+uint16_t virtio_pci_vector_ok(struct virtio_pci *vp, uint64_t vector);
 void virtio_pci_config_reading(struct pci_dev *p, unsigned off, unsigned size);
 void virtio_pci_config_written(struct pci_dev *p, unsigned off, unsigned size);
 

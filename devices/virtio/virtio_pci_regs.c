@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_pci_regs.c: the registers of virtio over PCI: legacy (virtio 1.2, 4.1.4.8), those of 1.x (4.1.4.3), and the window to
- * the latter in configuration space (4.1.4.9). Which thread: virtio_pci.c.
+ * virtio_pci_regs.c: the registers of virtio over PCI: legacy (virtio 1.2, 4.1.4.8), those of 1.x
+ * (4.1.4.3), and the window to the latter in configuration space (4.1.4.9). Which thread:
+ * virtio_pci.c.
  */
 #include "devices/virtio/virtio_pci.h"
 
@@ -20,7 +21,8 @@ static uint8_t isr_take(struct virtio_pci *vp)
 
 uint16_t virtio_pci_vector_ok(struct virtio_pci *vp, uint64_t vector)
 {
-	return vector <= UINT16_MAX && pci_msix_vec(&vp->pci, vector) ? vector : VIRTIO_MSI_NO_VECTOR;
+	return vector <= UINT16_MAX && pci_msix_vec(&vp->pci, vector) ? vector
+								      : VIRTIO_MSI_NO_VECTOR;
 }
 
 static uint16_t *selected_vector(struct virtio_pci *vp)
@@ -184,7 +186,8 @@ static uint64_t common_queue_read(struct virtio_pci *vp, uint64_t off)
 	case VIRTIO_PCI_COMMON_Q_AVAILHI: return vq->avail >> 32;
 	case VIRTIO_PCI_COMMON_Q_USEDLO: return vq->used & UINT32_MAX;
 	case VIRTIO_PCI_COMMON_Q_USEDHI: return vq->used >> 32;
-	default: return 0;		/* Q_NDATA, Q_RESET: a reset is over when the write returns */
+	/* Q_NDATA, Q_RESET: a reset is over when the write returns */
+	default: return 0;
 	}
 }
 
@@ -194,13 +197,17 @@ static uint64_t common_read(struct virtio_pci *vp, uint64_t off)
 
 	switch (off) {
 	case VIRTIO_PCI_COMMON_DFSELECT: return vp->dfselect;
-	case VIRTIO_PCI_COMMON_DF: return vp->dfselect < 2 ? v->offer >> (32 * vp->dfselect) & UINT32_MAX : 0;
+	case VIRTIO_PCI_COMMON_DF:
+		return vp->dfselect < 2 ? v->offer >> (32 * vp->dfselect) & UINT32_MAX : 0;
 	case VIRTIO_PCI_COMMON_GFSELECT: return vp->gfselect;
-	case VIRTIO_PCI_COMMON_GF: return vp->gfselect < 2 ? vp->driver_features >> (32 * vp->gfselect) & UINT32_MAX : 0;
+	case VIRTIO_PCI_COMMON_GF:
+		return vp->gfselect < 2 ? vp->driver_features >> (32 * vp->gfselect) & UINT32_MAX
+					: 0;
 	case VIRTIO_PCI_COMMON_MSIX: return vp->config_vector;
 	case VIRTIO_PCI_COMMON_NUMQ: return v->nqueues;
 	case VIRTIO_PCI_COMMON_STATUS: return virtio_status(v);
-	case VIRTIO_PCI_COMMON_CFGGENERATION: return __atomic_load_n(&v->generation, __ATOMIC_ACQUIRE) & 0xff;
+	case VIRTIO_PCI_COMMON_CFGGENERATION:
+		return __atomic_load_n(&v->generation, __ATOMIC_ACQUIRE) & 0xff;
 	case VIRTIO_PCI_COMMON_Q_SELECT: return vp->qsel;
 	default: return vp->qsel < v->nqueues ? common_queue_read(vp, off) : 0;
 	}
@@ -208,7 +215,8 @@ static uint64_t common_read(struct virtio_pci *vp, uint64_t off)
 
 static void set_half(uint64_t *reg, uint32_t val, bool high)
 {
-	*reg = high ? (*reg & UINT32_MAX) | (uint64_t)val << 32 : (*reg & ~(uint64_t)UINT32_MAX) | val;
+	*reg = high ? (*reg & UINT32_MAX) | (uint64_t)val << 32
+		    : (*reg & ~(uint64_t)UINT32_MAX) | val;
 }
 
 static void common_queue_write(struct virtio_pci *vp, uint64_t off, uint32_t val)
@@ -312,12 +320,17 @@ static void modern_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 static const char *modern_reg_name(void *dev, uint64_t off, bool is_write)
 {
 	static const char *const common[] = {
-		[0] = "device_feature_select", [4] = "device_feature", [8] = "driver_feature_select",
-		[12] = "driver_feature", [16] = "config_msix_vector", [18] = "num_queues", [20] = "device_status",
-		[21] = "config_generation", [22] = "queue_select", [24] = "queue_size", [26] = "queue_msix_vector",
-		[28] = "queue_enable", [30] = "queue_notify_off", [32] = "queue_desc", [36] = "queue_desc high",
-		[40] = "queue_driver", [44] = "queue_driver high", [48] = "queue_device", [52] = "queue_device high",
-		[56] = "queue_notify_data", [58] = "queue_reset",
+		[0] = "device_feature_select", [4] = "device_feature",
+		[8] = "driver_feature_select", [12] = "driver_feature",
+		[16] = "config_msix_vector",   [18] = "num_queues",
+		[20] = "device_status",	       [21] = "config_generation",
+		[22] = "queue_select",	       [24] = "queue_size",
+		[26] = "queue_msix_vector",    [28] = "queue_enable",
+		[30] = "queue_notify_off",     [32] = "queue_desc",
+		[36] = "queue_desc high",      [40] = "queue_driver",
+		[44] = "queue_driver high",    [48] = "queue_device",
+		[52] = "queue_device high",    [56] = "queue_notify_data",
+		[58] = "queue_reset",
 	};
 
 	switch (ALIGN_DOWN(off, (uint64_t)PART)) {
@@ -343,8 +356,8 @@ static bool window_access(struct virtio_pci *vp, uint64_t *off, unsigned *size)
 
 	*off = ld_le32(cap + VIRTIO_PCI_CAP_OFFSET);
 	*size = ld_le32(cap + VIRTIO_PCI_CAP_LENGTH);
-	return cap[VIRTIO_PCI_CAP_BAR] == BAR_MODERN && (*size == 1 || *size == 2 || *size == 4) && *off % *size == 0 &&
-	       range_ok(*off, *size, MODERN_SIZE);
+	return cap[VIRTIO_PCI_CAP_BAR] == BAR_MODERN && (*size == 1 || *size == 2 || *size == 4) &&
+	       *off % *size == 0 && range_ok(*off, *size, MODERN_SIZE);
 }
 
 static bool touches_data(struct virtio_pci *vp, unsigned off, unsigned size)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_rng.c: the entropy device (virtio 1.2, 5.4): the host kernel's random numbers. The device's loop.
+ * virtio_rng.c: the entropy device (virtio 1.2, 5.4): the host kernel's random numbers. The
+ * device's loop.
  */
 #include <stdlib.h>
 #include <sys/random.h>
@@ -9,7 +10,8 @@
 #include "vmm/base/log.h"
 
 #define QUEUE_SIZE 8
-#define MAX_BYTES 4096			/* of one request: more is neither needed nor wanted on the loop */
+/* of one request: more is neither needed nor wanted on the loop */
+#define MAX_BYTES 4096
 
 static void kick(struct virtio_dev *v, unsigned q)
 {
@@ -50,7 +52,8 @@ static const struct virtio_ops virtio_rng_ops = {
 	.kick = kick, .destroy = destroy,
 };
 
-struct virtio_dev *virtio_rng_new(const char *id, struct loop *loop, struct mem *mem, struct err *err)
+struct virtio_dev *virtio_rng_new(const char *id, struct loop *loop, struct mem *mem,
+				  struct err *err)
 {
 	struct virtio_dev *v = xcalloc(1, sizeof(*v));
 

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtq.c: virtqueues (virtio 1.2): what both layouts have in common, and split rings (2.7). Packed rings (2.8)
- * are in virtq_packed.c.
+ * virtq.c: virtqueues (virtio 1.2): what both layouts have in common, and split rings (2.7). Packed
+ * rings (2.8) are in virtq_packed.c.
  *
- * Runs on the queue's loop, with its lock held. The other side of the ring is the guest, which may write
- * anything at any time: each field is read once, then checked. A chain is built from ring descriptors (at most
- * `size`) and at most one indirect table, so no loop can hold us.
+ * Runs on the queue's loop, with its lock held. The other side of the ring is the guest, which may
+ * write anything at any time: each field is read once, then checked. A chain is built from ring
+ * descriptors (at most `size`) and at most one indirect table, so no loop can hold us.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -59,7 +59,8 @@ void virtq_set_broken(struct virtq *q, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
-	log_guest("%s: the guest's driver broke the ring: %s; the queue stands until the driver resets the device",
+	log_guest("%s: the guest's driver broke the ring: %s; the queue stands until the driver "
+		  "resets the device",
 		  q->who, why);
 	if (q->on_broken)
 		q->on_broken(q->on_broken_ctx, why);
@@ -76,8 +77,9 @@ bool ring_map_slow(struct virtq *q)
 
 	q->map_generation = mem_generation(q->mem);
 	if (q->desc % 16 || q->avail % (q->packed ? 4 : 2) || q->used % 4) {
-		virtq_set_broken(q, "its areas at 0x%llx, 0x%llx, 0x%llx are not aligned", (unsigned long long)q->desc,
-				 (unsigned long long)q->avail, (unsigned long long)q->used);
+		virtq_set_broken(q, "its areas at 0x%llx, 0x%llx, 0x%llx are not aligned",
+				 (unsigned long long)q->desc, (unsigned long long)q->avail,
+				 (unsigned long long)q->used);
 		return false;
 	}
 	q->desc_host = mem_ptr(q->mem, q->desc, desc_len, q->packed);
@@ -86,9 +88,11 @@ bool ring_map_slow(struct virtq *q)
 	if (q->desc_host && q->avail_host && q->used_host)
 		return true;
 	q->desc_host = NULL;
-	virtq_set_broken(q, "its areas at 0x%llx, 0x%llx, 0x%llx (size %u) are not wholly in writable memory",
-			 (unsigned long long)q->desc, (unsigned long long)q->avail, (unsigned long long)q->used,
-			 q->size);
+	virtq_set_broken(
+		q,
+		"its areas at 0x%llx, 0x%llx, 0x%llx (size %u) are not wholly in writable memory",
+		(unsigned long long)q->desc, (unsigned long long)q->avail,
+		(unsigned long long)q->used, q->size);
 	return false;
 }
 
@@ -140,7 +144,8 @@ static int chain_flush_run(struct chain *c)
 			virtq_set_broken(c->q, "a chain of more than %d pieces", c->max);
 		else
 			virtq_set_broken(c->q, "a buffer at 0x%llx, %llu bytes, is not in %smemory",
-					 (unsigned long long)c->run_gpa, (unsigned long long)c->run_len,
+					 (unsigned long long)c->run_gpa,
+					 (unsigned long long)c->run_len,
 					 c->run_write ? "writable " : "");
 		return -EPROTO;
 	}
@@ -169,10 +174,12 @@ static int chain_buffer(struct chain *c, const struct virtq_desc *d)
 		return 0;
 	}
 	if (d->addr + d->len < d->addr) {
-		virtq_set_broken(c->q, "a buffer at 0x%llx wraps around", (unsigned long long)d->addr);
+		virtq_set_broken(c->q, "a buffer at 0x%llx wraps around",
+				 (unsigned long long)d->addr);
 		return -EPROTO;
 	}
-	if (c->run_len && (write != c->run_write || d->addr != c->run_gpa + c->run_len) && chain_flush_run(c))
+	if (c->run_len && (write != c->run_write || d->addr != c->run_gpa + c->run_len) &&
+	    chain_flush_run(c))
 		return -EPROTO;
 	if (!c->run_len)
 		c->run_gpa = d->addr;
@@ -182,8 +189,9 @@ static int chain_buffer(struct chain *c, const struct virtq_desc *d)
 }
 
 /*
- * Copies descriptor i of a table in guest memory: two loads where it is aligned, as drivers have it. Split ones end in flags and next,
- * packed ones in id and flags; within a table the id means nothing (2.8.7).
+ * Copies descriptor i of a table in guest memory: two loads where it is aligned, as drivers have
+ * it. Split ones end in flags and next, packed ones in id and flags; within a table the id means
+ * nothing (2.8.7).
  */
 static void desc_load(const void *table, unsigned i, bool packed, struct virtq_desc *d)
 {
@@ -205,7 +213,10 @@ static void desc_load(const void *table, unsigned i, bool packed, struct virtq_d
 	d->next = packed ? 0 : hi >> 48;
 }
 
-/* 2.7.5.3, 2.8.7: a table of descriptors; split ones are linked by next, packed ones follow each other. */
+/*
+ * 2.7.5.3, 2.8.7: a table of descriptors; split ones are linked by next, packed ones follow each
+ * other.
+ */
 static int chain_indirect(struct chain *c, const struct virtq_desc *table_desc)
 {
 	unsigned count = table_desc->len / 16, i = 0, seen = 0;
@@ -214,8 +225,9 @@ static int chain_indirect(struct chain *c, const struct virtq_desc *table_desc)
 	const void *table;
 
 	if (!q->indirect || table_desc->flags & (q->packed ? 0 : VRING_DESC_F_NEXT)) {
-		virtq_set_broken(q, q->indirect ? "an indirect table that is not the end of its chain" :
-				 "an indirect table without the feature");
+		virtq_set_broken(q, q->indirect
+					    ? "an indirect table that is not the end of its chain"
+					    : "an indirect table without the feature");
 		return -EPROTO;
 	}
 	if (!count || table_desc->len % 16 || count > VIRTQ_MAX_IOV) {
@@ -275,7 +287,8 @@ int chain_end(struct chain *c, uint16_t head, uint16_t ndesc)
 
 /* --- split rings --- */
 
-static int split_chain(struct virtq *q, uint16_t head, struct virtq_elem *e, struct iovec *iov, int max)
+static int split_chain(struct virtq *q, uint16_t head, struct virtq_elem *e, struct iovec *iov,
+		       int max)
 {
 	struct virtq_desc d;
 	struct chain c;
@@ -290,7 +303,9 @@ static int split_chain(struct virtq *q, uint16_t head, struct virtq_elem *e, str
 			return chain_end(&c, head, seen + 1);
 		i = d.next;
 		if (i >= q->size || ++seen >= q->size) {
-			virtq_set_broken(q, i >= q->size ? "descriptor %u of %u" : "a loop (at %u) in a ring of %u",
+			virtq_set_broken(q,
+					 i >= q->size ? "descriptor %u of %u"
+						      : "a loop (at %u) in a ring of %u",
 					 i, q->size);
 			goto broken;
 		}
@@ -311,7 +326,8 @@ static uint16_t split_waiting(struct virtq *q)
 	q->avail_seen = le16toh(load_acquire(&avail->idx));
 	n = q->avail_seen - q->last_avail;
 	if (n > q->size) {
-		virtq_set_broken(q, "available index %u, %u ahead of us, in a ring of %u", q->avail_seen, n, q->size);
+		virtq_set_broken(q, "available index %u, %u ahead of us, in a ring of %u",
+				 q->avail_seen, n, q->size);
 		q->avail_seen = q->last_avail;
 		return 0;
 	}
@@ -328,8 +344,10 @@ static int split_pop(struct virtq *q, struct virtq_elem *e, struct iovec *iov, i
 		return q->broken ? -EPROTO : 0;
 	head = le16toh(load_relaxed(&avail->ring[q->last_avail & (q->size - 1)]));
 	if (head >= q->size || q->popped[head]) {
-		virtq_set_broken(q, head >= q->size ? "head %u of %u" : "head %u of %u given while it is in flight", head,
-				 q->size);
+		virtq_set_broken(q,
+				 head >= q->size ? "head %u of %u"
+						 : "head %u of %u given while it is in flight",
+				 head, q->size);
 		return -EPROTO;
 	}
 	ret = split_chain(q, head, e, iov, max);
@@ -348,7 +366,8 @@ static void split_push(struct virtq *q, struct virtq_elem *e, uint32_t written)
 
 	store_relaxed(&used->ring[slot].id, htole32(e->head));
 	store_relaxed(&used->ring[slot].len, htole32(written));
-	mem_mark_dirty(q->mem, q->used + offsetof(struct vring_used, ring[slot]), sizeof(used->ring[0]));
+	mem_mark_dirty(q->mem, q->used + offsetof(struct vring_used, ring[slot]),
+		       sizeof(used->ring[0]));
 	q->pending++;
 }
 
@@ -377,7 +396,10 @@ static void split_set_kicks(struct virtq *q, bool on)
 	struct vring_used *used = q->used_host;
 
 	if (q->event_idx) {
-		/* An event index left behind suppresses by itself: kicks come only when it is passed. */
+		/*
+		 * An event index left behind suppresses by itself: kicks come only when it is
+		 * passed.
+		 */
 		if (!on)
 			return;
 		store_relaxed((uint16_t *)&used->ring[q->size], htole16(q->last_avail));
@@ -411,7 +433,8 @@ int virtq_pop_held(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int
 	for (unsigned head = 0; head < q->size; head++) {
 		if (q->popped[head] != HEAD_HELD)
 			continue;
-		ret = q->packed ? packed_pop_held(q, head, e, iov, max) : split_chain(q, head, e, iov, max);
+		ret = q->packed ? packed_pop_held(q, head, e, iov, max)
+				: split_chain(q, head, e, iov, max);
 		if (ret == 1) {
 			q->popped[head] = HEAD_POPPED;
 			q->held--;
@@ -455,7 +478,10 @@ void virtq_push(struct virtq *q, struct virtq_elem *e, uint32_t written)
 	q->inflight--;
 	q->used_id = e->id;
 	trace(q->trace, e->id, q->who, "used head %u, %u bytes written", e->head, written);
-	/* A ring that broke or moved out of memory meanwhile gets nothing, but the chain is over all the same. */
+	/*
+	 * A ring that broke or moved out of memory meanwhile gets nothing, but the chain is over
+	 * all the same.
+	 */
 	if (!usable(q))
 		return;
 	if (q->packed)
@@ -550,7 +576,8 @@ int virtq_load(struct virtq *q, struct state_in *in)
 	ret = state_in_error(in);
 	if (ret)
 		goto bad;
-	if (q->size > q->max_size || (q->enabled && !q->broken && (!q->size || (!q->packed && !IS_POWER_OF_2(q->size))))) {
+	if (q->size > q->max_size ||
+	    (q->enabled && !q->broken && (!q->size || (!q->packed && !IS_POWER_OF_2(q->size))))) {
 		ret = state_bad(in, "%s: size %u of %u", q->who, q->size, q->max_size);
 		goto bad;
 	}
@@ -571,8 +598,8 @@ int virtq_load(struct virtq *q, struct state_in *in)
 		if (ret)
 			goto bad;
 	} else if (q->enabled && !q->broken && (uint16_t)(q->last_avail - q->used_idx) != q->held) {
-		ret = state_bad(in, "%s: indices %u and %u with %u chains in flight", q->who, q->last_avail,
-				q->used_idx, q->held);
+		ret = state_bad(in, "%s: indices %u and %u with %u chains in flight", q->who,
+				q->last_avail, q->used_idx, q->held);
 		goto bad;
 	}
 	return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtq.h: one virtqueue (virtio 1.2, 2.7 split, 2.8 packed). This module alone owns the ring rules:
- * index bounds, chain length, indirect tables, event index, barriers, and which heads are popped and not
- * yet used. A ring the guest broke is virtq_set_broken() plus a rate-limited line, never an assert or a hang.
+ * virtq.h: one virtqueue (virtio 1.2, 2.7 split, 2.8 packed). This module alone owns the ring
+ * rules: index bounds, chain length, indirect tables, event index, barriers, and which heads are
+ * popped and not yet used. A ring the guest broke is virtq_set_broken() plus a rate-limited line,
+ * never an assert or a hang.
  *
  * A queue belongs to one loop at a time, whose lock guards it.
  */
@@ -63,30 +64,45 @@ struct virtq_elem {
 
 void virtq_init(struct virtq *q, struct mem *mem, const char *who, uint16_t max_size);
 void virtq_exit(struct virtq *q);
-void virtq_reset(struct virtq *q);		/* back to disabled, indices 0; nothing may be in flight but held chains */
-/* Look up the rings. 0, or -EFAULT / -EINVAL when an address or size is impossible (the queue is then broken). */
+/* back to disabled, indices 0; nothing may be in flight but held chains */
+void virtq_reset(struct virtq *q);
+/*
+ * Look up the rings. 0, or -EFAULT / -EINVAL when an address or size is impossible (the queue is
+ * then broken).
+ */
 int virtq_enable(struct virtq *q);
 
 /*
- * Take the next chain. Returns 1 with e filled (iov points at the caller's array of max entries), 0 when empty,
- * -EPROTO when the ring is broken. Every popped chain is given back by exactly one virtq_push (or _unpop, _hold).
+ * Take the next chain. Returns 1 with e filled (iov points at the caller's array of max entries), 0
+ * when empty, -EPROTO when the ring is broken. Every popped chain is given back by exactly one
+ * virtq_push (or _unpop, _hold).
  */
 int virtq_pop(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max);
 /* Undo the last pop; several in reverse order (net: buffers fetched ahead). */
 void virtq_unpop(struct virtq *q, struct virtq_elem *e);
-/* Unpins (marks written bytes dirty), puts it into the used ring. The driver sees it after virtq_flush. */
+/*
+ * Unpins (marks written bytes dirty), puts it into the used ring. The driver sees it after
+ * virtq_flush.
+ */
 void virtq_push(struct virtq *q, struct virtq_elem *e, uint32_t written);
-/* Publish pushed elements with one index update (barriers inside). Returns whether the driver wants an interrupt. */
+/*
+ * Publish pushed elements with one index update (barriers inside). Returns whether the driver wants
+ * an interrupt.
+ */
 bool virtq_flush(struct virtq *q);
 
 /*
- * A request that an I/O error stopped: the chain is unpinned and stays popped, without an element. It is saved
- * with the queue; virtq_pop_held takes such chains again, parsing them from the start. Returns as virtq_pop.
+ * A request that an I/O error stopped: the chain is unpinned and stays popped, without an element.
+ * It is saved with the queue; virtq_pop_held takes such chains again, parsing them from the start.
+ * Returns as virtq_pop.
  */
 void virtq_hold(struct virtq *q, struct virtq_elem *e);
 int virtq_pop_held(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max);
 
-/* Ask the driver not to / to kick. virtq_kicks_on returns true when chains came meanwhile: look again. */
+/*
+ * Ask the driver not to / to kick. virtq_kicks_on returns true when chains came meanwhile: look
+ * again.
+ */
 void virtq_kicks_off(struct virtq *q);
 bool virtq_kicks_on(struct virtq *q);
 bool virtq_empty(struct virtq *q);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtq_packed.c: packed virtqueues (virtio 1.2, 2.8). One ring of descriptors that driver and device take turns
- * to fill; flag bits and a wrap counter on each side say whose turn it is. Threads: as virtq.c.
+ * virtq_packed.c: packed virtqueues (virtio 1.2, 2.8). One ring of descriptors that driver and
+ * device take turns to fill; flag bits and a wrap counter on each side say whose turn it is.
+ * Threads: as virtq.c.
  *
- * Used entries overwrite descriptors of chains still in flight, so the descriptors of each chain are kept (shadow)
- * until it is used: a held chain is parsed again from there.
+ * Used entries overwrite descriptors of chains still in flight, so the descriptors of each chain
+ * are kept (shadow) until it is used: a held chain is parsed again from there.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -32,7 +33,10 @@ void packed_init(struct virtq *q)
 	q->shadow_free = 0;
 }
 
-/* Appends a copy of d behind *tail; false when all `size` descriptors of the ring are in flight already. */
+/*
+ * Appends a copy of d behind *tail; false when all `size` descriptors of the ring are in flight
+ * already.
+ */
 static bool shadow_add(struct virtq *q, uint16_t **tail, const struct virtq_desc *d)
 {
 	uint16_t i = q->shadow_free;
@@ -99,7 +103,8 @@ int packed_pop(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max
 	chain_begin(&c, q, e, iov, max);
 	for (;;) {
 		if (++n > q->size || !shadow_add(q, &tail, &d)) {
-			virtq_set_broken(q, "more than %u descriptors in flight in a ring of %u", n, q->size);
+			virtq_set_broken(q, "more than %u descriptors in flight in a ring of %u", n,
+					 q->size);
 			goto broken;
 		}
 		if (chain_add(&c, &d))
@@ -111,7 +116,10 @@ int packed_pop(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max
 	}
 	/* The id stands in the last descriptor of the chain (2.8.6). */
 	if (d.next >= q->size || q->popped[d.next]) {
-		virtq_set_broken(q, d.next >= q->size ? "buffer id %u of %u" : "buffer id %u of %u given while it is in flight",
+		virtq_set_broken(q,
+				 d.next >= q->size
+					 ? "buffer id %u of %u"
+					 : "buffer id %u of %u given while it is in flight",
 				 d.next, q->size);
 		goto broken;
 	}
@@ -137,7 +145,8 @@ int packed_pop_held(struct virtq *q, uint16_t id, struct virtq_elem *e, struct i
 
 	chain_begin(&c, q, e, iov, max);
 	for (uint16_t i = *shadow_start(q, id); i != SHADOW_END; i = q->shadow[i].next) {
-		struct virtq_desc d = { q->shadow[i].addr, q->shadow[i].len, q->shadow[i].flags, id };
+		struct virtq_desc d = { q->shadow[i].addr, q->shadow[i].len, q->shadow[i].flags,
+					id };
 
 		if (chain_add(&c, &d)) {
 			chain_abort(&c);
@@ -167,12 +176,16 @@ void packed_unpop(struct virtq *q, struct virtq_elem *e)
 void packed_push(struct virtq *q, struct virtq_elem *e, uint32_t written)
 {
 	struct vring_packed_desc *p = (struct vring_packed_desc *)q->desc_host + q->used_idx;
-	uint16_t flags = (q->used_wrap ? DESC_AVAIL | DESC_USED : 0) | (written ? VRING_DESC_F_WRITE : 0);
+	uint16_t flags = (q->used_wrap ? DESC_AVAIL | DESC_USED : 0) |
+			 (written ? VRING_DESC_F_WRITE : 0);
 
 	chain_over(q, e->head);
 	store_relaxed(&p->id, htole16(e->head));
 	store_relaxed(&p->len, htole32(written));
-	/* The driver reads entries in order: while the first one is held back it sees none of the batch. */
+	/*
+	 * The driver reads entries in order: while the first one is held back it sees none of the
+	 * batch.
+	 */
 	if (q->pending++) {
 		store_relaxed(&p->flags, htole16(flags));
 	} else {
@@ -200,7 +213,10 @@ bool packed_flush(struct virtq *q)
 	flags = le16toh(load_acquire(&ev->flags));
 	if (flags != VRING_PACKED_EVENT_FLAG_DESC || !q->event_idx)
 		return flags != VRING_PACKED_EVENT_FLAG_DISABLE;
-	/* Place all three on one line of numbers that ends at `new`: what lies before the wrap is negative. */
+	/*
+	 * Place all three on one line of numbers that ends at `new`: what lies before the wrap is
+	 * negative.
+	 */
 	off_wrap = le16toh(load_relaxed(&ev->off_wrap));
 	event = off_wrap & EVENT_OFF_MASK;
 	if (off_wrap >> VRING_PACKED_EVENT_F_WRAP_CTR != q->used_wrap)
@@ -223,7 +239,9 @@ void packed_kicks_on(struct virtq *q)
 	struct vring_packed_desc_event *ev = q->used_host;
 
 	if (q->event_idx) {
-		store_relaxed(&ev->off_wrap, htole16(q->last_avail | q->avail_wrap << VRING_PACKED_EVENT_F_WRAP_CTR));
+		store_relaxed(
+			&ev->off_wrap,
+			htole16(q->last_avail | q->avail_wrap << VRING_PACKED_EVENT_F_WRAP_CTR));
 		store_release(&ev->flags, htole16(VRING_PACKED_EVENT_FLAG_DESC));
 	} else {
 		store_relaxed(&ev->flags, htole16(VRING_PACKED_EVENT_FLAG_ENABLE));
@@ -231,7 +249,9 @@ void packed_kicks_on(struct virtq *q)
 	mem_mark_dirty(q->mem, q->used, 4);
 }
 
-/* --- saved machines: the descriptors of held chains, 16 bytes each: address, length, id, flags --- */
+/*
+ * --- saved machines: the descriptors of held chains, 16 bytes each: address, length, id, flags ---
+ */
 
 void packed_save_held(struct virtq *q, struct state_out *o)
 {
@@ -241,7 +261,8 @@ void packed_save_held(struct virtq *q, struct state_out *o)
 	for (unsigned id = 0; id < q->max_size && q->shadow; id++) {
 		if (q->popped[id] != HEAD_HELD)
 			continue;
-		for (uint16_t i = *shadow_start(q, id); i != SHADOW_END; i = q->shadow[i].next, n++) {
+		for (uint16_t i = *shadow_start(q, id); i != SHADOW_END;
+		     i = q->shadow[i].next, n++) {
 			st_be64(buf + 16 * n, q->shadow[i].addr);
 			st_be32(buf + 16 * n + 8, q->shadow[i].len);
 			st_be16(buf + 16 * n + 12, id);
@@ -259,11 +280,13 @@ int packed_load_held(struct virtq *q, struct state_in *in)
 	size_t len;
 	int ret;
 
-	ret = state_get_blob(in, "held-descriptors", (const void **)&p, &len, 16 * (size_t)q->max_size);
+	ret = state_get_blob(in, "held-descriptors", (const void **)&p, &len,
+			     16 * (size_t)q->max_size);
 	if (ret)
 		return ret;
 	if (q->enabled && (q->last_avail >= q->size || q->used_idx >= q->size))
-		return state_bad(in, "%s: indices %u and %u of %u", q->who, q->last_avail, q->used_idx, q->size);
+		return state_bad(in, "%s: indices %u and %u of %u", q->who, q->last_avail,
+				 q->used_idx, q->size);
 	packed_init(q);
 	for (size_t i = 0; i < len / 16; i++, p += 16) {
 		uint16_t id = ld_be16(p + 12);
@@ -280,6 +303,7 @@ int packed_load_held(struct virtq *q, struct state_in *in)
 	}
 	for (unsigned id = 0; id < q->size; id++)
 		if (q->popped[id] == HEAD_HELD && *shadow_start(q, id) == SHADOW_END)
-			return state_bad(in, "%s: held buffer id %u without descriptors", q->who, id);
+			return state_bad(in, "%s: held buffer id %u without descriptors", q->who,
+					 id);
 	return 0;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtq_ring.h: what virtq.c (both layouts' common part, split rings) and virtq_packed.c share. Nobody else
- * includes it.
+ * virtq_ring.h: what virtq.c (both layouts' common part, split rings) and virtq_packed.c share.
+ * Nobody else includes it.
  *
- * The guest may write a ring while we read it: every field is loaded once, into a local, and then checked.
+ * The guest may write a ring while we read it: every field is loaded once, into a local, and then
+ * checked.
  */
 #ifndef DEVICES_VIRTIO_VIRTQ_RING_H
 #define DEVICES_VIRTIO_VIRTQ_RING_H
@@ -30,7 +31,10 @@ struct virtq_desc {
 	uint16_t next;			/* split: next index; packed: buffer id */
 };
 
-/* A ring descriptor of a packed chain in flight: its place in the ring may be overwritten by used entries. */
+/*
+ * A ring descriptor of a packed chain in flight: its place in the ring may be overwritten by used
+ * entries.
+ */
 struct virtq_shadow {
 	uint64_t addr;
 	uint32_t len;
@@ -48,7 +52,8 @@ struct chain {
 	bool run_write;
 };
 
-void chain_begin(struct chain *c, struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max);
+void chain_begin(struct chain *c, struct virtq *q, struct virtq_elem *e, struct iovec *iov,
+		 int max);
 /* One descriptor, plain or INDIRECT. 0, or -EPROTO with the queue broken. */
 int chain_add(struct chain *c, const struct virtq_desc *d);
 /* 1, or -EPROTO. Either chain_end or chain_abort undoes nothing but the pins. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * crypt.c: sectors that are encrypted one by one: reading, writing (parts of a sector by reading it first), and the key by a
- * passphrase from a file. Worker threads; opening on the opener's.
+ * crypt.c: sectors that are encrypted one by one: reading, writing (parts of a sector by reading it
+ * first), and the key by a passphrase from a file. Worker threads; opening on the opener's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +38,8 @@ void crypt_free(struct crypt *c)
 	free(c);
 }
 
-int crypt_secret_read(const struct host *host, const char *path, char **pass, size_t *len, size_t *full, struct err *err)
+int crypt_secret_read(const struct host *host, const char *path, char **pass, size_t *len,
+		      size_t *full, struct err *err)
 {
 	char *buf;
 	ssize_t n;
@@ -46,7 +47,8 @@ int crypt_secret_read(const struct host *host, const char *path, char **pass, si
 	int fd = host_open(host ? host : &host_direct, path, O_RDONLY | O_CLOEXEC, 0, err);
 
 	if (fd < 0)
-		return err_set(err, -fd, "Could not open the passphrase file '%s': %s", path, strerror(-fd));
+		return err_set(err, -fd, "Could not open the passphrase file '%s': %s", path,
+			       strerror(-fd));
 	buf = xcalloc(1, PASSPHRASE_MAX + 1);
 	while (used < PASSPHRASE_MAX && (n = read(fd, buf + used, PASSPHRASE_MAX - used)) > 0)
 		used += n;
@@ -68,7 +70,8 @@ void crypt_secret_free(char *pass)
 	free(pass);
 }
 
-int crypt_open_luks(struct crypt *c, struct node *file, uint64_t off, uint64_t len, const char *secret_file, struct err *err)
+int crypt_open_luks(struct crypt *c, struct node *file, uint64_t off, uint64_t len,
+		    const char *secret_file, struct err *err)
 {
 	size_t pass_len, full;
 	char *pass = NULL;
@@ -85,20 +88,23 @@ int crypt_open_luks(struct crypt *c, struct node *file, uint64_t off, uint64_t l
 		ret = luks_unlock(c->ops, file, off, &l, pass, full, c->master, err);
 	crypt_secret_free(pass);
 	if (ret)
-		return ret == -EACCES ? err_set(err, EACCES, "Invalid password, cannot unlock any keyslot") : ret;
+		return ret == -EACCES
+			       ? err_set(err, EACCES, "Invalid password, cannot unlock any keyslot")
+			       : ret;
 	c->cipher = c->ops->cipher_new(l.cipher, l.mode, c->master, l.key_bytes, err);
 	return c->cipher ? 0 : -ENOTSUP;
 }
 
-static int sectors_read(struct crypt *c, struct node *data, uint64_t at, uint64_t number, uint64_t len, uint8_t *buf)
+static int sectors_read(struct crypt *c, struct node *data, uint64_t at, uint64_t number,
+			uint64_t len, uint8_t *buf)
 {
 	int ret = node_pread(data, buf, len, at);
 
 	return ret ? ret : c->ops->crypt(c->cipher, number / SECTOR, buf, len, false);
 }
 
-int crypt_read(struct crypt *c, struct node *data, uint64_t at, uint64_t number, uint64_t pos, const struct iovec *iov, int niov,
-	       uint64_t len)
+int crypt_read(struct crypt *c, struct node *data, uint64_t at, uint64_t number, uint64_t pos,
+	       const struct iovec *iov, int niov, uint64_t len)
 {
 	uint64_t skip = number % SECTOR, whole = ALIGN_UP(skip + len, (uint64_t)SECTOR);
 	uint8_t *buf;
@@ -113,7 +119,8 @@ int crypt_read(struct crypt *c, struct node *data, uint64_t at, uint64_t number,
 	return ret;
 }
 
-int crypt_write(struct crypt *c, struct node *data, uint64_t at, uint64_t number, const struct iovec *iov, int niov, uint64_t len)
+int crypt_write(struct crypt *c, struct node *data, uint64_t at, uint64_t number,
+		const struct iovec *iov, int niov, uint64_t len)
 {
 	uint64_t skip = number % SECTOR, whole = ALIGN_UP(skip + len, (uint64_t)SECTOR);
 	bool partial = whole != len;
@@ -128,7 +135,8 @@ int crypt_write(struct crypt *c, struct node *data, uint64_t at, uint64_t number
 		pthread_mutex_lock(&c->rmw);
 		ret = sectors_read(c, data, at, number, SECTOR, buf);
 		if (!ret && whole > SECTOR)
-			ret = sectors_read(c, data, at + whole - SECTOR, number + whole - SECTOR, SECTOR, buf + whole - SECTOR);
+			ret = sectors_read(c, data, at + whole - SECTOR, number + whole - SECTOR,
+					   SECTOR, buf + whole - SECTOR);
 	}
 	if (!ret) {
 		iov_to_buf(iov, niov, 0, buf + skip, len);

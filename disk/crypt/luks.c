@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * luks.c: LUKS version 1 ("LUKS On-Disk Format Specification 1.2.3"): a master key, stored up to eight times, each time
- * split over 4000 stripes and encrypted with a key made from a passphrase.
+ * luks.c: LUKS version 1 ("LUKS On-Disk Format Specification 1.2.3"): a master key, stored up to
+ * eight times, each time split over 4000 stripes and encrypted with a key made from a passphrase.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -10,9 +10,11 @@
 
 #include "disk/crypt/luks.h"
 
-#define MAX_ITERATIONS 50000000u	/* four times what two seconds of a fast processor are worth */
+/* four times what two seconds of a fast processor are worth */
+#define MAX_ITERATIONS 50000000u
 
-enum { H_CIPHER = 8, H_MODE = 40, H_HASH = 72, H_PAYLOAD = 104, H_KEY_BYTES = 108, H_DIGEST = 112, H_SALT = 132, H_ITER = 164,
+enum { H_CIPHER = 8, H_MODE = 40, H_HASH = 72, H_PAYLOAD = 104, H_KEY_BYTES = 108, H_DIGEST = 112,
+       H_SALT = 132, H_ITER = 164,
        H_UUID = 168, H_SLOTS = 208, SLOT_BYTES = 48, ALIGN_BYTES = 4096, MAX_KEY = LUKS_MAX_KEY };
 static const uint8_t luks_magic[6] = { 'L', 'U', 'K', 'S', 0xba, 0xbe };
 
@@ -23,13 +25,19 @@ static uint64_t material_bytes(uint32_t key_bytes)
 
 uint64_t luks_header_len(uint32_t key_bytes)
 {
-	return ALIGN_BYTES + LUKS_SLOTS * ALIGN_UP(material_bytes(key_bytes), (uint64_t)ALIGN_BYTES);
+	return ALIGN_BYTES +
+	       LUKS_SLOTS * ALIGN_UP(material_bytes(key_bytes), (uint64_t)ALIGN_BYTES);
 }
 
-/* Each guess would keep the processor for minutes, or for hours: no header that anybody made for use asks for that. */
+/*
+ * Each guess would keep the processor for minutes, or for hours: no header that anybody made for
+ * use asks for that.
+ */
 static int too_long(uint32_t iterations, struct err *err)
 {
-	return err_set(err, EINVAL, "LUKS header asks for %u iterations of PBKDF2, more than %u are refused", iterations, MAX_ITERATIONS);
+	return err_set(err, EINVAL,
+		       "LUKS header asks for %u iterations of PBKDF2, more than %u are refused",
+		       iterations, MAX_ITERATIONS);
 }
 
 int luks_load(struct node *file, uint64_t off, uint64_t len, struct luks *l, struct err *err)
@@ -71,7 +79,8 @@ int luks_load(struct node *file, uint64_t off, uint64_t len, struct luks *l, str
 		slot->stripes = ld_be32(s + 44);
 		if (slot->active != LUKS_SLOT_ACTIVE)
 			continue;
-		if (slot->stripes != LUKS_STRIPES || !slot->iterations || (uint64_t)slot->material * 512 < LUKS_HEADER_BYTES ||
+		if (slot->stripes != LUKS_STRIPES || !slot->iterations ||
+		    (uint64_t)slot->material * 512 < LUKS_HEADER_BYTES ||
 		    !range_ok((uint64_t)slot->material * 512, material_bytes(l->key_bytes), len))
 			return err_set(err, EINVAL, "LUKS key slot %d is invalid", i);
 		if (slot->iterations > MAX_ITERATIONS)
@@ -100,7 +109,8 @@ static int diffuse(const struct crypto_ops *ops, const char *hash, uint8_t *bloc
 	return 0;
 }
 
-static int af_merge(const struct crypto_ops *ops, const char *hash, const uint8_t *material, size_t len, uint8_t *key)
+static int af_merge(const struct crypto_ops *ops, const char *hash, const uint8_t *material,
+		    size_t len, uint8_t *key)
 {
 	memset(key, 0, len);
 	for (int s = 0; s < LUKS_STRIPES; s++) {
@@ -116,7 +126,8 @@ static int af_merge(const struct crypto_ops *ops, const char *hash, const uint8_
 	return 0;
 }
 
-static int af_split(const struct crypto_ops *ops, const char *hash, const uint8_t *key, size_t len, uint8_t *material)
+static int af_split(const struct crypto_ops *ops, const char *hash, const uint8_t *key, size_t len,
+		    uint8_t *material)
 {
 	uint8_t block[MAX_KEY] = { 0 };
 
@@ -135,8 +146,9 @@ static int af_split(const struct crypto_ops *ops, const char *hash, const uint8_
 	return 0;
 }
 
-int luks_slot_unlock(const struct crypto_ops *ops, struct node *file, uint64_t off, const struct luks *l, int slot, const void *pass,
-		     size_t pass_len, uint8_t *master, struct err *err)
+int luks_slot_unlock(const struct crypto_ops *ops, struct node *file, uint64_t off,
+		     const struct luks *l, int slot, const void *pass, size_t pass_len,
+		     uint8_t *master, struct err *err)
 {
 	const struct luks_slot *s = &l->slots[slot];
 	uint64_t len = material_bytes(l->key_bytes);
@@ -149,7 +161,8 @@ int luks_slot_unlock(const struct crypto_ops *ops, struct node *file, uint64_t o
 	m = malloc(len);
 	ret = m ? node_pread(file, m, len, off + (uint64_t)s->material * 512) : -ENOMEM;
 	if (!ret)
-		ret = ops->pbkdf2(l->hash, pass, pass_len, s->salt, sizeof(s->salt), s->iterations, key, l->key_bytes);
+		ret = ops->pbkdf2(l->hash, pass, pass_len, s->salt, sizeof(s->salt), s->iterations,
+				  key, l->key_bytes);
 	if (!ret) {
 		c = ops->cipher_new(l->cipher, l->mode, key, l->key_bytes, err);
 		ret = c ? ops->crypt(c, 0, m, len, false) : -ENOTSUP;
@@ -158,7 +171,8 @@ int luks_slot_unlock(const struct crypto_ops *ops, struct node *file, uint64_t o
 	if (!ret)
 		ret = af_merge(ops, l->hash, m, l->key_bytes, master);
 	if (!ret)
-		ret = ops->pbkdf2(l->hash, master, l->key_bytes, l->digest_salt, sizeof(l->digest_salt), l->digest_iterations, digest, 20);
+		ret = ops->pbkdf2(l->hash, master, l->key_bytes, l->digest_salt,
+				  sizeof(l->digest_salt), l->digest_iterations, digest, 20);
 	if (!ret && memcmp(digest, l->digest, 20))
 		ret = -EACCES;
 	if (m)
@@ -168,20 +182,22 @@ int luks_slot_unlock(const struct crypto_ops *ops, struct node *file, uint64_t o
 	return ret;
 }
 
-int luks_unlock(const struct crypto_ops *ops, struct node *file, uint64_t off, const struct luks *l, const void *pass, size_t pass_len,
-		uint8_t *master, struct err *err)
+int luks_unlock(const struct crypto_ops *ops, struct node *file, uint64_t off, const struct luks *l,
+		const void *pass, size_t pass_len, uint8_t *master, struct err *err)
 {
 	int ret = -EACCES;
 
 	if (!ops->hash_len(l->hash))
-		return err_set(err, ENOTSUP, "The hash %s of this LUKS header is not supported", l->hash);
+		return err_set(err, ENOTSUP, "The hash %s of this LUKS header is not supported",
+			       l->hash);
 	for (int i = 0; i < LUKS_SLOTS && ret == -EACCES; i++)
 		ret = luks_slot_unlock(ops, file, off, l, i, pass, pass_len, master, err);
 	return ret;
 }
 
 /* How many iterations take about ms here. */
-static uint32_t count_iterations(const struct crypto_ops *ops, const char *hash, size_t key_len, unsigned ms)
+static uint32_t count_iterations(const struct crypto_ops *ops, const char *hash, size_t key_len,
+				 unsigned ms)
 {
 	uint8_t key[MAX_KEY];
 	uint32_t n = 1024;
@@ -206,8 +222,9 @@ static void make_uuid(const struct crypto_ops *ops, char *out)
 	ops->random(u, sizeof(u));
 	u[6] = (u[6] & 0x0f) | 0x40;
 	u[8] = (u[8] & 0x3f) | 0x80;
-	snprintf(out, 41, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5], u[6],
-		 u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	snprintf(out, 41, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+		 u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12],
+		 u[13], u[14], u[15]);
 }
 
 static int header_write(struct node *file, uint64_t off, const struct luks *l)
@@ -239,8 +256,9 @@ static int header_write(struct node *file, uint64_t off, const struct luks *l)
 }
 
 /* The key material is durable before the header says the slot is active. */
-int luks_slot_set(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l, int slot, const uint8_t *master,
-		  const void *pass, size_t pass_len, unsigned iter_ms, struct err *err)
+int luks_slot_set(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l,
+		  int slot, const uint8_t *master, const void *pass, size_t pass_len,
+		  unsigned iter_ms, struct err *err)
 {
 	uint64_t len = material_bytes(l->key_bytes);
 	struct luks_slot *s = &l->slots[slot], was = *s;
@@ -253,7 +271,8 @@ int luks_slot_set(const struct crypto_ops *ops, struct node *file, uint64_t off,
 	s->stripes = LUKS_STRIPES;
 	s->active = LUKS_SLOT_ACTIVE;
 	if (!ret)
-		ret = ops->pbkdf2(l->hash, pass, pass_len, s->salt, sizeof(s->salt), s->iterations, key, l->key_bytes);
+		ret = ops->pbkdf2(l->hash, pass, pass_len, s->salt, sizeof(s->salt), s->iterations,
+				  key, l->key_bytes);
 	if (!ret)
 		ret = af_split(ops, l->hash, master, l->key_bytes, m);
 	if (!ret) {
@@ -277,7 +296,8 @@ int luks_slot_set(const struct crypto_ops *ops, struct node *file, uint64_t off,
 }
 
 /* Nobody finds the key in the header any more, and then it is overwritten. */
-int luks_slot_erase(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l, int slot)
+int luks_slot_erase(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l,
+		    int slot)
 {
 	uint64_t len = material_bytes(l->key_bytes);
 	struct luks_slot *s = &l->slots[slot];
@@ -302,8 +322,8 @@ int luks_slot_erase(const struct crypto_ops *ops, struct node *file, uint64_t of
 	return ret;
 }
 
-int luks_create(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l, const void *pass, size_t pass_len,
-		unsigned iter_ms, struct err *err)
+int luks_create(const struct crypto_ops *ops, struct node *file, uint64_t off, struct luks *l,
+		const void *pass, size_t pass_len, unsigned iter_ms, struct err *err)
 {
 	uint64_t step = ALIGN_UP(material_bytes(l->key_bytes), (uint64_t)ALIGN_BYTES) / 512;
 	uint8_t master[MAX_KEY];
@@ -315,10 +335,14 @@ int luks_create(const struct crypto_ops *ops, struct node *file, uint64_t off, s
 	ops->random(l->digest_salt, sizeof(l->digest_salt));
 	make_uuid(ops, l->uuid);
 	for (uint32_t i = 0; i < LUKS_SLOTS; i++)
-		l->slots[i] = (struct luks_slot){ .active = LUKS_SLOT_EMPTY, .material = ALIGN_BYTES / 512 + i * step, .stripes = LUKS_STRIPES };
-	l->digest_iterations = MAX(count_iterations(ops, l->hash, l->key_bytes, iter_ms) / 8, 1000u);
+		l->slots[i] = (struct luks_slot){ .active = LUKS_SLOT_EMPTY,
+						  .material = ALIGN_BYTES / 512 + i * step,
+						  .stripes = LUKS_STRIPES };
+	l->digest_iterations = MAX(count_iterations(ops, l->hash, l->key_bytes, iter_ms) / 8,
+				   1000u);
 	l->payload = luks_header_len(l->key_bytes) / 512;
-	ret = ops->pbkdf2(l->hash, master, l->key_bytes, l->digest_salt, 32, l->digest_iterations, l->digest, 20);
+	ret = ops->pbkdf2(l->hash, master, l->key_bytes, l->digest_salt, 32, l->digest_iterations,
+			  l->digest, 20);
 	if (!ret)
 		ret = luks_slot_set(ops, file, off, l, 0, master, pass, pass_len, iter_ms, err);
 	ops->wipe(master, sizeof(master));

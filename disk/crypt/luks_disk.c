@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * luks_disk.c: the format "luks": a LUKS 1 header and behind it the disk, each sector encrypted under its own number. cryptsetup opens
- * the same files. Any thread; no state but the key.
+ * luks_disk.c: the format "luks": a LUKS 1 header and behind it the disk, each sector encrypted
+ * under its own number. cryptsetup opens the same files. Any thread; no state but the key.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -19,7 +19,10 @@ enum { HEADER_MAX = 64 * 1024 * 1024 };
 
 static int luks_probe(const uint8_t *head, size_t len, uint64_t file_size, const char *filename)
 {
-	return len >= LUKS_HEADER_BYTES && !memcmp(head, "LUKS\xba\xbe", 6) && ld_be16(head + 6) == 1 ? 100 : 0;
+	return len >= LUKS_HEADER_BYTES && !memcmp(head, "LUKS\xba\xbe", 6) &&
+			       ld_be16(head + 6) == 1
+		       ? 100
+		       : 0;
 }
 
 static void luks_close(struct node *n)
@@ -39,21 +42,27 @@ static int luks_open(struct node *n, const struct blk_options *o, struct err *er
 
 	if (ret)
 		return ret;
-	if ((uint64_t)l.payload * 512 > n->file->size || (uint64_t)l.payload * 512 < LUKS_HEADER_BYTES)
+	if ((uint64_t)l.payload * 512 > n->file->size ||
+	    (uint64_t)l.payload * 512 < LUKS_HEADER_BYTES)
 		return err_set(err, EINVAL, "'%s': its data begins outside the file", n->filename);
 	for (int i = 0; i < LUKS_SLOTS; i++)
 		if (l.slots[i].active == LUKS_SLOT_ACTIVE && l.slots[i].material >= l.payload)
-			return err_set(err, EINVAL, "'%s': key slot %d lies in the data", n->filename, i);
+			return err_set(err, EINVAL, "'%s': key slot %d lies in the data",
+				       n->filename, i);
 	if (!(o->flags & BLK_NO_IO) && !o->secret_file)
-		return err_set(err, EACCES, "Parameter 'key-secret' is required for cipher: '%s' is encrypted; name the file that holds its "
-			       "passphrase", n->filename);
+		return err_set(err, EACCES,
+			       "Parameter 'key-secret' is required for cipher: '%s' is encrypted; "
+			       "name the file that holds its "
+			       "passphrase",
+			       n->filename);
 	n->priv = d = xcalloc(1, sizeof(*d));
 	d->payload = (uint64_t)l.payload * 512;
 	n->size = ALIGN_DOWN(n->file->size - d->payload, 512ull);
 	if (o->flags & BLK_NO_IO)
 		return 0;
 	d->crypt = crypt_new(err);
-	ret = d->crypt ? crypt_open_luks(d->crypt, n->file, 0, d->payload, o->secret_file, err) : -ENOSYS;
+	ret = d->crypt ? crypt_open_luks(d->crypt, n->file, 0, d->payload, o->secret_file, err)
+		       : -ENOSYS;
 	if (ret)
 		luks_close(n);
 	return ret;
@@ -63,14 +72,17 @@ static int luks_read(struct node *n, uint64_t off, const struct iovec *iov, int 
 {
 	struct luks_disk *d = n->priv;
 
-	return d->crypt ? crypt_read(d->crypt, n->file, d->payload + off, off, 0, iov, niov, len) : -EIO;
+	return d->crypt ? crypt_read(d->crypt, n->file, d->payload + off, off, 0, iov, niov, len)
+			: -EIO;
 }
 
-static int luks_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int luks_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		      unsigned flags)
 {
 	struct luks_disk *d = n->priv;
 
-	return d->crypt ? crypt_write(d->crypt, n->file, d->payload + off, off, iov, niov, len) : -EIO;
+	return d->crypt ? crypt_write(d->crypt, n->file, d->payload + off, off, iov, niov, len)
+			: -EIO;
 }
 
 static int luks_flush(struct node *n)
@@ -137,7 +149,8 @@ static int luks_disk_create(const struct node_create *c, struct err *err)
 		return err_set(err, EINVAL, "Parameter 'key-secret' is required for cipher");
 	if (c->size > INT64_MAX - luks_header_len(l.key_bytes))
 		return err_set(err, EFBIG, "The requested file size is too large");
-	f = node_create_file(c->filename, luks_header_len(l.key_bytes) + ALIGN_UP(c->size, 512ull), c->host, err);
+	f = node_create_file(c->filename, luks_header_len(l.key_bytes) + ALIGN_UP(c->size, 512ull),
+			     c->host, err);
 	if (!f)
 		return -EIO;
 	ret = luks_create_from(f, 0, &l, secret, iter_ms, err);
@@ -145,7 +158,8 @@ static int luks_disk_create(const struct node_create *c, struct err *err)
 	return ret;
 }
 
-static int luks_measure(const char *const *opts, uint64_t size, struct node *src, struct node_measure *m, struct err *err)
+static int luks_measure(const char *const *opts, uint64_t size, struct node *src,
+			struct node_measure *m, struct err *err)
 {
 	struct luks l;
 	unsigned iter_ms;
@@ -155,13 +169,25 @@ static int luks_measure(const char *const *opts, uint64_t size, struct node *src
 		return ret;
 	if (!node_create_opt(opts, "key-secret"))
 		return err_set(err, EINVAL, "Parameter 'key-secret' is required for cipher");
-	*m = (struct node_measure){ .required = luks_header_len(l.key_bytes) + ALIGN_UP(size, 512ull) };
+	*m = (struct node_measure){ .required = luks_header_len(l.key_bytes) +
+						ALIGN_UP(size, 512ull) };
 	m->fully_allocated = m->required;
 	return 0;
 }
 
 const struct node_ops luks_ops = {
-	.format = "luks", .probe = luks_probe, .open = luks_open, .close = luks_close, .create = luks_disk_create,
-	.create_opts = luks_opts, .read = luks_read, .write = luks_write, .flush = luks_flush, .resize = luks_resize,
-	.reopen = luks_reopen, .info = luks_info, .amend = luks_disk_amend, .measure = luks_measure,
+	.format = "luks",
+	.probe = luks_probe,
+	.open = luks_open,
+	.close = luks_close,
+	.create = luks_disk_create,
+	.create_opts = luks_opts,
+	.read = luks_read,
+	.write = luks_write,
+	.flush = luks_flush,
+	.resize = luks_resize,
+	.reopen = luks_reopen,
+	.info = luks_info,
+	.amend = luks_disk_amend,
+	.measure = luks_measure,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * luks_opts.c: -o options of LUKS, in a format of its own and (named encrypt.*) in qcow2: what a new header is made of, and amend, by
- * which passphrases come and go; and what info shows. Drained.
+ * luks_opts.c: -o options of LUKS, in a format of its own and (named encrypt.*) in qcow2: what a
+ * new header is made of, and amend, by which passphrases come and go; and what info shows. Drained.
  */
 #include <errno.h>
 #include <jansson.h>
@@ -26,15 +26,19 @@ static int get_iter_time(const char *const *opts, const char *prefix, unsigned *
 	uint64_t v = ITER_MS;
 
 	if (s && (parse_u64(s, UINT32_MAX, &v) || !v))
-		return err_set(err, EINVAL, "Parameter '%siter-time' expects milliseconds, at least 1", prefix);
+		return err_set(err, EINVAL,
+			       "Parameter '%siter-time' expects milliseconds, at least 1", prefix);
 	*ms = MIN(v, 60000ull);
 	return 0;
 }
 
-int luks_params(const char *const *opts, const char *prefix, struct luks *l, unsigned *iter_ms, struct err *err)
+int luks_params(const char *const *opts, const char *prefix, struct luks *l, unsigned *iter_ms,
+		struct err *err)
 {
-	const char *alg = opt_get(opts, prefix, "cipher-alg"), *mode = opt_get(opts, prefix, "cipher-mode");
-	const char *iv = opt_get(opts, prefix, "ivgen-alg"), *ivhash = opt_get(opts, prefix, "ivgen-hash-alg");
+	const char *alg = opt_get(opts, prefix, "cipher-alg"),
+		   *mode = opt_get(opts, prefix, "cipher-mode");
+	const char *iv = opt_get(opts, prefix, "ivgen-alg"),
+		   *ivhash = opt_get(opts, prefix, "ivgen-hash-alg");
 	const char *hash = opt_get(opts, prefix, "hash-alg"), *dash;
 	char *m;
 	int ret = get_iter_time(opts, prefix, iter_ms, err);
@@ -45,13 +49,18 @@ int luks_params(const char *const *opts, const char *prefix, struct luks *l, uns
 	mode = mode ? mode : "xts";
 	iv = iv ? iv : "plain64";
 	dash = strrchr(alg, '-');
-	if (!dash || strtoul(dash + 1, NULL, 10) % 64 || !strtoul(dash + 1, NULL, 10) || dash - alg > 31)
-		return err_set(err, EINVAL, "Unknown cipher '%s': aes-128, aes-192, aes-256, serpent-256, twofish-256 ...", alg);
+	if (!dash || strtoul(dash + 1, NULL, 10) % 64 || !strtoul(dash + 1, NULL, 10) ||
+	    dash - alg > 31)
+		return err_set(err, EINVAL,
+			       "Unknown cipher '%s': aes-128, aes-192, aes-256, serpent-256, "
+			       "twofish-256 ...",
+			       alg);
 	memset(l, 0, sizeof(*l));
 	memcpy(l->cipher, alg, dash - alg);
 	l->key_bytes = strtoul(dash + 1, NULL, 10) / 8 * (strcmp(mode, "xts") ? 1 : 2);
-	m = !strcmp(iv, "essiv") ? xasprintf("%s-essiv:%s", mode, ivhash ? ivhash : "sha256") : !strcmp(mode, "ecb") ? xstrdup("ecb") :
-	    xasprintf("%s-%s", mode, iv);
+	m = !strcmp(iv, "essiv")   ? xasprintf("%s-essiv:%s", mode, ivhash ? ivhash : "sha256")
+	    : !strcmp(mode, "ecb") ? xstrdup("ecb")
+				   : xasprintf("%s-%s", mode, iv);
 	if (strlen(m) > 31 || (hash && strlen(hash) > 31) || l->key_bytes > 64) {
 		free(m);
 		return err_set(err, EINVAL, "These encryption parameters are not possible");
@@ -62,12 +71,14 @@ int luks_params(const char *const *opts, const char *prefix, struct luks *l, uns
 	return 0;
 }
 
-int luks_create_from(struct node *file, uint64_t off, struct luks *l, const char *secret_file, unsigned iter_ms, struct err *err)
+int luks_create_from(struct node *file, uint64_t off, struct luks *l, const char *secret_file,
+		     unsigned iter_ms, struct err *err)
 {
 	const struct crypto_ops *ops = module_symbol("crypto", "crypto_ops", err);
 	size_t len, full;
 	char *pass;
-	int ret = ops ? crypt_secret_read(file->host, secret_file, &pass, &len, &full, err) : -ENOSYS;
+	int ret = ops ? crypt_secret_read(file->host, secret_file, &pass, &len, &full, err)
+		      : -ENOSYS;
 
 	if (ret)
 		return ret;
@@ -108,9 +119,11 @@ static int matching_slots(struct change *ch, bool *match, uint8_t *master, struc
 	if (ret)
 		return ret;
 	for (int i = 0; i < LUKS_SLOTS; i++) {
-		ret = luks_slot_unlock(ch->c->ops, ch->file, ch->off, &ch->l, i, pass, len, master, err);
+		ret = luks_slot_unlock(ch->c->ops, ch->file, ch->off, &ch->l, i, pass, len, master,
+				       err);
 		if (ret == -EACCES && full != len)
-			ret = luks_slot_unlock(ch->c->ops, ch->file, ch->off, &ch->l, i, pass, full, master, err);
+			ret = luks_slot_unlock(ch->c->ops, ch->file, ch->off, &ch->l, i, pass, full,
+					       master, err);
 		match[i] = ret == 0;
 		n += match[i];
 		if (ret && ret != -EACCES)
@@ -132,7 +145,9 @@ static int activate(struct change *ch, struct err *err)
 	if (!ch->new_secret)
 		return err_set(err, EINVAL, "'new-secret' is required to activate a keyslot");
 	if (slot >= 0 && ch->l.slots[slot].active == LUKS_SLOT_ACTIVE && !ch->force)
-		return err_set(err, EEXIST, "Refusing to overwrite active keyslot %d - please erase it first", slot);
+		return err_set(err, EEXIST,
+			       "Refusing to overwrite active keyslot %d - please erase it first",
+			       slot);
 	for (int i = 0; i < LUKS_SLOTS && slot < 0; i++)
 		if (ch->l.slots[i].active != LUKS_SLOT_ACTIVE)
 			slot = i;
@@ -147,7 +162,8 @@ static int activate(struct change *ch, struct err *err)
 	if (ret > 0)
 		ret = crypt_secret_read(ch->file->host, ch->new_secret, &pass, &len, &full, err);
 	if (!ret) {
-		ret = luks_slot_set(ch->c->ops, ch->file, ch->off, &ch->l, slot, master, pass, len, ch->iter_ms, err);
+		ret = luks_slot_set(ch->c->ops, ch->file, ch->off, &ch->l, slot, master, pass, len,
+				    ch->iter_ms, err);
 		crypt_secret_free(pass);
 		if (ret)
 			err_set(err, -ret, "cannot write keyslot %d: %s", slot, strerror(-ret));
@@ -172,7 +188,9 @@ static int deactivate(struct change *ch, struct err *err)
 	if (ch->new_secret)
 		return err_set(err, EINVAL, "'new-secret' must not be given when erasing keyslots");
 	if (ch->slot < 0 && !ch->old_secret)
-		return err_set(err, EINVAL, "To erase keyslot(s), either explicit keyslot index or the password currently contained in "
+		return err_set(err, EINVAL,
+			       "To erase keyslot(s), either explicit keyslot index or the password "
+			       "currently contained in "
 			       "them must be given");
 	if (ch->old_secret) {
 		n = matching_slots(ch, match, master, err);
@@ -182,18 +200,27 @@ static int deactivate(struct change *ch, struct err *err)
 	}
 	if (ch->slot >= 0) {
 		if (ch->old_secret && !match[ch->slot])
-			return err_set(err, EACCES, "This keyslot %d doesn't match the given (old) password", ch->slot);
+			return err_set(err, EACCES,
+				       "This keyslot %d doesn't match the given (old) password",
+				       ch->slot);
 		if (ch->l.slots[ch->slot].active != LUKS_SLOT_ACTIVE)
-			return err_set(err, EINVAL, "Given keyslot %d is already erased (inactive) ", ch->slot);
+			return err_set(err, EINVAL,
+				       "Given keyslot %d is already erased (inactive) ", ch->slot);
 		if (count_active(&ch->l) == 1 && !ch->force)
-			return err_set(err, EPERM, "Attempt to erase the only active keyslot %d which will erase all the data in the image "
-				       "irreversibly - refusing operation", ch->slot);
+			return err_set(err, EPERM,
+				       "Attempt to erase the only active keyslot %d which will "
+				       "erase all the data in the image "
+				       "irreversibly - refusing operation",
+				       ch->slot);
 		return erase_one(ch, ch->slot, err);
 	}
 	if (!n)
-		return err_set(err, EACCES, "No keyslots match given (old) password for erase operation");
+		return err_set(err, EACCES,
+			       "No keyslots match given (old) password for erase operation");
 	if (n == count_active(&ch->l) && !ch->force)
-		return err_set(err, EPERM, "All the active keyslots match the (old) password that was given and erasing them will erase all "
+		return err_set(err, EPERM,
+			       "All the active keyslots match the (old) password that was given "
+			       "and erasing them will erase all "
 			       "the data in the image irreversibly - refusing operation");
 	for (int i = 0; i < LUKS_SLOTS && !ret; i++)
 		if (match[i])
@@ -201,10 +228,11 @@ static int deactivate(struct change *ch, struct err *err)
 	return ret;
 }
 
-int luks_amend(struct crypt *c, struct node *file, uint64_t off, uint64_t len, const char *const *opts, const char *prefix, bool force,
-	       struct err *err)
+int luks_amend(struct crypt *c, struct node *file, uint64_t off, uint64_t len,
+	       const char *const *opts, const char *prefix, bool force, struct err *err)
 {
-	const char *state = opt_get(opts, prefix, "state"), *slot = opt_get(opts, prefix, "keyslot");
+	const char *state = opt_get(opts, prefix, "state"),
+		   *slot = opt_get(opts, prefix, "keyslot");
 	struct change ch = { .c = c, .file = file, .off = off, .slot = -1, .force = force };
 	uint64_t v;
 	int ret;
@@ -216,7 +244,9 @@ int luks_amend(struct crypt *c, struct node *file, uint64_t off, uint64_t len, c
 	if (slot && parse_u64(slot, INT32_MAX, &v))
 		return err_set(err, EINVAL, "Parameter '%skeyslot' expects a number", prefix);
 	if (slot && v >= LUKS_SLOTS)
-		return err_set(err, EINVAL, "Invalid keyslot %llu specified, must be between 0 and %d", (unsigned long long)v, LUKS_SLOTS - 1);
+		return err_set(err, EINVAL,
+			       "Invalid keyslot %llu specified, must be between 0 and %d",
+			       (unsigned long long)v, LUKS_SLOTS - 1);
 	ch.slot = slot ? (int)v : -1;
 	ch.new_secret = opt_get(opts, prefix, "new-secret");
 	ch.old_secret = opt_get(opts, prefix, "old-secret");
@@ -247,10 +277,13 @@ json_t *luks_info_json(const struct luks *l)
 	json_object_set_new(j, "cipher-alg", json_string(alg));
 	free(alg);
 	json_object_set_new(j, "uuid", json_string(l->uuid));
-	json_object_set_new(j, "cipher-mode", json_stringn(l->mode, dash ? (size_t)(dash - l->mode) : strlen(l->mode)));
+	json_object_set_new(
+		j, "cipher-mode",
+		json_stringn(l->mode, dash ? (size_t)(dash - l->mode) : strlen(l->mode)));
 	for (int i = 0; i < LUKS_SLOTS; i++) {
 		bool active = l->slots[i].active == LUKS_SLOT_ACTIVE;
-		json_t *s = json_pack("{s:b, s:I}", "active", active, "key-offset", (json_int_t)l->slots[i].material * 512);
+		json_t *s = json_pack("{s:b, s:I}", "active", active, "key-offset",
+				      (json_int_t)l->slots[i].material * 512);
 
 		if (active) {
 			json_object_set_new(s, "iters", json_integer(l->slots[i].iterations));

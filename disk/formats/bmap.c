@@ -39,8 +39,12 @@ static uint64_t block_count(const struct bmap *m)
 	return m->size / m->block + !!(m->size % m->block);
 }
 
-/* The run of blocks from b, at most max bytes from in_block on, that lie like the first: contiguous, or all absent. */
-static int lookup_run(struct bmap *m, uint64_t b, uint64_t in_block, uint64_t max, struct bmap_entry *e, uint64_t *len)
+/*
+ * The run of blocks from b, at most max bytes from in_block on, that lie like the first:
+ * contiguous, or all absent.
+ */
+static int lookup_run(struct bmap *m, uint64_t b, uint64_t in_block, uint64_t max,
+		      struct bmap_entry *e, uint64_t *len)
 {
 	uint64_t have = m->block - in_block, blocks = block_count(m);
 	int ret = m->ops->lookup(m, b, e);
@@ -53,13 +57,15 @@ static int lookup_run(struct bmap *m, uint64_t b, uint64_t in_block, uint64_t ma
 		*len = MIN(have, max);
 		return 0;
 	}
-	for (uint64_t i = 1 + (have - (m->block - in_block)) / m->block; have < max && b + i < blocks; i++) {
+	for (uint64_t i = 1 + (have - (m->block - in_block)) / m->block;
+	     have < max && b + i < blocks; i++) {
 		struct bmap_entry next = { 0 };
 
 		ret = m->ops->lookup(m, b + i, &next);
 		if (ret < 0 || next.state != e->state)
 			break;
-		if (e->state == BMAP_DATA && (m->stride != m->block || next.off != e->off + i * m->block))
+		if (e->state == BMAP_DATA &&
+		    (m->stride != m->block || next.off != e->off + i * m->block))
 			break;
 		have += m->block;
 		if (next.state == BMAP_NONE && next.span > 1) {
@@ -74,7 +80,8 @@ static int lookup_run(struct bmap *m, uint64_t b, uint64_t in_block, uint64_t ma
 }
 
 /* What lies below: the backing file, zeros past its end or without one. */
-static int read_below(struct bmap *m, uint64_t off, const struct iovec *iov, int niov, uint64_t skip, uint64_t len)
+static int read_below(struct bmap *m, uint64_t off, const struct iovec *iov, int niov,
+		      uint64_t skip, uint64_t len)
 {
 	uint64_t at = off + m->backing_off, have = 0;
 	struct iovec *part;
@@ -95,7 +102,8 @@ static int read_below(struct bmap *m, uint64_t off, const struct iovec *iov, int
 	return ret;
 }
 
-static int read_file(struct bmap *m, uint64_t at, const struct iovec *iov, int niov, uint64_t skip, uint64_t len)
+static int read_file(struct bmap *m, uint64_t at, const struct iovec *iov, int niov, uint64_t skip,
+		     uint64_t len)
 {
 	struct iovec small[16], *part = small;
 	int n, ret;
@@ -112,8 +120,8 @@ static int read_file(struct bmap *m, uint64_t at, const struct iovec *iov, int n
 	return ret;
 }
 
-static int read_packed(struct bmap *m, uint64_t b, const struct bmap_entry *e, uint64_t in_block, const struct iovec *iov,
-		       int niov, uint64_t skip, uint64_t len)
+static int read_packed(struct bmap *m, uint64_t b, const struct bmap_entry *e, uint64_t in_block,
+		       const struct iovec *iov, int niov, uint64_t skip, uint64_t len)
 {
 	uint8_t *packed, *out;
 	int ret;
@@ -146,7 +154,8 @@ static int read_packed(struct bmap *m, uint64_t b, const struct bmap_entry *e, u
 	return ret;
 }
 
-int bmap_read(struct bmap *m, uint64_t off, const struct iovec *iov, int niov, uint64_t skip, uint64_t len)
+int bmap_read(struct bmap *m, uint64_t off, const struct iovec *iov, int niov, uint64_t skip,
+	      uint64_t len)
 {
 	while (len) {
 		uint64_t b = off / m->block, in_block = off % m->block, run;
@@ -203,11 +212,13 @@ static void alloc_end(struct bmap *m, struct bmap_alloc *a)
 }
 
 /*
- * Writes [off, off + len) of the guest's data into fresh blocks at `at`, with what surrounds it in the first and last block: one
- * write. Space past the old end of a regular file reads as zeros, so zeros around the data need no writing there.
+ * Writes [off, off + len) of the guest's data into fresh blocks at `at`, with what surrounds it in
+ * the first and last block: one write. Space past the old end of a regular file reads as zeros, so
+ * zeros around the data need no writing there.
  */
-static int write_fresh(struct bmap *m, const struct bmap_alloc *a, uint64_t at, enum bmap_state was, uint64_t old_off,
-		       uint64_t old_len, uint64_t off, const struct iovec *iov, int niov, uint64_t skip, uint64_t len)
+static int write_fresh(struct bmap *m, const struct bmap_alloc *a, uint64_t at, enum bmap_state was,
+		       uint64_t old_off, uint64_t old_len, uint64_t off, const struct iovec *iov,
+		       int niov, uint64_t skip, uint64_t len)
 {
 	uint64_t start = a->first * m->block, total = a->n * m->block;
 	uint64_t head = off - start, tail = total - head - len, below;
@@ -219,7 +230,10 @@ static int write_fresh(struct bmap *m, const struct bmap_alloc *a, uint64_t at, 
 	if (!list)
 		return ret;
 	if (was == BMAP_NONE && !m->owner->backing && m->file->fd >= 0) {
-		/* Zeros all around: the end of the last block is made by growing the file, the rest is a hole. */
+		/*
+		 * Zeros all around: the end of the last block is made by growing the file, the rest
+		 * is a hole.
+		 */
 		n = iov_slice(list, iov, niov, skip, len);
 		ret = node_writev(m->file, at + m->head + head, list, n, len, 0);
 		if (ret == 0 && tail) {
@@ -228,7 +242,8 @@ static int write_fresh(struct bmap *m, const struct bmap_alloc *a, uint64_t at, 
 			uint64_t n_end = MIN(tail, sizeof(zeros));
 
 			if (at + m->head + total > bmap_file_size(m))
-				ret = node_pwrite(m->file, zeros, n_end, at + m->head + total - n_end);
+				ret = node_pwrite(m->file, zeros, n_end,
+						  at + m->head + total - n_end);
 		}
 		goto out;
 	}
@@ -264,14 +279,17 @@ out:
 	return ret;
 }
 
-static int write_alloc(struct bmap *m, const struct bmap_entry *e, uint64_t off, const struct iovec *iov, int niov,
-		       uint64_t skip, uint64_t *len)
+static int write_alloc(struct bmap *m, const struct bmap_entry *e, uint64_t off,
+		       const struct iovec *iov, int niov, uint64_t skip, uint64_t *len)
 {
 	struct bmap_alloc a = { .first = off / m->block };
 	uint64_t at;
 	int ret;
 
-	/* Lock held: as many blocks as lie alike; one where each has a header of its own, or an old packed content. */
+	/*
+	 * Lock held: as many blocks as lie alike; one where each has a header of its own, or an old
+	 * packed content.
+	 */
 	if (m->stride != m->block || e->state == BMAP_PACKED)
 		*len = MIN(*len, m->block - off % m->block);
 	a.n = (off + *len - 1) / m->block - a.first + 1;
@@ -289,7 +307,8 @@ static int write_alloc(struct bmap *m, const struct bmap_entry *e, uint64_t off,
 
 	ret = m->ops->prepare ? m->ops->prepare(m, a.first, at, true, off % m->block, *len) : 0;
 	if (ret == 0)
-		ret = write_fresh(m, &a, at, e->state, e->off, e->packed_len, off, iov, niov, skip, *len);
+		ret = write_fresh(m, &a, at, e->state, e->off, e->packed_len, off, iov, niov, skip,
+				  *len);
 
 	pthread_mutex_lock(&m->lock);
 	if (ret == 0) {
@@ -302,7 +321,8 @@ static int write_alloc(struct bmap *m, const struct bmap_entry *e, uint64_t off,
 	return ret;
 }
 
-int bmap_write(struct bmap *m, uint64_t off, const struct iovec *iov, int niov, uint64_t skip, uint64_t len)
+int bmap_write(struct bmap *m, uint64_t off, const struct iovec *iov, int niov, uint64_t skip,
+	       uint64_t len)
 {
 	struct iovec *part = malloc(niov * sizeof(*part));
 	int ret = 0, n;
@@ -360,7 +380,10 @@ int bmap_zeroes(struct bmap *m, uint64_t off, uint64_t len)
 			if (e.state == BMAP_ZERO || (e.state == BMAP_NONE && !m->owner->backing)) {
 				done = true;
 			} else if (m->ops->commit_zero) {
-				/* Whole blocks (the disk's last one counts as whole), if the run begins with one. */
+				/*
+				 * Whole blocks (the disk's last one counts as whole), if the run
+				 * begins with one.
+				 */
 				uint64_t n = run / m->block;
 
 				if (off + run == m->size && run % m->block)
@@ -487,11 +510,13 @@ int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 		span = e.state == BMAP_NONE && e.span > 1 ? MIN(e.span, blocks - b) : 1;
 		c->total_clusters += span;
 		if (c->corruptions >= CORRUPTIONS_MAX) {
-			report(c, "ERROR: more than %d errors: the check stops at block %llu", CORRUPTIONS_MAX, (unsigned long long)b);
+			report(c, "ERROR: more than %d errors: the check stops at block %llu",
+			       CORRUPTIONS_MAX, (unsigned long long)b);
 			break;
 		}
 		if (r < 0) {
-			report(c, "ERROR: block %llu: its table entry is not usable", (unsigned long long)b);
+			report(c, "ERROR: block %llu: its table entry is not usable",
+			       (unsigned long long)b);
 			c->corruptions++;
 			continue;
 		}
@@ -503,8 +528,10 @@ int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 			c->fragmented_clusters++;
 		last = e.off;
 		if (e.off < first_data || e.off > bmap_file_size(m)) {
-			report(c, "ERROR: block %llu lies at %llu, %s", (unsigned long long)b, (unsigned long long)e.off,
-			       e.off < first_data ? "inside the metadata" : "past the end of the file");
+			report(c, "ERROR: block %llu lies at %llu, %s", (unsigned long long)b,
+			       (unsigned long long)e.off,
+			       e.off < first_data ? "inside the metadata"
+						  : "past the end of the file");
 			c->corruptions++;
 			continue;
 		}

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* cloop.c: compressed loop images of live CDs (V2.0 format), read only: zlib blocks and a table of offsets. Worker threads. */
+/*
+ * cloop.c: compressed loop images of live CDs (V2.0 format), read only: zlib blocks and a table of
+ * offsets. Worker threads.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -21,7 +24,10 @@ struct cloop {
 
 static int cloop_probe(const uint8_t *head, size_t len, uint64_t file_size, const char *filename)
 {
-	return len >= strlen(CLOOP_PREAMBLE) && !memcmp(head, CLOOP_PREAMBLE, strlen(CLOOP_PREAMBLE)) ? 2 : 0;
+	return len >= strlen(CLOOP_PREAMBLE) &&
+			       !memcmp(head, CLOOP_PREAMBLE, strlen(CLOOP_PREAMBLE))
+		       ? 2
+		       : 0;
 }
 
 static int cloop_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
@@ -56,25 +62,34 @@ static int cloop_open(struct node *n, const struct blk_options *o, struct err *e
 	if (ret < 0)
 		return ret;
 	if (n->flags & BLK_RDWR)
-		return err_set(err, ENOTSUP, "cloop images are read only: convert it to qcow2 first");
+		return err_set(err, ENOTSUP,
+			       "cloop images are read only: convert it to qcow2 first");
 	block = ld_be32(h);
 	if (!block || block % 512)
 		return err_set(err, EINVAL, "block_size %u must be a multiple of 512", block);
 	if (block > CLOOP_BLOCK_MAX)
-		return err_set(err, EINVAL, "block_size %u must be %llu MB or less", block, CLOOP_BLOCK_MAX / MiB);
+		return err_set(err, EINVAL, "block_size %u must be %llu MB or less", block,
+			       CLOOP_BLOCK_MAX / MiB);
 	c = xcalloc(1, sizeof(*c));
 	c->blocks = ld_be32(h + 4);
-	if (!c->blocks || (c->blocks + 1) * 8 > CLOOP_TABLE_MAX || !range_ok(CLOOP_OFFSETS, (c->blocks + 1) * 8, n->file->size)) {
-		ret = err_set(err, EINVAL, "n_blocks %llu must fit into the file and %llu MB", (unsigned long long)c->blocks,
-			      CLOOP_TABLE_MAX / MiB);
+	if (!c->blocks || (c->blocks + 1) * 8 > CLOOP_TABLE_MAX ||
+	    !range_ok(CLOOP_OFFSETS, (c->blocks + 1) * 8, n->file->size)) {
+		ret = err_set(err, EINVAL, "n_blocks %llu must fit into the file and %llu MB",
+			      (unsigned long long)c->blocks, CLOOP_TABLE_MAX / MiB);
 		goto fail;
 	}
 	c->offsets = malloc((c->blocks + 1) * 8);
-	ret = c->offsets ? node_pread(n->file, c->offsets, (c->blocks + 1) * 8, CLOOP_OFFSETS) : -ENOMEM;
+	ret = c->offsets ? node_pread(n->file, c->offsets, (c->blocks + 1) * 8, CLOOP_OFFSETS)
+			 : -ENOMEM;
 	if (ret < 0)
 		goto fail;
 	n->size = c->blocks * block;
-	c->map = (struct bmap){ .ops = &cloop_bmap_ops, .ctx = c, .owner = n, .file = n->file, .size = n->size, .block = block,
+	c->map = (struct bmap){ .ops = &cloop_bmap_ops,
+				.ctx = c,
+				.owner = n,
+				.file = n->file,
+				.size = n->size,
+				.block = block,
 				.read_only = true };
 	bmap_init(&c->map);
 	n->priv = c;
@@ -101,5 +116,9 @@ static int cloop_read(struct node *n, uint64_t off, const struct iovec *iov, int
 }
 
 const struct node_ops cloop_ops = {
-	.format = "cloop", .probe = cloop_probe, .open = cloop_open, .close = cloop_close, .read = cloop_read,
+	.format = "cloop",
+	.probe = cloop_probe,
+	.open = cloop_open,
+	.close = cloop_close,
+	.read = cloop_read,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cow.c: the copy-on-write files of User-mode Linux and of QEMU before 2.2, version 2, read only: a header, a bitmap of
- * the sectors that are here, the sectors. Worker threads.
+ * cow.c: the copy-on-write files of User-mode Linux and of QEMU before 2.2, version 2, read only: a
+ * header, a bitmap of the sectors that are here, the sectors. Worker threads.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,7 +10,8 @@
 #include "disk/formats/bmap.h"
 
 #define COW_MAGIC 0x4f4f4f4du
-#define COW_BACKING 8			/* 1024 bytes of name, then the time, then (aligned as the writer's machine did) size */
+/* 1024 bytes of name, then the time, then (aligned as the writer's machine did) size */
+#define COW_BACKING 8
 #define COW_SIZE_64 1040
 #define COW_SIZE_32 1036
 #define COW_PAGE 4096u			/* of bitmap; what a bmap block covers */
@@ -36,7 +37,8 @@ static int cow_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 
 	if (c->page_block != b) {
 		memset(c->page, 0, sizeof(c->page));
-		ret = node_pread(m->file, c->page, MIN(bytes, COW_PAGE), c->bitmap_off + b * COW_PAGE);
+		ret = node_pread(m->file, c->page, MIN(bytes, COW_PAGE),
+				 c->bitmap_off + b * COW_PAGE);
 		if (ret < 0)
 			return ret;
 		c->page_block = b;
@@ -46,19 +48,22 @@ static int cow_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 	return 0;
 }
 
-static bool cow_sector_present(struct bmap *m, uint64_t b, const struct bmap_entry *e, uint64_t in_block, uint64_t *len)
+static bool cow_sector_present(struct bmap *m, uint64_t b, const struct bmap_entry *e,
+			       uint64_t in_block, uint64_t *len)
 {
 	struct cow *c = m->ctx;
 	uint64_t s = in_block / 512, n = 0;
 	bool present = c->page[s / 8] & 1 << s % 8;
 
-	while (n * 512 < *len + in_block % 512 && !!(c->page[(s + n) / 8] & 1 << (s + n) % 8) == present)
+	while (n * 512 < *len + in_block % 512 &&
+	       !!(c->page[(s + n) / 8] & 1 << (s + n) % 8) == present)
 		n++;
 	*len = MIN(*len, n * 512 - in_block % 512);
 	return present;
 }
 
-static const struct bmap_ops cow_bmap_ops = { .lookup = cow_lookup, .sector_present = cow_sector_present };
+static const struct bmap_ops cow_bmap_ops = { .lookup = cow_lookup,
+					      .sector_present = cow_sector_present };
 
 static int cow_open(struct node *n, const struct blk_options *o, struct err *err)
 {
@@ -83,7 +88,8 @@ static int cow_open(struct node *n, const struct blk_options *o, struct err *err
 		return err_set(err, ENOTSUP, "the cow image has sectors of another size than 512");
 	}
 	if (!sectors || sectors > INT64_MAX / 512 || header + sectors / 8 > n->file->size)
-		return err_set(err, EINVAL, "invalid cow image: a disk of %llu sectors in a file of %llu bytes",
+		return err_set(err, EINVAL,
+			       "invalid cow image: a disk of %llu sectors in a file of %llu bytes",
 			       (unsigned long long)sectors, (unsigned long long)n->file->size);
 	h[COW_BACKING + 1023] = 0;
 	if (h[COW_BACKING])
@@ -93,7 +99,12 @@ static int cow_open(struct node *n, const struct blk_options *o, struct err *err
 	c->data_off = ALIGN_UP(header + (sectors + 7) / 8, 512ull);
 	c->page_block = UINT64_MAX;
 	n->size = sectors * 512;
-	c->map = (struct bmap){ .ops = &cow_bmap_ops, .ctx = c, .owner = n, .file = n->file, .size = n->size, .block = COW_BLOCK,
+	c->map = (struct bmap){ .ops = &cow_bmap_ops,
+				.ctx = c,
+				.owner = n,
+				.file = n->file,
+				.size = n->size,
+				.block = COW_BLOCK,
 				.read_only = true };
 	bmap_init(&c->map);
 	n->priv = c;
@@ -120,5 +131,10 @@ static int cow_extent(struct node *n, uint64_t off, uint64_t len, struct extent 
 }
 
 const struct node_ops cow_ops = {
-	.format = "cow", .probe = cow_probe, .open = cow_open, .close = cow_close, .read = cow_read, .extent = cow_extent,
+	.format = "cow",
+	.probe = cow_probe,
+	.open = cow_open,
+	.close = cow_close,
+	.read = cow_read,
+	.extent = cow_extent,
 };

@@ -29,11 +29,14 @@ int opt_get_prealloc(const char *const *opts, bool metadata, enum prealloc *v, s
 
 struct node *fmt_file_open(struct node *n, const char *path, struct err *err)
 {
-	return node_open_file(path, n->flags & (BLK_RDWR | BLK_NOCACHE | BLK_WRITETHROUGH | BLK_UNSAFE | BLK_SHARE | BLK_INACTIVE),
-			 n->host, err);
+	return node_open_file(path,
+			      n->flags & (BLK_RDWR | BLK_NOCACHE | BLK_WRITETHROUGH | BLK_UNSAFE |
+					  BLK_SHARE | BLK_INACTIVE),
+			      n->host, err);
 }
 
-int fmt_file_preallocate(struct node *file, uint64_t off, uint64_t len, enum prealloc mode, struct err *err)
+int fmt_file_preallocate(struct node *file, uint64_t off, uint64_t len, enum prealloc mode,
+			 struct err *err)
 {
 	static const uint8_t zeros[64 * 1024];
 	int ret = 0;
@@ -45,7 +48,8 @@ int fmt_file_preallocate(struct node *file, uint64_t off, uint64_t len, enum pre
 			ret = node_pwrite(file, zeros, MIN(sizeof(zeros), len - at), off + at);
 	}
 	if (ret < 0)
-		err_set(err, -ret, "Could not preallocate '%s': %s", file->filename, strerror(-ret));
+		err_set(err, -ret, "Could not preallocate '%s': %s", file->filename,
+			strerror(-ret));
 	return ret;
 }
 
@@ -55,7 +59,8 @@ void fmt_extent_flat(struct extent *e, bool flat)
 
 	if (!(e->flags & EXT_ALLOCATED))
 		e->flags |= EXT_ZERO | EXT_ALLOCATED;
-	if (flat && e->flags & EXT_OFFSET && node_extent(e->file, e->file_off, e->len, &below) == 0) {
+	if (flat && e->flags & EXT_OFFSET &&
+	    node_extent(e->file, e->file_off, e->len, &below) == 0) {
 		e->len = MIN(e->len, below.len);
 		e->flags |= below.flags & EXT_ZERO;
 	}
@@ -67,7 +72,8 @@ void fmt_close_map(struct node *n, struct bmap *m)
 		int ret = bmap_flush(m);
 
 		if (ret < 0)
-			log_error("%s: could not write its tables: %s", n->filename, strerror(-ret));
+			log_error("%s: could not write its tables: %s", n->filename,
+				  strerror(-ret));
 	}
 	bmap_destroy(m);
 }
@@ -85,7 +91,10 @@ void fmt_uuid(uint8_t uuid[16])
 
 int fmt_inflate(int kind, const void *in, size_t in_len, void *out, size_t out_len)
 {
-	/* Allocation is cheap beside a block's worth of inflating; a thread_local would outlive its thread. */
+	/*
+	 * Allocation is cheap beside a block's worth of inflating; a thread_local would outlive its
+	 * thread.
+	 */
 	struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
 	enum libdeflate_result r;
 	size_t used, made = 0;

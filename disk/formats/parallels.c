@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * parallels.c: expandable Parallels disks (hds), read only: a header and a table of 32-bit places. Layout: QEMU's
- * docs/interop/parallels.txt. Worker threads.
+ * parallels.c: expandable Parallels disks (hds), read only: a header and a table of 32-bit places.
+ * Layout: QEMU's docs/interop/parallels.txt. Worker threads.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,8 @@
 #include "disk/formats/fmt.h"
 
 enum {				/* header, little-endian */
-	PRL_VERSION = 16, PRL_TRACKS = 28, PRL_ENTRIES = 32, PRL_SECTORS = 36, PRL_INUSE = 44, PRL_DATA = 48, PRL_HEADER = 64,
+	PRL_VERSION = 16, PRL_TRACKS = 28, PRL_ENTRIES = 32, PRL_SECTORS = 36, PRL_INUSE = 44,
+	PRL_DATA = 48, PRL_HEADER = 64,
 };
 #define PRL_INUSE_VALUE 0x746f6e59u
 #define PRL_TABLE_MAX (16 * MiB)
@@ -25,8 +26,12 @@ struct parallels {
 
 static int prl_probe(const uint8_t *head, size_t len, uint64_t file_size, const char *filename)
 {
-	return len >= PRL_HEADER && (!memcmp(head, "WithoutFreeSpace", 16) || !memcmp(head, "WithouFreSpacExt", 16)) &&
-	       ld_le32(head + PRL_VERSION) == 2 ? 100 : 0;
+	return len >= PRL_HEADER &&
+			       (!memcmp(head, "WithoutFreeSpace", 16) ||
+				!memcmp(head, "WithouFreSpacExt", 16)) &&
+			       ld_le32(head + PRL_VERSION) == 2
+		       ? 100
+		       : 0;
 }
 
 static int prl_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
@@ -73,11 +78,13 @@ static int prl_open(struct node *n, const struct blk_options *o, struct err *err
 	p->entries = ld_le32(h + PRL_ENTRIES);
 	p->in_use = ld_le32(h + PRL_INUSE) == PRL_INUSE_VALUE;
 	if (!tracks || tracks > 256 * MiB / 512) {
-		err_set(err, EINVAL, "Invalid image: %s", tracks ? "Too big cluster" : "Zero sectors per track");
+		err_set(err, EINVAL, "Invalid image: %s",
+			tracks ? "Too big cluster" : "Zero sectors per track");
 		goto fail;
 	}
 	if (!sectors || sectors > INT64_MAX / 512 || p->entries * 4 > PRL_TABLE_MAX ||
-	    p->entries < sectors / tracks + !!(sectors % tracks) || !range_ok(PRL_HEADER, p->entries * 4, n->file->size)) {
+	    p->entries < sectors / tracks + !!(sectors % tracks) ||
+	    !range_ok(PRL_HEADER, p->entries * 4, n->file->size)) {
 		err_set(err, EFBIG, "Catalog too large, or too small for the disk");
 		goto fail;
 	}
@@ -87,8 +94,13 @@ static int prl_open(struct node *n, const struct blk_options *o, struct err *err
 		goto fail;
 	p->unit = ext ? tracks * 512 : 512;
 	n->size = sectors * 512;
-	p->map = (struct bmap){ .ops = &prl_bmap_ops, .ctx = p, .owner = n, .file = n->file, .size = n->size,
-				.block = tracks * 512, .read_only = true };
+	p->map = (struct bmap){ .ops = &prl_bmap_ops,
+				.ctx = p,
+				.owner = n,
+				.file = n->file,
+				.size = n->size,
+				.block = tracks * 512,
+				.read_only = true };
 	bmap_init(&p->map);
 	n->priv = p;
 	return 0;
@@ -139,6 +151,12 @@ static int prl_check(struct node *n, struct node_check *c, unsigned fix)
 }
 
 const struct node_ops parallels_ops = {
-	.format = "parallels", .probe = prl_probe, .open = prl_open, .close = prl_close, .read = prl_read, .extent = prl_extent,
-	.info = prl_info, .check = prl_check,
+	.format = "parallels",
+	.probe = prl_probe,
+	.open = prl_open,
+	.close = prl_close,
+	.read = prl_read,
+	.extent = prl_extent,
+	.info = prl_info,
+	.check = prl_check,
 };

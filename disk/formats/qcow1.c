@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow1.c: QEMU's first copy-on-write format, version 1, read only. A table of tables of clusters; compressed clusters are raw
- * deflate. Everything is big-endian. Worker threads.
+ * qcow1.c: QEMU's first copy-on-write format, version 1, read only. A table of tables of clusters;
+ * compressed clusters are raw deflate. Everything is big-endian. Worker threads.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,8 @@
 #include "disk/formats/fmt.h"
 
 enum {				/* header */
-	QCOW_MAGIC = 0, QCOW_VERSION = 4, QCOW_BACKING = 8, QCOW_BACKING_SIZE = 16, QCOW_SIZE = 24, QCOW_CLUSTER_BITS = 32,
+	QCOW_MAGIC = 0, QCOW_VERSION = 4, QCOW_BACKING = 8, QCOW_BACKING_SIZE = 16, QCOW_SIZE = 24,
+	QCOW_CLUSTER_BITS = 32,
 	QCOW_L2_BITS = 33, QCOW_CRYPT = 36, QCOW_L1 = 40, QCOW_HEADER = 48,
 };
 #define QCOW_MAGIC_VALUE 0x514649fbu
@@ -30,7 +31,9 @@ struct qcow {
 
 static int qcow_probe(const uint8_t *head, size_t len, uint64_t file_size, const char *filename)
 {
-	return len >= 8 && ld_be32(head) == QCOW_MAGIC_VALUE && ld_be32(head + QCOW_VERSION) == 1 ? 100 : 0;
+	return len >= 8 && ld_be32(head) == QCOW_MAGIC_VALUE && ld_be32(head + QCOW_VERSION) == 1
+		       ? 100
+		       : 0;
 }
 
 static int l2_get(struct bmap *m, uint64_t i, uint8_t **l2)
@@ -137,11 +140,13 @@ static int qcow_start(struct node *n, struct qcow *q, const uint8_t *h, struct e
 
 	q->cluster_bits = h[QCOW_CLUSTER_BITS];
 	if (n->flags & BLK_RDWR)
-		return err_set(err, ENOTSUP, "qcow version 1 images are read only: convert it to qcow2 first");
+		return err_set(err, ENOTSUP,
+			       "qcow version 1 images are read only: convert it to qcow2 first");
 	if (ld_be32(h + QCOW_MAGIC) != QCOW_MAGIC_VALUE || ld_be32(h + QCOW_VERSION) != 1)
 		return err_set(err, EINVAL, "Image not in qcow format");
 	if (size <= 1 || size > INT64_MAX)
-		return err_set(err, EINVAL, "Image size is too small (must be at least 2 bytes) or too large");
+		return err_set(err, EINVAL,
+			       "Image size is too small (must be at least 2 bytes) or too large");
 	if (q->cluster_bits < 9 || q->cluster_bits > 16)
 		return err_set(err, EINVAL, "Cluster size must be between 512 and 64k");
 	if (l2_bits < 9 - 3 || l2_bits > 16 - 3)
@@ -154,7 +159,8 @@ static int qcow_start(struct node *n, struct qcow *q, const uint8_t *h, struct e
 	if (q->l1_entries * 8 > L1_MAX)
 		return err_set(err, EINVAL, "Image too large");
 	if (l1 < QCOW_HEADER || !range_ok(l1, q->l1_entries * 8, n->file->size))
-		return err_set(err, EINVAL, "the L1 table of '%s' lies outside the file", n->filename);
+		return err_set(err, EINVAL, "the L1 table of '%s' lies outside the file",
+			       n->filename);
 	q->l1 = malloc(q->l1_entries * 8);
 	q->l2 = calloc(q->l1_entries, sizeof(*q->l2));
 	if (!q->l1 || !q->l2)
@@ -177,8 +183,13 @@ static int qcow_open(struct node *n, const struct blk_options *o, struct err *er
 		qcow_free(q);
 		return ret;
 	}
-	q->map = (struct bmap){ .ops = &qcow_bmap_ops, .ctx = q, .owner = n, .file = n->file, .size = n->size,
-				.block = 1ull << q->cluster_bits, .read_only = true };
+	q->map = (struct bmap){ .ops = &qcow_bmap_ops,
+				.ctx = q,
+				.owner = n,
+				.file = n->file,
+				.size = n->size,
+				.block = 1ull << q->cluster_bits,
+				.read_only = true };
 	bmap_init(&q->map);
 	n->priv = q;
 	return 0;
@@ -210,6 +221,11 @@ static int qcow_info(struct node *n, struct node_info *i)
 }
 
 const struct node_ops qcow1_ops = {
-	.format = "qcow", .probe = qcow_probe, .open = qcow_open, .close = qcow_close, .read = qcow_read, .extent = qcow_extent,
+	.format = "qcow",
+	.probe = qcow_probe,
+	.open = qcow_open,
+	.close = qcow_close,
+	.read = qcow_read,
+	.extent = qcow_extent,
 	.info = qcow_info,
 };

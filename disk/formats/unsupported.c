@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * unsupported.c: formats that are recognised only to be refused by name: taken for raw, such a disk would be garbage to its guest,
- * and a write would destroy it. Opening thread.
+ * unsupported.c: formats that are recognised only to be refused by name: taken for raw, such a disk
+ * would be garbage to its guest, and a write would destroy it. Opening thread.
  */
 #include <errno.h>
 #include <strings.h>
@@ -23,7 +23,8 @@ static int ewf_probe(const uint8_t *head, size_t len, uint64_t file_size, const 
 	return len >= 13 && !memcmp(head, "EVF\t\r\n\377\0", 8) ? 100 : 0;
 }
 
-static int sparseimage_probe(const uint8_t *head, size_t len, uint64_t file_size, const char *filename)
+static int sparseimage_probe(const uint8_t *head, size_t len, uint64_t file_size,
+			     const char *filename)
 {
 	return len >= 64 && !memcmp(head, "sprs", 4) && ld_be32(head + 4) == 3 ? 100 : 0;
 }
@@ -38,13 +39,19 @@ static int dmg_probe(const uint8_t *head, size_t len, uint64_t file_size, const 
 
 static int refuse(struct node *n, const struct blk_options *o, struct err *err)
 {
-	return err_set(err, ENOTSUP, "'%s' is a %s image, a format that is not supported here%s", n->filename, n->ops->format,
-		       !strcmp(n->ops->format, "qed") || !strcmp(n->ops->format, "dmg") || !strcmp(n->ops->format, "bochs") ?
-		       ": 'qemu-img convert -O qcow2' makes one that is (or give the format raw)" : " (give the format raw to see its bytes)");
+	return err_set(
+		err, ENOTSUP, "'%s' is a %s image, a format that is not supported here%s",
+		n->filename, n->ops->format,
+		!strcmp(n->ops->format, "qed") || !strcmp(n->ops->format, "dmg") ||
+				!strcmp(n->ops->format, "bochs")
+			? ": 'qemu-img convert -O qcow2' makes one that is (or give the format raw)"
+			: " (give the format raw to see its bytes)");
 }
 
 const struct node_ops qed_ops = { .format = "qed", .probe = qed_probe, .open = refuse };
 const struct node_ops bochs_ops = { .format = "bochs", .probe = bochs_probe, .open = refuse };
 const struct node_ops ewf_ops = { .format = "ewf", .probe = ewf_probe, .open = refuse };
-const struct node_ops sparseimage_ops = { .format = "sparseimage", .probe = sparseimage_probe, .open = refuse };
+const struct node_ops sparseimage_ops = { .format = "sparseimage",
+					  .probe = sparseimage_probe,
+					  .open = refuse };
 const struct node_ops dmg_ops = { .format = "dmg", .probe = dmg_probe, .open = refuse };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vdi.c: VirtualBox disk images, version 1.1: a header, a table of 32-bit block numbers, blocks of (usually) 1 MiB.
- * The layout is that of VirtualBox's VDICore.h. Worker threads.
+ * vdi.c: VirtualBox disk images, version 1.1: a header, a table of 32-bit block numbers, blocks of
+ * (usually) 1 MiB. The layout is that of VirtualBox's VDICore.h. Worker threads.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -11,9 +11,12 @@
 #include "disk/formats/fmt.h"
 
 enum {
-	VDI_SIGNATURE = 64, VDI_VERSION = 68, VDI_HEADER_SIZE = 72, VDI_TYPE = 76, VDI_OFF_BLOCKS = 340, VDI_OFF_DATA = 344,
-	VDI_CYLINDERS = 348, VDI_HEADS = 352, VDI_SECTORS = 356, VDI_SECTOR_SIZE = 360, VDI_DISK_SIZE = 368, VDI_BLOCK_SIZE = 376,
-	VDI_BLOCKS = 384, VDI_ALLOCATED = 388, VDI_UUID = 392, VDI_UUID_SNAP = 408, VDI_UUID_LINK = 424, VDI_UUID_PARENT = 440,
+	VDI_SIGNATURE = 64, VDI_VERSION = 68, VDI_HEADER_SIZE = 72, VDI_TYPE = 76,
+	VDI_OFF_BLOCKS = 340, VDI_OFF_DATA = 344,
+	VDI_CYLINDERS = 348, VDI_HEADS = 352, VDI_SECTORS = 356, VDI_SECTOR_SIZE = 360,
+	VDI_DISK_SIZE = 368, VDI_BLOCK_SIZE = 376,
+	VDI_BLOCKS = 384, VDI_ALLOCATED = 388, VDI_UUID = 392, VDI_UUID_SNAP = 408,
+	VDI_UUID_LINK = 424, VDI_UUID_PARENT = 440,
 };
 #define VDI_SIGNATURE_VALUE 0xbeda107fu
 #define VDI_VERSION_1_1 0x00010001u
@@ -96,7 +99,9 @@ static int vdi_writeback(struct bmap *m)
 	return ret;
 }
 
-static const struct bmap_ops vdi_bmap_ops = { .lookup = vdi_lookup, .commit = vdi_commit, .writeback = vdi_writeback };
+static const struct bmap_ops vdi_bmap_ops = { .lookup = vdi_lookup,
+					      .commit = vdi_commit,
+					      .writeback = vdi_writeback };
 
 static bool uuid_set(const uint8_t *p)
 {
@@ -107,27 +112,39 @@ static bool uuid_set(const uint8_t *p)
 
 static int vdi_check_header(struct node *n, const uint8_t *h, struct err *err)
 {
-	uint64_t size = ld_le64(h + VDI_DISK_SIZE), block = ld_le32(h + VDI_BLOCK_SIZE), blocks = ld_le32(h + VDI_BLOCKS);
+	uint64_t size = ld_le64(h + VDI_DISK_SIZE), block = ld_le32(h + VDI_BLOCK_SIZE),
+		 blocks = ld_le32(h + VDI_BLOCKS);
 
 	if (ld_le32(h + VDI_SIGNATURE) != VDI_SIGNATURE_VALUE)
-		return err_set(err, EINVAL, "Image not in VDI format (bad signature %08x)", ld_le32(h + VDI_SIGNATURE));
+		return err_set(err, EINVAL, "Image not in VDI format (bad signature %08x)",
+			       ld_le32(h + VDI_SIGNATURE));
 	if (ld_le32(h + VDI_VERSION) != VDI_VERSION_1_1)
-		return err_set(err, ENOTSUP, "unsupported VDI image (version %u.%u)", ld_le32(h + VDI_VERSION) >> 16,
-			       ld_le32(h + VDI_VERSION) & 0xffff);
+		return err_set(err, ENOTSUP, "unsupported VDI image (version %u.%u)",
+			       ld_le32(h + VDI_VERSION) >> 16, ld_le32(h + VDI_VERSION) & 0xffff);
 	if (uuid_set(h + VDI_UUID_LINK) || uuid_set(h + VDI_UUID_PARENT))
-		return err_set(err, ENOTSUP, "unsupported VDI image (differencing: it needs its parent; clone it with VirtualBox first)");
+		return err_set(err, ENOTSUP,
+			       "unsupported VDI image (differencing: it needs its parent; clone it "
+			       "with VirtualBox first)");
 	if (ld_le32(h + VDI_SECTOR_SIZE) != 512)
-		return err_set(err, ENOTSUP, "unsupported VDI image (sector size %u is not 512)", ld_le32(h + VDI_SECTOR_SIZE));
+		return err_set(err, ENOTSUP, "unsupported VDI image (sector size %u is not 512)",
+			       ld_le32(h + VDI_SECTOR_SIZE));
 	if (!IS_POWER_OF_2(block) || block < 4096 || block > 64 * MiB)
-		return err_set(err, ENOTSUP, "unsupported VDI image (block size %llu)", (unsigned long long)block);
-	if (ld_le32(h + VDI_OFF_BLOCKS) % 512 || ld_le32(h + VDI_OFF_BLOCKS) < 512 || ld_le32(h + VDI_OFF_DATA) % 512)
-		return err_set(err, EINVAL, "unsupported VDI image (table at %u, data at %u)", ld_le32(h + VDI_OFF_BLOCKS),
-			       ld_le32(h + VDI_OFF_DATA));
+		return err_set(err, ENOTSUP, "unsupported VDI image (block size %llu)",
+			       (unsigned long long)block);
+	if (ld_le32(h + VDI_OFF_BLOCKS) % 512 || ld_le32(h + VDI_OFF_BLOCKS) < 512 ||
+	    ld_le32(h + VDI_OFF_DATA) % 512)
+		return err_set(err, EINVAL, "unsupported VDI image (table at %u, data at %u)",
+			       ld_le32(h + VDI_OFF_BLOCKS), ld_le32(h + VDI_OFF_DATA));
 	if (blocks * 4 > VDI_TABLE_MAX)
-		return err_set(err, EFBIG, "unsupported VDI image (too many blocks: %llu)", (unsigned long long)blocks);
-	if (size > blocks * block || !range_ok(ld_le32(h + VDI_OFF_BLOCKS), blocks * 4, n->file->size))
-		return err_set(err, EINVAL, "damaged VDI image (disk of %llu bytes, %llu blocks, file of %llu bytes)",
-			       (unsigned long long)size, (unsigned long long)blocks, (unsigned long long)n->file->size);
+		return err_set(err, EFBIG, "unsupported VDI image (too many blocks: %llu)",
+			       (unsigned long long)blocks);
+	if (size > blocks * block ||
+	    !range_ok(ld_le32(h + VDI_OFF_BLOCKS), blocks * 4, n->file->size))
+		return err_set(
+			err, EINVAL,
+			"damaged VDI image (disk of %llu bytes, %llu blocks, file of %llu bytes)",
+			(unsigned long long)size, (unsigned long long)blocks,
+			(unsigned long long)n->file->size);
 	if (ld_le32(h + VDI_OFF_DATA) < ld_le32(h + VDI_OFF_BLOCKS) + blocks * 4)
 		return err_set(err, EINVAL, "damaged VDI image (its data begins inside its table)");
 	return 0;
@@ -149,7 +166,9 @@ static int vdi_open(struct node *n, const struct blk_options *o, struct err *err
 	v->data_off = ld_le32(v->header + VDI_OFF_DATA);
 	v->table = calloc(1, ALIGN_UP((uint64_t)v->blocks * 4, 512ull) + 1);
 	v->dirty = calloc(1, (uint64_t)v->blocks * 4 / 4096 + 1);
-	ret = v->table && v->dirty ? node_pread(n->file, v->table, (uint64_t)v->blocks * 4, v->table_off) : -ENOMEM;
+	ret = v->table && v->dirty
+		      ? node_pread(n->file, v->table, (uint64_t)v->blocks * 4, v->table_off)
+		      : -ENOMEM;
 	if (ret < 0)
 		goto fail;
 	n->size = ld_le64(v->header + VDI_DISK_SIZE);
@@ -158,7 +177,9 @@ static int vdi_open(struct node *n, const struct blk_options *o, struct err *err
 		.block = ld_le32(v->header + VDI_BLOCK_SIZE), .read_only = !(n->flags & BLK_RDWR),
 	};
 	/* New blocks go past everything that is in the file or said to be. */
-	end = n->file->size > v->data_off ? (n->file->size - v->data_off + v->map.block - 1) / v->map.block : 0;
+	end = n->file->size > v->data_off
+		      ? (n->file->size - v->data_off + v->map.block - 1) / v->map.block
+		      : 0;
 	v->map.end = v->data_off + MAX(end, (uint64_t)v->allocated) * v->map.block;
 	bmap_init(&v->map);
 	n->priv = v;
@@ -186,7 +207,8 @@ static int vdi_read(struct node *n, uint64_t off, const struct iovec *iov, int n
 	return bmap_read(&((struct vdi *)n->priv)->map, off, iov, niov, 0, len);
 }
 
-static int vdi_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int vdi_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		     unsigned flags)
 {
 	return bmap_write(&((struct vdi *)n->priv)->map, off, iov, niov, 0, len);
 }
@@ -222,21 +244,24 @@ static int vdi_check(struct node *n, struct node_check *c, unsigned fix)
 	int ret = bmap_check(&v->map, c, v->data_off);
 
 	/* As qemu-img shows it for this format: no counts. */
-	c->image_end_offset = c->total_clusters = c->allocated_clusters = c->fragmented_clusters = 0;
+	c->image_end_offset = c->total_clusters = c->allocated_clusters = c->fragmented_clusters =
+		0;
 	return ret;
 }
 
 static const struct node_opt vdi_create_opts[] = {
 	{ "size", "size", "Virtual disk size", NULL, false },
 	{ "static", "bool (on/off)", "VDI static (pre-allocated) image", "off", false },
-	{ "preallocation", "str", "Preallocation mode (allowed values: off, metadata, falloc, full)", NULL, false },
+	{ "preallocation", "str",
+	  "Preallocation mode (allowed values: off, metadata, falloc, full)", NULL, false },
 	{ NULL, NULL, NULL, NULL, false },
 };
 
 static int vdi_create(const struct node_create *c, struct err *err)
 {
 	uint64_t size = ALIGN_UP(c->size, 512ull), block = MiB, blocks = (size + block - 1) / block;
-	uint64_t table_len = ALIGN_UP(blocks * 4, 512ull), data_off = ALIGN_UP(512 + table_len, block);
+	uint64_t table_len = ALIGN_UP(blocks * 4, 512ull),
+		 data_off = ALIGN_UP(512 + table_len, block);
 	enum prealloc mode;
 	bool is_static = false;
 	uint8_t h[512] = { 0 }, *table;
@@ -249,8 +274,11 @@ static int vdi_create(const struct node_create *c, struct err *err)
 		return ret;
 	is_static |= mode != PREALLOC_OFF;
 	if (table_len > VDI_TABLE_MAX)
-		return err_set(err, EFBIG, "Unsupported VDI image size (size is 0x%llx, max supported is 0x%llx)",
-			       (unsigned long long)c->size, (unsigned long long)(VDI_TABLE_MAX / 4 * block));
+		return err_set(
+			err, EFBIG,
+			"Unsupported VDI image size (size is 0x%llx, max supported is 0x%llx)",
+			(unsigned long long)c->size,
+			(unsigned long long)(VDI_TABLE_MAX / 4 * block));
 	strcpy((char *)h, "<<< minivmm VM Virtual Disk Image >>>\n");
 	st_le32(h + VDI_SIGNATURE, VDI_SIGNATURE_VALUE);
 	st_le32(h + VDI_VERSION, VDI_VERSION_1_1);
@@ -283,11 +311,22 @@ static int vdi_create(const struct node_create *c, struct err *err)
 		ret = fmt_file_preallocate(f, data_off, blocks * block, mode, err);
 	free(table);
 	node_unref(f);
-	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", c->filename, strerror(-ret)) : 0;
+	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", c->filename, strerror(-ret))
+		       : 0;
 }
 
 const struct node_ops vdi_ops = {
-	.format = "vdi", .probe = vdi_probe, .open = vdi_open, .close = vdi_close, .create = vdi_create,
-	.create_opts = vdi_create_opts, .read = vdi_read, .write = vdi_write, .zeroes = vdi_zeroes, .flush = vdi_flush,
-	.extent = vdi_extent, .info = vdi_info, .check = vdi_check,
+	.format = "vdi",
+	.probe = vdi_probe,
+	.open = vdi_open,
+	.close = vdi_close,
+	.create = vdi_create,
+	.create_opts = vdi_create_opts,
+	.read = vdi_read,
+	.write = vdi_write,
+	.zeroes = vdi_zeroes,
+	.flush = vdi_flush,
+	.extent = vdi_extent,
+	.info = vdi_info,
+	.check = vdi_check,
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vpc.c: Virtual PC and Hyper-V hard disks (VHD): fixed, dynamic, and differencing (read only). "Virtual Hard Disk Image
- * Format Specification", Microsoft, version 1.0. Everything is big-endian. Worker threads.
+ * vpc.c: Virtual PC and Hyper-V hard disks (VHD): fixed, dynamic, and differencing (read only).
+ * "Virtual Hard Disk Image Format Specification", Microsoft, version 1.0. Everything is big-endian.
+ * Worker threads.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -13,13 +14,16 @@
 #include "vmm/base/log.h"
 
 enum {				/* Hard Disk Footer Format */
-	VHD_COOKIE = 0, VHD_FEATURES = 8, VHD_VERSION = 12, VHD_DATA_OFFSET = 16, VHD_TIMESTAMP = 24, VHD_CREATOR = 28,
-	VHD_CREATOR_VERSION = 32, VHD_CREATOR_OS = 36, VHD_ORIGINAL_SIZE = 40, VHD_CURRENT_SIZE = 48, VHD_CYLINDERS = 56,
+	VHD_COOKIE = 0, VHD_FEATURES = 8, VHD_VERSION = 12, VHD_DATA_OFFSET = 16,
+	VHD_TIMESTAMP = 24, VHD_CREATOR = 28,
+	VHD_CREATOR_VERSION = 32, VHD_CREATOR_OS = 36, VHD_ORIGINAL_SIZE = 40,
+	VHD_CURRENT_SIZE = 48, VHD_CYLINDERS = 56,
 	VHD_HEADS = 58, VHD_SECTORS = 59, VHD_TYPE = 60, VHD_CHECKSUM = 64, VHD_UUID = 68,
 };
 enum { VHD_FIXED = 2, VHD_DYNAMIC = 3, VHD_DIFFERENCING = 4 };
 enum {				/* Dynamic Disk Header Format */
-	DYN_COOKIE = 0, DYN_DATA_OFFSET = 8, DYN_TABLE = 16, DYN_VERSION = 24, DYN_ENTRIES = 28, DYN_BLOCK = 32,
+	DYN_COOKIE = 0, DYN_DATA_OFFSET = 8, DYN_TABLE = 16, DYN_VERSION = 24, DYN_ENTRIES = 28,
+	DYN_BLOCK = 32,
 	DYN_CHECKSUM = 36, DYN_PARENT_NAME = 64, DYN_LOCATORS = 576,
 };
 #define VHD_FREE 0xffffffffu
@@ -101,8 +105,12 @@ static int vpc_writeback(struct bmap *m)
 	return ret;
 }
 
-/* Before the first write into a block: all its sectors are marked as used. What was not, reads as zeros here anyway. */
-static int vpc_prepare(struct bmap *m, uint64_t b, uint64_t off, bool fresh, uint64_t in_block, uint64_t len)
+/*
+ * Before the first write into a block: all its sectors are marked as used. What was not, reads as
+ * zeros here anyway.
+ */
+static int vpc_prepare(struct bmap *m, uint64_t b, uint64_t off, bool fresh, uint64_t in_block,
+		       uint64_t len)
 {
 	struct vpc *v = m->ctx;
 	uint8_t *ones;
@@ -124,7 +132,8 @@ static int vpc_prepare(struct bmap *m, uint64_t b, uint64_t off, bool fresh, uin
 	return ret;
 }
 
-static bool vpc_sector_present(struct bmap *m, uint64_t b, const struct bmap_entry *e, uint64_t in_block, uint64_t *len)
+static bool vpc_sector_present(struct bmap *m, uint64_t b, const struct bmap_entry *e,
+			       uint64_t in_block, uint64_t *len)
 {
 	struct vpc *v = m->ctx;
 	uint64_t s = in_block / 512, n = 0;
@@ -137,21 +146,27 @@ static bool vpc_sector_present(struct bmap *m, uint64_t b, const struct bmap_ent
 		v->bitmap_block = b;
 	}
 	present = v->bitmap[s / 8] & 0x80 >> s % 8;
-	while (n * 512 < *len + in_block % 512 && !!(v->bitmap[(s + n) / 8] & 0x80 >> (s + n) % 8) == present)
+	while (n * 512 < *len + in_block % 512 &&
+	       !!(v->bitmap[(s + n) / 8] & 0x80 >> (s + n) % 8) == present)
 		n++;
 	*len = MIN(*len, n * 512 - in_block % 512);
 	return present;
 }
 
 static const struct bmap_ops vpc_bmap_ops = {
-	.lookup = vpc_lookup, .commit = vpc_commit, .writeback = vpc_writeback, .prepare = vpc_prepare,
+	.lookup = vpc_lookup,
+	.commit = vpc_commit,
+	.writeback = vpc_writeback,
+	.prepare = vpc_prepare,
 };
-static const struct bmap_ops vpc_diff_ops = { .lookup = vpc_lookup, .sector_present = vpc_sector_present };
+static const struct bmap_ops vpc_diff_ops = { .lookup = vpc_lookup,
+					      .sector_present = vpc_sector_present };
 
 /* Programs that keep the true size in the footer; for all others the geometry is the size. */
 static bool size_is_exact(const uint8_t *f)
 {
-	static const char exact[][5] = { "win ", "qem2", "d2v ", "tap\0", "CXS\0", "mvmm", "wa\0\0", "vs  " };
+	static const char exact[][5] = { "win ",  "qem2", "d2v ",   "tap\0",
+					 "CXS\0", "mvmm", "wa\0\0", "vs  " };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(exact); i++)
 		if (!memcmp(f + VHD_CREATOR, exact[i], 4))
@@ -209,8 +224,8 @@ static int open_dynamic(struct node *n, struct vpc *v, struct err *err)
 	uint8_t dyn[1024];
 	int ret;
 
-	if (!range_ok(at, sizeof(dyn), n->file->size) || node_pread(n->file, dyn, sizeof(dyn), at) < 0 ||
-	    memcmp(dyn, "cxsparse", 8))
+	if (!range_ok(at, sizeof(dyn), n->file->size) ||
+	    node_pread(n->file, dyn, sizeof(dyn), at) < 0 || memcmp(dyn, "cxsparse", 8))
 		return err_set(err, EINVAL, "invalid VHD image: no dynamic disk header");
 	block = ld_be32(dyn + DYN_BLOCK);
 	v->entries = ld_be32(dyn + DYN_ENTRIES);
@@ -234,7 +249,8 @@ static int open_dynamic(struct node *n, struct vpc *v, struct err *err)
 	ret = node_pread(n->file, v->bat, v->entries * 4, v->bat_off);
 	if (ret < 0)
 		return ret;
-	end = MAX(v->bat_off + ALIGN_UP(v->entries * 4, 512ull), ALIGN_UP(at + sizeof(dyn), 512ull));
+	end = MAX(v->bat_off + ALIGN_UP(v->entries * 4, 512ull),
+		  ALIGN_UP(at + sizeof(dyn), 512ull));
 	for (uint64_t i = 0; i < v->entries; i++) {
 		uint32_t e = ld_be32(v->bat + i * 4);
 
@@ -247,8 +263,16 @@ static int open_dynamic(struct node *n, struct vpc *v, struct err *err)
 	if (v->differencing)
 		parent_name(n, dyn);
 	v->map = (struct bmap){
-		.ops = v->differencing ? &vpc_diff_ops : &vpc_bmap_ops, .ctx = v, .owner = n, .file = n->file, .size = n->size,
-		.block = block, .stride = bitmap + block, .head = bitmap, .end = end, .read_only = !(n->flags & BLK_RDWR),
+		.ops = v->differencing ? &vpc_diff_ops : &vpc_bmap_ops,
+		.ctx = v,
+		.owner = n,
+		.file = n->file,
+		.size = n->size,
+		.block = block,
+		.stride = bitmap + block,
+		.head = bitmap,
+		.end = end,
+		.read_only = !(n->flags & BLK_RDWR),
 	};
 	bmap_init(&v->map);
 	return 0;
@@ -262,11 +286,17 @@ static int read_footer(struct node *n, struct vpc *v, struct err *err)
 	if (n->file->size < 512)
 		return err_set(err, EINVAL, "invalid VHD image: no footer");
 	if (node_pread(n->file, f, 512, 0) < 0 || memcmp(f, "conectix", 8)) {
-		/* Only at the end: a fixed disk (whose file may have lost one byte to Virtual PC). */
-		if (node_pread(n->file, f, 512, n->file->size - (n->file->size % 512 ? 511 : 512)) < 0 || memcmp(f, "conectix", 8))
+		/*
+		 * Only at the end: a fixed disk (whose file may have lost one byte to Virtual PC).
+		 */
+		if (node_pread(n->file, f, 512, n->file->size - (n->file->size % 512 ? 511 : 512)) <
+			    0 ||
+		    memcmp(f, "conectix", 8))
 			return err_set(err, EINVAL, "invalid VHD image: no footer");
 		if (ld_be32(f + VHD_TYPE) != VHD_FIXED)
-			return err_set(err, EINVAL, "invalid VHD image: the copy of the footer at its beginning is missing");
+			return err_set(err, EINVAL,
+				       "invalid VHD image: the copy of the footer at its beginning "
+				       "is missing");
 	}
 	if (ld_be32(f + VHD_CHECKSUM) != vhd_checksum(f, 512, VHD_CHECKSUM))
 		log_warn("The header checksum of '%s' is incorrect.", n->filename);
@@ -276,11 +306,13 @@ static int read_footer(struct node *n, struct vpc *v, struct err *err)
 	v->fixed = type == VHD_FIXED;
 	v->differencing = type == VHD_DIFFERENCING;
 	if (v->differencing && n->flags & BLK_RDWR)
-		return err_set(err, ENOTSUP, "differencing VHD images are read only: convert it to qcow2 first");
+		return err_set(err, ENOTSUP,
+			       "differencing VHD images are read only: convert it to qcow2 first");
 	n->size = disk_sectors(f) * 512;
 	if (n->size > INT64_MAX || (v->fixed && n->size > n->file->size))
-		return err_set(err, EINVAL, "invalid VHD image: a disk of %llu bytes in a file of %llu", (unsigned long long)n->size,
-			       (unsigned long long)n->file->size);
+		return err_set(err, EINVAL,
+			       "invalid VHD image: a disk of %llu bytes in a file of %llu",
+			       (unsigned long long)n->size, (unsigned long long)n->file->size);
 	return 0;
 }
 
@@ -325,14 +357,17 @@ static int vpc_read(struct node *n, uint64_t off, const struct iovec *iov, int n
 {
 	struct vpc *v = n->priv;
 
-	return v->fixed ? node_readv(n->file, off, iov, niov, len) : bmap_read(&v->map, off, iov, niov, 0, len);
+	return v->fixed ? node_readv(n->file, off, iov, niov, len)
+			: bmap_read(&v->map, off, iov, niov, 0, len);
 }
 
-static int vpc_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int vpc_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		     unsigned flags)
 {
 	struct vpc *v = n->priv;
 
-	return v->fixed ? node_writev(n->file, off, iov, niov, len, 0) : bmap_write(&v->map, off, iov, niov, 0, len);
+	return v->fixed ? node_writev(n->file, off, iov, niov, len, 0)
+			: bmap_write(&v->map, off, iov, niov, 0, len);
 }
 
 static int vpc_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags)
@@ -376,10 +411,15 @@ static int vpc_info(struct node *n, struct node_info *i)
 
 static const struct node_opt vpc_create_opts[] = {
 	{ "size", "size", "Virtual disk size", NULL, false },
-	{ "subformat", "str", "Type of virtual hard disk format. Supported formats are {dynamic (default) | fixed} ", NULL, false },
-	{ "force_size", "bool (on/off)", "Force disk size calculation to use the actual size specified, rather than using the "
-	  "nearest CHS-based calculation", NULL, false },
-	{ "preallocation", "str", "Preallocation mode of fixed disks (allowed values: off, falloc, full)", NULL, false },
+	{ "subformat", "str",
+	  "Type of virtual hard disk format. Supported formats are {dynamic (default) | fixed} ",
+	  NULL, false },
+	{ "force_size", "bool (on/off)",
+	  "Force disk size calculation to use the actual size specified, rather than using the "
+	  "nearest CHS-based calculation",
+	  NULL, false },
+	{ "preallocation", "str",
+	  "Preallocation mode of fixed disks (allowed values: off, falloc, full)", NULL, false },
 	{ NULL, NULL, NULL, NULL, false },
 };
 
@@ -393,7 +433,8 @@ static uint64_t round_to_geometry(uint64_t sectors, uint16_t *c, uint8_t *h, uin
 	return total;
 }
 
-static void make_footer(uint8_t *f, uint64_t sectors, bool fixed, bool exact, uint16_t c, uint8_t h, uint8_t s)
+static void make_footer(uint8_t *f, uint64_t sectors, bool fixed, bool exact, uint16_t c, uint8_t h,
+			uint8_t s)
 {
 	memcpy(f + VHD_COOKIE, "conectix", 8);
 	st_be32(f + VHD_FEATURES, 2);
@@ -416,7 +457,8 @@ static void make_footer(uint8_t *f, uint64_t sectors, bool fixed, bool exact, ui
 
 static int create_dynamic(struct node *f, const uint8_t *footer, uint64_t sectors)
 {
-	uint64_t block = 2 * MiB, entries = (sectors * 512 + block - 1) / block, table = ALIGN_UP(entries * 4, 512ull);
+	uint64_t block = 2 * MiB, entries = (sectors * 512 + block - 1) / block,
+		 table = ALIGN_UP(entries * 4, 512ull);
 	uint8_t dyn[1024] = { 0 }, *bat = malloc(table + 1);
 	int ret;
 
@@ -459,7 +501,8 @@ static int vpc_create(const struct node_create *c, struct err *err)
 	if (sub && !fixed && strcmp(sub, "dynamic"))
 		return err_set(err, EINVAL, "Invalid subformat '%s'", sub);
 	if (mode && !fixed)
-		return err_set(err, ENOTSUP, "preallocation is for fixed disks: use subformat=fixed");
+		return err_set(err, ENOTSUP,
+			       "preallocation is for fixed disks: use subformat=fixed");
 	if (sectors > 2040 * GiB / 512)
 		return err_set(err, EFBIG, "a VHD image holds at most 2040 GiB: use vhdx or qcow2");
 	if (!exact && sectors <= VHD_MAX_SECTORS) {
@@ -481,11 +524,21 @@ static int vpc_create(const struct node_create *c, struct err *err)
 		ret = create_dynamic(f, footer, sectors);
 	}
 	node_unref(f);
-	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", c->filename, strerror(-ret)) : 0;
+	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", c->filename, strerror(-ret))
+		       : 0;
 }
 
 const struct node_ops vpc_ops = {
-	.format = "vpc", .probe = vpc_probe, .open = vpc_open, .close = vpc_close, .create = vpc_create,
-	.create_opts = vpc_create_opts, .read = vpc_read, .write = vpc_write, .zeroes = vpc_zeroes, .flush = vpc_flush,
-	.extent = vpc_extent, .info = vpc_info,
+	.format = "vpc",
+	.probe = vpc_probe,
+	.open = vpc_open,
+	.close = vpc_close,
+	.create = vpc_create,
+	.create_opts = vpc_create_opts,
+	.read = vpc_read,
+	.write = vpc_write,
+	.zeroes = vpc_zeroes,
+	.flush = vpc_flush,
+	.extent = vpc_extent,
+	.info = vpc_info,
 };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2.c: opening and closing qcow2 images, and the table of operations. The rules are in qcow2.h; which file does
- * what is in disk/README.md.
+ * qcow2.c: opening and closing qcow2 images, and the table of operations. The rules are in qcow2.h;
+ * which file does what is in disk/README.md.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,7 +21,10 @@ static int qcow2_probe(const uint8_t *head, size_t len, uint64_t file_size, cons
 	return len >= 8 && ld_be32(head) == QCOW2_MAGIC && ld_be32(head + 4) >= 2 ? 100 : 0;
 }
 
-/* A table of 64-bit numbers in the machine's order; one word more than entries, so that it is never empty. */
+/*
+ * A table of 64-bit numbers in the machine's order; one word more than entries, so that it is never
+ * empty.
+ */
 static int words_load(struct node *file, uint64_t host, uint64_t entries, uint64_t **out)
 {
 	uint64_t *w = calloc(entries + 1, sizeof(*w));
@@ -88,7 +91,8 @@ static int tables_open(struct qcow2 *q, struct err *err)
 	if ((uint64_t)h->reftable_clusters << q->cluster_bits > QCOW2_MAX_REFTABLE_BYTES)
 		return err_set(err, EFBIG, "Reference count table too large");
 	/* Its last cluster may reach past the end of the file. */
-	if (q_in_cluster(q, h->reftable_offset) || !h->reftable_offset || h->reftable_offset >= file->size)
+	if (q_in_cluster(q, h->reftable_offset) || !h->reftable_offset ||
+	    h->reftable_offset >= file->size)
 		return err_set(err, EINVAL, "Reference count table offset invalid");
 
 	q->l1_size = h->l1_size;
@@ -97,7 +101,8 @@ static int tables_open(struct qcow2 *q, struct err *err)
 	if (!ret)
 		ret = words_load(file, h->reftable_offset, q->reft_size, &q->reft);
 	if (ret)
-		return err_set(err, -ret, "'%s': cannot read its tables: %s", q->n->filename, strerror(-ret));
+		return err_set(err, -ret, "'%s': cannot read its tables: %s", q->n->filename,
+			       strerror(-ret));
 	q->l1_dirty = dirty_bits(q->l1_size);
 	q->reft_dirty = dirty_bits(q->reft_size);
 	q->map = calloc(q->l1_size + 1, sizeof(*q->map));
@@ -128,15 +133,19 @@ static void geometry(struct qcow2 *q, uint64_t cache)
 	q->sc_bits = h->cluster_bits - (q_ext_l2(q) ? 5 : 0);
 	q->sc_per_cluster = q_ext_l2(q) ? 32 : 1;
 	q->rb_bits = h->cluster_bits + 3 - h->refcount_order;
-	q->refcount_max = h->refcount_order == 6 ? INT64_MAX : (1ull << (1u << h->refcount_order)) - 1;
+	q->refcount_max = h->refcount_order == 6 ? INT64_MAX
+						 : (1ull << (1u << h->refcount_order)) - 1;
 	covered = (h->size >> (q->cluster_bits + q->l2_bits)) + 2;
-	q->l2s.max = MAX(MIN((cache ? cache : L2_CACHE_DEFAULT) >> q->cluster_bits, covered), (uint64_t)CACHE_MIN_TABLES);
-	q->rbs.max = MAX((cache ? cache : L2_CACHE_DEFAULT) >> q->cluster_bits >> 2, (uint64_t)CACHE_MIN_TABLES);
+	q->l2s.max = MAX(MIN((cache ? cache : L2_CACHE_DEFAULT) >> q->cluster_bits, covered),
+			 (uint64_t)CACHE_MIN_TABLES);
+	q->rbs.max = MAX((cache ? cache : L2_CACHE_DEFAULT) >> q->cluster_bits >> 2,
+			 (uint64_t)CACHE_MIN_TABLES);
 }
 
 static int data_file_open(struct qcow2 *q, unsigned flags, struct err *err)
 {
-	struct node *n = q->n, as_backing = { .filename = n->filename, .backing_name = q->data_file_name };
+	struct node *n = q->n,
+		    as_backing = { .filename = n->filename, .backing_name = q->data_file_name };
 	struct err first = { "" };
 	char *path;
 
@@ -144,7 +153,9 @@ static int data_file_open(struct qcow2 *q, unsigned flags, struct err *err)
 		return 0;
 	if (!q->data_file_name || !*q->data_file_name)
 		return err_set(err, EINVAL, "'data-file' is required for this image");
-	/* QEMU takes a relative name from the current folder; the image's own is the second guess. */
+	/*
+	 * QEMU takes a relative name from the current folder; the image's own is the second guess.
+	 */
 	n->data_file = node_open_file(q->data_file_name, n->file->flags, n->host, &first);
 	if (!n->data_file && q->data_file_name[0] != '/') {
 		path = node_backing_path(&as_backing);
@@ -160,7 +171,10 @@ static int data_file_open(struct qcow2 *q, unsigned flags, struct err *err)
 	return 0;
 }
 
-/* What must happen before the first change: leftovers of a crash are mended, unknown autoclear bits go (R6). */
+/*
+ * What must happen before the first change: leftovers of a crash are mended, unknown autoclear bits
+ * go (R6).
+ */
 static int make_writable(struct qcow2 *q, struct err *err)
 {
 	uint64_t known = q->h.autoclear & QCOW2_AUTOCLEAR_MASK;
@@ -169,14 +183,18 @@ static int make_writable(struct qcow2 *q, struct err *err)
 	if (q->n->inactive || q->no_repair)
 		return 0;
 	if (q->h.incompatible & QCOW2_INCOMPAT_CORRUPT)
-		return err_set(err, EACCES, "qcow2: Image is corrupt; cannot be opened read/write (repair it with check -r all, after a copy)");
+		return err_set(err, EACCES,
+			       "qcow2: Image is corrupt; cannot be opened read/write (repair it "
+			       "with check -r all, after a copy)");
 	if (q->h.incompatible & QCOW2_INCOMPAT_DIRTY) {
 		struct node_check c = { 0 };
 
-		log_warn("'%s': was not closed cleanly; rebuilding its reference counts", q->n->filename);
+		log_warn("'%s': was not closed cleanly; rebuilding its reference counts",
+			 q->n->filename);
 		ret = qcow2_check(q->n, &c, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS);
 		if (ret)
-			return err_set(err, -ret, "Could not repair dirty image: %s", strerror(-ret));
+			return err_set(err, -ret, "Could not repair dirty image: %s",
+				       strerror(-ret));
 		if (c.corruptions > c.corruptions_fixed)
 			return err_set(err, EIO, "Could not repair dirty image: %llu errors remain",
 				       (unsigned long long)(c.corruptions - c.corruptions_fixed));
@@ -187,7 +205,9 @@ static int make_writable(struct qcow2 *q, struct err *err)
 		if (!ret)
 			ret = node_flush(q->n->file);
 	}
-	return ret ? err_set(err, -ret, "'%s': cannot write the header: %s", q->n->filename, strerror(-ret)) : 0;
+	return ret ? err_set(err, -ret, "'%s': cannot write the header: %s", q->n->filename,
+			     strerror(-ret))
+		   : 0;
 }
 
 static int load(struct qcow2 *q, uint64_t cache, unsigned flags, struct err *err)
@@ -246,7 +266,10 @@ static void qcow2_close(struct node *n)
 			log_error("'%s': %s", n->filename, err.msg);
 		if (qcow2_flush_locked_out(q))
 			log_error("'%s': could not write its metadata at the end", n->filename);
-		/* Others read compressed clusters by whole sectors and do not like a file that ends within one. */
+		/*
+		 * Others read compressed clusters by whole sectors and do not like a file that ends
+		 * within one.
+		 */
 		if (q->sparse_file && q_in_cluster(q, n->file->size))
 			node_resize(n->file, ALIGN_UP(n->file->size, q->cluster_size), NULL);
 	}

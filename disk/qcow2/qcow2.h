@@ -1,31 +1,41 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2.h: the qcow2 format, inside (QEMU's docs/interop/qcow2.txt, versions 2 and 3). Only disk/qcow2*.c include it.
+ * qcow2.h: the qcow2 format, inside (QEMU's docs/interop/qcow2.txt, versions 2 and 3). Only
+ * disk/qcow2*.c include it.
  *
- * The rules. Every change to these files is checked against them; tests/img/crash.c and tests/mutants/ do it for you.
+ * The rules. Every change to these files is checked against them; tests/img/crash.c and
+ * tests/mutants/ do it for you.
  *
- * R1  A refcount increase is durable before any entry points to the cluster; an entry is removed durably before the
+ * R1  A refcount increase is durable before any entry points to the cluster; an entry is removed
+ *     durably before the
  *     refcount drops. A crash may leak clusters, it never leaves a dangling entry.
- * R2  Data (with the copied head and tail of the cluster) is written before the L2 entry that links it. Metadata
- *     is written back at a flush: refcounts and new tables, fdatasync (data too), L2 and L1 entries, fdatasync.
- * R3  The metadata has one owner: q->lock. Two writes that allocate in one cluster are serialised (struct alloc).
- * R4  A freed cluster can be allocated again only after R1 is durable and the I/O under way at that time has ended
+ * R2  Data (with the copied head and tail of the cluster) is written before the L2 entry that links
+ *     it. Metadata
+ *     is written back at a flush: refcounts and new tables, fdatasync (data too), L2 and L1
+ *     entries, fdatasync.
+ * R3  The metadata has one owner: q->lock. Two writes that allocate in one cluster are serialised
+ *     (struct alloc).
+ * R4  A freed cluster can be allocated again only after R1 is durable and the I/O under way at that
+ *     time has ended
  *     (the epochs below).
- * R5  Every offset read from the file is checked: aligned, inside the file, not over metadata. Otherwise the image is
+ * R5  Every offset read from the file is checked: aligned, inside the file, not over metadata.
+ *     Otherwise the image is
  *     marked corrupt and the request fails with EIO.
  * R6  Unknown incompatible feature bits refuse to open. No feature bit changes silently.
  * R7  Locks on the file as lock.c has them; backing files are locked against writers.
  * R8  (raw.c) raw is never guessed for a writable disk without saying so.
  *
- * A request: MAP under the lock (find or allocate clusters), DATA without it, COMMIT under it (set the entries). Reads
- * and overwrites of allocated clusters take no lock at all (qcow2_plain): L2 tables in memory are reached through q->map
- * and stay until every epoch that could see them is over.
+ * A request: MAP under the lock (find or allocate clusters), DATA without it, COMMIT under it (set
+ * the entries). Reads and overwrites of allocated clusters take no lock at all (qcow2_plain): L2
+ * tables in memory are reached through q->map and stay until every epoch that could see them is
+ * over.
  *
- * Epochs: whoever uses a host cluster or an L2 table without the lock is inside one of two epochs. What is thrown away waits
- * until the other epoch, in which it could still be seen, is empty.
+ * Epochs: whoever uses a host cluster or an L2 table without the lock is inside one of two epochs.
+ * What is thrown away waits until the other epoch, in which it could still be seen, is empty.
  *
- * The on-disk ordering holds by construction: a refcount block in memory never has a decrease whose entry is not durably
- * gone (decreases wait in `frees` until a flush has written the entries), so refcount blocks may be written at any time.
+ * The on-disk ordering holds by construction: a refcount block in memory never has a decrease whose
+ * entry is not durably gone (decreases wait in `frees` until a flush has written the entries), so
+ * refcount blocks may be written at any time.
  */
 #ifndef DISK_QCOW2_QCOW2_H
 #define DISK_QCOW2_QCOW2_H
@@ -47,7 +57,8 @@ enum {
 	QCOW2_MAX_BITMAPS = 65535,
 };
 enum {	/* incompatible features */
-	QCOW2_INCOMPAT_DIRTY = 1 << 0, QCOW2_INCOMPAT_CORRUPT = 1 << 1, QCOW2_INCOMPAT_DATA_FILE = 1 << 2,
+	QCOW2_INCOMPAT_DIRTY = 1 << 0, QCOW2_INCOMPAT_CORRUPT = 1 << 1,
+	QCOW2_INCOMPAT_DATA_FILE = 1 << 2,
 	QCOW2_INCOMPAT_COMPRESSION = 1 << 3, QCOW2_INCOMPAT_EXTL2 = 1 << 4,
 	QCOW2_INCOMPAT_MASK = 31,
 	QCOW2_COMPAT_LAZY_REFCOUNTS = 1 << 0,
@@ -55,8 +66,10 @@ enum {	/* incompatible features */
 	QCOW2_AUTOCLEAR_MASK = 3,
 };
 enum {	/* header extensions */
-	QCOW2_EXT_END = 0, QCOW2_EXT_BACKING_FORMAT = 0xe2792aca, QCOW2_EXT_FEATURE_NAMES = 0x6803f857,
-	QCOW2_EXT_BITMAPS = 0x23852875, QCOW2_EXT_CRYPTO = 0x0537be77, QCOW2_EXT_DATA_FILE = 0x44415441,
+	QCOW2_EXT_END = 0, QCOW2_EXT_BACKING_FORMAT = 0xe2792aca,
+	QCOW2_EXT_FEATURE_NAMES = 0x6803f857,
+	QCOW2_EXT_BITMAPS = 0x23852875, QCOW2_EXT_CRYPTO = 0x0537be77,
+	QCOW2_EXT_DATA_FILE = 0x44415441,
 };
 enum { QCOW2_CRYPT_NONE, QCOW2_CRYPT_AES, QCOW2_CRYPT_LUKS };
 enum { QCOW2_COMPRESSION_ZLIB, QCOW2_COMPRESSION_ZSTD };
@@ -90,7 +103,8 @@ struct table {
 	uint64_t index;			/* in the L1 or refcount table */
 	uint64_t *dirty;		/* a bit for each 512-byte sector */
 	bool is_dirty;
-	bool fresh;			/* nothing in the file points to it yet: written whole before it is linked */
+	/* nothing in the file points to it yet: written whole before it is linked */
+	bool fresh;
 	bool suspect;			/* holds an entry that fails R5: no fast path */
 	bool refblock;
 	unsigned pins;			/* not to be evicted */
@@ -138,10 +152,13 @@ struct qcow2 {
 	struct qcow2_ext *exts;		/* as found, but those the header itself writes */
 	char *data_file_name;
 	uint64_t cluster_size;
-	unsigned cluster_bits, l2_bits, entry_size, rb_bits;	/* rb: entries of a refcount block */
-	unsigned sc_bits, sc_per_cluster;	/* subclusters; a cluster is its own without extended L2 */
+	/* rb: entries of a refcount block */
+	unsigned cluster_bits, l2_bits, entry_size, rb_bits;
+	/* subclusters; a cluster is its own without extended L2 */
+	unsigned sc_bits, sc_per_cluster;
 	uint64_t refcount_max;
-	bool sparse_file;		/* what lies beyond the file's end reads as zeros when the file grows */
+	/* what lies beyond the file's end reads as zeros when the file grows */
+	bool sparse_file;
 	bool corrupt;			/* atomic */
 	bool no_repair;			/* opened for check: nothing is mended on the way */
 
@@ -162,9 +179,11 @@ struct qcow2 {
 	struct table_list rbs;
 	uint64_t clock;			/* for eviction */
 	uint64_t free_hint;		/* no free cluster below */
-	uint64_t end;			/* clusters never used before begin here (file's end at open, or above) */
+	/* clusters never used before begin here (file's end at open, or above) */
+	uint64_t end;
 	uint64_t bytes_next;		/* where the next compressed cluster goes on, or 0 */
-	uint64_t *meta;			/* hash set of host clusters that hold L2 tables and refcount blocks */
+	/* hash set of host clusters that hold L2 tables and refcount blocks */
+	uint64_t *meta;
 	size_t meta_n, meta_size;
 	struct free_list frees;		/* entries removed in memory, not durably */
 	struct epochs epochs;
@@ -176,7 +195,8 @@ struct qcow2 {
 	struct qcow2_bitmaps *bitmaps;	/* NULL: none are being kept */
 	bool bitmaps_watch;		/* one of them records what the guest writes */
 	struct crypt *crypt;
-	struct qcow2_cbuf { uint64_t entry, used; uint8_t *data; } cbuf[4];	/* unpacked compressed clusters; own lock */
+	/* unpacked compressed clusters; own lock */
+	struct qcow2_cbuf { uint64_t entry, used; uint8_t *data; } cbuf[4];
 	uint64_t cbuf_clock;
 	pthread_mutex_t cbuf_lock;
 };
@@ -185,15 +205,24 @@ static inline uint64_t q_clusters(const struct qcow2 *q, uint64_t bytes)
 {
 	return (bytes >> q->cluster_bits) + !!(bytes & (q->cluster_size - 1));
 }
-static inline uint64_t q_in_cluster(const struct qcow2 *q, uint64_t off) { return off & (q->cluster_size - 1); }
-static inline uint64_t q_l1_index(const struct qcow2 *q, uint64_t off) { return off >> (q->cluster_bits + q->l2_bits); }
+static inline uint64_t q_in_cluster(const struct qcow2 *q, uint64_t off)
+{
+	return off & (q->cluster_size - 1);
+}
+static inline uint64_t q_l1_index(const struct qcow2 *q, uint64_t off)
+{
+	return off >> (q->cluster_bits + q->l2_bits);
+}
 static inline uint64_t q_l2_index(const struct qcow2 *q, uint64_t off)
 {
 	return (off >> q->cluster_bits) & ((1ull << q->l2_bits) - 1);
 }
 static inline bool q_ext_l2(const struct qcow2 *q) { return q->entry_size == 16; }
 /* Where data clusters lie. */
-static inline struct node *q_data(const struct qcow2 *q) { return q->n->data_file ? q->n->data_file : q->n->file; }
+static inline struct node *q_data(const struct qcow2 *q)
+{
+	return q->n->data_file ? q->n->data_file : q->n->file;
+}
 
 /* --- qcow2_header.c --- */
 int qcow2_header_parse(struct node *file, struct qcow2_header *h, struct err *err);
@@ -201,14 +230,16 @@ void qcow2_header_encode(const struct qcow2_header *h, uint8_t *sector);
 int qcow2_exts_load(struct qcow2 *q, struct err *err);
 void qcow2_exts_free(struct qcow2 *q);
 struct qcow2_ext *qcow2_ext_find(struct qcow2 *q, uint32_t type);
-void qcow2_ext_set(struct qcow2 *q, uint32_t type, const void *data, uint32_t len);	/* data NULL: remove */
+/* data NULL: remove */
+void qcow2_ext_set(struct qcow2 *q, uint32_t type, const void *data, uint32_t len);
 /* The first sector only: numbers and feature bits. One write, whole or not at all. */
 int qcow2_header_update(struct qcow2 *q);
 /* The whole header cluster: extensions, names. */
 int qcow2_header_rewrite(struct qcow2 *q, struct err *err);
 /* All of a header for a new image into buf (one cluster). -ENOSPC when it does not fit. */
-int qcow2_header_build(const struct qcow2_header *h, struct qcow2_ext *exts, const char *backing, const char *backing_format,
-		       const char *data_file, bool names_too, uint8_t *buf, size_t len);
+int qcow2_header_build(const struct qcow2_header *h, struct qcow2_ext *exts, const char *backing,
+		       const char *backing_format, const char *data_file, bool names_too,
+		       uint8_t *buf, size_t len);
 /* Sets or clears incompatible bits, durably. */
 int qcow2_set_incompatible(struct qcow2 *q, uint64_t set, uint64_t clear);
 /* R5 was broken: says so, marks the image, returns -EIO. With the lock. */
@@ -227,13 +258,18 @@ void l1_set(struct qcow2 *q, uint64_t index, uint64_t entry);
 void meta_add(struct qcow2 *q, uint64_t host);
 void meta_del(struct qcow2 *q, uint64_t host);
 bool meta_has(const struct qcow2 *q, uint64_t host);
-/* Does [off, off+len) of the file hold any of the header, L1, refcount table, snapshot table, L2 tables, refcount blocks? */
+/*
+ * Does [off, off+len) of the file hold any of the header, L1, refcount table, snapshot table, L2
+ * tables, refcount blocks?
+ */
 bool meta_overlaps(const struct qcow2 *q, uint64_t off, uint64_t len);
-bool host_ok(const struct qcow2 *q, uint64_t host, uint64_t len);	/* aligned, inside the file: for metadata */
+/* aligned, inside the file: for metadata */
+bool host_ok(const struct qcow2 *q, uint64_t host, uint64_t len);
 
 /* --- qcow2_flush.c --- */
 int qcow2_flush(struct node *n);
-int qcow2_flush_locked_out(struct qcow2 *q);	/* all metadata and frees; with nothing else going on (drained) */
+/* all metadata and frees; with nothing else going on (drained) */
+int qcow2_flush_locked_out(struct qcow2 *q);
 unsigned epoch_enter(struct qcow2 *q);
 void epoch_leave(struct qcow2 *q, unsigned epoch);
 /* Gives back what is no longer seen. With the lock. */
@@ -257,13 +293,15 @@ void clusters_unalloc(struct qcow2 *q, uint64_t host, uint64_t count);
 enum map_type { MAP_UNALLOCATED, MAP_ZERO, MAP_ZERO_ALLOC, MAP_NORMAL, MAP_COMPRESSED };
 struct mapping {
 	enum map_type type;
-	uint64_t host;			/* NORMAL, ZERO_ALLOC: of the first byte asked for. COMPRESSED: of the packed bytes */
+	/* NORMAL, ZERO_ALLOC: of the first byte asked for. COMPRESSED: of the packed bytes */
+	uint64_t host;
 	uint64_t len;			/* bytes this holds for */
 	uint64_t packed_len;		/* COMPRESSED: at most */
 	uint64_t entry;
 	bool copied;			/* may be written in place */
 };
-void entry_load(const struct qcow2 *q, const struct table *t, uint64_t i, uint64_t *entry, uint64_t *bitmap);
+void entry_load(const struct qcow2 *q, const struct table *t, uint64_t i, uint64_t *entry,
+		uint64_t *bitmap);
 void entry_store(struct qcow2 *q, struct table *t, uint64_t i, uint64_t entry, uint64_t bitmap);
 enum map_type entry_type(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, unsigned sc);
 /* R5 for one entry. */
@@ -276,12 +314,17 @@ int entry_free(struct qcow2 *q, uint64_t entry);
 
 /* --- qcow2_io.c --- */
 int qcow2_read(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len);
-int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags);
+int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		unsigned flags);
 int qcow2_copy_from(struct node *n, uint64_t off, int fd, uint64_t fd_off, uint64_t len);
-int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off, uintptr_t *cookie);
+int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off,
+		uintptr_t *cookie);
 void qcow2_plain_done(struct node *n, uintptr_t cookie);
 int qcow2_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e);
-/* Holds a guest range against other allocations. With the lock, which alloc_begin may drop while it waits. */
+/*
+ * Holds a guest range against other allocations. With the lock, which alloc_begin may drop while it
+ * waits.
+ */
 void alloc_begin(struct qcow2 *q, struct alloc *a, uint64_t first, uint64_t count);
 void alloc_end(struct qcow2 *q, struct alloc *a);
 
@@ -293,16 +336,18 @@ int qcow2_forget(struct qcow2 *q, uint64_t off, uint64_t len);
 /* --- qcow2_compress.c --- */
 int qcow2_write_compressed(struct node *n, uint64_t off, const void *buf, uint64_t len);
 /* Reads [skip, skip + len) of a compressed cluster. */
-int qcow2_read_compressed(struct qcow2 *q, const struct mapping *m, uint64_t skip, uint64_t pos, const struct iovec *iov, int niov,
-			  uint64_t len);
+int qcow2_read_compressed(struct qcow2 *q, const struct mapping *m, uint64_t skip, uint64_t pos,
+			  const struct iovec *iov, int niov, uint64_t len);
 void qcow2_cbuf_drop(struct qcow2 *q);
 
 /* --- qcow2_create.c, qcow2_resize.c, qcow2_info.c --- */
 extern const struct node_opt qcow2_create_opts[];
 int qcow2_create(const struct node_create *c, struct err *err);
-int qcow2_measure(const char *const *opts, uint64_t size, struct node *src, struct node_measure *m, struct err *err);
+int qcow2_measure(const char *const *opts, uint64_t size, struct node *src, struct node_measure *m,
+		  struct err *err);
 int qcow2_resize(struct node *n, uint64_t size, struct err *err);
-int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode, struct err *err);
+int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode,
+		      struct err *err);
 int qcow2_l1_grow(struct qcow2 *q, uint64_t entries, struct err *err);
 int qcow2_amend(struct node *n, const char *const *opts, bool force, struct err *err);
 int qcow2_set_backing(struct node *n, const char *backing, const char *format, struct err *err);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_bitmap.c: persistent dirty bitmaps (spec: "Bitmaps extension", "Bitmap directory", "Bitmap table", "Bitmap data").
+ * qcow2_bitmap.c: persistent dirty bitmaps (spec: "Bitmaps extension", "Bitmap directory", "Bitmap
+ * table", "Bitmap data").
  *
- * Changes go by one way: new tables and data, a new directory, a flush (R1), then the header, then the old places are given up.
- * While the guest writes, its bitmaps carry IN_USE in the file; only a clean end takes that away.
+ * Changes go by one way: new tables and data, a new directory, a flush (R1), then the header, then
+ * the old places are given up. While the guest writes, its bitmaps carry IN_USE in the file; only a
+ * clean end takes that away.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -112,13 +114,16 @@ static int directory_parse(struct qcow2 *q, const uint8_t *d, uint64_t len, stru
 		b->granularity_bits = d[at + 17];
 		name_len = ld_be16(d + at + 18);
 		b->extra_len = ld_be32(d + at + 20);
-		if (b->extra_len > len - at - DIR_FIXED || name_len > len - at - DIR_FIXED - b->extra_len)
+		if (b->extra_len > len - at - DIR_FIXED ||
+		    name_len > len - at - DIR_FIXED - b->extra_len)
 			return err_set(err, EINVAL, "Bitmap directory entry %u is too long", i);
-		if (d[at + 16] != TYPE_DIRTY || b->granularity_bits < MIN_GRANULARITY_BITS || b->granularity_bits > MAX_GRANULARITY_BITS ||
-		    !name_len || name_len > MAX_NAME || (b->flags & ~7u) || b->entries > MAX_TABLE_ENTRIES)
+		if (d[at + 16] != TYPE_DIRTY || b->granularity_bits < MIN_GRANULARITY_BITS ||
+		    b->granularity_bits > MAX_GRANULARITY_BITS || !name_len ||
+		    name_len > MAX_NAME || (b->flags & ~7u) || b->entries > MAX_TABLE_ENTRIES)
 			return err_set(err, EINVAL, "Bitmap directory entry %u is invalid", i);
 		if (b->entries && !host_ok(q, b->table, 1))
-			return err_set(err, EINVAL, "Bitmap %u: table offset %#llx is invalid", i, (unsigned long long)b->table);
+			return err_set(err, EINVAL, "Bitmap %u: table offset %#llx is invalid", i,
+				       (unsigned long long)b->table);
 		b->extra = xcalloc(1, b->extra_len + 1);
 		memcpy(b->extra, d + at + DIR_FIXED, b->extra_len);
 		b->name = xcalloc(1, name_len + 1);
@@ -143,7 +148,9 @@ int qcow2_bitmaps_load(struct qcow2 *q, struct err *err)
 		return 0;
 	if (!(q->h.autoclear & QCOW2_AUTOCLEAR_BITMAPS)) {
 		if (q->n->flags & BLK_RDWR)
-			log_warn("'%s': a program that knows no bitmaps has changed this image: its bitmaps are no longer valid", q->n->filename);
+			log_warn("'%s': a program that knows no bitmaps has changed this image: "
+				 "its bitmaps are no longer valid",
+				 q->n->filename);
 		qcow2_ext_set(q, QCOW2_EXT_BITMAPS, NULL, 0);
 		return 0;
 	}
@@ -153,8 +160,9 @@ int qcow2_bitmaps_load(struct qcow2 *q, struct err *err)
 	pthread_mutex_init(&bm->lock, NULL);
 	bm->dir_len = ld_be64(e->data + 8);
 	bm->dir = ld_be64(e->data + 16);
-	if (ld_be32(e->data + 4) || !ld_be32(e->data) || ld_be32(e->data) > QCOW2_MAX_BITMAPS || bm->dir_len > MAX_DIR_BYTES ||
-	    bm->dir_len < (uint64_t)ld_be32(e->data) * DIR_FIXED || !host_ok(q, bm->dir, bm->dir_len)) {
+	if (ld_be32(e->data + 4) || !ld_be32(e->data) || ld_be32(e->data) > QCOW2_MAX_BITMAPS ||
+	    bm->dir_len > MAX_DIR_BYTES || bm->dir_len < (uint64_t)ld_be32(e->data) * DIR_FIXED ||
+	    !host_ok(q, bm->dir, bm->dir_len)) {
 		qcow2_bitmaps_free(q);
 		return err_set(err, EINVAL, "bitmaps_ext: invalid number of bitmaps or directory");
 	}
@@ -182,7 +190,8 @@ static int table_load(struct qcow2 *q, const struct bitmap *b, uint64_t **out)
 	int ret;
 
 	*out = NULL;
-	if (!range_ok(b->table, (uint64_t)b->entries * 8, ALIGN_UP(q->n->file->size, q->cluster_size)))
+	if (!range_ok(b->table, (uint64_t)b->entries * 8,
+		      ALIGN_UP(q->n->file->size, q->cluster_size)))
 		return -EINVAL;
 	t = calloc(b->entries + 1, 8);
 	if (!t)
@@ -214,10 +223,13 @@ static int bits_load(struct qcow2 *q, struct bitmap *b)
 		return 0;
 	ret = b->entries == q_clusters(q, bytes) ? table_load(q, b, &t) : -EINVAL;
 	for (uint32_t i = 0; i < b->entries && !ret; i++) {
-		uint64_t at = (uint64_t)i << q->cluster_bits, len = MIN(q->cluster_size, bytes - at), host = t[i] & TABLE_OFFSET;
+		uint64_t at = (uint64_t)i << q->cluster_bits,
+			 len = MIN(q->cluster_size, bytes - at), host = t[i] & TABLE_OFFSET;
 
 		if (host)
-			ret = host_ok(q, host, 1) ? node_pread(q->n->file, (uint8_t *)b->bits + at, len, host) : -EINVAL;
+			ret = host_ok(q, host, 1)
+				      ? node_pread(q->n->file, (uint8_t *)b->bits + at, len, host)
+				      : -EINVAL;
 		else if (t[i] & TABLE_ALL_ONES)
 			memset((uint8_t *)b->bits + at, 0xff, len);
 	}
@@ -282,7 +294,8 @@ int qcow2_bitmaps_mark(struct qcow2 *q, uint64_t off, uint64_t len)
 	len = MIN(len, q->n->size - off);
 	for (uint32_t i = 0; i < bm->n; i++)
 		if ((bm->v[i].flags & (FLAG_AUTO | FLAG_IN_USE)) == FLAG_AUTO)
-			bits_set(&bm->v[i], off >> bm->v[i].granularity_bits, (off + len - 1) >> bm->v[i].granularity_bits);
+			bits_set(&bm->v[i], off >> bm->v[i].granularity_bits,
+				 (off + len - 1) >> bm->v[i].granularity_bits);
 	return 0;
 }
 
@@ -307,7 +320,8 @@ static int clusters_write(struct qcow2 *q, const void *data, uint64_t len, uint6
 		ret = clusters_alloc_all(q, q_clusters(q, len), host);
 		pthread_mutex_unlock(&q->lock);
 		if (!ret)
-			ret = node_pwrite(q->n->file, padded, ALIGN_UP(len, q->cluster_size), *host);
+			ret = node_pwrite(q->n->file, padded, ALIGN_UP(len, q->cluster_size),
+					  *host);
 	}
 	free(padded);
 	return ret;
@@ -393,7 +407,8 @@ static int directory_write(struct qcow2 *q, struct err *err)
 	st_be64(ext + 8, len);
 	st_be64(ext + 16, host);
 	qcow2_ext_set(q, QCOW2_EXT_BITMAPS, len ? ext : NULL, EXT_LEN);
-	q->h.autoclear = len ? q->h.autoclear | QCOW2_AUTOCLEAR_BITMAPS : q->h.autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_BITMAPS;
+	q->h.autoclear = len ? q->h.autoclear | QCOW2_AUTOCLEAR_BITMAPS
+			     : q->h.autoclear & ~(uint64_t)QCOW2_AUTOCLEAR_BITMAPS;
 	return qcow2_header_rewrite(q, err);
 }
 
@@ -418,7 +433,8 @@ static int store(struct qcow2 *q, struct err *err)
 	}
 	free(old.v);
 	if (ret)
-		return err_set(err, -ret, "'%s': cannot write its bitmaps: %s", q->n->filename, strerror(-ret));
+		return err_set(err, -ret, "'%s': cannot write its bitmaps: %s", q->n->filename,
+			       strerror(-ret));
 	return qcow2_bitmaps_load(q, err);
 }
 
@@ -440,7 +456,10 @@ int qcow2_bitmaps_resize(struct qcow2 *q, uint64_t size, struct err *err)
 		uint64_t words, old_bits = bit_count(q, b, was), bits;
 
 		if (b->flags & FLAG_IN_USE)
-			return err_set(err, ENOTSUP, "'%s': bitmap '%s' is inconsistent: remove it before resizing", q->n->filename, b->name);
+			return err_set(
+				err, ENOTSUP,
+				"'%s': bitmap '%s' is inconsistent: remove it before resizing",
+				q->n->filename, b->name);
 		ret = bits_load(q, b);
 		if (ret)
 			break;
@@ -452,7 +471,8 @@ int qcow2_bitmaps_resize(struct qcow2 *q, uint64_t size, struct err *err)
 		b->changed = true;
 	}
 	if (ret)
-		return err_set(err, -ret, "'%s': cannot read its bitmaps: %s", q->n->filename, strerror(-ret));
+		return err_set(err, -ret, "'%s': cannot read its bitmaps: %s", q->n->filename,
+			       strerror(-ret));
 	q->n->size = size;
 	ret = store(q, err);
 	q->n->size = was;
@@ -466,7 +486,8 @@ static int add(struct qcow2 *q, const char *name, uint32_t granularity, struct e
 	struct qcow2_bitmaps *bm;
 	struct bitmap *b;
 
-	granularity = granularity ? granularity : MAX(MIN((uint64_t)65536, q->cluster_size), 4096ull);
+	granularity = granularity ? granularity
+				  : MAX(MIN((uint64_t)65536, q->cluster_size), 4096ull);
 	if (!IS_POWER_OF_2(granularity) || granularity < 512)
 		return err_set(err, EINVAL, "Granularity must be a power of 2, at least 512");
 	if (!*name || strlen(name) > MAX_NAME)
@@ -482,7 +503,10 @@ static int add(struct qcow2 *q, const char *name, uint32_t granularity, struct e
 	bm = q->bitmaps;
 	bm->v = xrealloc(bm->v, (bm->n + 1) * sizeof(*bm->v));
 	b = &bm->v[bm->n];
-	*b = (struct bitmap){ .name = xstrdup(name), .flags = FLAG_AUTO, .granularity_bits = __builtin_ctz(granularity), .changed = true };
+	*b = (struct bitmap){ .name = xstrdup(name),
+			      .flags = FLAG_AUTO,
+			      .granularity_bits = __builtin_ctz(granularity),
+			      .changed = true };
 	if (byte_count(q, b) > MAX_BITMAP_BYTES) {
 		bitmap_free(b);
 		return err_set(err, EFBIG, "The granularity is too fine for a disk of this size");
@@ -520,10 +544,13 @@ static int drop(struct qcow2 *q, struct bitmap *b, struct err *err)
 		pthread_mutex_unlock(&q->lock);
 	}
 	free(old.v);
-	return ret ? err_set(err, -ret, "'%s': cannot remove the bitmap: %s", q->n->filename, strerror(-ret)) : 0;
+	return ret ? err_set(err, -ret, "'%s': cannot remove the bitmap: %s", q->n->filename,
+			     strerror(-ret))
+		   : 0;
 }
 
-static int merge(struct qcow2 *q, struct bitmap *b, struct node *src, const char *src_name, struct err *err)
+static int merge(struct qcow2 *q, struct bitmap *b, struct node *src, const char *src_name,
+		 struct err *err)
 {
 	struct qcow2 *sq;
 	struct bitmap *s;
@@ -535,33 +562,38 @@ static int merge(struct qcow2 *q, struct bitmap *b, struct node *src, const char
 	sq = src->priv;
 	s = find(sq, src_name);
 	if (!s)
-		return err_set(err, ENOENT, "Bitmap '%s' not found in '%s'", src_name, src->filename);
+		return err_set(err, ENOENT, "Bitmap '%s' not found in '%s'", src_name,
+			       src->filename);
 	if (s->flags & FLAG_IN_USE)
-		return err_set(err, EINVAL, "Bitmap '%s' is inconsistent and cannot be used", src_name);
+		return err_set(err, EINVAL, "Bitmap '%s' is inconsistent and cannot be used",
+			       src_name);
 	if (src->size != q->n->size)
 		return err_set(err, EINVAL, "The disks of the two bitmaps differ in size");
 	ret = bits_load(sq, s);
 	if (ret)
-		return err_set(err, -ret, "'%s': cannot read bitmap '%s': %s", src->filename, src_name, strerror(-ret));
+		return err_set(err, -ret, "'%s': cannot read bitmap '%s': %s", src->filename,
+			       src_name, strerror(-ret));
 	bits = bit_count(sq, s, src->size);
 	for (uint64_t i = 0; i < bits; i++)
 		if (le64toh(s->bits[i / 64]) >> (i % 64) & 1) {
-			uint64_t off = i << s->granularity_bits, end = MIN(off + (1ull << s->granularity_bits), q->n->size);
+			uint64_t off = i << s->granularity_bits,
+				 end = MIN(off + (1ull << s->granularity_bits), q->n->size);
 
 			bits_set(b, off >> b->granularity_bits, (end - 1) >> b->granularity_bits);
 		}
 	return 0;
 }
 
-int qcow2_bitmap(struct node *n, enum bitmap_op op, const char *name, uint32_t granularity, struct node *src, const char *src_name,
-		 struct err *err)
+int qcow2_bitmap(struct node *n, enum bitmap_op op, const char *name, uint32_t granularity,
+		 struct node *src, const char *src_name, struct err *err)
 {
 	struct qcow2 *q = n->priv;
 	struct bitmap *b;
 	int ret;
 
 	if (!(n->flags & BLK_RDWR) || n->inactive)
-		return err_set(err, EPERM, "'%s' is open read-only: its bitmaps cannot be changed", n->filename);
+		return err_set(err, EPERM, "'%s' is open read-only: its bitmaps cannot be changed",
+			       n->filename);
 	ret = qcow2_bitmaps_store(q, err);
 	if (ret)
 		return ret;
@@ -573,7 +605,10 @@ int qcow2_bitmap(struct node *n, enum bitmap_op op, const char *name, uint32_t g
 	if (op == BITMAP_REMOVE)
 		return drop(q, b, err);
 	if (b->flags & FLAG_IN_USE)
-		return err_set(err, EINVAL, "Bitmap '%s' is inconsistent and cannot be used; try --remove to delete it", name);
+		return err_set(
+			err, EINVAL,
+			"Bitmap '%s' is inconsistent and cannot be used; try --remove to delete it",
+			name);
 	switch (op) {
 	case BITMAP_ENABLE:
 		b->flags |= FLAG_AUTO;
@@ -584,7 +619,8 @@ int qcow2_bitmap(struct node *n, enum bitmap_op op, const char *name, uint32_t g
 	default:
 		ret = bits_load(q, b);
 		if (ret)
-			return err_set(err, -ret, "'%s': cannot read bitmap '%s': %s", n->filename, name, strerror(-ret));
+			return err_set(err, -ret, "'%s': cannot read bitmap '%s': %s", n->filename,
+				       name, strerror(-ret));
 		if (op == BITMAP_CLEAR)
 			memset(b->bits, 0, byte_count(q, b));
 		else

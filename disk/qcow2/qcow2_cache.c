@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_cache.c: L2 tables and refcount blocks in memory (spec: "Cluster mapping", "Host cluster management"), and the set of
- * host clusters that hold such metadata. With the image lock; q->map is also read without it (qcow2_plain).
+ * qcow2_cache.c: L2 tables and refcount blocks in memory (spec: "Cluster mapping", "Host cluster
+ * management"), and the set of host clusters that hold such metadata. With the image lock; q->map
+ * is also read without it (qcow2_plain).
  */
 #include <errno.h>
 #include <stdlib.h>
 
 #include "disk/qcow2/qcow2.h"
 
-/* --- which host clusters are metadata: an open hash set; 0 is free (cluster 0, the header, is always metadata) --- */
+/*
+ * --- which host clusters are metadata: an open hash set; 0 is free (cluster 0, the header, is
+ * always metadata) ---
+ */
 
 static size_t meta_slot(const struct qcow2 *q, uint64_t cluster)
 {
@@ -79,8 +83,10 @@ bool meta_overlaps(const struct qcow2 *q, uint64_t off, uint64_t len)
 {
 	const struct qcow2_header *h = &q->h;
 
-	if (overlap(off, len, 0, q->cluster_size) || overlap(off, len, h->l1_offset, (uint64_t)h->l1_size * 8) ||
-	    overlap(off, len, h->reftable_offset, (uint64_t)h->reftable_clusters << q->cluster_bits))
+	if (overlap(off, len, 0, q->cluster_size) ||
+	    overlap(off, len, h->l1_offset, (uint64_t)h->l1_size * 8) ||
+	    overlap(off, len, h->reftable_offset,
+		    (uint64_t)h->reftable_clusters << q->cluster_bits))
 		return true;
 	if (h->nb_snapshots && overlap(off, len, h->snapshots_offset, q->cluster_size))
 		return true;
@@ -92,7 +98,8 @@ bool meta_overlaps(const struct qcow2 *q, uint64_t off, uint64_t len)
 
 bool host_ok(const struct qcow2 *q, uint64_t host, uint64_t len)
 {
-	return host && !q_in_cluster(q, host) && range_ok(host, len, __atomic_load_n(&q->n->file->size, __ATOMIC_RELAXED));
+	return host && !q_in_cluster(q, host) &&
+	       range_ok(host, len, __atomic_load_n(&q->n->file->size, __ATOMIC_RELAXED));
 }
 
 /* --- tables --- */
@@ -130,7 +137,10 @@ static void table_free(struct table *t)
 	free(t);
 }
 
-/* Takes it out of the cache; readers without the lock may still look at it: it dies with their epoch. */
+/*
+ * Takes it out of the cache; readers without the lock may still look at it: it dies with their
+ * epoch.
+ */
 void table_drop(struct qcow2 *q, struct table *t)
 {
 	struct table_list *l = t->refblock ? &q->rbs : &q->l2s;
@@ -161,7 +171,8 @@ void tables_trim(struct qcow2 *q, struct table_list *l)
 		struct table *oldest = NULL;
 
 		for (struct table *t = l->head; t; t = t->next)
-			if (!t->pins && !t->is_dirty && !t->fresh && (!oldest || t->used < oldest->used))
+			if (!t->pins && !t->is_dirty && !t->fresh &&
+			    (!oldest || t->used < oldest->used))
 				oldest = t;
 		if (!oldest) {
 			q->need_flush = true;
@@ -239,8 +250,9 @@ int l2_get(struct qcow2 *q, uint64_t index, struct table **tp)
 	if (!host)
 		return 0;
 	if (!host_ok(q, host, q->cluster_size))
-		return qcow2_corrupt(q, "L1 entry %llu points to %#llx: unaligned or outside the file", (unsigned long long)index,
-				     (unsigned long long)host);
+		return qcow2_corrupt(q,
+				     "L1 entry %llu points to %#llx: unaligned or outside the file",
+				     (unsigned long long)index, (unsigned long long)host);
 	q->l2s.max--;
 	tables_trim(q, &q->l2s);
 	q->l2s.max++;

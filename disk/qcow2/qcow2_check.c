@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_check.c: counts every reference in the file anew, compares with the reference counts it has, and mends them. Drained.
+ * qcow2_check.c: counts every reference in the file anew, compares with the reference counts it
+ * has, and mends them. Drained.
  *
- * Reads the file, not the caches. Each L2 table is walked once however often it is referred to, tables in holes are
- * skipped, and the counters live in pages made on demand: a small hostile file costs little.
+ * Reads the file, not the caches. Each L2 table is walked once however often it is referred to,
+ * tables in holes are skipped, and the counters live in pages made on demand: a small hostile file
+ * costs little.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -46,7 +48,8 @@ static uint32_t *count_slot(struct check *k, struct counts *t, uint64_t cluster,
 		for (size_t o = 0; o < old_size; o++) {
 			if (!old[o].v)
 				continue;
-			for (i = (old[o].number * 0x9e3779b97f4a7c15ull >> 32) & (t->size - 1); t->p[i].v; i = (i + 1) & (t->size - 1))
+			for (i = (old[o].number * 0x9e3779b97f4a7c15ull >> 32) & (t->size - 1);
+			     t->p[i].v; i = (i + 1) & (t->size - 1))
 				;
 			t->p[i] = old[o];
 		}
@@ -54,7 +57,8 @@ static uint32_t *count_slot(struct check *k, struct counts *t, uint64_t cluster,
 	}
 	if (!t->size)
 		return NULL;
-	for (i = (number * 0x9e3779b97f4a7c15ull >> 32) & (t->size - 1); t->p[i].v; i = (i + 1) & (t->size - 1))
+	for (i = (number * 0x9e3779b97f4a7c15ull >> 32) & (t->size - 1); t->p[i].v;
+	     i = (i + 1) & (t->size - 1))
 		if (t->p[i].number == number)
 			return &t->p[i].v[cluster & ((1u << PAGE_BITS) - 1)];
 	if (!make)
@@ -109,8 +113,11 @@ static void refer(struct check *k, uint64_t off, uint64_t len, uint32_t times)
 	if (!len)
 		return;
 	last = (off + len - 1) >> q->cluster_bits;
-	if (!range_ok(off, len, INT64_MAX) || first >= k->file_clusters || last > k->file_clusters) {
-		report(k, "ERROR: counting reference for region exceeding the end of the file by one cluster or more: offset 0x%llx size 0x%llx",
+	if (!range_ok(off, len, INT64_MAX) || first >= k->file_clusters ||
+	    last > k->file_clusters) {
+		report(k,
+		       "ERROR: counting reference for region exceeding the end of the file by one "
+		       "cluster or more: offset 0x%llx size 0x%llx",
 		       (unsigned long long)off, (unsigned long long)len);
 		k->c->corruptions++;
 		return;
@@ -153,7 +160,8 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 	int ret;
 
 	/* A hole is a table of zeros. */
-	if (node_extent(q->n->file, host, q->cluster_size, &x) == 0 && (x.flags & EXT_ZERO) && x.len >= q->cluster_size)
+	if (node_extent(q->n->file, host, q->cluster_size, &x) == 0 && (x.flags & EXT_ZERO) &&
+	    x.len >= q->cluster_size)
 		return;
 	ret = node_pread(q->n->file, buf, q->cluster_size, host);
 	if (ret) {
@@ -163,7 +171,8 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 	}
 	for (uint64_t i = 0; i < q->cluster_size / q->entry_size; i++) {
 		uint64_t entry = ld_be64(buf + i * q->entry_size), packed, len;
-		uint64_t off = entry & L2E_OFFSET, bitmap = q_ext_l2(q) ? ld_be64(buf + i * 16 + 8) : 0;
+		uint64_t off = entry & L2E_OFFSET,
+			 bitmap = q_ext_l2(q) ? ld_be64(buf + i * 16 + 8) : 0;
 		bool bad = false;
 
 		if (!entry && !bitmap)
@@ -171,11 +180,16 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 		if (entry & L2E_COMPRESSED) {
 			entry_packed(q, entry, &packed, &len);
 			if (entry & L2E_COPIED) {
-				report(k, "ERROR: coffset=0x%llx: copied flag must never be set for compressed clusters", (unsigned long long)packed);
+				report(k,
+				       "ERROR: coffset=0x%llx: copied flag must never be set for "
+				       "compressed clusters",
+				       (unsigned long long)packed);
 				k->c->corruptions++;
 			}
 			if (q->n->data_file) {
-				report(k, "ERROR compressed cluster %llu with data file, entry=0x%llx", (unsigned long long)i, (unsigned long long)entry);
+				report(k,
+				       "ERROR compressed cluster %llu with data file, entry=0x%llx",
+				       (unsigned long long)i, (unsigned long long)entry);
 				k->c->corruptions++;
 				continue;
 			}
@@ -189,7 +203,9 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 			continue;
 		}
 		if (q_ext_l2(q) && ((bitmap >> 32) & bitmap & SC_ALL_ALLOC)) {
-			report(k, "ERROR offset=%llx: Allocated cluster with corrupted subcluster allocation bitmap (bitmap=0x%llx)",
+			report(k,
+			       "ERROR offset=%llx: Allocated cluster with corrupted subcluster "
+			       "allocation bitmap (bitmap=0x%llx)",
 			       (unsigned long long)off, (unsigned long long)bitmap);
 			k->c->corruptions++;
 			continue;
@@ -206,7 +222,9 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 			continue;
 		bad = q_in_cluster(q, off) || off >> q->cluster_bits >= k->file_clusters;
 		if (bad && (k->fix & CHECK_FIX_ERRORS)) {
-			report(k, "Repairing offset=%llx: Preallocated cluster is not properly aligned or outside the file; L2 entry corrupted.",
+			report(k,
+			       "Repairing offset=%llx: Preallocated cluster is not properly "
+			       "aligned or outside the file; L2 entry corrupted.",
 			       (unsigned long long)off);
 			k->c->corruptions++;
 			if (entry_mend(k, host + i * q->entry_size))
@@ -216,7 +234,10 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 			continue;
 		}
 		if (q_in_cluster(q, off)) {
-			report(k, "ERROR offset=%llx: Cluster is not properly aligned; L2 entry corrupted.", (unsigned long long)off);
+			report(k,
+			       "ERROR offset=%llx: Cluster is not properly aligned; L2 entry "
+			       "corrupted.",
+			       (unsigned long long)off);
 			k->c->corruptions++;
 			continue;
 		}
@@ -235,8 +256,9 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 		return 0;
 	refer(k, off, entries * 8, 1);
 	if (entries * 8 > QCOW2_MAX_L1_BYTES || !range_ok(off, entries * 8, q->n->file->size)) {
-		report(k, "ERROR: L1 table at 0x%llx with %llu entries: too large or outside the file", (unsigned long long)off,
-		       (unsigned long long)entries);
+		report(k,
+		       "ERROR: L1 table at 0x%llx with %llu entries: too large or outside the file",
+		       (unsigned long long)off, (unsigned long long)entries);
 		k->c->corruptions++;
 		return 0;
 	}
@@ -251,7 +273,10 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 		if (!l2)
 			continue;
 		if (q_in_cluster(q, l2)) {
-			report(k, "ERROR l2_offset=%llx: Table is not cluster aligned; L1 entry corrupted", (unsigned long long)l2);
+			report(k,
+			       "ERROR l2_offset=%llx: Table is not cluster aligned; L1 entry "
+			       "corrupted",
+			       (unsigned long long)l2);
 			k->c->corruptions++;
 			continue;
 		}
@@ -292,7 +317,10 @@ static void tables_walk(struct check *k)
 	for (size_t p = 0; p < k->tables.size; p++)
 		for (uint64_t i = 0; k->tables.p[p].v && i < 1u << PAGE_BITS; i++)
 			if (k->tables.p[p].v[i])
-				l2_walk(k, ((k->tables.p[p].number << PAGE_BITS) + i) << q->cluster_bits, k->tables.p[p].v[i], false, buf);
+				l2_walk(k,
+					((k->tables.p[p].number << PAGE_BITS) + i)
+						<< q->cluster_bits,
+					k->tables.p[p].v[i], false, buf);
 	free(buf);
 }
 
@@ -307,20 +335,25 @@ static void refcounts_count(struct check *k)
 		if (!off)
 			continue;
 		if (q_in_cluster(q, off)) {
-			report(k, "ERROR refcount block %llu is not cluster aligned; refcount table entry corrupted", (unsigned long long)i);
+			report(k,
+			       "ERROR refcount block %llu is not cluster aligned; refcount table "
+			       "entry corrupted",
+			       (unsigned long long)i);
 			k->c->corruptions++;
 			k->rebuild = true;
 			continue;
 		}
 		if (off >> q->cluster_bits >= k->file_clusters) {
-			report(k, "ERROR refcount block %llu is outside image", (unsigned long long)i);
+			report(k, "ERROR refcount block %llu is outside image",
+			       (unsigned long long)i);
 			k->c->corruptions++;
 			k->rebuild = true;
 			continue;
 		}
 		refer(k, off, q->cluster_size, 1);
 		if (count_get(k, &k->refs, off >> q->cluster_bits) != 1) {
-			report(k, "ERROR refcount block %llu refcount=%u", (unsigned long long)i, count_get(k, &k->refs, off >> q->cluster_bits));
+			report(k, "ERROR refcount block %llu refcount=%u", (unsigned long long)i,
+			       count_get(k, &k->refs, off >> q->cluster_bits));
 			k->c->corruptions++;
 			k->rebuild = true;
 		}
@@ -331,7 +364,10 @@ static bool one_differs(struct check *k, uint64_t cluster, uint64_t have, uint64
 {
 	bool leak = have > should, mend = k->fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
 
-	report(k, "%s cluster %llu refcount=%llu reference=%llu", mend ? "Repairing" : leak ? "Leaked" : "ERROR",
+	report(k, "%s cluster %llu refcount=%llu reference=%llu",
+	       mend   ? "Repairing"
+	       : leak ? "Leaked"
+		      : "ERROR",
 	       (unsigned long long)cluster, (unsigned long long)have, (unsigned long long)should);
 	if (leak)
 		k->c->leaks++;
@@ -355,13 +391,17 @@ static int refcount_put(struct check *k, uint8_t *block, uint64_t cluster, uint6
 static int compare(struct check *k)
 {
 	struct qcow2 *q = k->q;
-	uint64_t per = 1ull << q->rb_bits, blocks = MAX(q->reft_size, (k->file_clusters + per - 1) / per);
+	uint64_t per = 1ull << q->rb_bits,
+		 blocks = MAX(q->reft_size, (k->file_clusters + per - 1) / per);
 	uint8_t *block = malloc(q->cluster_size);
 	int ret = block ? 0 : -ENOMEM;
 
 	for (uint64_t i = 0; i < blocks && !ret; i++) {
-		uint64_t off = i < q->reft_size ? q->reft[i] & REFT_OFFSET : 0, leaks = k->c->leaks, errors = k->c->corruptions;
-		bool dirty = false, usable = off && !q_in_cluster(q, off) && range_ok(off, q->cluster_size, ALIGN_UP(q->n->file->size, q->cluster_size));
+		uint64_t off = i < q->reft_size ? q->reft[i] & REFT_OFFSET : 0, leaks = k->c->leaks,
+			 errors = k->c->corruptions;
+		bool dirty = false, usable = off && !q_in_cluster(q, off) &&
+					     range_ok(off, q->cluster_size,
+						      ALIGN_UP(q->n->file->size, q->cluster_size));
 		uint64_t mended_leaks = 0, mended = 0;
 
 		if (!usable && i > k->last_used >> q->rb_bits)
@@ -376,7 +416,8 @@ static int compare(struct check *k)
 			continue;
 		}
 		for (uint64_t c = 0; c < per; c++) {
-			uint64_t have = refcount_read(q, block, c), should = count_get(k, &k->refs, i * per + c);
+			uint64_t have = refcount_read(q, block, c),
+				 should = count_get(k, &k->refs, i * per + c);
 
 			if (have == should || !one_differs(k, i * per + c, have, should))
 				continue;
@@ -407,13 +448,14 @@ static int compare(struct check *k)
 }
 
 /*
- * New refcount structures behind everything that is used, from the counts; then the header points to them. Until that one sector
- * is written the file is as it was.
+ * New refcount structures behind everything that is used, from the counts; then the header points
+ * to them. Until that one sector is written the file is as it was.
  */
 static int rebuild(struct check *k)
 {
 	struct qcow2 *q = k->q;
-	uint64_t per = 1ull << q->rb_bits, start = MAX(k->last_used + 1, k->file_clusters), blocks = 0, clusters = 0, total, entries;
+	uint64_t per = 1ull << q->rb_bits, start = MAX(k->last_used + 1, k->file_clusters),
+		 blocks = 0, clusters = 0, total, entries;
 	uint8_t *block, *table;
 	int ret = 0;
 
@@ -448,13 +490,18 @@ static int rebuild(struct check *k)
 	k->file_clusters = MAX(k->file_clusters, total);
 	/* The old structures are given up; the new ones count themselves. */
 	for (uint64_t i = 0; i < q->reft_size; i++) {
-		uint32_t *v = q->reft[i] & REFT_OFFSET ? count_slot(k, &k->refs, (q->reft[i] & REFT_OFFSET) >> q->cluster_bits, false) : NULL;
+		uint32_t *v = q->reft[i] & REFT_OFFSET
+				      ? count_slot(k, &k->refs,
+						   (q->reft[i] & REFT_OFFSET) >> q->cluster_bits,
+						   false)
+				      : NULL;
 
 		if (v && *v && !q_in_cluster(q, q->reft[i] & REFT_OFFSET))
 			--*v;
 	}
 	for (uint64_t i = 0; i < q->h.reftable_clusters; i++) {
-		uint32_t *v = count_slot(k, &k->refs, (q->h.reftable_offset >> q->cluster_bits) + i, false);
+		uint32_t *v = count_slot(k, &k->refs, (q->h.reftable_offset >> q->cluster_bits) + i,
+					 false);
 
 		if (v && *v)
 			--*v;
@@ -479,10 +526,12 @@ static int rebuild(struct check *k)
 			break;
 		}
 		st_be64(table + i * 8, (start + b) << q->cluster_bits);
-		ret = node_pwrite(q->n->file, block, q->cluster_size, (start + b++) << q->cluster_bits);
+		ret = node_pwrite(q->n->file, block, q->cluster_size,
+				  (start + b++) << q->cluster_bits);
 	}
 	if (!ret)
-		ret = node_pwrite(q->n->file, table, clusters << q->cluster_bits, (start + blocks) << q->cluster_bits);
+		ret = node_pwrite(q->n->file, table, clusters << q->cluster_bits,
+				  (start + blocks) << q->cluster_bits);
 	if (!ret)
 		ret = node_flush(q->n->file);
 	if (ret)
@@ -509,8 +558,9 @@ static int copied_word(struct check *k, uint64_t entry, uint64_t at, const char 
 	*bad = one != !!(entry & L2E_COPIED);
 	if (!*bad)
 		return 0;
-	report(k, "%s OFLAG_COPIED %s: entry=%llx refcount=%u", k->fix & CHECK_FIX_ERRORS ? "Repairing" : "ERROR", what,
-	       (unsigned long long)entry, count_get(k, &k->refs, off >> q->cluster_bits));
+	report(k, "%s OFLAG_COPIED %s: entry=%llx refcount=%u",
+	       k->fix & CHECK_FIX_ERRORS ? "Repairing" : "ERROR", what, (unsigned long long)entry,
+	       count_get(k, &k->refs, off >> q->cluster_bits));
 	k->c->corruptions++;
 	if (!(k->fix & CHECK_FIX_ERRORS))
 		return 0;
@@ -537,7 +587,8 @@ static int copied_check(struct check *k)
 		if (!l2 || q_in_cluster(q, l2) || !range_ok(l2, q->cluster_size, q->n->file->size))
 			continue;
 		copied_word(k, q->l1[i], q->h.l1_offset + i * 8, "L2 cluster", &bad);
-		if (node_extent(q->n->file, l2, q->cluster_size, &x) == 0 && (x.flags & EXT_ZERO) && x.len >= q->cluster_size)
+		if (node_extent(q->n->file, l2, q->cluster_size, &x) == 0 && (x.flags & EXT_ZERO) &&
+		    x.len >= q->cluster_size)
 			continue;
 		if (node_pread(q->n->file, buf, q->cluster_size, l2)) {
 			k->c->check_errors++;
@@ -546,7 +597,8 @@ static int copied_check(struct check *k)
 		for (uint64_t e = 0; e < q->cluster_size / q->entry_size; e++) {
 			uint64_t entry = ld_be64(buf + e * q->entry_size);
 
-			if ((entry & L2E_COMPRESSED) || !(entry & L2E_OFFSET) || q_in_cluster(q, entry & L2E_OFFSET) ||
+			if ((entry & L2E_COMPRESSED) || !(entry & L2E_OFFSET) ||
+			    q_in_cluster(q, entry & L2E_OFFSET) ||
 			    (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE))
 				continue;
 			copied_word(k, entry, l2 + e * q->entry_size, "data cluster", &bad);
@@ -618,8 +670,10 @@ int qcow2_check(struct node *n, struct node_check *c, unsigned fix)
 	if (fix && !ret && !c->check_errors)
 		ret = node_flush(n->file);
 	/* All is well: the marks of a crash and of corruption may go. */
-	if (!ret && (n->flags & BLK_RDWR) && !n->inactive && fix && !c->check_errors && c->corruptions == c->corruptions_fixed) {
-		uint64_t clear = QCOW2_INCOMPAT_DIRTY | (fix & CHECK_FIX_ERRORS ? QCOW2_INCOMPAT_CORRUPT : 0);
+	if (!ret && (n->flags & BLK_RDWR) && !n->inactive && fix && !c->check_errors &&
+	    c->corruptions == c->corruptions_fixed) {
+		uint64_t clear = QCOW2_INCOMPAT_DIRTY |
+				 (fix & CHECK_FIX_ERRORS ? QCOW2_INCOMPAT_CORRUPT : 0);
 
 		if (!(fix & CHECK_FIX_ERRORS) && c->corruptions)
 			clear = 0;
@@ -638,8 +692,8 @@ int qcow2_check(struct node *n, struct node_check *c, unsigned fix)
 }
 
 /*
- * Other widths of the reference counts: new structures from new counts; the header's one sector has both their place and
- * the width.
+ * Other widths of the reference counts: new structures from new counts; the header's one sector has
+ * both their place and the width.
  */
 int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err)
 {
@@ -656,7 +710,8 @@ int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err)
 	if (!ret)
 		ret = check_all(&k);
 	if (!ret && (c.corruptions || c.check_errors))
-		ret = err_set(err, EIO, "'%s' has errors: repair it first (check -r all)", q->n->filename);
+		ret = err_set(err, EIO, "'%s' has errors: repair it first (check -r all)",
+			      q->n->filename);
 	if (!ret) {
 		q->h.refcount_order = order;
 		q->rb_bits = q->cluster_bits + 3 - order;
@@ -671,7 +726,8 @@ int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err)
 	counts_free(&k.refs);
 	counts_free(&k.tables);
 	if (ret)
-		return err_set(err, -ret, "'%s': cannot change the width of its reference counts: %s", q->n->filename,
-			       ret == -ERANGE ? "a count does not fit" : strerror(-ret));
+		return err_set(
+			err, -ret, "'%s': cannot change the width of its reference counts: %s",
+			q->n->filename, ret == -ERANGE ? "a count does not fit" : strerror(-ret));
 	return qcow2_reload(q, err);
 }

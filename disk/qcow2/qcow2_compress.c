@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_compress.c: compressed clusters (spec: "Compressed Clusters Descriptor"): raw deflate by libdeflate, or zstd.
+ * qcow2_compress.c: compressed clusters (spec: "Compressed Clusters Descriptor"): raw deflate by
+ * libdeflate, or zstd.
  *
- * The deflate window is 32 KiB, not the 4 KiB QEMU writes with: qemu-img 7.2, 7-Zip and libqcow read it (they inflate
- * a cluster in one call into its own buffer; tests/img/peers.c), and it is what makes the image smaller.
+ * The deflate window is 32 KiB, not the 4 KiB QEMU writes with: qemu-img 7.2, 7-Zip and libqcow
+ * read it (they inflate a cluster in one call into its own buffer; tests/img/peers.c), and it is
+ * what makes the image smaller.
  *
  * Worker threads. (De)compressors are kept for each thread.
  */
@@ -17,7 +19,10 @@
 #include "disk/qcow2/qcow2_bitmap.h"
 #include "vmm/base/iov.h"
 
-/* 3: a tenth smaller than what QEMU writes (zlib 6, 4 KiB window), in less than a third of its time; 6 gains 3 % more for 40 % more time. */
+/*
+ * 3: a tenth smaller than what QEMU writes (zlib 6, 4 KiB window), in less than a third of its
+ * time; 6 gains 3 % more for 40 % more time.
+ */
 enum { DEFLATE_LEVEL = 3, ZSTD_LEVEL = 3 };
 
 struct coders {
@@ -79,10 +84,15 @@ static size_t pack(const struct qcow2 *q, const void *in, size_t len, void *out,
 	return c->deflate ? libdeflate_deflate_compress(c->deflate, in, len, out, room) : 0;
 }
 
-/* zlib copes with what libdeflate does not: a stream that is cut off behind the last byte needed, or goes on. */
+/*
+ * zlib copes with what libdeflate does not: a stream that is cut off behind the last byte needed,
+ * or goes on.
+ */
 static int inflate_zlib(const void *in, size_t in_len, void *out, size_t len)
 {
-	z_stream z = { .next_in = (void *)in, .avail_in = in_len, .next_out = out, .avail_out = len };
+	z_stream z = {
+		.next_in = (void *)in, .avail_in = in_len, .next_out = out, .avail_out = len
+	};
 	int ret;
 
 	if (inflateInit2(&z, -15) != Z_OK)
@@ -103,7 +113,8 @@ static int unzstd(struct coders *c, const void *in, size_t in_len, void *out, si
 		return -ENOMEM;
 	ZSTD_DCtx_reset(c->zd, ZSTD_reset_session_only);
 	while (zout.pos < len) {
-		size_t was_in = zin.pos, was_out = zout.pos, ret = ZSTD_decompressStream(c->zd, &zout, &zin);
+		size_t was_in = zin.pos, was_out = zout.pos,
+		       ret = ZSTD_decompressStream(c->zd, &zout, &zin);
 
 		if (ZSTD_isError(ret) || (zin.pos == was_in && zout.pos == was_out))
 			return -EIO;
@@ -120,13 +131,20 @@ static int unpack(const struct qcow2 *q, const void *in, size_t in_len, void *ou
 		return unzstd(c, in, in_len, out, len);
 	if (!c->inflate)
 		c->inflate = libdeflate_alloc_decompressor();
-	/* What follows the stream in its last sector belongs to others: the real end is not known. */
-	if (c->inflate && libdeflate_deflate_decompress_ex(c->inflate, in, in_len, out, len, NULL, &got) == LIBDEFLATE_SUCCESS && got == len)
+	/*
+	 * What follows the stream in its last sector belongs to others: the real end is not known.
+	 */
+	if (c->inflate &&
+	    libdeflate_deflate_decompress_ex(c->inflate, in, in_len, out, len, NULL, &got) ==
+		    LIBDEFLATE_SUCCESS &&
+	    got == len)
 		return 0;
 	return inflate_zlib(in, in_len, out, len);
 }
 
-/* --- reading: the few clusters unpacked last are kept, for guests that read them page by page --- */
+/*
+ * --- reading: the few clusters unpacked last are kept, for guests that read them page by page ---
+ */
 
 void qcow2_cbuf_drop(struct qcow2 *q)
 {
@@ -136,7 +154,8 @@ void qcow2_cbuf_drop(struct qcow2 *q)
 	}
 }
 
-static bool cbuf_find(struct qcow2 *q, uint64_t entry, uint64_t skip, uint64_t pos, const struct iovec *iov, int niov, uint64_t len)
+static bool cbuf_find(struct qcow2 *q, uint64_t entry, uint64_t skip, uint64_t pos,
+		      const struct iovec *iov, int niov, uint64_t len)
 {
 	bool found = false;
 
@@ -169,15 +188,19 @@ static uint8_t *cbuf_keep(struct qcow2 *q, uint64_t entry, uint8_t *buf)
 	return old;
 }
 
-int qcow2_read_compressed(struct qcow2 *q, const struct mapping *m, uint64_t skip, uint64_t pos, const struct iovec *iov, int niov,
-			  uint64_t len)
+int qcow2_read_compressed(struct qcow2 *q, const struct mapping *m, uint64_t skip, uint64_t pos,
+			  const struct iovec *iov, int niov, uint64_t len)
 {
 	bool whole = len == q->cluster_size, direct = whole && niov == 1;
 	uint8_t *in, *out;
 	int ret;
 
-	/* The same entry may stand for other bytes later only in a writable image: there only whole clusters are trusted. */
-	if (!whole && !(q->n->flags & BLK_RDWR) && cbuf_find(q, m->entry, skip, pos, iov, niov, len))
+	/*
+	 * The same entry may stand for other bytes later only in a writable image: there only whole
+	 * clusters are trusted.
+	 */
+	if (!whole && !(q->n->flags & BLK_RDWR) &&
+	    cbuf_find(q, m->entry, skip, pos, iov, niov, len))
 		return 0;
 	in = malloc(m->packed_len);
 	/* A whole cluster is unpacked where it is wanted. */
@@ -209,7 +232,8 @@ int qcow2_write_compressed(struct node *n, uint64_t off, const void *buf, uint64
 	size_t packed;
 	int ret;
 
-	if (q_in_cluster(q, off) || len > q->cluster_size || (len < q->cluster_size && off + len != n->size))
+	if (q_in_cluster(q, off) || len > q->cluster_size ||
+	    (len < q->cluster_size && off + len != n->size))
 		return -EINVAL;
 	if (n->data_file || q->crypt)
 		return -ENOTSUP;
@@ -254,9 +278,12 @@ int qcow2_write_compressed(struct node *n, uint64_t off, const void *buf, uint64
 			ret = entry_free(q, entry);
 		if (!ret) {
 			sectors = ((host + packed - 1) >> 9) - (host >> 9);
-			entry_store(q, t, i, host | L2E_COMPRESSED | sectors << (62 - (q->cluster_bits - 8)), 0);
+			entry_store(q, t, i,
+				    host | L2E_COMPRESSED | sectors << (62 - (q->cluster_bits - 8)),
+				    0);
 		} else {
-			refcount_add(q, host >> q->cluster_bits, q_clusters(q, q_in_cluster(q, host) + packed), -1);
+			refcount_add(q, host >> q->cluster_bits,
+				     q_clusters(q, q_in_cluster(q, host) + packed), -1);
 		}
 		t->pins--;
 	}

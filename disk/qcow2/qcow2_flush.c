@@ -2,9 +2,11 @@
 /*
  * qcow2_flush.c: the order in which things become durable (R1, R2, R4), and the epochs.
  *
- * A flush:  A  under the lock: write refcount blocks and tables that nothing points to yet; copy the changed sectors of
+ * A flush:  A under the lock: write refcount blocks and tables that nothing points to yet; copy the
+ *           changed sectors of
  *              L2 tables and L1 (they may change again meanwhile)
- *           A' when there are new refcount blocks: fdatasync, then write the refcount table's changed sectors
+ *           A' when there are new refcount blocks: fdatasync, then write the refcount table's
+ *           changed sectors
  *           B  fdatasync: data, refcounts, new tables
  *           C  write the copies: the L2 and L1 entries that link all that; fdatasync
  *           D  under the lock: what those entries no longer point to may go, once its epoch is over
@@ -43,12 +45,17 @@ static void release_waiting(struct qcow2 *q)
 		struct qcow2_free *f = &e->waiting.v[i];
 
 		if (q->discard_files && !q->n->data_file) {
-			/* Only what nobody else refers to; still counted, so nobody takes it meanwhile. */
+			/*
+			 * Only what nobody else refers to; still counted, so nobody takes it
+			 * meanwhile.
+			 */
 			for (uint64_t c = 0; c < f->count; c++) {
 				uint64_t v;
 
-				if (refcount_get(q, (f->host >> q->cluster_bits) + c, &v) == 0 && v == 1)
-					node_discard(q->n->file, f->host + (c << q->cluster_bits), q->cluster_size);
+				if (refcount_get(q, (f->host >> q->cluster_bits) + c, &v) == 0 &&
+				    v == 1)
+					node_discard(q->n->file, f->host + (c << q->cluster_bits),
+						     q->cluster_size);
 			}
 		}
 		refcount_add(q, f->host >> q->cluster_bits, f->count, -1);
@@ -155,7 +162,8 @@ static int piece_add(struct pieces *p, uint64_t off, const void *data, size_t le
 }
 
 /* Calls fn for each run of dirty 512-byte sectors and clears them. */
-static int dirty_runs(uint64_t *dirty, uint64_t sectors, int (*fn)(void *ctx, uint64_t byte, uint64_t len), void *ctx)
+static int dirty_runs(uint64_t *dirty, uint64_t sectors,
+		      int (*fn)(void *ctx, uint64_t byte, uint64_t len), void *ctx)
 {
 	for (uint64_t s = 0; s < sectors; s++) {
 		uint64_t first = s;
@@ -195,7 +203,8 @@ static int run_write(void *ctx, uint64_t byte, uint64_t len)
 }
 
 /* Sectors of a table of 64-bit numbers kept in the machine's order. */
-static int words_piece(struct pieces *p, const uint64_t *words, uint64_t count, uint64_t byte, uint64_t len, uint64_t host)
+static int words_piece(struct pieces *p, const uint64_t *words, uint64_t count, uint64_t byte,
+		       uint64_t len, uint64_t host)
 {
 	uint8_t *b = xcalloc(1, len);
 	int ret;
@@ -267,7 +276,8 @@ static void l2_undo(struct qcow2 *q, struct pieces *p)
 			table_dirty(q, t, p->v[i].off - t->host, p->v[i].len);
 		else
 			for (uint64_t b = 0; b < p->v[i].len; b += 512)
-				l1_set(q, (p->v[i].off - q->h.l1_offset + b) / 8, q->l1[(p->v[i].off - q->h.l1_offset + b) / 8]);
+				l1_set(q, (p->v[i].off - q->h.l1_offset + b) / 8,
+				       q->l1[(p->v[i].off - q->h.l1_offset + b) / 8]);
 	}
 }
 
@@ -283,7 +293,10 @@ static int l2_collect(struct qcow2 *q, struct pieces *p)
 			continue;
 		r.t = t;
 		if (t->fresh) {
-			/* Not linked yet: all of it, now. What is changed later goes by copies, after B. */
+			/*
+			 * Not linked yet: all of it, now. What is changed later goes by copies,
+			 * after B.
+			 */
 			ret = node_pwrite(q->n->file, t->data, q->cluster_size, t->host);
 			if (ret)
 				return ret;
@@ -356,7 +369,8 @@ static int flush_once(struct qcow2 *q)
 	if (ret) {
 		l2_undo(q, &links);
 		for (size_t i = 0; i < reft.n; i++)
-			for (uint64_t b = reft.v[i].off - q->h.reftable_offset; b < reft.v[i].off - q->h.reftable_offset + reft.v[i].len; b += 512) {
+			for (uint64_t b = reft.v[i].off - q->h.reftable_offset;
+			     b < reft.v[i].off - q->h.reftable_offset + reft.v[i].len; b += 512) {
 				q->reft_dirty[b / 512 / 64] |= 1ull << (b / 512 % 64);
 				q->reft_is_dirty = true;
 			}

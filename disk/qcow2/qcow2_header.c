@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_header.c: the header and its extensions (spec: "Header", "Header extensions", "Feature name table").
- * Opening and drained changes only, but qcow2_corrupt, which runs with the image lock.
+ * qcow2_header.c: the header and its extensions (spec: "Header", "Header extensions", "Feature name
+ * table"). Opening and drained changes only, but qcow2_corrupt, which runs with the image lock.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -13,12 +13,16 @@
 
 /* Offsets of the header's fields. */
 enum {
-	H_MAGIC = 0, H_VERSION = 4, H_BACKING_OFFSET = 8, H_BACKING_LEN = 16, H_CLUSTER_BITS = 20, H_SIZE = 24, H_CRYPT = 32,
-	H_L1_SIZE = 36, H_L1_OFFSET = 40, H_REFT_OFFSET = 48, H_REFT_CLUSTERS = 56, H_SNAPSHOTS = 60, H_SNAPSHOTS_OFFSET = 64,
-	H_INCOMPATIBLE = 72, H_COMPATIBLE = 80, H_AUTOCLEAR = 88, H_REFCOUNT_ORDER = 96, H_LENGTH = 100, H_COMPRESSION = 104,
+	H_MAGIC = 0, H_VERSION = 4, H_BACKING_OFFSET = 8, H_BACKING_LEN = 16, H_CLUSTER_BITS = 20,
+	H_SIZE = 24, H_CRYPT = 32,
+	H_L1_SIZE = 36, H_L1_OFFSET = 40, H_REFT_OFFSET = 48, H_REFT_CLUSTERS = 56,
+	H_SNAPSHOTS = 60, H_SNAPSHOTS_OFFSET = 64,
+	H_INCOMPATIBLE = 72, H_COMPATIBLE = 80, H_AUTOCLEAR = 88, H_REFCOUNT_ORDER = 96,
+	H_LENGTH = 100, H_COMPRESSION = 104,
 };
 
-static int refuse_features(struct node *file, const uint8_t *cluster, size_t len, uint64_t unknown, struct err *err);
+static int refuse_features(struct node *file, const uint8_t *cluster, size_t len, uint64_t unknown,
+			   struct err *err);
 
 int qcow2_header_parse(struct node *file, struct qcow2_header *h, struct err *err)
 {
@@ -26,16 +30,25 @@ int qcow2_header_parse(struct node *file, struct qcow2_header *h, struct err *er
 	int ret = node_pread(file, b, MIN((uint64_t)sizeof(b), file->size), 0);
 
 	if (ret)
-		return err_set(err, -ret, "'%s': cannot read the header: %s", file->filename, strerror(-ret));
+		return err_set(err, -ret, "'%s': cannot read the header: %s", file->filename,
+			       strerror(-ret));
 	if (ld_be32(b) != QCOW2_MAGIC)
 		return err_set(err, EINVAL, "Image is not in qcow2 format");
 	*h = (struct qcow2_header){
-		.version = ld_be32(b + H_VERSION), .backing_offset = ld_be64(b + H_BACKING_OFFSET),
-		.backing_len = ld_be32(b + H_BACKING_LEN), .cluster_bits = ld_be32(b + H_CLUSTER_BITS),
-		.size = ld_be64(b + H_SIZE), .crypt_method = ld_be32(b + H_CRYPT), .l1_size = ld_be32(b + H_L1_SIZE),
-		.l1_offset = ld_be64(b + H_L1_OFFSET), .reftable_offset = ld_be64(b + H_REFT_OFFSET),
-		.reftable_clusters = ld_be32(b + H_REFT_CLUSTERS), .nb_snapshots = ld_be32(b + H_SNAPSHOTS),
-		.snapshots_offset = ld_be64(b + H_SNAPSHOTS_OFFSET), .refcount_order = 4, .header_length = QCOW2_V2_HEADER,
+		.version = ld_be32(b + H_VERSION),
+		.backing_offset = ld_be64(b + H_BACKING_OFFSET),
+		.backing_len = ld_be32(b + H_BACKING_LEN),
+		.cluster_bits = ld_be32(b + H_CLUSTER_BITS),
+		.size = ld_be64(b + H_SIZE),
+		.crypt_method = ld_be32(b + H_CRYPT),
+		.l1_size = ld_be32(b + H_L1_SIZE),
+		.l1_offset = ld_be64(b + H_L1_OFFSET),
+		.reftable_offset = ld_be64(b + H_REFT_OFFSET),
+		.reftable_clusters = ld_be32(b + H_REFT_CLUSTERS),
+		.nb_snapshots = ld_be32(b + H_SNAPSHOTS),
+		.snapshots_offset = ld_be64(b + H_SNAPSHOTS_OFFSET),
+		.refcount_order = 4,
+		.header_length = QCOW2_V2_HEADER,
 	};
 	if (h->version < 2 || h->version > 3)
 		return err_set(err, ENOTSUP, "Unsupported qcow2 version %u", h->version);
@@ -59,20 +72,24 @@ int qcow2_header_parse(struct node *file, struct qcow2_header *h, struct err *er
 		uint8_t *cluster = xcalloc(1, len);
 
 		ret = node_pread(file, cluster, len, 0);
-		ret = refuse_features(file, cluster + MIN(len, (size_t)h->header_length), ret ? 0 : len - MIN(len, (size_t)h->header_length),
+		ret = refuse_features(file, cluster + MIN(len, (size_t)h->header_length),
+				      ret ? 0 : len - MIN(len, (size_t)h->header_length),
 				      h->incompatible & ~(uint64_t)QCOW2_INCOMPAT_MASK, err);
 		free(cluster);
 		return ret;
 	}
 	if (h->refcount_order > 6)
-		return err_set(err, EINVAL, "Reference count entry width too large; may not exceed 64 bits");
+		return err_set(err, EINVAL,
+			       "Reference count entry width too large; may not exceed 64 bits");
 	if (h->crypt_method > QCOW2_CRYPT_LUKS)
 		return err_set(err, EINVAL, "Unsupported encryption method %u", h->crypt_method);
 	if (h->incompatible & QCOW2_INCOMPAT_COMPRESSION) {
 		if (h->compression_type > QCOW2_COMPRESSION_ZSTD)
-			return err_set(err, ENOTSUP, "qcow2: unknown compression type: %u", h->compression_type);
+			return err_set(err, ENOTSUP, "qcow2: unknown compression type: %u",
+				       h->compression_type);
 	} else if (h->compression_type) {
-		return err_set(err, EINVAL, "qcow2: Compression type incompatible feature bit must be set");
+		return err_set(err, EINVAL,
+			       "qcow2: Compression type incompatible feature bit must be set");
 	}
 	if ((h->incompatible & QCOW2_INCOMPAT_EXTL2) && h->cluster_bits < 14)
 		return err_set(err, EINVAL, "extended L2 entries need clusters of at least 16 KiB");
@@ -80,7 +97,8 @@ int qcow2_header_parse(struct node *file, struct qcow2_header *h, struct err *er
 }
 
 /* The name of each unknown feature, if the image's feature table has it. */
-static int refuse_features(struct node *file, const uint8_t *ext, size_t len, uint64_t unknown, struct err *err)
+static int refuse_features(struct node *file, const uint8_t *ext, size_t len, uint64_t unknown,
+			   struct err *err)
 {
 	char names[400] = "";
 	size_t used = 0;
@@ -91,19 +109,22 @@ static int refuse_features(struct node *file, const uint8_t *ext, size_t len, ui
 		off += 8;
 		if (type == QCOW2_EXT_END || elen > len - off)
 			break;
-		for (uint32_t i = 0; type == QCOW2_EXT_FEATURE_NAMES && i + 48 <= elen && used < sizeof(names) - 60; i += 48) {
+		for (uint32_t i = 0;
+		     type == QCOW2_EXT_FEATURE_NAMES && i + 48 <= elen && used < sizeof(names) - 60;
+		     i += 48) {
 			const uint8_t *f = ext + off + i;
 
 			if (f[0] == 0 && f[1] < 64 && (unknown & (1ull << f[1]))) {
 				unknown &= ~(1ull << f[1]);
-				used += snprintf(names + used, sizeof(names) - used, "%s%.46s", used ? ", " : "", (const char *)f + 2);
+				used += snprintf(names + used, sizeof(names) - used, "%s%.46s",
+						 used ? ", " : "", (const char *)f + 2);
 			}
 		}
 		off += ALIGN_UP(elen, 8u);
 	}
 	if (unknown)
-		snprintf(names + used, sizeof(names) - used, "%sUnknown incompatible feature: %llx", used ? ", " : "",
-			 (unsigned long long)unknown);
+		snprintf(names + used, sizeof(names) - used, "%sUnknown incompatible feature: %llx",
+			 used ? ", " : "", (unsigned long long)unknown);
 	return err_set(err, ENOTSUP, "Unsupported qcow2 feature(s): %s", names);
 }
 
@@ -241,12 +262,20 @@ out:
 }
 
 /* Type, bit, name: what QEMU writes, so that old programs can say what they miss. */
-static const struct { uint8_t type, bit; const char *name; } feature_names[] = {
-	{ 0, 0, "dirty bit" }, { 0, 1, "corrupt bit" }, { 0, 2, "external data file" }, { 0, 3, "compression type" },
-	{ 0, 4, "extended L2 entries" }, { 1, 0, "lazy refcounts" }, { 2, 0, "bitmaps" }, { 2, 1, "raw external data" },
+static const struct { uint8_t type, bit; const char *name;
+} feature_names[] = {
+	{ 0, 0, "dirty bit" },
+	{ 0, 1, "corrupt bit" },
+	{ 0, 2, "external data file" },
+	{ 0, 3, "compression type" },
+	{ 0, 4, "extended L2 entries" },
+	{ 1, 0, "lazy refcounts" },
+	{ 2, 0, "bitmaps" },
+	{ 2, 1, "raw external data" },
 };
 
-static int put_ext(uint8_t *buf, size_t *off, size_t len, uint32_t type, const void *data, size_t dlen)
+static int put_ext(uint8_t *buf, size_t *off, size_t len, uint32_t type, const void *data,
+		   size_t dlen)
 {
 	if (*off + 8 + ALIGN_UP(dlen, 8) > len)
 		return -ENOSPC;
@@ -258,8 +287,9 @@ static int put_ext(uint8_t *buf, size_t *off, size_t len, uint32_t type, const v
 	return 0;
 }
 
-int qcow2_header_build(const struct qcow2_header *hdr, struct qcow2_ext *exts, const char *backing, const char *backing_format,
-		       const char *data_file, bool names_too, uint8_t *buf, size_t len)
+int qcow2_header_build(const struct qcow2_header *hdr, struct qcow2_ext *exts, const char *backing,
+		       const char *backing_format, const char *data_file, bool names_too,
+		       uint8_t *buf, size_t len)
 {
 	struct qcow2_header h = *hdr;
 	size_t off = h.header_length;
@@ -267,7 +297,8 @@ int qcow2_header_build(const struct qcow2_header *hdr, struct qcow2_ext *exts, c
 
 	memset(buf, 0, len);
 	if (backing && backing_format)
-		ret = put_ext(buf, &off, len, QCOW2_EXT_BACKING_FORMAT, backing_format, strlen(backing_format));
+		ret = put_ext(buf, &off, len, QCOW2_EXT_BACKING_FORMAT, backing_format,
+			      strlen(backing_format));
 	if (!ret && data_file)
 		ret = put_ext(buf, &off, len, QCOW2_EXT_DATA_FILE, data_file, strlen(data_file));
 	for (struct qcow2_ext *e = exts; e && !ret; e = e->next)
@@ -278,11 +309,13 @@ int qcow2_header_build(const struct qcow2_header *hdr, struct qcow2_ext *exts, c
 		for (size_t i = 0; i < ARRAY_SIZE(feature_names); i++) {
 			names[i * 48] = feature_names[i].type;
 			names[i * 48 + 1] = feature_names[i].bit;
-			memcpy(names + i * 48 + 2, feature_names[i].name, strlen(feature_names[i].name));
+			memcpy(names + i * 48 + 2, feature_names[i].name,
+			       strlen(feature_names[i].name));
 		}
 		/* Only where there is room: with 512-byte clusters there may be none. */
 		if (off + 8 + sizeof(names) + 8 + (backing ? strlen(backing) : 0) <= len)
-			ret = put_ext(buf, &off, len, QCOW2_EXT_FEATURE_NAMES, names, sizeof(names));
+			ret = put_ext(buf, &off, len, QCOW2_EXT_FEATURE_NAMES, names,
+				      sizeof(names));
 	}
 	if (!ret)
 		ret = put_ext(buf, &off, len, QCOW2_EXT_END, NULL, 0);
@@ -300,23 +333,27 @@ int qcow2_header_build(const struct qcow2_header *hdr, struct qcow2_ext *exts, c
 }
 
 /*
- * Several sectors, and a cut must not leave half of them. So the header first becomes a short one that fits into its first
- * sector (without the table of feature names, which nobody needs); then what lies behind is written; then the first sector
- * again. Names so long that they do not fit into one sector are the exception.
+ * Several sectors, and a cut must not leave half of them. So the header first becomes a short one
+ * that fits into its first sector (without the table of feature names, which nobody needs); then
+ * what lies behind is written; then the first sector again. Names so long that they do not fit into
+ * one sector are the exception.
  */
 int qcow2_header_rewrite(struct qcow2 *q, struct err *err)
 {
 	struct node *n = q->n;
 	uint8_t *buf = xcalloc(1, q->cluster_size), brief[512];
-	int ret = qcow2_header_build(&q->h, q->exts, n->backing_name, n->backing_format, q->data_file_name, true, buf, q->cluster_size);
+	int ret = qcow2_header_build(&q->h, q->exts, n->backing_name, n->backing_format,
+				     q->data_file_name, true, buf, q->cluster_size);
 
 	if (ret == -ENOSPC) {
-		err_set(err, ENOSPC, "'%s': the header has no room for these names (clusters of %llu bytes)", n->filename,
-			(unsigned long long)q->cluster_size);
+		err_set(err, ENOSPC,
+			"'%s': the header has no room for these names (clusters of %llu bytes)",
+			n->filename, (unsigned long long)q->cluster_size);
 		free(buf);
 		return ret;
 	}
-	if (!ret && qcow2_header_build(&q->h, q->exts, n->backing_name, n->backing_format, q->data_file_name, false, brief, sizeof(brief)) == 0) {
+	if (!ret && qcow2_header_build(&q->h, q->exts, n->backing_name, n->backing_format,
+				       q->data_file_name, false, brief, sizeof(brief)) == 0) {
 		ret = node_flush(n->file);
 		if (!ret)
 			ret = node_pwrite(n->file, brief, sizeof(brief), 0);
@@ -324,7 +361,8 @@ int qcow2_header_rewrite(struct qcow2 *q, struct err *err)
 			ret = node_flush(n->file);
 	}
 	if (!ret && q->cluster_size > sizeof(brief))
-		ret = node_pwrite(n->file, buf + sizeof(brief), q->cluster_size - sizeof(brief), sizeof(brief));
+		ret = node_pwrite(n->file, buf + sizeof(brief), q->cluster_size - sizeof(brief),
+				  sizeof(brief));
 	if (!ret)
 		ret = node_flush(n->file);
 	if (!ret)
@@ -335,7 +373,8 @@ int qcow2_header_rewrite(struct qcow2 *q, struct err *err)
 		q->h.backing_offset = ld_be64(buf + H_BACKING_OFFSET);
 		q->h.backing_len = ld_be32(buf + H_BACKING_LEN);
 	} else {
-		err_set(err, -ret, "'%s': cannot write the header: %s", n->filename, strerror(-ret));
+		err_set(err, -ret, "'%s': cannot write the header: %s", n->filename,
+			strerror(-ret));
 	}
 	free(buf);
 	return ret;
@@ -359,7 +398,10 @@ int qcow2_set_incompatible(struct qcow2 *q, uint64_t set, uint64_t clear)
 
 	if (q->h.version < 3 || ((was | set) & ~clear) == was)
 		return 0;
-	/* What was done under the old bits is durable first, and the new ones before anything is done under them. */
+	/*
+	 * What was done under the old bits is durable first, and the new ones before anything is
+	 * done under them.
+	 */
 	ret = node_flush(q->n->file);
 	q->h.incompatible = (was | set) & ~clear;
 	if (!ret)
@@ -381,7 +423,8 @@ int qcow2_corrupt(struct qcow2 *q, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(what, sizeof(what), fmt, ap);
 	va_end(ap);
-	log_error("'%s': the image is corrupt: %s; requests that meet this fail. Repair it with minivmm-img check -r all, after a copy",
+	log_error("'%s': the image is corrupt: %s; requests that meet this fail. Repair it with "
+		  "minivmm-img check -r all, after a copy",
 		  q->n->filename, what);
 	if ((q->n->flags & BLK_RDWR) && !q->n->inactive && !q->no_repair && q->h.version >= 3)
 		qcow2_set_incompatible(q, QCOW2_INCOMPAT_CORRUPT, 0);

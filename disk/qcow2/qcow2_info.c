@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* qcow2_info.c: what `info` shows (the keys are qemu-img's), also while a guest runs; and `amend`: changing options in place, drained. */
+/*
+ * qcow2_info.c: what `info` shows (the keys are qemu-img's), also while a guest runs; and `amend`:
+ * changing options in place, drained.
+ */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -24,8 +27,9 @@ static json_t *bitmaps_json(struct node *n)
 				json_array_append_new(flags, json_string("in-use"));
 			if (list[i].autoload)
 				json_array_append_new(flags, json_string("auto"));
-			json_array_append_new(a, json_pack("{s:o, s:s, s:I}", "flags", flags, "name", list[i].name,
-							   "granularity", (json_int_t)list[i].granularity));
+			json_array_append_new(a, json_pack("{s:o, s:s, s:I}", "flags", flags,
+							   "name", list[i].name, "granularity",
+							   (json_int_t)list[i].granularity));
 		}
 	}
 	free(list);
@@ -41,12 +45,17 @@ int qcow2_info(struct node *n, struct node_info *i)
 	pthread_mutex_lock(&q->lock);
 	v3 = q->h.version >= 3;
 	corrupt = q->corrupt || (q->h.incompatible & QCOW2_INCOMPAT_CORRUPT);
-	*i = (struct node_info){ .cluster_size = q->cluster_size, .encrypted = q->h.crypt_method != QCOW2_CRYPT_NONE,
-		.dirty = q->h.incompatible & QCOW2_INCOMPAT_DIRTY, .corrupt = corrupt, .vm_state_offset = qcow2_vmstate_offset(q) };
+	*i = (struct node_info){ .cluster_size = q->cluster_size,
+				 .encrypted = q->h.crypt_method != QCOW2_CRYPT_NONE,
+				 .dirty = q->h.incompatible & QCOW2_INCOMPAT_DIRTY,
+				 .corrupt = corrupt,
+				 .vm_state_offset = qcow2_vmstate_offset(q) };
 	json_object_set_new(j, "compat", json_string(v3 ? "1.1" : "0.10"));
-	json_object_set_new(j, "compression-type", json_string(q->h.compression_type ? "zstd" : "zlib"));
+	json_object_set_new(j, "compression-type",
+			    json_string(q->h.compression_type ? "zstd" : "zlib"));
 	if (v3)
-		json_object_set_new(j, "lazy-refcounts", json_boolean(q->h.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
+		json_object_set_new(j, "lazy-refcounts",
+				    json_boolean(q->h.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS));
 	if (bitmaps)
 		json_object_set_new(j, "bitmaps", bitmaps);
 	json_object_set_new(j, "refcount-bits", json_integer(1 << q->h.refcount_order));
@@ -55,7 +64,8 @@ int qcow2_info(struct node *n, struct node_info *i)
 	if (q->data_file_name)
 		json_object_set_new(j, "data-file", json_string(q->data_file_name));
 	if (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE)
-		json_object_set_new(j, "data-file-raw", json_boolean(q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW));
+		json_object_set_new(j, "data-file-raw",
+				    json_boolean(q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW));
 	if (v3) {
 		json_object_set_new(j, "corrupt", json_boolean(corrupt));
 		json_object_set_new(j, "extended-l2", json_boolean(q_ext_l2(q)));
@@ -67,7 +77,10 @@ int qcow2_info(struct node *n, struct node_info *i)
 
 /* --- amend --- */
 
-/* Version 2 has no zero clusters: they become unallocated, or clusters of zeros over a backing file. */
+/*
+ * Version 2 has no zero clusters: they become unallocated, or clusters of zeros over a backing
+ * file.
+ */
 static int zeros_expand(struct qcow2 *q)
 {
 	struct node *n = q->n;
@@ -104,19 +117,26 @@ static int set_version(struct qcow2 *q, uint32_t version, struct err *err)
 	if (version == q->h.version)
 		return 0;
 	if (version == 2) {
-		const char *why = q->h.refcount_order != 4 ? "its reference counts are not 16 bits wide" :
-				  q->h.incompatible & ~(uint64_t)QCOW2_INCOMPAT_DIRTY ? "it uses features that compat 0.10 does not have" :
-				  q->h.nb_snapshots ? "it has internal snapshots" :
-				  qcow2_ext_find(q, QCOW2_EXT_BITMAPS) ? "it has bitmaps" :
-				  q->h.crypt_method == QCOW2_CRYPT_LUKS ? "it is encrypted with LUKS" : NULL;
+		const char *why = q->h.refcount_order != 4
+					  ? "its reference counts are not 16 bits wide"
+				  : q->h.incompatible & ~(uint64_t)QCOW2_INCOMPAT_DIRTY
+					  ? "it uses features that compat 0.10 does not have"
+				  : q->h.nb_snapshots ? "it has internal snapshots"
+				  : qcow2_ext_find(q, QCOW2_EXT_BITMAPS) ? "it has bitmaps"
+				  : q->h.crypt_method == QCOW2_CRYPT_LUKS
+					  ? "it is encrypted with LUKS"
+					  : NULL;
 
 		if (why)
-			return err_set(err, ENOTSUP, "'%s': cannot downgrade to compat 0.10: %s", q->n->filename, why);
+			return err_set(err, ENOTSUP, "'%s': cannot downgrade to compat 0.10: %s",
+				       q->n->filename, why);
 		ret = zeros_expand(q);
 		if (!ret)
 			ret = qcow2_flush_locked_out(q);
 		if (ret)
-			return err_set(err, -ret, "'%s': cannot turn its zero clusters into data: %s", q->n->filename, strerror(-ret));
+			return err_set(err, -ret,
+				       "'%s': cannot turn its zero clusters into data: %s",
+				       q->n->filename, strerror(-ret));
 		q->h.incompatible = q->h.compatible = q->h.autoclear = 0;
 		q->h.header_length = QCOW2_V2_HEADER;
 	} else {
@@ -133,17 +153,23 @@ static int amend_features(struct qcow2 *q, const char *const *opts, struct err *
 {
 	struct qcow2_header was = q->h;
 	bool lazy, raw;
-	int ret = node_create_opt_bool(opts, "lazy_refcounts", q->h.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS, &lazy, err);
+	int ret = node_create_opt_bool(opts, "lazy_refcounts",
+				       q->h.compatible & QCOW2_COMPAT_LAZY_REFCOUNTS, &lazy, err);
 
 	if (!ret)
-		ret = node_create_opt_bool(opts, "data_file_raw", q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW, &raw, err);
+		ret = node_create_opt_bool(opts, "data_file_raw",
+					   q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW, &raw,
+					   err);
 	if (ret)
 		return ret;
 	if (lazy && q->h.version < 3)
-		return err_set(err, EINVAL, "Lazy refcounts only supported with compatibility level 1.1 and above (use compat=1.1 or greater)");
+		return err_set(err, EINVAL,
+			       "Lazy refcounts only supported with compatibility level 1.1 and "
+			       "above (use compat=1.1 or greater)");
 	if (raw && !(q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW))
 		return err_set(err, EINVAL, "data_file_raw cannot be set on existing images");
-	q->h.compatible = lazy ? q->h.compatible | QCOW2_COMPAT_LAZY_REFCOUNTS : q->h.compatible & ~(uint64_t)QCOW2_COMPAT_LAZY_REFCOUNTS;
+	q->h.compatible = lazy ? q->h.compatible | QCOW2_COMPAT_LAZY_REFCOUNTS
+			       : q->h.compatible & ~(uint64_t)QCOW2_COMPAT_LAZY_REFCOUNTS;
 	if (!raw)
 		q->h.autoclear &= ~(uint64_t)QCOW2_AUTOCLEAR_DATA_FILE_RAW;
 	if (q->h.compatible == was.compatible && q->h.autoclear == was.autoclear)
@@ -153,15 +179,20 @@ static int amend_features(struct qcow2 *q, const char *const *opts, struct err *
 		ret = node_flush(q->n->file);
 	if (ret)
 		q->h = was;
-	return ret ? err_set(err, -ret, "'%s': cannot write the header: %s", q->n->filename, strerror(-ret)) : 0;
+	return ret ? err_set(err, -ret, "'%s': cannot write the header: %s", q->n->filename,
+			     strerror(-ret))
+		   : 0;
 }
 
 int qcow2_amend(struct node *n, const char *const *opts, bool force, struct err *err)
 {
 	struct qcow2 *q = n->priv;
-	const char *compat = node_create_opt(opts, "compat"), *file = node_create_opt(opts, "backing_file");
-	const char *fmt = node_create_opt(opts, "backing_fmt"), *data = node_create_opt(opts, "data_file");
-	const char *file_now = n->backing_name ? n->backing_name : "", *fmt_now = n->backing_format ? n->backing_format : "";
+	const char *compat = node_create_opt(opts, "compat"),
+		   *file = node_create_opt(opts, "backing_file");
+	const char *fmt = node_create_opt(opts, "backing_fmt"),
+		   *data = node_create_opt(opts, "data_file");
+	const char *file_now = n->backing_name ? n->backing_name : "",
+		   *fmt_now = n->backing_format ? n->backing_format : "";
 	uint64_t size, bits;
 	bool keys = false;
 	int ret;
@@ -172,25 +203,33 @@ int qcow2_amend(struct node *n, const char *const *opts, bool force, struct err 
 		return qcow2_crypt_amend(q, opts, force, err);
 	/* Its content would change with it. */
 	if ((file && strcmp(file, file_now)) || (fmt && strcmp(fmt, fmt_now)))
-		return err_set(err, EINVAL, "Cannot amend the backing file%s\nYou can use '%s rebase' instead.",
+		return err_set(err, EINVAL,
+			       "Cannot amend the backing file%s\nYou can use '%s rebase' instead.",
 			       file && strcmp(file, file_now) ? "" : " format", log_name());
 	ret = node_create_opt_size(opts, "size", n->size, &size, err);
 	if (!ret)
-		ret = node_create_opt_size(opts, "refcount_bits", 1ull << q->h.refcount_order, &bits, err);
+		ret = node_create_opt_size(opts, "refcount_bits", 1ull << q->h.refcount_order,
+					   &bits, err);
 	if (ret)
 		return ret;
 	if (!IS_POWER_OF_2(bits) || bits > 64)
-		return err_set(err, EINVAL, "Refcount width must be a power of two and may not exceed 64 bits");
-	if (compat && strcmp(compat, "0.10") && strcmp(compat, "v2") && strcmp(compat, "1.1") && strcmp(compat, "v3"))
+		return err_set(err, EINVAL,
+			       "Refcount width must be a power of two and may not exceed 64 bits");
+	if (compat && strcmp(compat, "0.10") && strcmp(compat, "v2") && strcmp(compat, "1.1") &&
+	    strcmp(compat, "v3"))
 		return err_set(err, EINVAL, "Unknown compatibility level %s", compat);
 	if (data && !(q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE))
-		return err_set(err, EINVAL, "data-file can only be set for images that use an external data file");
+		return err_set(
+			err, EINVAL,
+			"data-file can only be set for images that use an external data file");
 	/* Upgrades come first and downgrades last. */
 	if (compat && (!strcmp(compat, "1.1") || !strcmp(compat, "v3")))
 		ret = set_version(q, 3, err);
 	if (!ret && bits != 1ull << q->h.refcount_order) {
 		if (q->h.version < 3)
-			return err_set(err, EINVAL, "Refcount widths other than 16 bits require compatibility level 1.1 or above (use compat=1.1 or greater)");
+			return err_set(err, EINVAL,
+				       "Refcount widths other than 16 bits require compatibility "
+				       "level 1.1 or above (use compat=1.1 or greater)");
 		ret = qcow2_refcount_width(q, __builtin_ctzll(bits), err);
 	}
 	if (!ret)

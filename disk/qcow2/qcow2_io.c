@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_io.c: reads and writes of the guest. MAP under the image lock, DATA without it, COMMIT under it (see qcow2.h).
- * Worker threads, several at once; qcow2_plain also on loops.
+ * qcow2_io.c: reads and writes of the guest. MAP under the image lock, DATA without it, COMMIT
+ * under it (see qcow2.h). Worker threads, several at once; qcow2_plain also on loops.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@
 /* A part of a request's scatter list; small ones need no memory. */
 struct part { struct iovec few[8], *iov; int n; };
 
-static int part_init(struct part *p, const struct iovec *iov, int niov, uint64_t off, uint64_t len, int extra)
+static int part_init(struct part *p, const struct iovec *iov, int niov, uint64_t off, uint64_t len,
+		     int extra)
 {
 	p->iov = p->few;
 	if (niov + extra > (int)ARRAY_SIZE(p->few)) {
@@ -34,7 +35,8 @@ static void part_free(struct part *p)
 
 /* --- reading --- */
 
-static int read_piece(struct qcow2 *q, const struct mapping *m, uint64_t off, uint64_t pos, const struct iovec *iov, int niov)
+static int read_piece(struct qcow2 *q, const struct mapping *m, uint64_t off, uint64_t pos,
+		      const struct iovec *iov, int niov)
 {
 	struct part p;
 	int ret = 0;
@@ -143,22 +145,26 @@ struct step {
 	uint64_t off, len;		/* the guest's bytes */
 	uint64_t from, to;		/* bytes written: with the copied head and tail */
 	uint64_t host;			/* of the first cluster */
-	bool in_place;			/* host clusters are there already (zero or partly allocated clusters) */
-	bool fresh;			/* never written: the rest of the clusters reads as zeros by itself */
+	/* host clusters are there already (zero or partly allocated clusters) */
+	bool in_place;
+	/* never written: the rest of the clusters reads as zeros by itself */
+	bool fresh;
 	struct table *t;		/* pinned */
 };
 
 /* Can the guest's bytes of this cluster be written where they are? */
 static bool cluster_reusable(const struct qcow2 *q, uint64_t entry)
 {
-	return (entry & L2E_COPIED) && !(entry & L2E_COMPRESSED) && ((entry & L2E_OFFSET) || q->n->data_file);
+	return (entry & L2E_COPIED) && !(entry & L2E_COMPRESSED) &&
+	       ((entry & L2E_OFFSET) || q->n->data_file);
 }
 
 /*
- * How many clusters from first on can be done in one step: all new, or all in place and in a row. *entry0: the first one.
- * Stops before one that could simply be overwritten.
+ * How many clusters from first on can be done in one step: all new, or all in place and in a row.
+ * *entry0: the first one. Stops before one that could simply be overwritten.
  */
-static uint64_t step_extent(struct qcow2 *q, struct table *t, uint64_t first, uint64_t max, uint64_t *entry0)
+static uint64_t step_extent(struct qcow2 *q, struct table *t, uint64_t first, uint64_t max,
+			    uint64_t *entry0)
 {
 	uint64_t i0 = first & ((1ull << q->l2_bits) - 1), n, bitmap, entry;
 
@@ -170,7 +176,8 @@ static uint64_t step_extent(struct qcow2 *q, struct table *t, uint64_t first, ui
 			break;
 		if (!cluster_reusable(q, entry))
 			continue;
-		if (entry_type(q, entry, bitmap, 0) == MAP_NORMAL || (entry & L2E_OFFSET) != (*entry0 & L2E_OFFSET) + (n << q->cluster_bits))
+		if (entry_type(q, entry, bitmap, 0) == MAP_NORMAL ||
+		    (entry & L2E_OFFSET) != (*entry0 & L2E_OFFSET) + (n << q->cluster_bits))
 			break;
 	}
 	return n;
@@ -179,7 +186,8 @@ static uint64_t step_extent(struct qcow2 *q, struct table *t, uint64_t first, ui
 /* MAP of an allocating write. With the lock. */
 static int step_map(struct qcow2 *q, struct step *s, uint64_t off, uint64_t len)
 {
-	uint64_t first = off >> q->cluster_bits, count = ((off + len - 1) >> q->cluster_bits) - first + 1, entry, got;
+	uint64_t first = off >> q->cluster_bits,
+		 count = ((off + len - 1) >> q->cluster_bits) - first + 1, entry, got;
 	uint64_t sc = 1ull << q->sc_bits;
 	int ret;
 
@@ -208,7 +216,10 @@ static int step_map(struct qcow2 *q, struct step *s, uint64_t off, uint64_t len)
 	}
 	s->off = off;
 	s->len = MIN(len, ((first + count) << q->cluster_bits) - off);
-	/* What is written at least: whole subclusters, but of those in place that are allocated already. */
+	/*
+	 * What is written at least: whole subclusters, but of those in place that are allocated
+	 * already.
+	 */
 	s->from = ALIGN_DOWN(off, sc);
 	s->to = ALIGN_UP(off + s->len, sc);
 	if (s->in_place && q_ext_l2(q)) {
@@ -229,7 +240,10 @@ static int step_map(struct qcow2 *q, struct step *s, uint64_t off, uint64_t len)
 	return 0;
 }
 
-/* The old bytes around the guest's. *zero: they are known to be zeros, and fresh clusters need none written. */
+/*
+ * The old bytes around the guest's. *zero: they are known to be zeros, and fresh clusters need none
+ * written.
+ */
 static int read_around(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf, bool *zero)
 {
 	struct iovec iov = { buf, len };
@@ -244,8 +258,9 @@ static int read_around(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf
 	pthread_mutex_unlock(&q->lock);
 	if (ret)
 		return ret;
-	if (m.len >= len && (m.type == MAP_ZERO || m.type == MAP_ZERO_ALLOC ||
-			     (m.type == MAP_UNALLOCATED && (!q->n->backing || off >= q->n->backing->size)))) {
+	if (m.len >= len &&
+	    (m.type == MAP_ZERO || m.type == MAP_ZERO_ALLOC ||
+	     (m.type == MAP_UNALLOCATED && (!q->n->backing || off >= q->n->backing->size)))) {
 		memset(buf, 0, len);
 		return 0;
 	}
@@ -253,7 +268,10 @@ static int read_around(struct qcow2 *q, uint64_t off, uint64_t len, uint8_t *buf
 	return qcow2_read(q->n, off, &iov, 1, len);
 }
 
-/* DATA of an allocating write: head, the guest's bytes (from pos of the source on) and tail in one write. */
+/*
+ * DATA of an allocating write: head, the guest's bytes (from pos of the source on) and tail in one
+ * write.
+ */
 static int step_data(struct qcow2 *q, struct step *s, const struct source *src, uint64_t pos)
 {
 	uint64_t head = s->off - s->from, tail = s->to - (s->off + s->len), start = s->from;
@@ -264,14 +282,17 @@ static int step_data(struct qcow2 *q, struct step *s, const struct source *src, 
 	int ret, n = 0;
 
 	if (!src->iov)
-		return head + tail ? -ENOTSUP : node_copy_from(q_data(q), host, src->fd, src->fd_off + pos, s->len);
+		return head + tail ? -ENOTSUP
+				   : node_copy_from(q_data(q), host, src->fd, src->fd_off + pos,
+						    s->len);
 	if (head + tail) {
 		if (posix_memalign((void **)&around, 4096, head + tail))
 			return -ENOMEM;
 	}
 	ret = read_around(q, s->from, head, around, &head_zero);
 	if (!ret)
-		ret = read_around(q, s->off + s->len, tail, head ? around + head : around, &tail_zero);
+		ret = read_around(q, s->off + s->len, tail, head ? around + head : around,
+				  &tail_zero);
 	if (ret)
 		goto out;
 	if (s->fresh && !q->crypt) {
@@ -310,7 +331,8 @@ static int step_commit(struct qcow2 *q, struct step *s)
 	uint64_t i0 = s->a.first & ((1ull << q->l2_bits) - 1);
 
 	for (uint64_t i = 0; i < s->a.count; i++) {
-		uint64_t entry, bitmap, host = s->host + (i << q->cluster_bits), guest = (s->a.first + i) << q->cluster_bits;
+		uint64_t entry, bitmap, host = s->host + (i << q->cluster_bits),
+					guest = (s->a.first + i) << q->cluster_bits;
 		int ret;
 
 		entry_load(q, s->t, i0 + i, &entry, &bitmap);
@@ -320,11 +342,13 @@ static int step_commit(struct qcow2 *q, struct step *s)
 				return ret;
 		}
 		if (q_ext_l2(q)) {
-			uint64_t from = MAX(s->from, guest), to = MIN(s->to, guest + q->cluster_size);
+			uint64_t from = MAX(s->from, guest),
+				 to = MIN(s->to, guest + q->cluster_size);
 
 			if (entry & L2E_COMPRESSED)
 				bitmap = SC_ALL_ALLOC;
-			for (uint64_t sc = (from - guest) >> q->sc_bits; sc < (to - guest + (1ull << q->sc_bits) - 1) >> q->sc_bits; sc++)
+			for (uint64_t sc = (from - guest) >> q->sc_bits;
+			     sc < (to - guest + (1ull << q->sc_bits) - 1) >> q->sc_bits; sc++)
 				bitmap = (bitmap | SC_ALLOC(sc)) & ~SC_ZERO(sc);
 		}
 		entry_store(q, s->t, i0 + i, host | L2E_COPIED, bitmap);
@@ -333,12 +357,13 @@ static int step_commit(struct qcow2 *q, struct step *s)
 }
 
 /*
- * A cluster that moves takes its other subclusters along: those allocated in the old place are copied, so the range
- * written is widened to the whole clusters at both ends. With the lock.
+ * A cluster that moves takes its other subclusters along: those allocated in the old place are
+ * copied, so the range written is widened to the whole clusters at both ends. With the lock.
  */
 static void step_widen(struct qcow2 *q, struct step *s)
 {
-	uint64_t guest = s->a.first << q->cluster_bits, end = (s->a.first + s->a.count) << q->cluster_bits, entry, bitmap;
+	uint64_t guest = s->a.first << q->cluster_bits,
+		 end = (s->a.first + s->a.count) << q->cluster_bits, entry, bitmap;
 
 	if (s->in_place || !q_ext_l2(q))
 		return;
@@ -350,7 +375,8 @@ static void step_widen(struct qcow2 *q, struct step *s)
 		s->to = end;
 }
 
-static int write_alloc(struct qcow2 *q, uint64_t off, uint64_t len, const struct source *src, uint64_t pos, uint64_t *done)
+static int write_alloc(struct qcow2 *q, uint64_t off, uint64_t len, const struct source *src,
+		       uint64_t pos, uint64_t *done)
 {
 	struct step s = { .off = 0 };
 	unsigned epoch;
@@ -380,7 +406,8 @@ static int write_alloc(struct qcow2 *q, uint64_t off, uint64_t len, const struct
 }
 
 /* DATA of a write to where the bytes are. */
-static int write_in_place(struct qcow2 *q, uint64_t host, uint64_t off, const struct source *src, uint64_t pos, uint64_t len)
+static int write_in_place(struct qcow2 *q, uint64_t host, uint64_t off, const struct source *src,
+			  uint64_t pos, uint64_t len)
 {
 	struct part p;
 	int ret;
@@ -411,7 +438,8 @@ static int write_source(struct node *n, uint64_t off, const struct source *src, 
 		while (alloc_overlaps(q, first, 1))
 			pthread_cond_wait(&q->changed, &q->lock);
 		ret = qcow2_map(q, at, len - pos, &m);
-		if (!ret && m.type == MAP_NORMAL && m.copied && !q->corrupt && (q->l1[q_l1_index(q, at)] & L2E_COPIED)) {
+		if (!ret && m.type == MAP_NORMAL && m.copied && !q->corrupt &&
+		    (q->l1[q_l1_index(q, at)] & L2E_COPIED)) {
 			unsigned epoch = epoch_enter(q);
 
 			pthread_mutex_unlock(&q->lock);
@@ -440,7 +468,8 @@ static int write_source(struct node *n, uint64_t off, const struct source *src, 
 	return ret;
 }
 
-int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+int qcow2_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		unsigned flags)
 {
 	const struct source src = { .iov = iov, .niov = niov };
 
@@ -462,21 +491,28 @@ static bool plainly_zeros(const struct qcow2 *q, const struct table *t, uint64_t
 	uint64_t last = q_l2_index(q, off + len - 1);
 
 	if (!t)
-		return !q->n->backing && !(__atomic_load_n(&q->l1[q_l1_index(q, off)], __ATOMIC_RELAXED) & L1E_OFFSET);
+		return !q->n->backing &&
+		       !(__atomic_load_n(&q->l1[q_l1_index(q, off)], __ATOMIC_RELAXED) &
+			 L1E_OFFSET);
 	for (uint64_t i = q_l2_index(q, off); i <= last; i++) {
 		uint64_t entry, bitmap;
 		enum map_type type;
 
 		entry_load(q, t, i, &entry, &bitmap);
 		type = entry_type(q, entry, bitmap, 0);
-		if (type != MAP_ZERO && type != MAP_ZERO_ALLOC && (type != MAP_UNALLOCATED || q->n->backing))
+		if (type != MAP_ZERO && type != MAP_ZERO_ALLOC &&
+		    (type != MAP_UNALLOCATED || q->n->backing))
 			return false;
 	}
 	return true;
 }
 
-/* Bit 0 of a cookie is always set, bit 1 the epoch; above that the cookie of the file's own plain(). */
-int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off, uintptr_t *cookie)
+/*
+ * Bit 0 of a cookie is always set, bit 1 the epoch; above that the cookie of the file's own
+ * plain().
+ */
+int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd, uint64_t *fd_off,
+		uintptr_t *cookie)
 {
 	struct qcow2 *q = n->priv;
 	const struct node_ops *ops = q_data(q)->ops;
@@ -485,7 +521,8 @@ int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd,
 	struct table *t;
 	unsigned epoch;
 
-	if (!ops->plain || !len || q->crypt || __atomic_load_n(&q->corrupt, __ATOMIC_RELAXED) || (write && qcow2_bitmaps_watch(q)))
+	if (!ops->plain || !len || q->crypt || __atomic_load_n(&q->corrupt, __ATOMIC_RELAXED) ||
+	    (write && qcow2_bitmaps_watch(q)))
 		return -EAGAIN;
 	epoch = epoch_enter(q);
 	if (q_l1_index(q, off) >= q->l1_size || q_l1_index(q, off) != q_l1_index(q, off + len - 1))
@@ -499,7 +536,8 @@ int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd,
 		goto no;
 	last = q_l2_index(q, off + len - 1);
 	for (i = q_l2_index(q, off); i <= last; i++) {
-		uint64_t guest = (off & ~(q->cluster_size - 1)) + ((i - q_l2_index(q, off)) << q->cluster_bits);
+		uint64_t guest = (off & ~(q->cluster_size - 1)) +
+				 ((i - q_l2_index(q, off)) << q->cluster_bits);
 		uint64_t from = MAX(off, guest), to = MIN(off + len, guest + q->cluster_size);
 
 		entry_load(q, t, i, &entry, &bitmap);
@@ -510,11 +548,15 @@ int qcow2_plain(struct node *n, uint64_t off, uint64_t len, bool write, int *fd,
 		if (q_ext_l2(q)) {
 			uint64_t again, unused;
 
-			/* Two words: a bitmap that belongs to another place of the cluster must not be taken for this one's. */
+			/*
+			 * Two words: a bitmap that belongs to another place of the cluster must not
+			 * be taken for this one's.
+			 */
 			entry_load(q, t, i, &again, &unused);
 			if (again != entry)
 				goto no;
-			for (uint64_t sc = (from - guest) >> q->sc_bits; sc <= (to - 1 - guest) >> q->sc_bits; sc++)
+			for (uint64_t sc = (from - guest) >> q->sc_bits;
+			     sc <= (to - 1 - guest) >> q->sc_bits; sc++)
 				if (entry_type(q, entry, bitmap, sc) != MAP_NORMAL)
 					goto no;
 		}

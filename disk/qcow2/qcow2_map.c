@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_map.c: what an L2 entry says (spec: "Cluster mapping", "Standard Cluster Descriptor", "Compressed Clusters
- * Descriptor", "Extended L2 Entries"). The smallest unit is the subcluster; without extended L2 a cluster has one.
+ * qcow2_map.c: what an L2 entry says (spec: "Cluster mapping", "Standard Cluster Descriptor",
+ * "Compressed Clusters Descriptor", "Extended L2 Entries"). The smallest unit is the subcluster;
+ * without extended L2 a cluster has one.
  */
 #include <errno.h>
 
 #include "disk/qcow2/qcow2.h"
 
-void entry_load(const struct qcow2 *q, const struct table *t, uint64_t i, uint64_t *entry, uint64_t *bitmap)
+void entry_load(const struct qcow2 *q, const struct table *t, uint64_t i, uint64_t *entry,
+		uint64_t *bitmap)
 {
 	const uint64_t *p = (const uint64_t *)(t->data + i * q->entry_size);
 
@@ -61,7 +63,8 @@ bool entry_ok(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, uint64_t g
 	if (entry & L2E_COMPRESSED) {
 		entry_packed(q, entry, &host, &len);
 		/* Its last sector may reach past the end of the file. */
-		return !q->n->data_file && host >= q->cluster_size && host < size && len <= 2 * q->cluster_size && !meta_has(q, host);
+		return !q->n->data_file && host >= q->cluster_size && host < size &&
+		       len <= 2 * q->cluster_size && !meta_has(q, host);
 	}
 	if (q_ext_l2(q) && (((bitmap >> 32) & bitmap & SC_ALL_ALLOC) || (entry & L2E_ZERO)))
 		return false;
@@ -71,9 +74,14 @@ bool entry_ok(const struct qcow2 *q, uint64_t entry, uint64_t bitmap, uint64_t g
 	if (q_in_cluster(q, host))
 		return false;
 	if (q->n->data_file)
-		return !(q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) || host == guest_cluster << q->cluster_bits;
-	/* Clusters that were allocated and not written may lie past the end; they read as zeros, but not out of the world. */
-	if (host >= 1ull << 55 || (host >= ALIGN_UP(size, q->cluster_size) && host >= q->end << q->cluster_bits))
+		return !(q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW) ||
+		       host == guest_cluster << q->cluster_bits;
+	/*
+	 * Clusters that were allocated and not written may lie past the end; they read as zeros,
+	 * but not out of the world.
+	 */
+	if (host >= 1ull << 55 ||
+	    (host >= ALIGN_UP(size, q->cluster_size) && host >= q->end << q->cluster_bits))
 		return false;
 	return !meta_overlaps(q, host, q->cluster_size);
 }
@@ -85,8 +93,8 @@ static int map_one(struct qcow2 *q, uint64_t off, struct table *t, struct mappin
 
 	entry_load(q, t, i, &entry, &bitmap);
 	if (t->suspect && (entry || bitmap) && !entry_ok(q, entry, bitmap, off >> q->cluster_bits))
-		return qcow2_corrupt(q, "the entry %#llx of guest offset %#llx is impossible", (unsigned long long)entry,
-				     (unsigned long long)off);
+		return qcow2_corrupt(q, "the entry %#llx of guest offset %#llx is impossible",
+				     (unsigned long long)entry, (unsigned long long)off);
 	m->type = entry_type(q, entry, bitmap, sc);
 	m->entry = entry;
 	m->copied = entry & L2E_COPIED;
@@ -123,9 +131,11 @@ int qcow2_map(struct qcow2 *q, uint64_t off, uint64_t len, struct mapping *m)
 
 		ret = map_one(q, off + m->len, t, &more);
 		if (ret)
-			break;		/* what came before is good; the next request meets the bad one */
+			/* what came before is good; the next request meets the bad one */
+			break;
 		if (more.type != m->type || more.copied != m->copied ||
-		    ((m->type == MAP_NORMAL || m->type == MAP_ZERO_ALLOC) && more.host != m->host + m->len))
+		    ((m->type == MAP_NORMAL || m->type == MAP_ZERO_ALLOC) &&
+		     more.host != m->host + m->len))
 			break;
 		m->len += more.len;
 	}

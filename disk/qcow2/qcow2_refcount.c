@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_refcount.c: how often each host cluster is used, and finding free ones (spec: "Host cluster management"). Widths of 1 to 64
- * bits. With the image lock.
+ * qcow2_refcount.c: how often each host cluster is used, and finding free ones (spec: "Host cluster
+ * management"). Widths of 1 to 64 bits. With the image lock.
  *
- * A refcount block that is missing covers clusters that are all free, so the new block is put at the first cluster
- * of its own range and counts itself.
+ * A refcount block that is missing covers clusters that are all free, so the new block is put at
+ * the first cluster of its own range and counts itself.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -61,8 +61,10 @@ static int rb_get(struct qcow2 *q, uint64_t index, struct table **tp)
 	if (!host)
 		return 0;
 	if (!host_ok(q, host, q->cluster_size))
-		return qcow2_corrupt(q, "refcount table entry %llu points to %#llx: unaligned or outside the file",
-				     (unsigned long long)index, (unsigned long long)host);
+		return qcow2_corrupt(
+			q,
+			"refcount table entry %llu points to %#llx: unaligned or outside the file",
+			(unsigned long long)index, (unsigned long long)host);
 	q->rbs.max--;
 	tables_trim(q, &q->rbs);
 	q->rbs.max++;
@@ -116,13 +118,16 @@ static struct table *rb_create(struct qcow2 *q, uint64_t index, uint64_t host)
 }
 
 /*
- * A larger refcount table, at the start of the first range that the old one does not reach, behind the refcount blocks that
- * cover it. Nothing points there before the header does, and that is one sector.
+ * A larger refcount table, at the start of the first range that the old one does not reach, behind
+ * the refcount blocks that cover it. Nothing points there before the header does, and that is one
+ * sector.
  */
 static int reftable_grow(struct qcow2 *q, uint64_t need)
 {
-	uint64_t per = q->cluster_size / 8, first = MAX(q->reft_size, (q->end + (1ull << q->rb_bits) - 1) >> q->rb_bits);
-	uint64_t entries, clusters, blocks = 1, start, old_host = q->h.reftable_offset, old_clusters = q->h.reftable_clusters;
+	uint64_t per = q->cluster_size / 8,
+		 first = MAX(q->reft_size, (q->end + (1ull << q->rb_bits) - 1) >> q->rb_bits);
+	uint64_t entries, clusters, blocks = 1, start, old_host = q->h.reftable_offset,
+				    old_clusters = q->h.reftable_clusters;
 	struct qcow2_header was = q->h;
 	uint64_t *reft = NULL, old_size = q->reft_size;
 	struct table **rmap = NULL;
@@ -173,7 +178,8 @@ static int reftable_grow(struct qcow2 *q, uint64_t need)
 			ret = -ENOMEM;
 			goto fail;
 		}
-		for (uint64_t c = MAX(start, (first + i) << q->rb_bits); c < MIN(start + blocks + clusters, (first + i + 1) << q->rb_bits); c++)
+		for (uint64_t c = MAX(start, (first + i) << q->rb_bits);
+		     c < MIN(start + blocks + clusters, (first + i + 1) << q->rb_bits); c++)
 			rb_set(q, t, c, 1);
 	}
 	q->end = MAX(q->end, start + blocks + clusters);
@@ -200,7 +206,8 @@ static int reftable_grow(struct qcow2 *q, uint64_t need)
 		q->h.reftable_offset = was.reftable_offset;
 		q->h.reftable_clusters = was.reftable_clusters;
 		if (qcow2_header_update(q) || node_flush(q->n->file))
-			q->corrupt = true;	/* which table counts is unknown now: no more changes */
+			/* which table counts is unknown now: no more changes */
+			q->corrupt = true;
 		goto fail;
 	}
 	for (struct table *t = q->rbs.head; t; t = t->next)
@@ -242,7 +249,8 @@ static int rb_get_writable(struct qcow2 *q, uint64_t cluster, struct table **tp)
 			return ret;
 	}
 	if (meta_overlaps(q, host, q->cluster_size))
-		return qcow2_corrupt(q, "cluster %#llx holds metadata and has no refcount", (unsigned long long)host);
+		return qcow2_corrupt(q, "cluster %#llx holds metadata and has no refcount",
+				     (unsigned long long)host);
 	*tp = rb_create(q, index, host);
 	if (!*tp)
 		return -ENOMEM;
@@ -261,7 +269,8 @@ int refcount_add(struct qcow2 *q, uint64_t cluster, uint64_t count, int delta)
 			v = refcount_read(q, t->data, (cluster + i) & ((1ull << q->rb_bits) - 1));
 			if (delta < 0 && !v)
 				ret = qcow2_corrupt(q, "cluster %#llx is freed and has no refcount",
-						    (unsigned long long)(cluster + i) << q->cluster_bits);
+						    (unsigned long long)(cluster + i)
+							    << q->cluster_bits);
 			else if (delta > 0 && v >= q->refcount_max)
 				ret = -EINVAL;
 		}
@@ -335,7 +344,8 @@ again:
 	if (end != q->reft_size)
 		goto again;
 	if (meta_overlaps(q, c << q->cluster_bits, n << q->cluster_bits))
-		return qcow2_corrupt(q, "a cluster at %#llx that holds metadata has no refcount", (unsigned long long)c << q->cluster_bits);
+		return qcow2_corrupt(q, "a cluster at %#llx that holds metadata has no refcount",
+				     (unsigned long long)c << q->cluster_bits);
 	ret = refcount_add(q, c, n, 1);
 	if (ret)
 		return ret;
@@ -373,7 +383,8 @@ void clusters_unalloc(struct qcow2 *q, uint64_t host, uint64_t count)
 
 int bytes_alloc(struct qcow2 *q, uint64_t len, uint64_t *host)
 {
-	uint64_t at = q->bytes_next, room = at ? q->cluster_size - q_in_cluster(q, at) : 0, v = 0, got, next;
+	uint64_t at = q->bytes_next, room = at ? q->cluster_size - q_in_cluster(q, at) : 0, v = 0,
+		 got, next;
 	int ret;
 
 	/* Go on in the last cluster if one more reference to it can be counted. */

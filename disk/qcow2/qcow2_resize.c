@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_resize.c: what changes the shape of an image: its size, preallocation, its backing file, emptying after a commit. The
- * front is drained; each switch is one sector of the header (old state or new, never between).
+ * qcow2_resize.c: what changes the shape of an image: its size, preallocation, its backing file,
+ * emptying after a commit. The front is drained; each switch is one sector of the header (old state
+ * or new, never between).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,11 +13,15 @@
 #include "disk/qcow2/qcow2_bitmap.h"
 #include "vmm/base/log.h"
 
-/* The active L1 table at a new place with room for `entries`. Drained; with the lock, which it drops for a moment. */
+/*
+ * The active L1 table at a new place with room for `entries`. Drained; with the lock, which it
+ * drops for a moment.
+ */
 int qcow2_l1_grow(struct qcow2 *q, uint64_t entries, struct err *err)
 {
 	struct qcow2_header was = q->h;
-	uint64_t host = 0, clusters = q_clusters(q, entries * 8), old_size = q->l1_size, *l1, *dirty;
+	uint64_t host = 0, clusters = q_clusters(q, entries * 8), old_size = q->l1_size, *l1,
+		 *dirty;
 	struct table **map;
 	uint8_t *raw;
 	int ret;
@@ -24,7 +29,10 @@ int qcow2_l1_grow(struct qcow2 *q, uint64_t entries, struct err *err)
 	if (entries <= q->l1_size)
 		return 0;
 	if (entries * 8 > QCOW2_MAX_L1_BYTES)
-		return err_set(err, EFBIG, "Image is too big for its cluster size: its L1 table would exceed %d bytes", QCOW2_MAX_L1_BYTES);
+		return err_set(
+			err, EFBIG,
+			"Image is too big for its cluster size: its L1 table would exceed %d bytes",
+			QCOW2_MAX_L1_BYTES);
 	raw = calloc(1, clusters << q->cluster_bits);
 	l1 = calloc(entries + 1, sizeof(*l1));
 	map = calloc(entries + 1, sizeof(*map));
@@ -73,14 +81,16 @@ fail:
 	free(l1);
 	free(map);
 	free(dirty);
-	return err_set(err, -ret, "'%s': cannot enlarge its L1 table: %s", q->n->filename, strerror(-ret));
+	return err_set(err, -ret, "'%s': cannot enlarge its L1 table: %s", q->n->filename,
+		       strerror(-ret));
 }
 
 /* Gives up refcount blocks at the end that count nothing but themselves. With the lock. */
 static void trim_refblocks(struct qcow2 *q)
 {
 	for (uint64_t i = q->reft_size; i-- > 1;) {
-		uint64_t host = q->reft[i] & REFT_OFFSET, first = i << q->rb_bits, s = i * 8 / 512, v, used = 0;
+		uint64_t host = q->reft[i] & REFT_OFFSET, first = i << q->rb_bits, s = i * 8 / 512,
+			 v, used = 0;
 
 		if (!host)
 			continue;
@@ -112,7 +122,8 @@ static void trim_file(struct qcow2 *q)
 		return;
 	while (end > 1 && refcount_get(q, end - 1, &v) == 0 && v == 0)
 		end--;
-	if (end << q->cluster_bits < q->n->file->size && node_resize(q->n->file, end << q->cluster_bits, NULL) == 0) {
+	if (end << q->cluster_bits < q->n->file->size &&
+	    node_resize(q->n->file, end << q->cluster_bits, NULL) == 0) {
 		q->end = end;
 		q->free_hint = MIN(q->free_hint, end);
 	}
@@ -121,7 +132,8 @@ static void trim_file(struct qcow2 *q)
 static int shrink(struct qcow2 *q, uint64_t size, struct err *err)
 {
 	struct node *n = q->n;
-	uint64_t from = ALIGN_UP(size, q->cluster_size), span = 1ull << (q->cluster_bits + q->l2_bits);
+	uint64_t from = ALIGN_UP(size, q->cluster_size),
+		 span = 1ull << (q->cluster_bits + q->l2_bits);
 	int ret = 0;
 
 	if (from < n->size)
@@ -139,7 +151,8 @@ static int shrink(struct qcow2 *q, uint64_t size, struct err *err)
 	if (!ret)
 		ret = qcow2_flush_locked_out(q);
 	if (ret)
-		return err_set(err, -ret, "'%s': cannot give up what lies beyond the new end: %s", n->filename, strerror(-ret));
+		return err_set(err, -ret, "'%s': cannot give up what lies beyond the new end: %s",
+			       n->filename, strerror(-ret));
 	return 0;
 }
 
@@ -205,7 +218,8 @@ int qcow2_resize(struct node *n, uint64_t size, struct err *err)
 	}
 	n->size = ret ? old : size;
 	if (!ret) {
-		uint64_t max = MAX(MIN((32ull << 20) >> q->cluster_bits, span ? size / span + 2 : 2), 4ull);
+		uint64_t max = MAX(
+			MIN((32ull << 20) >> q->cluster_bits, span ? size / span + 2 : 2), 4ull);
 
 		q->l2s.max = MAX(q->l2s.max, max);
 		if (size < old)
@@ -215,12 +229,15 @@ int qcow2_resize(struct node *n, uint64_t size, struct err *err)
 }
 
 /*
- * Host clusters for a range that has none: never used ones, which read as zeros. The entries say "allocated", not "zero", so
- * that the guest's writes change no metadata.
+ * Host clusters for a range that has none: never used ones, which read as zeros. The entries say
+ * "allocated", not "zero", so that the guest's writes change no metadata.
  */
-static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *done, uint64_t *where, uint64_t *bytes)
+static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *done,
+			    uint64_t *where, uint64_t *bytes)
 {
-	uint64_t i0 = q_l2_index(q, off), count = MIN(q_clusters(q, len), (1ull << q->l2_bits) - i0), host, got = 0, entry, bitmap, n;
+	uint64_t i0 = q_l2_index(q, off),
+		 count = MIN(q_clusters(q, len), (1ull << q->l2_bits) - i0), host, got = 0, entry,
+		 bitmap, n;
 	struct table *t;
 	int ret = l2_get_writable(q, q_l1_index(q, off), &t);
 
@@ -247,7 +264,8 @@ static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_
 			return ret;
 	}
 	for (uint64_t i = 0; i < got; i++)
-		entry_store(q, t, i0 + i, (host + (i << q->cluster_bits)) | L2E_COPIED, q_ext_l2(q) && !q->n->backing ? SC_ALL_ALLOC : 0);
+		entry_store(q, t, i0 + i, (host + (i << q->cluster_bits)) | L2E_COPIED,
+			    q_ext_l2(q) && !q->n->backing ? SC_ALL_ALLOC : 0);
 	*done = *bytes = got << q->cluster_bits;
 	*where = host;
 	return 0;
@@ -264,11 +282,16 @@ int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mo
 	if (!strcmp(mode, "off") || !len)
 		return 0;
 	if (strcmp(mode, "metadata") && strcmp(mode, "falloc") && strcmp(mode, "full"))
-		return err_set(err, EINVAL, "Unsupported preallocation mode '%s': off, metadata, falloc or full", mode);
+		return err_set(err, EINVAL,
+			       "Unsupported preallocation mode '%s': off, metadata, falloc or full",
+			       mode);
 	if (n->backing_name && !q_ext_l2(q))
-		return err_set(err, EINVAL, "Backing file and preallocation can only be used at the same time if extended_l2 is enabled");
+		return err_set(err, EINVAL,
+			       "Backing file and preallocation can only be used at the same time "
+			       "if extended_l2 is enabled");
 	if (fill && !d->ops->preallocate)
-		return err_set(err, ENOTSUP, "'%s': a %s cannot preallocate", d->filename, d->ops->format);
+		return err_set(err, ENOTSUP, "'%s': a %s cannot preallocate", d->filename,
+			       d->ops->format);
 	for (uint64_t at = ALIGN_DOWN(off, q->cluster_size); at < off + len && !ret;) {
 		uint64_t done = 0, host, bytes = 0;
 
@@ -287,7 +310,8 @@ int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mo
 		ret = node_resize(n->file, end, err);
 	if (!ret)
 		ret = qcow2_flush(n);
-	return ret ? err_set(err, -ret, "'%s': cannot preallocate: %s", n->filename, strerror(-ret)) : 0;
+	return ret ? err_set(err, -ret, "'%s': cannot preallocate: %s", n->filename, strerror(-ret))
+		   : 0;
 }
 
 int qcow2_set_backing(struct node *n, const char *backing, const char *format, struct err *err)
@@ -299,7 +323,8 @@ int qcow2_set_backing(struct node *n, const char *backing, const char *format, s
 	if (backing && strlen(backing) > QCOW2_MAX_BACKING_NAME)
 		return err_set(err, EINVAL, "Backing file name too long");
 	if (backing && *backing && (q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW))
-		return err_set(err, EINVAL, "Cannot set a backing file for images with data-file-raw");
+		return err_set(err, EINVAL,
+			       "Cannot set a backing file for images with data-file-raw");
 	ret = qcow2_flush(n);
 	if (ret)
 		return err_set(err, -ret, "'%s': %s", n->filename, strerror(-ret));
@@ -324,7 +349,10 @@ int qcow2_make_empty(struct node *n)
 	uint64_t span = 1ull << (q->cluster_bits + q->l2_bits);
 	int ret = qcow2_flush(n);
 
-	/* Table by table: the L1 entry goes, and with it all that only it reached, once that is durable. */
+	/*
+	 * Table by table: the L1 entry goes, and with it all that only it reached, once that is
+	 * durable.
+	 */
 	for (uint64_t i = 0; i < q->l1_size && !ret; i++) {
 		struct table *t;
 
@@ -336,8 +364,10 @@ int qcow2_make_empty(struct node *n)
 			entry_load(q, t, e, &entry, &bitmap);
 			if (!entry && !bitmap)
 				continue;
-			if (t->suspect && !entry_ok(q, entry, bitmap, (i * span >> q->cluster_bits) + e))
-				ret = qcow2_corrupt(q, "the entry %#llx is impossible", (unsigned long long)entry);
+			if (t->suspect &&
+			    !entry_ok(q, entry, bitmap, (i * span >> q->cluster_bits) + e))
+				ret = qcow2_corrupt(q, "the entry %#llx is impossible",
+						    (unsigned long long)entry);
 			else
 				ret = entry_free(q, entry);
 		}

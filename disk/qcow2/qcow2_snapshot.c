@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_snapshot.c: internal snapshots and the VM state beside the disk (spec: "Snapshots"). Drained.
+ * qcow2_snapshot.c: internal snapshots and the VM state beside the disk (spec: "Snapshots").
+ * Drained.
  *
- * A snapshot is a copy of the L1 table; every cluster reachable from it counts one more. Counts and COPIED flags
- * change in many places, so the image is marked dirty meanwhile (version 3): after a crash opening it counts anew. The switch
- * itself, the header's number and place of snapshots or L1, is one sector. When a step fails, memory is dropped and the
- * counts are made anew at once.
+ * A snapshot is a copy of the L1 table; every cluster reachable from it counts one more. Counts and
+ * COPIED flags change in many places, so the image is marked dirty meanwhile (version 3): after a
+ * crash opening it counts anew. The switch itself, the header's number and place of snapshots or
+ * L1, is one sector. When a step fails, memory is dropped and the counts are made anew at once.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -70,9 +71,12 @@ int qcow2_snapshots_load(struct qcow2 *q, struct err *err)
 		s->vm_state_size = ld_be32(fixed + 32);
 		extra = ld_be32(fixed + 36);
 		if (extra > QCOW2_MAX_SNAPSHOT_EXTRA)
-			return err_set(err, EINVAL, "Too much extra metadata in snapshot table entry %u", i);
-		if ((uint64_t)s->l1_size * 8 > QCOW2_MAX_L1_BYTES || (s->l1_size && !host_ok(q, s->l1_offset, (uint64_t)s->l1_size * 8)))
-			return err_set(err, EINVAL, "Snapshot %u: L1 table offset or size invalid", i);
+			return err_set(err, EINVAL,
+				       "Too much extra metadata in snapshot table entry %u", i);
+		if ((uint64_t)s->l1_size * 8 > QCOW2_MAX_L1_BYTES ||
+		    (s->l1_size && !host_ok(q, s->l1_offset, (uint64_t)s->l1_size * 8)))
+			return err_set(err, EINVAL, "Snapshot %u: L1 table offset or size invalid",
+				       i);
 		used += ENTRY_FIXED + extra + id_len + name_len;
 		if (used > QCOW2_MAX_SNAPSHOT_BYTES)
 			return err_set(err, EFBIG, "Snapshot table is too large");
@@ -104,7 +108,9 @@ static size_t table_bytes(const struct qcow2_snapshot *s, uint32_t n)
 	size_t len = 0;
 
 	for (uint32_t i = 0; i < n; i++)
-		len = ALIGN_UP(len + ENTRY_FIXED + EXTRA_KNOWN + s[i].extra_len + strlen(s[i].id) + strlen(s[i].name), 8);
+		len = ALIGN_UP(len + ENTRY_FIXED + EXTRA_KNOWN + s[i].extra_len + strlen(s[i].id) +
+				       strlen(s[i].name),
+			       8);
 	return len;
 }
 
@@ -118,10 +124,14 @@ void qcow2_snapshots_refer(struct qcow2 *q, struct check *k)
 	qcow2_check_refer(k, q->h.snapshots_offset, snapshot_table_len(q));
 }
 
-/* The list at a new place, then the header, then the old place is given up. Sets q->snapshots on success. */
+/*
+ * The list at a new place, then the header, then the old place is given up. Sets q->snapshots on
+ * success.
+ */
 static int table_write(struct qcow2 *q, struct qcow2_snapshot *list, uint32_t n)
 {
-	uint64_t len = table_bytes(list, n), host = 0, old_len = snapshot_table_len(q), old = q->h.snapshots_offset;
+	uint64_t len = table_bytes(list, n), host = 0, old_len = snapshot_table_len(q),
+		 old = q->h.snapshots_offset;
 	struct qcow2_header was = q->h;
 	uint8_t *buf = xcalloc(1, len + 8);
 	size_t at = 0;
@@ -200,7 +210,8 @@ static int entry_count(struct qcow2 *q, uint64_t entry, int delta)
 
 	if (entry & L2E_COMPRESSED) {
 		entry_packed(q, entry, &host, &len);
-		return refcount_add(q, host >> q->cluster_bits, q_clusters(q, q_in_cluster(q, host) + len), delta);
+		return refcount_add(q, host >> q->cluster_bits,
+				    q_clusters(q, q_in_cluster(q, host) + len), delta);
 	}
 	if (!(entry & L2E_OFFSET) || q->n->data_file)
 		return 0;
@@ -209,7 +220,10 @@ static int entry_count(struct qcow2 *q, uint64_t entry, int delta)
 	return refcount_add(q, (entry & L2E_OFFSET) >> q->cluster_bits, 1, delta);
 }
 
-/* Adds delta to all that l1 reaches. Tables not in the active disk are read from the file; all is flushed before. */
+/*
+ * Adds delta to all that l1 reaches. Tables not in the active disk are read from the file; all is
+ * flushed before.
+ */
 static int tree_count(struct qcow2 *q, const uint64_t *l1, uint64_t size, int delta)
 {
 	uint8_t *buf = malloc(q->cluster_size);
@@ -253,13 +267,17 @@ static int copied_update(struct qcow2 *q)
 			ret = refcount_get(q, t->host >> q->cluster_bits, &v);
 			if (!ret && (v == 1) != !!(q->l1[i] & L2E_COPIED))
 				l1_set(q, i, t->host | (v == 1 ? L2E_COPIED : 0));
-			for (uint64_t e = 0; e < 1ull << q->l2_bits && !ret && !q->n->data_file; e++) {
+			for (uint64_t e = 0; e < 1ull << q->l2_bits && !ret && !q->n->data_file;
+			     e++) {
 				entry_load(q, t, e, &entry, &bitmap);
 				if ((entry & L2E_COMPRESSED) || !(entry & L2E_OFFSET))
 					continue;
 				ret = refcount_get(q, (entry & L2E_OFFSET) >> q->cluster_bits, &v);
 				if (!ret && (v == 1) != !!(entry & L2E_COPIED))
-					entry_store(q, t, e, v == 1 ? entry | L2E_COPIED : entry & ~L2E_COPIED, bitmap);
+					entry_store(q, t, e,
+						    v == 1 ? entry | L2E_COPIED
+							   : entry & ~L2E_COPIED,
+						    bitmap);
 			}
 		}
 		pthread_mutex_unlock(&q->lock);
@@ -269,7 +287,8 @@ static int copied_update(struct qcow2 *q)
 	return ret;
 }
 
-static int l1_load(struct qcow2 *q, const struct qcow2_snapshot *s, uint64_t entries, uint64_t **out)
+static int l1_load(struct qcow2 *q, const struct qcow2_snapshot *s, uint64_t entries,
+		   uint64_t **out)
 {
 	uint64_t *l1 = calloc(MAX(entries, (uint64_t)s->l1_size) + 1, 8);
 	int ret = l1 ? node_pread(q->n->file, l1, (uint64_t)s->l1_size * 8, s->l1_offset) : -ENOMEM;
@@ -312,15 +331,21 @@ static int begin(struct qcow2 *q, const char *what, struct err *err)
 	int ret;
 
 	if (!(q->n->flags & BLK_RDWR) || q->n->inactive)
-		return err_set(err, EPERM, "'%s' is open read-only: cannot %s a snapshot", q->n->filename, what);
+		return err_set(err, EPERM, "'%s' is open read-only: cannot %s a snapshot",
+			       q->n->filename, what);
 	if (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE)
-		return err_set(err, ENOTSUP, "'%s': an image with a data file of its own has no internal snapshots", q->n->filename);
+		return err_set(
+			err, ENOTSUP,
+			"'%s': an image with a data file of its own has no internal snapshots",
+			q->n->filename);
 	ret = qcow2_bitmaps_store(q, err);
 	if (!ret)
 		ret = qcow2_flush_locked_out(q);
 	if (!ret)
 		ret = qcow2_set_incompatible(q, QCOW2_INCOMPAT_DIRTY, 0);
-	return ret ? err_set(err, -ret, "'%s': cannot %s a snapshot: %s", q->n->filename, what, strerror(-ret)) : 0;
+	return ret ? err_set(err, -ret, "'%s': cannot %s a snapshot: %s", q->n->filename, what,
+			     strerror(-ret))
+		   : 0;
 }
 
 static int end(struct qcow2 *q, int ret, const char *what, struct err *err)
@@ -330,7 +355,8 @@ static int end(struct qcow2 *q, int ret, const char *what, struct err *err)
 	if (!ret)
 		return qcow2_set_incompatible(q, 0, QCOW2_INCOMPAT_DIRTY);
 	err_set(err, -ret, "'%s': cannot %s the snapshot: %s", q->n->filename, what,
-		ret == -EINVAL ? "the reference counts of this image are too narrow" : strerror(-ret));
+		ret == -EINVAL ? "the reference counts of this image are too narrow"
+			       : strerror(-ret));
 	/* Whatever is half done: back to what the file's header says, with counts to match. */
 	{
 		struct node_check c = { 0 };
@@ -344,9 +370,12 @@ static int end(struct qcow2 *q, int ret, const char *what, struct err *err)
 			t->is_dirty = t->fresh = false;
 		q->l1_is_dirty = q->reft_is_dirty = false;
 		pthread_mutex_unlock(&q->lock);
-		if (qcow2_reload(q, NULL) || qcow2_check(q->n, &c, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS)) {
+		if (qcow2_reload(q, NULL) ||
+		    qcow2_check(q->n, &c, CHECK_FIX_LEAKS | CHECK_FIX_ERRORS)) {
 			q->corrupt = true;
-			log_error("'%s': cannot go back to where it was; check it with minivmm-img check -r all", q->n->filename);
+			log_error("'%s': cannot go back to where it was; check it with minivmm-img "
+				  "check -r all",
+				  q->n->filename);
 		}
 	}
 	return ret;
@@ -371,9 +400,13 @@ int qcow2_snapshot_create(struct node *n, const struct node_snapshot *s, struct 
 	if (count)
 		memcpy(list, old, count * sizeof(*list));
 	mine = &list[count];
-	*mine = (struct qcow2_snapshot){ .date_sec = s->date_sec, .date_nsec = s->date_nsec, .vm_clock_nsec = s->vm_clock_nsec,
-		.vm_state_size = s->vm_state_size, .disk_size = n->size, .icount = s->icount,
-		.l1_size = q->l1_size };
+	*mine = (struct qcow2_snapshot){ .date_sec = s->date_sec,
+					 .date_nsec = s->date_nsec,
+					 .vm_clock_nsec = s->vm_clock_nsec,
+					 .vm_state_size = s->vm_state_size,
+					 .disk_size = n->size,
+					 .icount = s->icount,
+					 .l1_size = q->l1_size };
 	mine->id = s->id[0] ? xstrdup(s->id) : xasprintf("%lu", max + 1);
 	mine->name = xstrdup(s->name);
 	ret = tree_count(q, q->l1, q->l1_size, 1);
@@ -392,7 +425,8 @@ int qcow2_snapshot_create(struct node *n, const struct node_snapshot *s, struct 
 	}
 	/* The state belongs to the snapshot now. */
 	if (!ret && s->vm_state_size)
-		ret = qcow2_forget(q, qcow2_vmstate_offset(q), ALIGN_UP(s->vm_state_size, q->cluster_size));
+		ret = qcow2_forget(q, qcow2_vmstate_offset(q),
+				   ALIGN_UP(s->vm_state_size, q->cluster_size));
 	return end(q, ret, "create", err);
 }
 
@@ -405,7 +439,8 @@ int qcow2_snapshot_delete(struct node *n, const char *id_or_name, struct err *er
 	uint64_t *l1 = NULL;
 
 	if (i < 0)
-		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name, n->filename);
+		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name,
+			       n->filename);
 	ret = begin(q, "delete", err);
 	if (ret)
 		return ret;
@@ -424,7 +459,8 @@ int qcow2_snapshot_delete(struct node *n, const char *id_or_name, struct err *er
 		ret = tree_count(q, l1, gone.l1_size, -1);
 	if (!ret && gone.l1_size) {
 		pthread_mutex_lock(&q->lock);
-		ret = refcount_add(q, gone.l1_offset >> q->cluster_bits, q_clusters(q, (uint64_t)gone.l1_size * 8), -1);
+		ret = refcount_add(q, gone.l1_offset >> q->cluster_bits,
+				   q_clusters(q, (uint64_t)gone.l1_size * 8), -1);
 		pthread_mutex_unlock(&q->lock);
 	}
 	if (!ret)
@@ -447,13 +483,18 @@ int qcow2_snapshot_goto(struct node *n, const char *id_or_name, struct err *err)
 	uint64_t *l1 = NULL, *old_l1, entries, host, need;
 
 	if (i < 0)
-		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name, n->filename);
+		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name,
+			       n->filename);
 	s = &q->snapshots[i];
 	need = s->disk_size ? q_l1_index(q, s->disk_size - 1) + 1 : 0;
 	if (need * 8 > QCOW2_MAX_L1_BYTES)
-		return err_set(err, EINVAL, "'%s': snapshot '%s' has an impossible size", n->filename, id_or_name);
+		return err_set(err, EINVAL, "'%s': snapshot '%s' has an impossible size",
+			       n->filename, id_or_name);
 	if (s->disk_size != n->size && q->bitmaps)
-		return err_set(err, ENOTSUP, "'%s': the snapshot has another size, and there are bitmaps; remove them first", n->filename);
+		return err_set(err, ENOTSUP,
+			       "'%s': the snapshot has another size, and there are bitmaps; remove "
+			       "them first",
+			       n->filename);
 	ret = begin(q, "apply", err);
 	if (ret)
 		return ret;
@@ -484,7 +525,8 @@ int qcow2_snapshot_goto(struct node *n, const char *id_or_name, struct err *err)
 		ret = tree_count(q, old_l1, was.l1_size, -1);
 	if (!ret && was.l1_size) {
 		pthread_mutex_lock(&q->lock);
-		ret = refcount_add(q, was.l1_offset >> q->cluster_bits, q_clusters(q, (uint64_t)was.l1_size * 8), -1);
+		ret = refcount_add(q, was.l1_offset >> q->cluster_bits,
+				   q_clusters(q, (uint64_t)was.l1_size * 8), -1);
 		pthread_mutex_unlock(&q->lock);
 	}
 	if (!ret)
@@ -500,7 +542,8 @@ int qcow2_snapshot_list(struct node *n, struct node_snapshot **list, int *count)
 	struct node_snapshot *v;
 
 	if (q->h.nb_snapshots && !q->snapshots)
-		return -EBUSY;		/* given up to other programs: what the file holds now is not known */
+		/* given up to other programs: what the file holds now is not known */
+		return -EBUSY;
 	v = xcalloc(q->h.nb_snapshots + 1, sizeof(*v));
 	for (uint32_t i = 0; i < q->h.nb_snapshots; i++) {
 		struct qcow2_snapshot *s = &q->snapshots[i];
@@ -527,17 +570,24 @@ int qcow2_snapshot_load_tmp(struct node *n, const char *id_or_name, struct err *
 	uint64_t *l1, entries;
 
 	if (n->flags & BLK_RDWR)
-		return err_set(err, EINVAL, "'%s': a snapshot can be looked at in an image opened read-only", n->filename);
+		return err_set(err, EINVAL,
+			       "'%s': a snapshot can be looked at in an image opened read-only",
+			       n->filename);
 	if (i < 0)
-		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name, n->filename);
-	entries = MAX(q->snapshots[i].disk_size ? q_l1_index(q, q->snapshots[i].disk_size - 1) + 1 : 0, (uint64_t)q->snapshots[i].l1_size);
+		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name,
+			       n->filename);
+	entries = MAX(q->snapshots[i].disk_size ? q_l1_index(q, q->snapshots[i].disk_size - 1) + 1
+						: 0,
+		      (uint64_t)q->snapshots[i].l1_size);
 	if (entries * 8 > QCOW2_MAX_L1_BYTES)
-		return err_set(err, EINVAL, "'%s': snapshot '%s' has an impossible size", n->filename, id_or_name);
+		return err_set(err, EINVAL, "'%s': snapshot '%s' has an impossible size",
+			       n->filename, id_or_name);
 	map = calloc(entries + 1, sizeof(*map));
 	ret = map ? l1_load(q, &q->snapshots[i], entries, &l1) : -ENOMEM;
 	if (ret) {
 		free(map);
-		return err_set(err, -ret, "'%s': cannot read the snapshot's L1 table: %s", n->filename, strerror(-ret));
+		return err_set(err, -ret, "'%s': cannot read the snapshot's L1 table: %s",
+			       n->filename, strerror(-ret));
 	}
 	tables_drop_all(q);
 	qcow2_cbuf_drop(q);

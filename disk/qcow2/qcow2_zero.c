@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_zero.c: write zeroes and discard: whole clusters (and subclusters) by their entries, the rest by writing. Worker
- * threads. What an entry no longer refers to is freed as R1 and R4 want it.
+ * qcow2_zero.c: write zeroes and discard: whole clusters (and subclusters) by their entries, the
+ * rest by writing. Worker threads. What an entry no longer refers to is freed as R1 and R4 want it.
  */
 #include <errno.h>
 
@@ -23,7 +23,8 @@ static int write_zeros(struct qcow2 *q, uint64_t off, uint64_t len)
 		pthread_mutex_unlock(&q->lock);
 		if (ret)
 			return ret;
-		if (m.type == MAP_ZERO || m.type == MAP_ZERO_ALLOC || (m.type == MAP_UNALLOCATED && !q->n->backing)) {
+		if (m.type == MAP_ZERO || m.type == MAP_ZERO_ALLOC ||
+		    (m.type == MAP_UNALLOCATED && !q->n->backing)) {
 			off += m.len;
 			len -= m.len;
 			continue;
@@ -53,9 +54,10 @@ static int cluster_zero(struct qcow2 *q, uint64_t guest, bool unmap, bool full)
 		entry_load(q, t, i, &entry, &bitmap);
 	else
 		entry = bitmap = 0;
-	if (t && t->suspect && (entry || bitmap) && !entry_ok(q, entry, bitmap, guest >> q->cluster_bits))
-		return qcow2_corrupt(q, "the entry %#llx of guest offset %#llx is impossible", (unsigned long long)entry,
-				     (unsigned long long)guest);
+	if (t && t->suspect && (entry || bitmap) &&
+	    !entry_ok(q, entry, bitmap, guest >> q->cluster_bits))
+		return qcow2_corrupt(q, "the entry %#llx of guest offset %#llx is impossible",
+				     (unsigned long long)entry, (unsigned long long)guest);
 	if (!entry && !bitmap && (full || !q->n->backing))
 		return 0;
 	if (!full && q->h.version >= 3) {
@@ -102,7 +104,8 @@ static int subclusters_zero(struct qcow2 *q, uint64_t off, uint64_t len)
 /* The parts of one cluster at either end of a range. */
 static int partial_zero(struct qcow2 *q, uint64_t off, uint64_t len)
 {
-	uint64_t sc = 1ull << q->sc_bits, first = ALIGN_UP(off, sc), last = ALIGN_DOWN(off + len, sc);
+	uint64_t sc = 1ull << q->sc_bits, first = ALIGN_UP(off, sc),
+		 last = ALIGN_DOWN(off + len, sc);
 	struct alloc a;
 	int ret;
 
@@ -138,12 +141,17 @@ static int clusters_zero(struct qcow2 *q, uint64_t off, uint64_t len, bool unmap
 		ret = q->corrupt ? -EIO : 0;
 		for (uint64_t i = 0; i < n && !ret; i++) {
 			struct table *t;
-			uint64_t span = 1ull << (q->cluster_bits + q->l2_bits), at = off + (i << q->cluster_bits);
+			uint64_t span = 1ull << (q->cluster_bits + q->l2_bits),
+				 at = off + (i << q->cluster_bits);
 
-			/* Where no table is, there is nothing to take away: over its whole span at once. */
+			/*
+			 * Where no table is, there is nothing to take away: over its whole span at
+			 * once.
+			 */
 			ret = l2_get(q, q_l1_index(q, at), &t);
 			if (!ret && !t && (full || !q->n->backing)) {
-				i += (MIN(ALIGN_DOWN(at, span) + span, off + len) - at) >> q->cluster_bits;
+				i += (MIN(ALIGN_DOWN(at, span) + span, off + len) - at) >>
+				     q->cluster_bits;
 				i--;
 				continue;
 			}
@@ -182,8 +190,10 @@ int qcow2_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags)
 	/* The cluster at the disk's end is whole when the range goes up to there. */
 	last = end == n->size ? ALIGN_UP(end, q->cluster_size) : ALIGN_DOWN(end, q->cluster_size);
 	if (first >= last)
-		return q_in_cluster(q, off) + len <= q->cluster_size ? partial_zero(q, off, len) :
-		       (ret = partial_zero(q, off, first - off)) ? ret : partial_zero(q, first, end - first);
+		return q_in_cluster(q, off) + len <= q->cluster_size ? partial_zero(q, off, len)
+		       : (ret = partial_zero(q, off, first - off))
+			       ? ret
+			       : partial_zero(q, first, end - first);
 	if (off < first)
 		ret = partial_zero(q, off, first - off);
 	if (!ret)

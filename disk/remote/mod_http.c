@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mod_http.c: images on a web server, read only, through libcurl: ranges of the file are asked for, with read-ahead in
- * a small cache. libcurl opens its connections itself. Worker threads.
+ * mod_http.c: images on a web server, read only, through libcurl: ranges of the file are asked for,
+ * with read-ahead in a small cache. libcurl opens its connections itself. Worker threads.
  */
 #include <curl/curl.h>
 #include <errno.h>
@@ -85,7 +85,8 @@ static int fetch(struct node *n, uint8_t *buf, size_t len, uint64_t off)
 		c = easy_new(n);
 	if (!c)
 		return -ENOMEM;
-	snprintf(range, sizeof(range), "%llu-%llu", (unsigned long long)off, (unsigned long long)(off + len - 1));
+	snprintf(range, sizeof(range), "%llu-%llu", (unsigned long long)off,
+		 (unsigned long long)(off + len - 1));
 	curl_easy_setopt(c, CURLOPT_RANGE, range);
 	curl_easy_setopt(c, CURLOPT_WRITEDATA, &s);
 	for (int i = 0; i < RETRIES && (code != CURLE_OK || s.at != len); i++) {
@@ -103,7 +104,10 @@ static int fetch(struct node *n, uint8_t *buf, size_t len, uint64_t off)
 	return code == CURLE_OK && s.at == len ? 0 : -EIO;
 }
 
-/* The piece with this index, fetched if need be; locked on return, NULL when all are being fetched. Lock held. */
+/*
+ * The piece with this index, fetched if need be; locked on return, NULL when all are being fetched.
+ * Lock held.
+ */
 static struct piece *piece_get(struct node *n, uint64_t index, int *ret)
 {
 	struct http *h = n->priv;
@@ -176,7 +180,8 @@ static size_t on_header(char *data, size_t size, size_t n, void *user)
 	static const char name[] = "accept-ranges:";
 
 	n *= size;
-	if (n > sizeof(name) && !strncasecmp(data, name, sizeof(name) - 1) && memmem(data, n, "bytes", 5))
+	if (n > sizeof(name) && !strncasecmp(data, name, sizeof(name) - 1) &&
+	    memmem(data, n, "bytes", 5))
 		*(bool *)user = true;
 	return n;
 }
@@ -190,7 +195,8 @@ static int http_open(struct node *n, const struct blk_options *o, struct err *er
 	CURL *c;
 
 	if (n->flags & BLK_RDWR)
-		return err_set(err, EACCES, "%s: images on a web server are read only", n->filename);
+		return err_set(err, EACCES, "%s: images on a web server are read only",
+			       n->filename);
 	c = easy_new(n);
 	if (!c)
 		return err_set(err, ENOMEM, "libcurl: no memory");
@@ -204,10 +210,14 @@ static int http_open(struct node *n, const struct blk_options *o, struct err *er
 	if (code != CURLE_OK)
 		return err_set(err, EIO, "%s: %s", n->filename, curl_easy_strerror(code));
 	if (size < 0)
-		return err_set(err, EIO, "%s: the server does not say how large it is", n->filename);
+		return err_set(err, EIO, "%s: the server does not say how large it is",
+			       n->filename);
 	if (!ranges)
-		return err_set(err, ENOTSUP, "%s: the server does not serve parts of a file (no 'Accept-Ranges: bytes'): download it "
-			       "first", n->filename);
+		return err_set(err, ENOTSUP,
+			       "%s: the server does not serve parts of a file (no 'Accept-Ranges: "
+			       "bytes'): download it "
+			       "first",
+			       n->filename);
 	h = xcalloc(1, sizeof(*h));
 	pthread_mutex_init(&h->lock, NULL);
 	pthread_cond_init(&h->done, NULL);
@@ -231,4 +241,6 @@ static void http_close(struct node *n)
 }
 
 extern const struct node_ops http_node_ops;
-const struct node_ops http_node_ops = { .format = "http", .open = http_open, .close = http_close, .read = http_read };
+const struct node_ops http_node_ops = {
+	.format = "http", .open = http_open, .close = http_close, .read = http_read
+};

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mod_nbd.c: network block devices through libnbd: nbd://HOST[:PORT]/EXPORT, nbd+unix:///EXPORT?socket=PATH, nbds:// with TLS, and
- * QEMU's older nbd:HOST:PORT[:exportname=NAME] and nbd:unix:PATH[:exportname=NAME]. One libnbd handle serves one
- * thread at a time; more are connected as workers need them, if the server allows that. Worker threads.
+ * mod_nbd.c: network block devices through libnbd: nbd://HOST[:PORT]/EXPORT,
+ * nbd+unix:///EXPORT?socket=PATH, nbds:// with TLS, and QEMU's older
+ * nbd:HOST:PORT[:exportname=NAME] and nbd:unix:PATH[:exportname=NAME]. One libnbd handle serves one
+ * thread at a time; more are connected as workers need them, if the server allows that. Worker
+ * threads.
  */
 #include <errno.h>
 #include <libnbd.h>
@@ -28,7 +30,9 @@ struct nbd_remote {
 
 static int hex(char c)
 {
-	return c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+	return c >= '0' && c <= '9'		    ? c - '0'
+	       : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
+						    : -1;
 }
 
 /* %41 -> A, into dst. */
@@ -59,7 +63,10 @@ static int parse_uri(struct nbd_remote *r, const char *name, struct err *err)
 	char text[1024];
 
 	if (!p)
-		return err_set(err, EINVAL, "'%s': expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH", name);
+		return err_set(
+			err, EINVAL,
+			"'%s': expected nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH",
+			name);
 	r->tls = !strncmp(name, "nbds", 4);
 	p += 3;
 	slash = p + strcspn(p, "/?");
@@ -78,7 +85,8 @@ static int parse_uri(struct nbd_remote *r, const char *name, struct err *err)
 	if (unescape(text, sizeof(text), p, slash - p))
 		return err_set(err, EINVAL, "'%s': the host's name is too long", name);
 	p = strrchr(text, ':');
-	snprintf(r->address, sizeof(r->address), "tcp:%.1000s%s", text, p && !strchr(p, ']') ? "" : ":10809");
+	snprintf(r->address, sizeof(r->address), "tcp:%.1000s%s", text,
+		 p && !strchr(p, ']') ? "" : ":10809");
 	return 0;
 }
 
@@ -180,7 +188,8 @@ static int remote_open(struct node *n, const struct blk_options *o, struct err *
 	r->host = n->host;
 	pthread_mutex_init(&r->lock, NULL);
 	pthread_cond_init(&r->freed, NULL);
-	ret = strstr(n->filename, "://") ? parse_uri(r, n->filename, err) : parse_old(r, n->filename, err);
+	ret = strstr(n->filename, "://") ? parse_uri(r, n->filename, err)
+					 : parse_old(r, n->filename, err);
 	if (ret == 0) {
 		h = handle_new(r, err);
 		ret = h ? 0 : -EIO;
@@ -194,7 +203,8 @@ static int remote_open(struct node *n, const struct blk_options *o, struct err *
 	}
 	r->read_only = nbd_is_read_only(h) != 0;
 	if (r->read_only && n->flags & BLK_RDWR) {
-		ret = err_set(err, EACCES, "%s: the server offers it for reading only", n->filename);
+		ret = err_set(err, EACCES, "%s: the server offers it for reading only",
+			      n->filename);
 		goto fail;
 	}
 	r->multi = nbd_can_multi_conn(h) == 1;
@@ -262,7 +272,8 @@ static int transfer(struct nbd_remote *r, enum remote_op op, void *buf, uint64_t
 	return ret;
 }
 
-static int transfer_iov(struct node *n, enum remote_op op, uint64_t off, const struct iovec *iov, int niov)
+static int transfer_iov(struct node *n, enum remote_op op, uint64_t off, const struct iovec *iov,
+			int niov)
 {
 	int ret = 0;
 
@@ -273,14 +284,17 @@ static int transfer_iov(struct node *n, enum remote_op op, uint64_t off, const s
 	return ret;
 }
 
-static int remote_read(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len)
+static int remote_read(struct node *n, uint64_t off, const struct iovec *iov, int niov,
+		       uint64_t len)
 {
 	return transfer_iov(n, REMOTE_READ, off, iov, niov);
 }
 
-static int remote_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int remote_write(struct node *n, uint64_t off, const struct iovec *iov, int niov,
+			uint64_t len, unsigned flags)
 {
-	return range_ok(off, len, n->size) ? transfer_iov(n, REMOTE_WRITE, off, iov, niov) : -ENOSPC;
+	return range_ok(off, len, n->size) ? transfer_iov(n, REMOTE_WRITE, off, iov, niov)
+					   : -ENOSPC;
 }
 
 static int remote_can(struct nbd_remote *r, int (*can)(struct nbd_handle *h))
@@ -302,7 +316,8 @@ static int remote_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned fl
 
 static int remote_discard(struct node *n, uint64_t off, uint64_t len)
 {
-	return remote_can(n->priv, nbd_can_trim) ? transfer(n->priv, REMOTE_TRIM, NULL, off, len) : 0;
+	return remote_can(n->priv, nbd_can_trim) ? transfer(n->priv, REMOTE_TRIM, NULL, off, len)
+						 : 0;
 }
 
 static int remote_flush(struct node *n)
@@ -321,7 +336,8 @@ static int remote_flush(struct node *n)
 /* The first answers about a range, joined while they say the same. */
 struct status { uint64_t len; uint32_t flags; bool first, done; };
 
-static int on_extent(void *user, const char *context, uint64_t off, uint32_t *entries, size_t n, int *error)
+static int on_extent(void *user, const char *context, uint64_t off, uint32_t *entries, size_t n,
+		     int *error)
 {
 	struct status *s = user;
 
@@ -343,11 +359,16 @@ static int remote_extent(struct node *n, uint64_t off, uint64_t len, struct exte
 	struct nbd_handle *h = handle_get(r);
 	struct status s = { .first = true };
 
-	*e = (struct extent){ .len = len, .flags = EXT_DATA | EXT_ALLOCATED | EXT_OFFSET, .file = n, .file_off = off };
+	*e = (struct extent){ .len = len,
+			      .flags = EXT_DATA | EXT_ALLOCATED | EXT_OFFSET,
+			      .file = n,
+			      .file_off = off };
 	if (!h)
 		return -EIO;
 	if (nbd_can_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1 &&
-	    nbd_block_status(h, MIN(len, GiB), off, (nbd_extent_callback){ .callback = on_extent, .user_data = &s }, 0) == 0 &&
+	    nbd_block_status(h, MIN(len, GiB), off,
+			     (nbd_extent_callback){ .callback = on_extent, .user_data = &s },
+			     0) == 0 &&
 	    s.len) {
 		e->len = MIN(len, s.len);
 		if (s.flags & LIBNBD_STATE_ZERO)
@@ -361,6 +382,13 @@ static int remote_extent(struct node *n, uint64_t off, uint64_t len, struct exte
 
 extern const struct node_ops nbd_node_ops;
 const struct node_ops nbd_node_ops = {
-	.format = "nbd", .open = remote_open, .close = remote_close, .read = remote_read, .write = remote_write,
-	.zeroes = remote_zeroes, .discard = remote_discard, .flush = remote_flush, .extent = remote_extent,
+	.format = "nbd",
+	.open = remote_open,
+	.close = remote_close,
+	.read = remote_read,
+	.write = remote_write,
+	.zeroes = remote_zeroes,
+	.discard = remote_discard,
+	.flush = remote_flush,
+	.extent = remote_extent,
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * remote.c: nbd:// and http(s):// names. The code that speaks these protocols is in modules (mod_nbd.c, mod_http.c), loaded when the
- * first such name is opened; the node becomes the module's from then on. Opening thread.
+ * remote.c: nbd:// and http(s):// names. The code that speaks these protocols is in modules
+ * (mod_nbd.c, mod_http.c), loaded when the first such name is opened; the node becomes the module's
+ * from then on. Opening thread.
  */
 #include <errno.h>
 
@@ -9,8 +10,8 @@
 
 static bool nbd_match(const char *name)
 {
-	return !strncmp(name, "nbd:", 4) || !strncmp(name, "nbd+unix:", 9) || !strncmp(name, "nbds:", 5) ||
-	       !strncmp(name, "nbds+unix:", 10);
+	return !strncmp(name, "nbd:", 4) || !strncmp(name, "nbd+unix:", 9) ||
+	       !strncmp(name, "nbds:", 5) || !strncmp(name, "nbds+unix:", 10);
 }
 
 static bool http_match(const char *name)
@@ -18,7 +19,8 @@ static bool http_match(const char *name)
 	return !strncmp(name, "http://", 7) || !strncmp(name, "https://", 8);
 }
 
-static int open_module(struct node *n, const struct blk_options *o, const char *module, const char *symbol, struct err *err)
+static int open_module(struct node *n, const struct blk_options *o, const char *module,
+		       const char *symbol, struct err *err)
 {
 	const struct node_ops *ops = module_symbol(module, symbol, err);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vhdx.c: Hyper-V disks, [MS-VHDX]: headers, regions, metadata, and the block allocation table. Differencing disks are refused.
- * The table changes only through the log (vhdx_log.c). Worker threads.
+ * vhdx.c: Hyper-V disks, [MS-VHDX]: headers, regions, metadata, and the block allocation table.
+ * Differencing disks are refused. The table changes only through the log (vhdx_log.c). Worker
+ * threads.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -10,14 +11,22 @@
 #include "disk/vhdx/vhdx.h"
 
 /* GUIDs as they lie in the file. */
-const uint8_t vhdx_guid_bat[16] = { 0x66, 0x77, 0xc2, 0x2d, 0x23, 0xf6, 0x00, 0x42, 0x9d, 0x64, 0x11, 0x5e, 0x9b, 0xfd, 0x4a, 0x08 };
-const uint8_t vhdx_guid_metadata[16] = { 0x06, 0xa2, 0x7c, 0x8b, 0x90, 0x47, 0x9a, 0x4b, 0xb8, 0xfe, 0x57, 0x5f, 0x05, 0x0f, 0x88, 0x6e };
-const uint8_t vhdx_guid_file_parameters[16] = { 0x37, 0x67, 0xa1, 0xca, 0x36, 0xfa, 0x43, 0x4d, 0xb3, 0xb6, 0x33, 0xf0, 0xaa, 0x44, 0xe7, 0x6b };
-const uint8_t vhdx_guid_disk_size[16] = { 0x24, 0x42, 0xa5, 0x2f, 0x1b, 0xcd, 0x76, 0x48, 0xb2, 0x11, 0x5d, 0xbe, 0xd8, 0x3b, 0xf4, 0xb8 };
-const uint8_t vhdx_guid_disk_id[16] = { 0xab, 0x12, 0xca, 0xbe, 0xe6, 0xb2, 0x23, 0x45, 0x93, 0xef, 0xc3, 0x09, 0xe0, 0x00, 0xc7, 0x46 };
-const uint8_t vhdx_guid_logical_sector[16] = { 0x1d, 0xbf, 0x41, 0x81, 0x6f, 0xa9, 0x09, 0x47, 0xba, 0x47, 0xf2, 0x33, 0xa8, 0xfa, 0xab, 0x5f };
-const uint8_t vhdx_guid_physical_sector[16] = { 0xc7, 0x48, 0xa3, 0xcd, 0x5d, 0x44, 0x71, 0x44, 0x9c, 0xc9, 0xe9, 0x88, 0x52, 0x51, 0xc5, 0x56 };
-const uint8_t vhdx_guid_parent_locator[16] = { 0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45, 0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab, 0x0c };
+const uint8_t vhdx_guid_bat[16] = { 0x66, 0x77, 0xc2, 0x2d, 0x23, 0xf6, 0x00, 0x42,
+				    0x9d, 0x64, 0x11, 0x5e, 0x9b, 0xfd, 0x4a, 0x08 };
+const uint8_t vhdx_guid_metadata[16] = { 0x06, 0xa2, 0x7c, 0x8b, 0x90, 0x47, 0x9a, 0x4b,
+					 0xb8, 0xfe, 0x57, 0x5f, 0x05, 0x0f, 0x88, 0x6e };
+const uint8_t vhdx_guid_file_parameters[16] = { 0x37, 0x67, 0xa1, 0xca, 0x36, 0xfa, 0x43, 0x4d,
+						0xb3, 0xb6, 0x33, 0xf0, 0xaa, 0x44, 0xe7, 0x6b };
+const uint8_t vhdx_guid_disk_size[16] = { 0x24, 0x42, 0xa5, 0x2f, 0x1b, 0xcd, 0x76, 0x48,
+					  0xb2, 0x11, 0x5d, 0xbe, 0xd8, 0x3b, 0xf4, 0xb8 };
+const uint8_t vhdx_guid_disk_id[16] = { 0xab, 0x12, 0xca, 0xbe, 0xe6, 0xb2, 0x23, 0x45,
+					0x93, 0xef, 0xc3, 0x09, 0xe0, 0x00, 0xc7, 0x46 };
+const uint8_t vhdx_guid_logical_sector[16] = { 0x1d, 0xbf, 0x41, 0x81, 0x6f, 0xa9, 0x09, 0x47,
+					       0xba, 0x47, 0xf2, 0x33, 0xa8, 0xfa, 0xab, 0x5f };
+const uint8_t vhdx_guid_physical_sector[16] = { 0xc7, 0x48, 0xa3, 0xcd, 0x5d, 0x44, 0x71, 0x44,
+						0x9c, 0xc9, 0xe9, 0x88, 0x52, 0x51, 0xc5, 0x56 };
+const uint8_t vhdx_guid_parent_locator[16] = { 0x2d, 0x5f, 0xd3, 0xa8, 0x0b, 0xb3, 0x4d, 0x45,
+					       0xab, 0xf7, 0xd3, 0xd8, 0x48, 0x34, 0xab, 0x0c };
 
 uint32_t vhdx_checksum(const void *buf, size_t len, size_t field)
 {
@@ -124,7 +133,9 @@ static int vhdx_writeback(struct bmap *m)
 	return ret;
 }
 
-static const struct bmap_ops vhdx_bmap_ops = { .lookup = vhdx_lookup, .commit = vhdx_commit, .writeback = vhdx_writeback };
+static const struct bmap_ops vhdx_bmap_ops = { .lookup = vhdx_lookup,
+					       .commit = vhdx_commit,
+					       .writeback = vhdx_writeback };
 
 /* --- opening --- */
 
@@ -140,14 +151,17 @@ static int read_headers(struct node *n, struct vhdx *v, struct err *err)
 	bool ok[2];
 
 	for (int i = 0; i < 2; i++)
-		ok[i] = node_pread(n->file, h[i], 4096, i ? VHDX_HEADER2 : VHDX_HEADER1) == 0 && header_valid(h[i]);
+		ok[i] = node_pread(n->file, h[i], 4096, i ? VHDX_HEADER2 : VHDX_HEADER1) == 0 &&
+			header_valid(h[i]);
 	if (!ok[0] && !ok[1])
 		return err_set(err, EINVAL, "No valid VHDX header found");
-	v->header2 = ok[1] && (!ok[0] || ld_le64(h[1] + HDR_SEQUENCE) > ld_le64(h[0] + HDR_SEQUENCE));
+	v->header2 = ok[1] &&
+		     (!ok[0] || ld_le64(h[1] + HDR_SEQUENCE) > ld_le64(h[0] + HDR_SEQUENCE));
 	memcpy(v->header, h[v->header2], 4096);
 	v->log_len = ld_le32(v->header + HDR_LOG_LENGTH);
 	v->log_off = ld_le64(v->header + HDR_LOG_OFFSET);
-	if (v->log_len % MiB || v->log_off % MiB || v->log_off < MiB || !range_ok(v->log_off, v->log_len, n->file->size))
+	if (v->log_len % MiB || v->log_off % MiB || v->log_off < MiB ||
+	    !range_ok(v->log_off, v->log_len, n->file->size))
 		return err_set(err, EINVAL, "invalid VHDX image: its log lies outside the file");
 	return 0;
 }
@@ -179,8 +193,9 @@ static int read_regions(struct node *n, struct vhdx *v, struct err *err)
 	int ret = 0;
 
 	for (int i = 0; i < 2 && t && !ok; i++)
-		ok = vhdx_read_meta(n, v, t, VHDX_REGION_SIZE, i ? VHDX_REGION2 : VHDX_REGION1) == 0 && !memcmp(t, "regi", 4) &&
-		     vhdx_checksum_ok(t, VHDX_REGION_SIZE, 4);
+		ok = vhdx_read_meta(n, v, t, VHDX_REGION_SIZE, i ? VHDX_REGION2 : VHDX_REGION1) ==
+			     0 &&
+		     !memcmp(t, "regi", 4) && vhdx_checksum_ok(t, VHDX_REGION_SIZE, 4);
 	if (!ok) {
 		free(t);
 		return err_set(err, EINVAL, "No valid VHDX region table found");
@@ -193,7 +208,8 @@ static int read_regions(struct node *n, struct vhdx *v, struct err *err)
 		uint64_t off = ld_le64(e + 16), len = ld_le32(e + 24);
 
 		if (off < MiB || off % MiB || len % MiB || !range_ok(off, len, n->file->size)) {
-			ret = err_set(err, EINVAL, "invalid VHDX image: a region lies outside the file");
+			ret = err_set(err, EINVAL,
+				      "invalid VHDX image: a region lies outside the file");
 		} else if (!memcmp(e, vhdx_guid_bat, 16)) {
 			if (v->bat_off)
 				ret = err_set(err, EINVAL, "invalid VHDX image: two block tables");
@@ -201,11 +217,13 @@ static int read_regions(struct node *n, struct vhdx *v, struct err *err)
 			v->bat_len = len;
 		} else if (!memcmp(e, vhdx_guid_metadata, 16)) {
 			if (v->meta_off)
-				ret = err_set(err, EINVAL, "invalid VHDX image: two metadata regions");
+				ret = err_set(err, EINVAL,
+					      "invalid VHDX image: two metadata regions");
 			v->meta_off = off;
 			v->meta_len = len;
 		} else if (ld_le32(e + 28) & 1) {
-			ret = err_set(err, ENOTSUP, "the VHDX image needs a region that is not known here");
+			ret = err_set(err, ENOTSUP,
+				      "the VHDX image needs a region that is not known here");
 		}
 	}
 	free(t);
@@ -244,16 +262,20 @@ static int read_items(struct node *n, struct vhdx *v, struct vhdx_items *it, str
 			k++;
 		if (k == ARRAY_SIZE(known)) {
 			if (ld_le32(e + 24) & 4)
-				ret = err_set(err, ENOTSUP, "the VHDX image needs a metadata item that is not known here");
+				ret = err_set(err, ENOTSUP,
+					      "the VHDX image needs a metadata item that is not "
+					      "known here");
 			continue;
 		}
 		if (!known[k].len)
 			continue;
 		if (found & 1 << k || ld_le32(e + 20) < known[k].len ||
-		    !range_ok(ld_le32(e + 16), known[k].len, v->meta_len) || ld_le32(e + 16) < VHDX_METADATA_TABLE)
+		    !range_ok(ld_le32(e + 16), known[k].len, v->meta_len) ||
+		    ld_le32(e + 16) < VHDX_METADATA_TABLE)
 			ret = err_set(err, EINVAL, "invalid VHDX image: metadata item %u", i);
 		else
-			ret = vhdx_read_meta(n, v, (uint8_t *)it + known[k].at, known[k].len, v->meta_off + ld_le32(e + 16));
+			ret = vhdx_read_meta(n, v, (uint8_t *)it + known[k].at, known[k].len,
+					     v->meta_off + ld_le32(e + 16));
 		found |= 1 << k;
 	}
 	free(t);
@@ -272,13 +294,16 @@ static int use_items(struct node *n, struct vhdx *v, const struct vhdx_items *it
 	uint64_t blocks;
 
 	if (it->flags & 2)
-		return err_set(err, ENOTSUP, "differencing VHDX images are not supported: merge it with its parent first");
+		return err_set(err, ENOTSUP,
+			       "differencing VHDX images are not supported: merge it with its "
+			       "parent first");
 	if (it->block < MiB || it->block > 256 * MiB || !IS_POWER_OF_2(it->block))
 		return err_set(err, EINVAL, "invalid VHDX image: block size %u", it->block);
 	if (it->logical != 512 && it->logical != 4096)
 		return err_set(err, EINVAL, "invalid VHDX image: sectors of %u bytes", it->logical);
 	if (!it->size || it->size % it->logical || it->size > 64ull << 40)
-		return err_set(err, EINVAL, "invalid VHDX image: a disk of %llu bytes", (unsigned long long)it->size);
+		return err_set(err, EINVAL, "invalid VHDX image: a disk of %llu bytes",
+			       (unsigned long long)it->size);
 	v->logical_sector = it->logical;
 	v->chunk_ratio = (8ull * MiB * it->logical) / it->block;
 	blocks = (it->size + it->block - 1) / it->block;
@@ -286,7 +311,8 @@ static int use_items(struct node *n, struct vhdx *v, const struct vhdx_items *it
 	if (v->entries * 8 > v->bat_len)
 		return err_set(err, EINVAL, "invalid VHDX image: its block table is too small");
 	if (v->entries * 8 > VHDX_BAT_MAX)
-		return err_set(err, EFBIG, "the VHDX image has too many blocks (%llu)", (unsigned long long)blocks);
+		return err_set(err, EFBIG, "the VHDX image has too many blocks (%llu)",
+			       (unsigned long long)blocks);
 	v->bat_len = ALIGN_UP(v->entries * 8, (uint64_t)VHDX_LOG_SECTOR);
 	n->size = it->size;
 	v->bat = calloc(1, v->bat_len);
@@ -330,8 +356,15 @@ static int vhdx_open(struct node *n, const struct blk_options *o, struct err *er
 		return ret;
 	}
 	v->map = (struct bmap){
-		.ops = &vhdx_bmap_ops, .ctx = v, .owner = n, .file = n->file, .size = n->size, .block = it.block,
-		.align = MiB, .end = ALIGN_UP(n->file->size, MiB), .read_only = !(n->flags & BLK_RDWR),
+		.ops = &vhdx_bmap_ops,
+		.ctx = v,
+		.owner = n,
+		.file = n->file,
+		.size = n->size,
+		.block = it.block,
+		.align = MiB,
+		.end = ALIGN_UP(n->file->size, MiB),
+		.read_only = !(n->flags & BLK_RDWR),
 	};
 	bmap_init(&v->map);
 	n->priv = v;
@@ -354,7 +387,8 @@ static int vhdx_read(struct node *n, uint64_t off, const struct iovec *iov, int 
 	return bmap_read(&((struct vhdx *)n->priv)->map, off, iov, niov, 0, len);
 }
 
-static int vhdx_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int vhdx_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		      unsigned flags)
 {
 	struct vhdx *v = n->priv;
 	int ret = 0;
@@ -397,12 +431,23 @@ static int vhdx_check(struct node *n, struct node_check *c, unsigned fix)
 	struct vhdx *v = n->priv;
 	int ret = bmap_check(&v->map, c, MiB);
 
-	c->image_end_offset = c->total_clusters = c->allocated_clusters = c->fragmented_clusters = 0;
+	c->image_end_offset = c->total_clusters = c->allocated_clusters = c->fragmented_clusters =
+		0;
 	return ret;
 }
 
 const struct node_ops vhdx_ops = {
-	.format = "vhdx", .probe = vhdx_probe, .open = vhdx_open, .close = vhdx_close, .create = vhdx_create,
-	.create_opts = vhdx_create_opts, .read = vhdx_read, .write = vhdx_write, .zeroes = vhdx_zeroes, .flush = vhdx_flush,
-	.extent = vhdx_extent, .info = vhdx_info, .check = vhdx_check,
+	.format = "vhdx",
+	.probe = vhdx_probe,
+	.open = vhdx_open,
+	.close = vhdx_close,
+	.create = vhdx_create,
+	.create_opts = vhdx_create_opts,
+	.read = vhdx_read,
+	.write = vhdx_write,
+	.zeroes = vhdx_zeroes,
+	.flush = vhdx_flush,
+	.extent = vhdx_extent,
+	.info = vhdx_info,
+	.check = vhdx_check,
 };

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vhdx.h: what the files of the Hyper-V disk format share. "Virtual Hard Disk v2 (VHDX) File Format", [MS-VHDX].
+ * vhdx.h: what the files of the Hyper-V disk format share. "Virtual Hard Disk v2 (VHDX) File
+ * Format", [MS-VHDX].
  *
  * vhdx.c        opening, the block table, requests
- * vhdx_log.c    the log: replaying what another program left, writing our own table changes through it
+ * vhdx_log.c    the log: replaying what another program left, writing our own table changes through
+ *               it
  * vhdx_create.c new images
  */
 #ifndef DISK_VHDX_VHDX_H
@@ -23,17 +25,24 @@
 #define VHDX_METADATA_MAX (1 * MiB)
 
 enum {				/* VHDX_HEADER */
-	HDR_SIGNATURE = 0, HDR_CHECKSUM = 4, HDR_SEQUENCE = 8, HDR_FILE_WRITE_GUID = 16, HDR_DATA_WRITE_GUID = 32,
-	HDR_LOG_GUID = 48, HDR_LOG_VERSION = 64, HDR_VERSION = 66, HDR_LOG_LENGTH = 68, HDR_LOG_OFFSET = 72,
+	HDR_SIGNATURE = 0, HDR_CHECKSUM = 4, HDR_SEQUENCE = 8, HDR_FILE_WRITE_GUID = 16,
+	HDR_DATA_WRITE_GUID = 32,
+	HDR_LOG_GUID = 48, HDR_LOG_VERSION = 64, HDR_VERSION = 66, HDR_LOG_LENGTH = 68,
+	HDR_LOG_OFFSET = 72,
 };
 enum {				/* payload block states */
-	BLOCK_NOT_PRESENT = 0, BLOCK_UNDEFINED = 1, BLOCK_ZERO = 2, BLOCK_UNMAPPED = 3, BLOCK_FULLY_PRESENT = 6,
+	BLOCK_NOT_PRESENT = 0, BLOCK_UNDEFINED = 1, BLOCK_ZERO = 2, BLOCK_UNMAPPED = 3,
+	BLOCK_FULLY_PRESENT = 6,
 	BLOCK_PARTIALLY_PRESENT = 7,
 };
-extern const uint8_t vhdx_guid_bat[16], vhdx_guid_metadata[16], vhdx_guid_file_parameters[16], vhdx_guid_disk_size[16],
-	vhdx_guid_disk_id[16], vhdx_guid_logical_sector[16], vhdx_guid_physical_sector[16], vhdx_guid_parent_locator[16];
+extern const uint8_t vhdx_guid_bat[16], vhdx_guid_metadata[16], vhdx_guid_file_parameters[16],
+	vhdx_guid_disk_size[16], vhdx_guid_disk_id[16], vhdx_guid_logical_sector[16],
+	vhdx_guid_physical_sector[16], vhdx_guid_parent_locator[16];
 
-/* A 4 KiB sector as the log says it should be; laid over what is read while the file may not be changed. */
+/*
+ * A 4 KiB sector as the log says it should be; laid over what is read while the file may not be
+ * changed.
+ */
 struct vhdx_patch { uint64_t off, len; uint8_t *data; };
 
 struct vhdx {
@@ -57,7 +66,10 @@ struct vhdx {
 /* vhdx.c */
 /* Reads with the patches laid over. */
 int vhdx_read_meta(struct node *n, struct vhdx *v, void *buf, uint64_t len, uint64_t off);
-/* Writes a header with the log's GUID (NULL: no log) over the older one, with the next sequence number. */
+/*
+ * Writes a header with the log's GUID (NULL: no log) over the older one, with the next sequence
+ * number.
+ */
 int vhdx_write_header(struct node *n, struct vhdx *v, const uint8_t log_guid[16]);
 uint32_t vhdx_checksum(const void *buf, size_t len, size_t field);
 /* Is the checksum at `field` right? A fuzzer could not guess one. */
@@ -73,8 +85,11 @@ static inline bool vhdx_checksum_ok(const uint8_t *buf, size_t len, size_t field
 /* vhdx_log.c */
 /* If the header says there is a log: replays it into the file, or (read only) into v->patch. */
 int vhdx_log_open(struct node *n, struct vhdx *v, struct err *err);
-/* Writes n 4 KiB pieces of the table (at off[i], from data[i]) so that a crash leaves all or none. */
-int vhdx_log_write(struct node *n, struct vhdx *v, const uint64_t *off, uint8_t *const *data, unsigned count);
+/*
+ * Writes n 4 KiB pieces of the table (at off[i], from data[i]) so that a crash leaves all or none.
+ */
+int vhdx_log_write(struct node *n, struct vhdx *v, const uint64_t *off, uint8_t *const *data,
+		   unsigned count);
 
 /* vhdx_create.c */
 int vhdx_create(const struct node_create *c, struct err *err);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* vhdx_create.c: new VHDX images, [MS-VHDX] 2: headers, log, regions, metadata, an empty or full block table. */
+/*
+ * vhdx_create.c: new VHDX images, [MS-VHDX] 2: headers, log, regions, metadata, an empty or full
+ * block table.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -8,10 +11,16 @@
 const struct node_opt vhdx_create_opts[] = {
 	{ "size", "size", "Virtual disk size; max of 64TB.", NULL, false },
 	{ "log_size", "size", "Log size; min 1MB.", "1048576", false },
-	{ "block_size", "size", "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size.", "0", false },
-	{ "subformat", "str", "VHDX format type, can be either 'dynamic' or 'fixed'. Default is 'dynamic'.", NULL, false },
-	{ "block_state_zero", "bool (on/off)", "Mark new blocks as zero rather than as not present (off)", NULL, false },
-	{ "preallocation", "str", "Preallocation mode of fixed disks (allowed values: off, falloc, full)", NULL, false },
+	{ "block_size", "size",
+	  "Block Size; min 1MB, max 256MB. 0 means auto-calculate based on image size.", "0",
+	  false },
+	{ "subformat", "str",
+	  "VHDX format type, can be either 'dynamic' or 'fixed'. Default is 'dynamic'.", NULL,
+	  false },
+	{ "block_state_zero", "bool (on/off)",
+	  "Mark new blocks as zero rather than as not present (off)", NULL, false },
+	{ "preallocation", "str",
+	  "Preallocation mode of fixed disks (allowed values: off, falloc, full)", NULL, false },
 	{ NULL, NULL, NULL, NULL, false },
 };
 
@@ -44,11 +53,16 @@ static int parse_options(const struct node_create *c, struct vhdx_new *v, struct
 		return err_set(err, EINVAL, "Invalid subformat '%s'", sub);
 	v->fixed = sub && !strcmp(sub, "fixed");
 	if (v->prealloc && !v->fixed)
-		return err_set(err, ENOTSUP, "preallocation is for fixed disks: use subformat=fixed");
+		return err_set(err, ENOTSUP,
+			       "preallocation is for fixed disks: use subformat=fixed");
 	if (!v->block)
-		v->block = v->size > 32ull << 40 ? 64 * MiB : v->size > 100 * GiB ? 32 * MiB : v->size > GiB ? 16 * MiB : 8 * MiB;
+		v->block = v->size > 32ull << 40 ? 64 * MiB
+			   : v->size > 100 * GiB ? 32 * MiB
+			   : v->size > GiB	 ? 16 * MiB
+						 : 8 * MiB;
 	if (v->block % MiB || v->block > 256 * MiB || !IS_POWER_OF_2(v->block))
-		return err_set(err, EINVAL, "Block size must be a power of two from 1 MB to 256 MB");
+		return err_set(err, EINVAL,
+			       "Block size must be a power of two from 1 MB to 256 MB");
 	v->log = ALIGN_UP(v->log, MiB);
 	if (v->log < MiB || v->log > 64 * MiB)
 		return err_set(err, EINVAL, "Log size must be from 1 MB to 64 MB");
@@ -147,7 +161,8 @@ static int write_metadata(struct node *f, const struct vhdx_new *v)
 
 static int write_table(struct node *f, const struct vhdx_new *v)
 {
-	uint64_t entries = v->blocks + (v->blocks - 1) / v->chunk_ratio, len = ALIGN_UP(entries * 8, 4096ull);
+	uint64_t entries = v->blocks + (v->blocks - 1) / v->chunk_ratio,
+		 len = ALIGN_UP(entries * 8, 4096ull);
 	uint8_t *bat;
 	int ret;
 
@@ -157,7 +172,8 @@ static int write_table(struct node *f, const struct vhdx_new *v)
 	if (!bat)
 		return -ENOMEM;
 	for (uint64_t b = 0; b < v->blocks; b++)
-		st_le64(bat + (b + b / v->chunk_ratio) * 8, v->fixed ? (v->data_off + b * v->block) | BLOCK_FULLY_PRESENT : BLOCK_ZERO);
+		st_le64(bat + (b + b / v->chunk_ratio) * 8,
+			v->fixed ? (v->data_off + b * v->block) | BLOCK_FULLY_PRESENT : BLOCK_ZERO);
 	ret = node_pwrite(f, bat, len, v->bat_off);
 	free(bat);
 	return ret;
@@ -186,5 +202,6 @@ int vhdx_create(const struct node_create *c, struct err *err)
 	if (ret == 0 && v.fixed)
 		ret = fmt_file_preallocate(f, v.data_off, v.blocks * v.block, v.prealloc, err);
 	node_unref(f);
-	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", c->filename, strerror(-ret)) : 0;
+	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", c->filename, strerror(-ret))
+		       : 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vhdx_log.c: the VHDX log, [MS-VHDX] 2.3. A ring of entries of 4 KiB sectors; the sequence that ends with the highest sequence
- * number and is whole from its tail on is replayed. With a read-only file the changes are laid over what is read. Opening
- * thread, or a worker with the map's lock.
+ * vhdx_log.c: the VHDX log, [MS-VHDX] 2.3. A ring of entries of 4 KiB sectors; the sequence that
+ * ends with the highest sequence number and is whole from its tail on is replayed. With a read-only
+ * file the changes are laid over what is read. Opening thread, or a worker with the map's lock.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +14,8 @@
 #define PATCH_MAX 8192			/* 32 MiB of patches */
 
 enum {				/* log entry header */
-	LOGE_CHECKSUM = 4, LOGE_LENGTH = 8, LOGE_TAIL = 12, LOGE_SEQUENCE = 16, LOGE_COUNT = 24, LOGE_GUID = 32,
+	LOGE_CHECKSUM = 4, LOGE_LENGTH = 8, LOGE_TAIL = 12, LOGE_SEQUENCE = 16, LOGE_COUNT = 24,
+	LOGE_GUID = 32,
 	LOGE_FLUSHED_OFFSET = 48, LOGE_LAST_OFFSET = 56, LOGE_SIZE = 64,
 };
 
@@ -30,7 +31,9 @@ static int ring_read(struct node *n, struct vhdx *v, void *buf, uint64_t len, ui
 	uint64_t first = MIN(len, v->log_len - at);
 	int ret = node_pread(n->file, buf, first, v->log_off + at);
 
-	return ret < 0 || first == len ? ret : node_pread(n->file, (uint8_t *)buf + first, len - first, v->log_off);
+	return ret < 0 || first == len
+		       ? ret
+		       : node_pread(n->file, (uint8_t *)buf + first, len - first, v->log_off);
 }
 
 static uint64_t entry_sectors(uint32_t descriptors)
@@ -48,10 +51,12 @@ static bool entry_read(struct node *n, struct vhdx *v, uint64_t at, struct entry
 	e->data = NULL;
 	if (ring_read(n, v, h, sizeof(h), at) < 0 || memcmp(h, "loge", 4))
 		return false;
-	*e = (struct entry){ NULL, at, ld_le32(h + LOGE_LENGTH), ld_le64(h + LOGE_SEQUENCE), ld_le32(h + LOGE_TAIL) };
+	*e = (struct entry){ NULL, at, ld_le32(h + LOGE_LENGTH), ld_le64(h + LOGE_SEQUENCE),
+			     ld_le32(h + LOGE_TAIL) };
 	count = ld_le32(h + LOGE_COUNT);
-	if (memcmp(h + LOGE_GUID, v->header + HDR_LOG_GUID, 16) || !e->len || e->len % VHDX_LOG_SECTOR || e->len > v->log_len ||
-	    e->tail % VHDX_LOG_SECTOR || e->tail >= v->log_len || !e->seq || entry_sectors(count) * VHDX_LOG_SECTOR > e->len)
+	if (memcmp(h + LOGE_GUID, v->header + HDR_LOG_GUID, 16) || !e->len ||
+	    e->len % VHDX_LOG_SECTOR || e->len > v->log_len || e->tail % VHDX_LOG_SECTOR ||
+	    e->tail >= v->log_len || !e->seq || entry_sectors(count) * VHDX_LOG_SECTOR > e->len)
 		return false;
 	e->data = malloc(e->len);
 	if (!e->data || ring_read(n, v, e->data, e->len, at) < 0 ||
@@ -68,7 +73,8 @@ static bool entry_read(struct node *n, struct vhdx *v, uint64_t at, struct entry
 		if (memcmp(d, "desc", 4) || (first + data + 1) * VHDX_LOG_SECTOR > e->len)
 			goto bad;
 		s = e->data + (first + data++) * VHDX_LOG_SECTOR;
-		if (memcmp(s, "data", 4) || ld_le32(s + 4) != e->seq >> 32 || ld_le32(s + 4092) != (uint32_t)e->seq)
+		if (memcmp(s, "data", 4) || ld_le32(s + 4) != e->seq >> 32 ||
+		    ld_le32(s + 4092) != (uint32_t)e->seq)
 			goto bad;
 	}
 	return true;
@@ -102,7 +108,8 @@ static size_t find_sequence(struct node *n, struct vhdx *v, struct entry **list)
 	*list = NULL;
 	/* ... and all from its tail on, with no gap. */
 	for (uint64_t at = best_tail, seq = 0;; at = (at + e.len) % v->log_len) {
-		if (count * VHDX_LOG_SECTOR >= v->log_len || !entry_read(n, v, at, &e) || (seq && e.seq != seq)) {
+		if (count * VHDX_LOG_SECTOR >= v->log_len || !entry_read(n, v, at, &e) ||
+		    (seq && e.seq != seq)) {
 			free(e.data);
 			goto broken;
 		}
@@ -140,7 +147,8 @@ static int apply_descriptor(struct node *n, struct vhdx *v, const uint8_t *d, co
 	if (!s) {
 		if (len % VHDX_LOG_SECTOR || !range_ok(off, len, n->file->size))
 			return -EIO;
-		return n->flags & BLK_RDWR ? node_zeroes(n->file, off, len, 0) : add_patch(v, off, len, NULL);
+		return n->flags & BLK_RDWR ? node_zeroes(n->file, off, len, 0)
+					   : add_patch(v, off, len, NULL);
 	}
 	/* The first 8 and last 4 bytes of a sector are kept in its descriptor. */
 	sector = malloc(VHDX_LOG_SECTOR);
@@ -151,7 +159,9 @@ static int apply_descriptor(struct node *n, struct vhdx *v, const uint8_t *d, co
 	memcpy(sector + VHDX_LOG_SECTOR - 4, d + 4, 4);
 	if (!(n->flags & BLK_RDWR))
 		return add_patch(v, off, VHDX_LOG_SECTOR, sector);
-	ret = off <= INT64_MAX - VHDX_LOG_SECTOR ? node_pwrite(n->file, sector, VHDX_LOG_SECTOR, off) : -EIO;
+	ret = off <= INT64_MAX - VHDX_LOG_SECTOR
+		      ? node_pwrite(n->file, sector, VHDX_LOG_SECTOR, off)
+		      : -EIO;
 	free(sector);
 	return ret;
 }
@@ -163,7 +173,8 @@ static int apply_entry(struct node *n, struct vhdx *v, const struct entry *e)
 	int ret = 0;
 
 	if (ld_le64(e->data + LOGE_FLUSHED_OFFSET) > n->file->size)
-		return -EIO;		/* cut off after the log was written: what it refers to is gone */
+		/* cut off after the log was written: what it refers to is gone */
+		return -EIO;
 	for (uint32_t i = 0; i < count && ret == 0; i++) {
 		const uint8_t *d = e->data + LOGE_SIZE + i * 32;
 
@@ -172,7 +183,8 @@ static int apply_entry(struct node *n, struct vhdx *v, const struct entry *e)
 		else
 			ret = apply_descriptor(n, v, d, e->data + sector++ * VHDX_LOG_SECTOR);
 	}
-	if (ret == 0 && n->flags & BLK_RDWR && end > n->file->size && end <= n->file->size + 64 * GiB)
+	if (ret == 0 && n->flags & BLK_RDWR && end > n->file->size &&
+	    end <= n->file->size + 64 * GiB)
 		ret = node_resize(n->file, end, NULL);
 	return ret;
 }
@@ -184,16 +196,21 @@ int vhdx_log_open(struct node *n, struct vhdx *v, struct err *err)
 	size_t count;
 	int ret = 0;
 
-	if (!v->log_len && n->flags & BLK_RDWR)		/* its table changes through the log alone */
-		return err_set(err, EINVAL, "'%s' has no room for a log: it can be read only", n->filename);
+	/* its table changes through the log alone */
+	if (!v->log_len && n->flags & BLK_RDWR)
+		return err_set(err, EINVAL, "'%s' has no room for a log: it can be read only",
+			       n->filename);
 	if (!memcmp(v->header + HDR_LOG_GUID, none, 16))
 		return 0;
 	if (ld_le16(v->header + HDR_LOG_VERSION) != 0 || !v->log_len || v->log_len > LOG_MAX)
-		return err_set(err, ENOTSUP, "the VHDX image has a log of unknown form (version %u, %llu bytes)",
-			       ld_le16(v->header + HDR_LOG_VERSION), (unsigned long long)v->log_len);
+		return err_set(err, ENOTSUP,
+			       "the VHDX image has a log of unknown form (version %u, %llu bytes)",
+			       ld_le16(v->header + HDR_LOG_VERSION),
+			       (unsigned long long)v->log_len);
 	count = find_sequence(n, v, &list);
 	if (count)
-		log_info("%s: replaying its log (%zu entries)%s", n->filename, count, n->flags & BLK_RDWR ? "" : ", in memory");
+		log_info("%s: replaying its log (%zu entries)%s", n->filename, count,
+			 n->flags & BLK_RDWR ? "" : ", in memory");
 	for (size_t i = 0; i < count; i++) {
 		if (ret == 0)
 			ret = apply_entry(n, v, &list[i]);
@@ -201,7 +218,8 @@ int vhdx_log_open(struct node *n, struct vhdx *v, struct err *err)
 	}
 	free(list);
 	if (ret < 0)
-		return err_set(err, -ret, "could not replay the log of the VHDX image: %s", strerror(-ret));
+		return err_set(err, -ret, "could not replay the log of the VHDX image: %s",
+			       strerror(-ret));
 	if (n->flags & BLK_RDWR) {
 		ret = node_flush(n->file);
 		if (ret == 0)
@@ -210,9 +228,12 @@ int vhdx_log_open(struct node *n, struct vhdx *v, struct err *err)
 	return ret;
 }
 
-/* An entry of count sectors at the ring's head. It alone is the log: what came before has reached its place. */
-static uint8_t *make_entry(struct node *n, struct vhdx *v, const uint64_t *off, uint8_t *const *data, unsigned count,
-			   uint64_t *len)
+/*
+ * An entry of count sectors at the ring's head. It alone is the log: what came before has reached
+ * its place.
+ */
+static uint8_t *make_entry(struct node *n, struct vhdx *v, const uint64_t *off,
+			   uint8_t *const *data, unsigned count, uint64_t *len)
 {
 	uint64_t first = entry_sectors(count);
 	uint8_t *e;
@@ -247,7 +268,8 @@ static uint8_t *make_entry(struct node *n, struct vhdx *v, const uint64_t *off, 
 	return e;
 }
 
-int vhdx_log_write(struct node *n, struct vhdx *v, const uint64_t *off, uint8_t *const *data, unsigned count)
+int vhdx_log_write(struct node *n, struct vhdx *v, const uint64_t *off, uint8_t *const *data,
+		   unsigned count)
 {
 	uint64_t len, first;
 	uint8_t *e;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vmdk.c: opens VMware disks and hands requests to their extents. Virtual Disk Format 5.0, "The Descriptor File".
- * A descriptor is a text from a stranger: it may name only files in its own folder. Worker threads.
+ * vmdk.c: opens VMware disks and hands requests to their extents. Virtual Disk Format 5.0, "The
+ * Descriptor File". A descriptor is a text from a stranger: it may name only files in its own
+ * folder. Worker threads.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -31,7 +32,8 @@ static int vmdk_probe(const uint8_t *head, size_t len, uint64_t file_size, const
 			p = eol + 1;
 			continue;
 		}
-		return end - p >= 9 && !memcmp(p, "version=", 8) && p[8] >= '1' && p[8] <= '3' ? 100 : 0;
+		return end - p >= 9 && !memcmp(p, "version=", 8) && p[8] >= '1' && p[8] <= '3' ? 100
+											       : 0;
 	}
 	return 0;
 }
@@ -87,13 +89,15 @@ char *vmdk_read_descriptor(struct node *file, uint64_t *off, uint64_t *max, stru
 			return xstrdup("");
 		if (ld_le64(h + SPARSE_DESC) > INT64_MAX / VMDK_SECTOR ||
 		    ld_le64(h + SPARSE_DESC_SIZE) > VMDK_DESC_MAX / VMDK_SECTOR) {
-			err_set(err, EINVAL, "'%s' has an invalid header (descriptor)", file->filename);
+			err_set(err, EINVAL, "'%s' has an invalid header (descriptor)",
+				file->filename);
 			return NULL;
 		}
 		*off = ld_le64(h + SPARSE_DESC) * VMDK_SECTOR;
 		*max = len = ld_le64(h + SPARSE_DESC_SIZE) * VMDK_SECTOR;
 		if (!range_ok(*off, len, file->size)) {
-			err_set(err, EINVAL, "the descriptor of '%s' lies outside the file", file->filename);
+			err_set(err, EINVAL, "the descriptor of '%s' lies outside the file",
+				file->filename);
 			return NULL;
 		}
 	}
@@ -101,14 +105,16 @@ char *vmdk_read_descriptor(struct node *file, uint64_t *off, uint64_t *max, stru
 	if (desc && ret == 0)
 		ret = node_pread(file, desc, len, *off);
 	if (!desc || ret < 0) {
-		err_set(err, desc ? -ret : ENOMEM, "could not read the descriptor of '%s'", file->filename);
+		err_set(err, desc ? -ret : ENOMEM, "could not read the descriptor of '%s'",
+			file->filename);
 		free(desc);
 		return NULL;
 	}
 	return desc;
 }
 
-static int extent_append(struct vmdk *v, uint64_t size, const char *type, struct vmdk_extent **x, struct err *err)
+static int extent_append(struct vmdk *v, uint64_t size, const char *type, struct vmdk_extent **x,
+			 struct err *err)
 {
 	if (v->n == EXTENTS_MAX)
 		return err_set(err, EFBIG, "too many extents (more than %d)", EXTENTS_MAX);
@@ -130,8 +136,11 @@ static int extent_file(struct node *n, struct vmdk_extent *x, const char *name, 
 	char *path;
 
 	if (strchr(name, '/') || strchr(name, '\\') || !strcmp(name, "..") || !*name)
-		return err_set(err, EACCES, "'%s' names the extent '%s' outside its own folder: move the file beside the "
-			       "descriptor and name it without a folder", n->filename, name);
+		return err_set(err, EACCES,
+			       "'%s' names the extent '%s' outside its own folder: move the file "
+			       "beside the "
+			       "descriptor and name it without a folder",
+			       n->filename, name);
 	path = xasprintf("%.*s%s", slash ? (int)(slash - n->filename + 1) : 0, n->filename, name);
 	x->file = fmt_file_open(n, path, err);
 	x->own_file = true;
@@ -146,11 +155,14 @@ static int extent_line(struct node *n, struct vmdk *v, const char *line, struct 
 	struct vmdk_extent *x;
 	int got, ret;
 
-	got = sscanf(line, "%15s %llu %15s \"%511[^\n\r\"]\" %llu", access, &sectors, type, name, &off);
-	if (got < 3 || (strcmp(access, "RW") && strcmp(access, "RDONLY") && strcmp(access, "NOACCESS")))
+	got = sscanf(line, "%15s %llu %15s \"%511[^\n\r\"]\" %llu", access, &sectors, type, name,
+		     &off);
+	if (got < 3 ||
+	    (strcmp(access, "RW") && strcmp(access, "RDONLY") && strcmp(access, "NOACCESS")))
 		return 0;		/* not an extent line */
 	if (!strcmp(access, "NOACCESS"))
-		return err_set(err, EACCES, "'%s' has an extent that may not be accessed", n->filename);
+		return err_set(err, EACCES, "'%s' has an extent that may not be accessed",
+			       n->filename);
 	if (!sectors || sectors > INT64_MAX / VMDK_SECTOR || off > INT64_MAX / VMDK_SECTOR)
 		return err_set(err, EINVAL, "Invalid extent line: %.80s", line);
 	ret = extent_append(v, sectors * VMDK_SECTOR, type, &x, err);
@@ -175,7 +187,8 @@ static int extent_line(struct node *n, struct vmdk *v, const char *line, struct 
 		return ret;
 	if (!strcmp(type, "SPARSE"))
 		return vmdk_sparse_open(n, x, err);
-	return !strcmp(type, "VMFSSPARSE") ? vmdk_cowd_open(n, x, err) : vmdk_sesparse_open(n, x, err);
+	return !strcmp(type, "VMFSSPARSE") ? vmdk_cowd_open(n, x, err)
+					   : vmdk_sesparse_open(n, x, err);
 }
 
 static int open_extents(struct node *n, struct vmdk *v, struct err *err)
@@ -212,7 +225,8 @@ static void parse_ids(struct node *n, struct vmdk *v)
 		v->parent_cid = strtoul(value, NULL, 16);
 	if (vmdk_desc_get(v->desc, "createType", value, sizeof(value)))
 		snprintf(v->create_type, sizeof(v->create_type), "%.31s", value);
-	if (v->parent_cid != 0xffffffff && vmdk_desc_get(v->desc, "parentFileNameHint", value, sizeof(value)) && *value) {
+	if (v->parent_cid != 0xffffffff &&
+	    vmdk_desc_get(v->desc, "parentFileNameHint", value, sizeof(value)) && *value) {
 		n->backing_name = xstrdup(value);
 		n->backing_format = xstrdup("vmdk");
 	}
@@ -250,16 +264,22 @@ static int vmdk_open(struct node *n, const struct blk_options *o, struct err *er
 	parse_ids(n, v);
 	node_pread(n->file, magic, MIN(sizeof(magic), n->file->size), 0);
 	if (ld_le32(magic) == SPARSE_MAGIC_VALUE || ld_le32(magic) == COWD_MAGIC_VALUE) {
-		/* The file is an extent itself: with a descriptor inside, or a piece of a split disk. */
+		/*
+		 * The file is an extent itself: with a descriptor inside, or a piece of a split
+		 * disk.
+		 */
 		ret = extent_append(v, 0, "", &x, err);
 		x->file = n->file;
-		ret = ld_le32(magic) == COWD_MAGIC_VALUE ? vmdk_cowd_open(n, x, err) : vmdk_sparse_open(n, x, err);
+		ret = ld_le32(magic) == COWD_MAGIC_VALUE ? vmdk_cowd_open(n, x, err)
+							 : vmdk_sparse_open(n, x, err);
 		if (!v->create_type[0])
-			strcpy(v->create_type, x->kind == VMDK_COWD ? "vmfsSparse" : "monolithicSparse");
+			strcpy(v->create_type,
+			       x->kind == VMDK_COWD ? "vmfsSparse" : "monolithicSparse");
 	} else {
 		v->own_desc = true;
 		if (n->file->size > VMDK_DESC_MAX)
-			ret = err_set(err, EINVAL, "'%s' is too large for a VMDK descriptor", n->filename);
+			ret = err_set(err, EINVAL, "'%s' is too large for a VMDK descriptor",
+				      n->filename);
 		else
 			ret = open_extents(n, v, err);
 	}
@@ -322,8 +342,9 @@ static int check_parent(struct node *n, struct vmdk *v)
 	__atomic_store_n(&v->parent_checked, true, __ATOMIC_RELEASE);
 	if (!v->parent_error)
 		return 0;
-	log_error("%s: its parent '%s' has changed since (CID %08x, expected %08x): reading would mix two disks", n->filename,
-		  n->backing->filename, p->cid, v->parent_cid);
+	log_error("%s: its parent '%s' has changed since (CID %08x, expected %08x): reading would "
+		  "mix two disks",
+		  n->filename, n->backing->filename, p->cid, v->parent_cid);
 	return v->parent_error;
 }
 
@@ -332,7 +353,8 @@ static int vmdk_before(struct node *n, bool write)
 	struct vmdk *v = n->priv;
 	int ret = 0;
 
-	if (__atomic_load_n(&v->parent_checked, __ATOMIC_ACQUIRE) && (!write || __atomic_load_n(&v->cid_changed, __ATOMIC_ACQUIRE)))
+	if (__atomic_load_n(&v->parent_checked, __ATOMIC_ACQUIRE) &&
+	    (!write || __atomic_load_n(&v->cid_changed, __ATOMIC_ACQUIRE)))
 		return v->parent_error;
 	pthread_mutex_lock(&v->lock);
 	if (v->parent_cid != 0xffffffff)
@@ -365,8 +387,8 @@ static struct vmdk_extent *find_extent(struct vmdk *v, uint64_t off)
 
 enum vmdk_do { DO_READ, DO_WRITE, DO_ZEROES };
 
-static int flat_io(struct vmdk_extent *x, enum vmdk_do what, uint64_t off, const struct iovec *iov, int niov, uint64_t skip,
-		   uint64_t len, unsigned flags)
+static int flat_io(struct vmdk_extent *x, enum vmdk_do what, uint64_t off, const struct iovec *iov,
+		   int niov, uint64_t skip, uint64_t len, unsigned flags)
 {
 	struct iovec *part;
 	int n, ret;
@@ -383,8 +405,8 @@ static int flat_io(struct vmdk_extent *x, enum vmdk_do what, uint64_t off, const
 	return ret;
 }
 
-static int extent_io(struct vmdk_extent *x, enum vmdk_do what, uint64_t off, const struct iovec *iov, int niov,
-		     uint64_t skip, uint64_t len, unsigned flags)
+static int extent_io(struct vmdk_extent *x, enum vmdk_do what, uint64_t off,
+		     const struct iovec *iov, int niov, uint64_t skip, uint64_t len, unsigned flags)
 {
 	if (what != DO_READ && x->read_only)
 		return -EACCES;
@@ -409,8 +431,8 @@ static int extent_io(struct vmdk_extent *x, enum vmdk_do what, uint64_t off, con
 	return bmap_zeroes(&x->map, off, len);
 }
 
-static int vmdk_io(struct node *n, enum vmdk_do what, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
-		   unsigned flags)
+static int vmdk_io(struct node *n, enum vmdk_do what, uint64_t off, const struct iovec *iov,
+		   int niov, uint64_t len, unsigned flags)
 {
 	struct vmdk *v = n->priv;
 	uint64_t skip = 0;
@@ -443,10 +465,12 @@ static int vmdk_flush(struct node *n)
 
 		if (x->kind == VMDK_ZERO || x->read_only || x->kind == VMDK_SESPARSE)
 			continue;
-		r = x->stream ? vmdk_stream_finish(x) : 0;	/* a flush ends a stream: what follows is refused */
+		/* a flush ends a stream: what follows is refused */
+		r = x->stream ? vmdk_stream_finish(x) : 0;
 		if (ret == 0)
 			ret = r;
-		r = x->kind == VMDK_FLAT || x->compressed ? node_flush(x->file) : bmap_flush(&x->map);
+		r = x->kind == VMDK_FLAT || x->compressed ? node_flush(x->file)
+							  : bmap_flush(&x->map);
 		if (ret == 0)
 			ret = r;
 	}
@@ -455,7 +479,8 @@ static int vmdk_flush(struct node *n)
 	return ret;
 }
 
-static int vmdk_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int vmdk_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		      unsigned flags)
 {
 	int ret = vmdk_io(n, DO_WRITE, off, iov, niov, len, flags & ~BLK_FUA);
 
@@ -474,7 +499,8 @@ static int vmdk_extent(struct node *n, uint64_t off, uint64_t len, struct extent
 	len = MIN(len, x->start + x->size - off);
 	switch (x->kind) {
 	case VMDK_FLAT:
-		*e = (struct extent){ len, EXT_DATA | EXT_ALLOCATED | EXT_OFFSET, x->file, x->file_off + off - x->start };
+		*e = (struct extent){ len, EXT_DATA | EXT_ALLOCATED | EXT_OFFSET, x->file,
+				      x->file_off + off - x->start };
 		fmt_extent_flat(e, true);
 		return 0;
 	case VMDK_ZERO:
@@ -506,11 +532,12 @@ static int vmdk_info(struct node *n, struct node_info *i)
 
 	if (v->ext[0].map.ops)
 		i->cluster_size = v->ext[0].map.block;
-	i->specific = json_pack("{s:s, s:I, s:I}", "create-type", v->create_type, "cid", (json_int_t)v->cid, "parent-cid",
-				(json_int_t)v->parent_cid);
+	i->specific = json_pack("{s:s, s:I, s:I}", "create-type", v->create_type, "cid",
+				(json_int_t)v->cid, "parent-cid", (json_int_t)v->parent_cid);
 	for (int k = 0; k < v->n; k++) {
 		struct vmdk_extent *x = &v->ext[k];
-		json_t *e = json_pack("{s:s, s:s, s:I}", "filename", x->file ? x->file->filename : "", "format", x->type,
+		json_t *e = json_pack("{s:s, s:s, s:I}", "filename",
+				      x->file ? x->file->filename : "", "format", x->type,
 				      "virtual-size", (json_int_t)x->size);
 
 		if (x->compressed)
@@ -531,17 +558,31 @@ static int vmdk_check(struct node *n, struct node_check *c, unsigned fix)
 	for (int k = 0; k < v->n && ret == 0; k++) {
 		if (v->ext[k].map.ops)
 			ret = bmap_check(&v->ext[k].map, c, VMDK_SECTOR);
-		else if (v->ext[k].kind == VMDK_FLAT && v->ext[k].file->size < v->ext[k].file_off + v->ext[k].size)
+		else if (v->ext[k].kind == VMDK_FLAT &&
+			 v->ext[k].file->size < v->ext[k].file_off + v->ext[k].size)
 			c->corruptions++;
 	}
 	/* qemu-img counts no blocks here, and scripts read that. */
-	c->total_clusters = c->allocated_clusters = c->fragmented_clusters = c->compressed_clusters = 0;
+	c->total_clusters = c->allocated_clusters = c->fragmented_clusters =
+		c->compressed_clusters = 0;
 	c->image_end_offset = 0;
 	return ret;
 }
 
 const struct node_ops vmdk_ops = {
-	.format = "vmdk", .probe = vmdk_probe, .open = vmdk_open, .close = vmdk_close, .create = vmdk_create,
-	.create_opts = vmdk_create_opts, .read = vmdk_read, .write = vmdk_write, .zeroes = vmdk_zeroes, .flush = vmdk_flush,
-	.extent = vmdk_extent, .info = vmdk_info, .check = vmdk_check, .pack = vmdk_pack, .put_packed = vmdk_put_packed,
+	.format = "vmdk",
+	.probe = vmdk_probe,
+	.open = vmdk_open,
+	.close = vmdk_close,
+	.create = vmdk_create,
+	.create_opts = vmdk_create_opts,
+	.read = vmdk_read,
+	.write = vmdk_write,
+	.zeroes = vmdk_zeroes,
+	.flush = vmdk_flush,
+	.extent = vmdk_extent,
+	.info = vmdk_info,
+	.check = vmdk_check,
+	.pack = vmdk_pack,
+	.put_packed = vmdk_put_packed,
 };

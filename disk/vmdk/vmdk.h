@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vmdk.h: what the files of the VMware disk format share. Specification: "Virtual Disk Format 5.0" (VMware, 2011);
- * vmfsSparse and seSparse by the layout of images ESX writes.
+ * vmdk.h: what the files of the VMware disk format share. Specification: "Virtual Disk Format 5.0"
+ * (VMware, 2011); vmfsSparse and seSparse by the layout of images ESX writes.
  *
  * vmdk.c        opening, the descriptor, requests handed to extents
  * vmdk_sparse.c grain directories and tables
@@ -24,7 +24,8 @@
 
 /* SparseExtentHeader: offsets of its little-endian fields */
 enum {
-	SPARSE_MAGIC = 0, SPARSE_VERSION = 4, SPARSE_FLAGS = 8, SPARSE_CAPACITY = 12, SPARSE_GRAIN = 20,
+	SPARSE_MAGIC = 0, SPARSE_VERSION = 4, SPARSE_FLAGS = 8, SPARSE_CAPACITY = 12,
+	SPARSE_GRAIN = 20,
 	SPARSE_DESC = 28, SPARSE_DESC_SIZE = 36, SPARSE_GTES = 44, SPARSE_RGD = 48, SPARSE_GD = 56,
 	SPARSE_OVERHEAD = 64, SPARSE_UNCLEAN = 72, SPARSE_NEWLINES = 73, SPARSE_COMPRESS = 77,
 };
@@ -41,7 +42,8 @@ enum vmdk_kind { VMDK_FLAT, VMDK_ZERO, VMDK_SPARSE, VMDK_COWD, VMDK_SESPARSE };
 
 struct vmdk_extent {
 	enum vmdk_kind kind;
-	char type[16];			/* as the descriptor says: "SPARSE"; empty for monolithicSparse */
+	/* as the descriptor says: "SPARSE"; empty for monolithicSparse */
+	char type[16];
 	struct node *file;
 	bool own_file;			/* opened by us, as opposed to n->file */
 	bool read_only;
@@ -87,11 +89,14 @@ void vmdk_sparse_close(struct vmdk_extent *x);
 /* Reads the footer of a stream whose header says GD_AT_END into header. */
 int vmdk_stream_footer(struct node *file, uint8_t header[512], struct err *err);
 int vmdk_stream_unpack(struct bmap *m, uint64_t b, const void *packed, uint64_t len, void *out);
-int vmdk_pack(struct node *n, uint64_t off, const void *buf, uint64_t len, void **packed, size_t *packed_len);
+int vmdk_pack(struct node *n, uint64_t off, const void *buf, uint64_t len, void **packed,
+	      size_t *packed_len);
 int vmdk_put_packed(struct node *n, uint64_t off, const void *packed, size_t packed_len);
 /* Writes the directory and the footer that make the stream whole. */
 int vmdk_stream_finish(struct vmdk_extent *x);
-/* The same for a stream without any grain, whose metadata begins at end. x needs file, gd and gds. */
+/*
+ * The same for a stream without any grain, whose metadata begins at end. x needs file, gd and gds.
+ */
 int vmdk_stream_close_empty(struct vmdk_extent *x, uint64_t end);
 void vmdk_stream_free(struct vmdk_extent *x);
 

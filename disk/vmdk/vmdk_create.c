@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vmdk_create.c: new VMware disks: the descriptor, and empty extents with their grain tables in place. Virtual Disk
- * Format 5.0. Names and layout as qemu-img makes them.
+ * vmdk_create.c: new VMware disks: the descriptor, and empty extents with their grain tables in
+ * place. Virtual Disk Format 5.0. Names and layout as qemu-img makes them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,16 +12,22 @@
 
 const struct node_opt vmdk_create_opts[] = {
 	{ "size", "size", "Virtual disk size", NULL, false },
-	{ "adapter_type", "str", "Virtual adapter type, can be one of ide (default), lsilogic, buslogic or legacyESX", NULL, false },
+	{ "adapter_type", "str",
+	  "Virtual adapter type, can be one of ide (default), lsilogic, buslogic or legacyESX",
+	  NULL, false },
 	{ "backing_file", "str", "File name of a base image", NULL, false },
 	{ "backing_fmt", "str", "Must be 'vmdk' if present", NULL, false },
 	{ "compat6", "bool (on/off)", "VMDK version 6 image", "off", false },
 	{ "hwversion", "str", "VMDK hardware version", "undefined", false },
 	{ "toolsversion", "str", "VMware guest tools version", NULL, false },
-	{ "subformat", "str", "VMDK flat extent format, can be one of {monolithicSparse (default) | monolithicFlat | "
-	  "twoGbMaxExtentSparse | twoGbMaxExtentFlat | streamOptimized} ", NULL, false },
-	{ "zeroed_grain", "bool (on/off)", "Enable efficient zero writes using the zeroed-grain GTE feature", NULL, false },
-	{ "preallocation", "str", "Preallocation mode of flat extents (allowed values: off, falloc, full)", NULL, false },
+	{ "subformat", "str",
+	  "VMDK flat extent format, can be one of {monolithicSparse (default) | monolithicFlat | "
+	  "twoGbMaxExtentSparse | twoGbMaxExtentFlat | streamOptimized} ",
+	  NULL, false },
+	{ "zeroed_grain", "bool (on/off)",
+	  "Enable efficient zero writes using the zeroed-grain GTE feature", NULL, false },
+	{ "preallocation", "str",
+	  "Preallocation mode of flat extents (allowed values: off, falloc, full)", NULL, false },
 	{ NULL, NULL, NULL, NULL, false },
 };
 
@@ -50,8 +56,9 @@ uint32_t vmdk_new_cid(void)
 
 static int parse_options(struct vmdk_new *v, struct err *err)
 {
-	static const char *const subformats[] = { "monolithicSparse", "monolithicFlat", "twoGbMaxExtentSparse",
-						  "twoGbMaxExtentFlat", "streamOptimized" };
+	static const char *const subformats[] = { "monolithicSparse", "monolithicFlat",
+						  "twoGbMaxExtentSparse", "twoGbMaxExtentFlat",
+						  "streamOptimized" };
 	static const char *const adapters[] = { "ide", "lsilogic", "buslogic", "legacyESX" };
 	const char *const *opts = v->c->opts;
 	bool compat6 = false, known = false;
@@ -95,7 +102,8 @@ static int parse_options(struct vmdk_new *v, struct err *err)
 	if (strpbrk(v->hwversion, "\"\n") || strpbrk(v->toolsversion, "\"\n"))
 		return err_set(err, EINVAL, "a version may not contain a quotation mark");
 	if (v->prealloc && !v->flat)
-		return err_set(err, ENOTSUP, "preallocation is for flat extents: use subformat=monolithicFlat");
+		return err_set(err, ENOTSUP,
+			       "preallocation is for flat extents: use subformat=monolithicFlat");
 	if (v->zeroed && (v->flat || v->stream))
 		return err_set(err, ENOTSUP, "Cannot enable zeroed_grain with %s", v->subformat);
 	return 0;
@@ -104,7 +112,9 @@ static int parse_options(struct vmdk_new *v, struct err *err)
 static int parse_backing(struct vmdk_new *v, struct err *err)
 {
 	const struct node_create *c = v->c;
-	struct blk_options o = { .format = "vmdk", .flags = BLK_NO_BACKING | BLK_SHARE, .host = c->host };
+	struct blk_options o = { .format = "vmdk",
+				 .flags = BLK_NO_BACKING | BLK_SHARE,
+				 .host = c->host };
 	uint64_t off, max;
 	char value[16], *desc, *path;
 	struct node *p;
@@ -117,7 +127,8 @@ static int parse_backing(struct vmdk_new *v, struct err *err)
 	if (v->stream)
 		return err_set(err, ENOTSUP, "a streamOptimized image can't have a backing file");
 	if (strpbrk(c->backing, "\"\n"))
-		return err_set(err, EINVAL, "a backing file's name may not contain a quotation mark");
+		return err_set(err, EINVAL,
+			       "a backing file's name may not contain a quotation mark");
 	if (c->backing_format && strcmp(c->backing_format, "vmdk"))
 		return err_set(err, EINVAL, "backing_file must be a vmdk image");
 	path = *c->backing == '/' ? xstrdup(c->backing) : xasprintf("%s%s", v->folder, c->backing);
@@ -136,7 +147,8 @@ static int parse_backing(struct vmdk_new *v, struct err *err)
 }
 
 /* An empty sparse extent; desc (may be NULL) goes into it. */
-static int create_sparse(struct vmdk_new *v, struct node *f, uint64_t size, const char *desc, struct err *err)
+static int create_sparse(struct vmdk_new *v, struct node *f, uint64_t size, const char *desc,
+			 struct err *err)
 {
 	uint64_t sectors = size / VMDK_SECTOR, grain = VMDK_GRAIN / VMDK_SECTOR;
 	uint64_t tables = (sectors + grain * VMDK_GTES - 1) / (grain * VMDK_GTES);
@@ -179,7 +191,10 @@ static int create_sparse(struct vmdk_new *v, struct node *f, uint64_t size, cons
 	if (!dir)
 		return err_set(err, ENOMEM, "no memory for the grain directory");
 	if (v->stream) {
-		/* No grain yet: directory and footer make it whole; the writer takes them off again. */
+		/*
+		 * No grain yet: directory and footer make it whole; the writer takes them off
+		 * again.
+		 */
 		struct vmdk_extent x = { .file = f, .gd = dir, .gds = tables, .entry = 4 };
 
 		ret = vmdk_stream_close_empty(&x, overhead * VMDK_SECTOR);
@@ -193,7 +208,8 @@ static int create_sparse(struct vmdk_new *v, struct node *f, uint64_t size, cons
 		}
 	}
 	free(dir);
-	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", f->filename, strerror(-ret)) : 0;
+	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", f->filename, strerror(-ret))
+		       : 0;
 }
 
 static int create_extent(struct vmdk_new *v, unsigned index, uint64_t size, struct err *err)
@@ -207,11 +223,13 @@ static int create_extent(struct vmdk_new *v, unsigned index, uint64_t size, stru
 	else
 		name = xasprintf("%s-flat%s", v->stem, v->suffix);
 	path = xasprintf("%s%s", v->folder, name);
-	n = snprintf(v->extents + v->extents_len, sizeof(v->extents) - v->extents_len, "RW %llu %s \"%s\"%s\n",
-		     (unsigned long long)size / VMDK_SECTOR, v->flat ? "FLAT" : "SPARSE", name, v->flat ? " 0" : "");
+	n = snprintf(v->extents + v->extents_len, sizeof(v->extents) - v->extents_len,
+		     "RW %llu %s \"%s\"%s\n", (unsigned long long)size / VMDK_SECTOR,
+		     v->flat ? "FLAT" : "SPARSE", name, v->flat ? " 0" : "");
 	v->extents_len += n;
 	free(name);
-	ret = v->extents_len >= sizeof(v->extents) - 1024 ? err_set(err, EFBIG, "too many extents") : 0;
+	ret = v->extents_len >= sizeof(v->extents) - 1024 ? err_set(err, EFBIG, "too many extents")
+							  : 0;
 	f = ret < 0 ? NULL : node_create_file(path, 0, v->c->host, err);
 	free(path);
 	if (!f)
@@ -230,15 +248,21 @@ static int create_extent(struct vmdk_new *v, unsigned index, uint64_t size, stru
 static char *descriptor(struct vmdk_new *v, bool own_file)
 {
 	unsigned heads = strcmp(v->adapter, "ide") ? 255 : 16;
-	char *parent = v->c->backing ? xasprintf("parentFileNameHint=\"%s\"\n", v->c->backing) : xstrdup("");
+	char *parent = v->c->backing ? xasprintf("parentFileNameHint=\"%s\"\n", v->c->backing)
+				     : xstrdup("");
 	const char *gap = own_file ? "\n" : "";
 	char *text = xasprintf(
-		"# Disk DescriptorFile\nversion=1\nCID=%08x\nparentCID=%08x\ncreateType=\"%s\"\n%s%s"
+		"# Disk "
+		"DescriptorFile\nversion=1\nCID=%08x\nparentCID=%08x\ncreateType=\"%s\"\n%s%s"
 		"# Extent description\n%s%s# The Disk Data Base\n%s"
-		"ddb.virtualHWVersion = \"%s\"\nddb.geometry.cylinders = \"%llu\"\nddb.geometry.heads = \"%u\"\n"
-		"ddb.geometry.sectors = \"63\"\nddb.adapterType = \"%s\"\nddb.toolsVersion = \"%s\"\n",
-		vmdk_new_cid(), v->parent_cid, v->subformat, parent, gap, v->extents, gap, own_file ? "#DDB\n\n" : "",
-		v->hwversion, (unsigned long long)(v->size / (63ull * heads * 512)), heads, v->adapter, v->toolsversion);
+		"ddb.virtualHWVersion = \"%s\"\nddb.geometry.cylinders = "
+		"\"%llu\"\nddb.geometry.heads = \"%u\"\n"
+		"ddb.geometry.sectors = \"63\"\nddb.adapterType = \"%s\"\nddb.toolsVersion = "
+		"\"%s\"\n",
+		vmdk_new_cid(), v->parent_cid, v->subformat, parent, gap, v->extents, gap,
+		own_file ? "#DDB\n\n" : "", v->hwversion,
+		(unsigned long long)(v->size / (63ull * heads * 512)), heads, v->adapter,
+		v->toolsversion);
 
 	free(parent);
 	return text;
@@ -283,7 +307,8 @@ static int create_files(struct vmdk_new *v, struct err *err)
 int vmdk_create(const struct node_create *c, struct err *err)
 {
 	struct vmdk_new *v = xcalloc(1, sizeof(*v));
-	const char *slash = strrchr(c->filename, '/'), *base = slash ? slash + 1 : c->filename, *dot = strrchr(base, '.');
+	const char *slash = strrchr(c->filename, '/'), *base = slash ? slash + 1 : c->filename,
+		   *dot = strrchr(base, '.');
 	int ret;
 
 	v->c = c;

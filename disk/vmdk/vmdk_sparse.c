@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vmdk_sparse.c: extents made of grains: hosted sparse (KDMV), vmfsSparse (COWD), seSparse. A grain directory names grain
- * tables, a table names grains. Virtual Disk Format 5.0, "Hosted Sparse Extents", "ESX Server Sparse Extents".
- * Tables are read when first used; their number in memory is bounded.
+ * vmdk_sparse.c: extents made of grains: hosted sparse (KDMV), vmfsSparse (COWD), seSparse. A grain
+ * directory names grain tables, a table names grains. Virtual Disk Format 5.0, "Hosted Sparse
+ * Extents", "ESX Server Sparse Extents". Tables are read when first used; their number in memory is
+ * bounded.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -75,9 +76,11 @@ static int sparse_writeback(struct bmap *m)
 		if (x->gt_dirty[i])
 			ret = gt_writeback(x, i);
 	if (ret == 0 && x->gd_dirty) {
-		ret = node_pwrite(x->file, x->gd, ALIGN_UP(x->gds * x->entry, VMDK_SECTOR), x->gd_off);
+		ret = node_pwrite(x->file, x->gd, ALIGN_UP(x->gds * x->entry, VMDK_SECTOR),
+				  x->gd_off);
 		if (ret == 0 && x->rgd)
-			ret = node_pwrite(x->file, x->rgd, ALIGN_UP(x->gds * x->entry, VMDK_SECTOR), x->rgd_off);
+			ret = node_pwrite(x->file, x->rgd, ALIGN_UP(x->gds * x->entry, VMDK_SECTOR),
+					  x->rgd_off);
 		if (ret == 0)
 			x->gd_dirty = false;
 	}
@@ -132,7 +135,8 @@ static int packed_length(struct vmdk_extent *x, uint64_t b, struct bmap_entry *e
 		return ret;
 	e->packed_len = ld_le32(marker + 8);
 	if (ld_le64(marker) != b * (x->map.block / VMDK_SECTOR) || !e->packed_len ||
-	    e->packed_len > x->map.block * 2 || !range_ok(e->off + MARKER_HEADER, e->packed_len, file_size(x)))
+	    e->packed_len > x->map.block * 2 ||
+	    !range_ok(e->off + MARKER_HEADER, e->packed_len, file_size(x)))
 		return -EIO;
 	e->off += MARKER_HEADER;
 	e->state = BMAP_PACKED;
@@ -260,7 +264,10 @@ static int sparse_commit_zero(struct bmap *m, uint64_t b, uint64_t n)
 }
 
 static const struct bmap_ops sparse_ops = {
-	.lookup = sparse_lookup, .commit = sparse_commit, .writeback = sparse_writeback, .unpack = vmdk_stream_unpack,
+	.lookup = sparse_lookup,
+	.commit = sparse_commit,
+	.writeback = sparse_writeback,
+	.unpack = vmdk_stream_unpack,
 };
 static const struct bmap_ops sparse_zero_ops = {
 	.lookup = sparse_lookup, .commit = sparse_commit, .commit_zero = sparse_commit_zero,
@@ -275,24 +282,29 @@ static int read_directory(struct vmdk_extent *x, uint64_t off, uint8_t **table, 
 	if (x->gds * x->entry > GD_MAX)
 		return err_set(err, EFBIG, "L1 size too big");
 	if (!range_ok(off, x->gds * x->entry, file_size(x)))
-		return err_set(err, EINVAL, "the grain directory of '%s' lies outside the file: it is truncated or damaged",
+		return err_set(err, EINVAL,
+			       "the grain directory of '%s' lies outside the file: it is truncated "
+			       "or damaged",
 			       x->file->filename);
 	*table = calloc(1, len);
 	if (!*table)
 		return err_set(err, ENOMEM, "no memory for the grain directory");
 	ret = node_pread(x->file, *table, x->gds * x->entry, off);
 	if (ret < 0)
-		return err_set(err, -ret, "could not read the grain directory of '%s': %s", x->file->filename, strerror(-ret));
+		return err_set(err, -ret, "could not read the grain directory of '%s': %s",
+			       x->file->filename, strerror(-ret));
 	return 0;
 }
 
 /* After size, grain, gtes, entry and the directory's place are known. */
-static int sparse_start(struct node *n, struct vmdk_extent *x, uint64_t grain, const struct bmap_ops *ops, struct err *err)
+static int sparse_start(struct node *n, struct vmdk_extent *x, uint64_t grain,
+			const struct bmap_ops *ops, struct err *err)
 {
 	int ret;
 
 	if (grain < VMDK_SECTOR || grain > 16 * MiB || !IS_POWER_OF_2(grain))
-		return err_set(err, EINVAL, "'%s' has an invalid grain size, maybe it is damaged", x->file->filename);
+		return err_set(err, EINVAL, "'%s' has an invalid grain size, maybe it is damaged",
+			       x->file->filename);
 	if (!x->gtes || x->gtes > 4096)
 		return err_set(err, EINVAL, "L2 table size too big");
 	if (!x->gds)
@@ -307,8 +319,15 @@ static int sparse_start(struct node *n, struct vmdk_extent *x, uint64_t grain, c
 	if (!x->gt || !x->gt_dirty)
 		return err_set(err, ENOMEM, "no memory for grain tables");
 	x->map = (struct bmap){
-		.ops = ops, .ctx = x, .owner = n, .file = x->file, .backing_off = x->start, .size = x->size, .block = grain,
-		.align = VMDK_SECTOR, .end = ALIGN_UP(file_size(x), grain),
+		.ops = ops,
+		.ctx = x,
+		.owner = n,
+		.file = x->file,
+		.backing_off = x->start,
+		.size = x->size,
+		.block = grain,
+		.align = VMDK_SECTOR,
+		.end = ALIGN_UP(file_size(x), grain),
 		.read_only = !(n->flags & BLK_RDWR) || x->read_only,
 	};
 	bmap_init(&x->map);
@@ -336,9 +355,11 @@ int vmdk_sparse_open(struct node *n, struct vmdk_extent *x, struct err *err)
 	if (x->version < 1 || x->version > 3)
 		return err_set(err, ENOTSUP, "Unsupported VMDK version %u", x->version);
 	if (x->compressed && ld_le16(h + SPARSE_COMPRESS) != 1)
-		return err_set(err, ENOTSUP, "'%s' is compressed by an unknown method", x->file->filename);
+		return err_set(err, ENOTSUP, "'%s' is compressed by an unknown method",
+			       x->file->filename);
 	if (x->compressed && !(x->flags & SPARSEFLAG_MARKERS))
-		return err_set(err, ENOTSUP, "'%s' is compressed but has no markers", x->file->filename);
+		return err_set(err, ENOTSUP, "'%s' is compressed but has no markers",
+			       x->file->filename);
 	/* Version 3 keeps a changed-block map that we would leave stale. */
 	if (x->version == 3 && !x->compressed && n->flags & BLK_RDWR)
 		return err_set(err, EACCES, "VMDK version 3 must be read only");
@@ -346,24 +367,34 @@ int vmdk_sparse_open(struct node *n, struct vmdk_extent *x, struct err *err)
 	grain = ld_le64(h + SPARSE_GRAIN);
 	x->gtes = ld_le32(h + SPARSE_GTES);
 	x->entry = 4;
-	if (!capacity || capacity > INT64_MAX / VMDK_SECTOR || !grain || grain > 16 * MiB / VMDK_SECTOR || !x->gtes ||
-	    x->gtes > VMDK_GTES)
-		return err_set(err, EINVAL, "'%s' has an invalid header (capacity %llu, grain %llu, %u entries per table)",
-			       x->file->filename, (unsigned long long)capacity, (unsigned long long)grain, x->gtes);
+	if (!capacity || capacity > INT64_MAX / VMDK_SECTOR || !grain ||
+	    grain > 16 * MiB / VMDK_SECTOR || !x->gtes || x->gtes > VMDK_GTES)
+		return err_set(err, EINVAL,
+			       "'%s' has an invalid header (capacity %llu, grain %llu, %u entries "
+			       "per table)",
+			       x->file->filename, (unsigned long long)capacity,
+			       (unsigned long long)grain, x->gtes);
 	if (!x->size)
 		x->size = capacity * VMDK_SECTOR;
 	if (x->size > capacity * VMDK_SECTOR)
-		return err_set(err, EINVAL, "'%s' is smaller than its descriptor says", x->file->filename);
+		return err_set(err, EINVAL, "'%s' is smaller than its descriptor says",
+			       x->file->filename);
 	per_gt = grain * x->gtes;
 	x->gds = (x->size / VMDK_SECTOR + per_gt - 1) / per_gt;
-	if (ld_le64(h + SPARSE_GD) > INT64_MAX / VMDK_SECTOR || ld_le64(h + SPARSE_RGD) > INT64_MAX / VMDK_SECTOR)
-		return err_set(err, EINVAL, "'%s' has an invalid header (grain directory)", x->file->filename);
+	if (ld_le64(h + SPARSE_GD) > INT64_MAX / VMDK_SECTOR ||
+	    ld_le64(h + SPARSE_RGD) > INT64_MAX / VMDK_SECTOR)
+		return err_set(err, EINVAL, "'%s' has an invalid header (grain directory)",
+			       x->file->filename);
 	x->gd_off = ld_le64(h + SPARSE_GD) * VMDK_SECTOR;
 	x->rgd_off = x->flags & SPARSEFLAG_REDUNDANT ? ld_le64(h + SPARSE_RGD) * VMDK_SECTOR : 0;
-	return sparse_start(n, x, grain * VMDK_SECTOR, x->zeroed ? &sparse_zero_ops : &sparse_ops, err);
+	return sparse_start(n, x, grain * VMDK_SECTOR, x->zeroed ? &sparse_zero_ops : &sparse_ops,
+			    err);
 }
 
-/* COWDisk_Header: magic, version, flags, sectors, grain, gd offset, gd entries, free sector: u32 each. */
+/*
+ * COWDisk_Header: magic, version, flags, sectors, grain, gd offset, gd entries, free sector: u32
+ * each.
+ */
 int vmdk_cowd_open(struct node *n, struct vmdk_extent *x, struct err *err)
 {
 	uint8_t h[512];
@@ -382,16 +413,19 @@ int vmdk_cowd_open(struct node *n, struct vmdk_extent *x, struct err *err)
 	if (!x->size)
 		x->size = sectors * VMDK_SECTOR;
 	if (!x->size || x->size > sectors * VMDK_SECTOR || !grain || grain > 16 * MiB / VMDK_SECTOR)
-		return err_set(err, EINVAL, "'%s' has an invalid header (%llu sectors, grain %llu)", x->file->filename,
-			       (unsigned long long)sectors, (unsigned long long)grain);
+		return err_set(err, EINVAL, "'%s' has an invalid header (%llu sectors, grain %llu)",
+			       x->file->filename, (unsigned long long)sectors,
+			       (unsigned long long)grain);
 	if (x->gds < (x->size / VMDK_SECTOR + grain * 4096 - 1) / (grain * 4096))
-		return err_set(err, EINVAL, "the grain directory of '%s' is too small for its disk", x->file->filename);
+		return err_set(err, EINVAL, "the grain directory of '%s' is too small for its disk",
+			       x->file->filename);
 	return sparse_start(n, x, grain * VMDK_SECTOR, &sparse_ops, err);
 }
 
 /* seSparse const header, in 64-bit fields: what we need of it. */
 enum {
-	SE_MAGIC = 0, SE_VERSION = 8, SE_CAPACITY = 16, SE_GRAIN = 24, SE_GT_SIZE = 32, SE_VOLATILE = 80,
+	SE_MAGIC = 0, SE_VERSION = 8, SE_CAPACITY = 16, SE_GRAIN = 24, SE_GT_SIZE = 32,
+	SE_VOLATILE = 80,
 	SE_GD = 128, SE_GD_SIZE = 136, SE_GT = 144, SE_GRAINS = 192,
 };
 
@@ -404,31 +438,39 @@ int vmdk_sesparse_open(struct node *n, struct vmdk_extent *x, struct err *err)
 	if (ret < 0 || ld_le64(h + SE_MAGIC) != 0x00000000cafebabeull)
 		return err_set(err, EINVAL, "'%s' is not a seSparse extent", x->file->filename);
 	if (ld_le64(h + SE_VERSION) != 0x0000000200000001ull)
-		return err_set(err, ENOTSUP, "'%s' has an unknown seSparse version", x->file->filename);
+		return err_set(err, ENOTSUP, "'%s' has an unknown seSparse version",
+			       x->file->filename);
 	if (n->flags & BLK_RDWR)
 		return err_set(err, ENOTSUP, "No write support for seSparse images available");
 	if (ld_le64(h + SE_GRAIN) != 8 || ld_le64(h + SE_GT_SIZE) != 64)
-		return err_set(err, ENOTSUP, "'%s' has an unknown grain or table size", x->file->filename);
+		return err_set(err, ENOTSUP, "'%s' has an unknown grain or table size",
+			       x->file->filename);
 	field = ld_le64(h + SE_VOLATILE);
-	if (field > INT64_MAX / VMDK_SECTOR || node_pread(x->file, v, sizeof(v), field * VMDK_SECTOR) < 0 ||
+	if (field > INT64_MAX / VMDK_SECTOR ||
+	    node_pread(x->file, v, sizeof(v), field * VMDK_SECTOR) < 0 ||
 	    ld_le64(v) != 0x00000000cafecafeull)
 		return err_set(err, EINVAL, "'%s' has no valid volatile header", x->file->filename);
 	if (ld_le64(v + 24))
-		return err_set(err, ENOTSUP, "'%s' has a journal to replay: let ESX open it once", x->file->filename);
+		return err_set(err, ENOTSUP, "'%s' has a journal to replay: let ESX open it once",
+			       x->file->filename);
 	capacity = ld_le64(h + SE_CAPACITY);
 	x->kind = VMDK_SESPARSE;
 	x->gtes = 4096;
 	x->entry = 8;
-	if (ld_le64(h + SE_GD_SIZE) > GD_MAX / VMDK_SECTOR || !capacity || capacity > INT64_MAX / VMDK_SECTOR)
+	if (ld_le64(h + SE_GD_SIZE) > GD_MAX / VMDK_SECTOR || !capacity ||
+	    capacity > INT64_MAX / VMDK_SECTOR)
 		return err_set(err, EINVAL, "L1 size too big");
 	x->gds = ld_le64(h + SE_GD_SIZE) * VMDK_SECTOR / 8;
 	if (!x->size)
 		x->size = capacity * VMDK_SECTOR;
-	if (x->size > capacity * VMDK_SECTOR || x->gds < (x->size / VMDK_SECTOR + 8 * 4096 - 1) / (8 * 4096))
-		return err_set(err, EINVAL, "the grain directory of '%s' is too small for its disk", x->file->filename);
+	if (x->size > capacity * VMDK_SECTOR ||
+	    x->gds < (x->size / VMDK_SECTOR + 8 * 4096 - 1) / (8 * 4096))
+		return err_set(err, EINVAL, "the grain directory of '%s' is too small for its disk",
+			       x->file->filename);
 	if (ld_le64(h + SE_GD) > INT64_MAX / VMDK_SECTOR || ld_le64(h + SE_GT) > UINT32_MAX ||
 	    ld_le64(h + SE_GRAINS) > INT64_MAX / VMDK_SECTOR)
-		return err_set(err, EINVAL, "'%s' has an invalid header (offsets)", x->file->filename);
+		return err_set(err, EINVAL, "'%s' has an invalid header (offsets)",
+			       x->file->filename);
 	x->gd_off = ld_le64(h + SE_GD) * VMDK_SECTOR;
 	x->se_tables = ld_le64(h + SE_GT) * VMDK_SECTOR;
 	x->se_grains = ld_le64(h + SE_GRAINS) * VMDK_SECTOR;

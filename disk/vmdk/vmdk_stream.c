@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vmdk_stream.c: streamOptimized extents. Virtual Disk Format 5.0, "Stream-Optimized Compressed Sparse Extents": grains
- * in ascending order, each behind a marker, a table after every 512 grains' worth, then the directory, a footer and an
- * end-of-stream marker. Without the footer a stream cannot be opened: a broken-off conversion never looks whole.
+ * vmdk_stream.c: streamOptimized extents. Virtual Disk Format 5.0, "Stream-Optimized Compressed
+ * Sparse Extents": grains in ascending order, each behind a marker, a table after every 512 grains'
+ * worth, then the directory, a footer and an end-of-stream marker. Without the footer a stream
+ * cannot be opened: a broken-off conversion never looks whole.
  */
 #include <errno.h>
 #include <libdeflate.h>
@@ -12,7 +13,8 @@
 #include "disk/vmdk/vmdk.h"
 #include "vmm/base/iov.h"
 
-#define STREAM_LEVEL 5			/* of libdeflate: smaller than zlib's 6, several times faster */
+/* of libdeflate: smaller than zlib's 6, several times faster */
+#define STREAM_LEVEL 5
 
 struct vmdk_stream {
 	uint64_t end;			/* where the next piece goes */
@@ -27,13 +29,17 @@ int vmdk_stream_footer(struct node *file, uint8_t header[512], struct err *err)
 {
 	uint8_t f[1536];
 
-	if (file->size < sizeof(f) || node_pread(file, f, sizeof(f), ALIGN_DOWN(file->size, 512ull) - sizeof(f)) < 0 ||
-	    ld_le32(f + 8) != 0 || ld_le32(f + 12) != MARKER_FOOTER || ld_le32(f + 512) != SPARSE_MAGIC_VALUE ||
-	    ld_le32(f + 1024 + 12) != MARKER_EOS)
-		return err_set(err, EINVAL, "'%s' has no footer: it was cut off while it was written", file->filename);
+	if (file->size < sizeof(f) ||
+	    node_pread(file, f, sizeof(f), ALIGN_DOWN(file->size, 512ull) - sizeof(f)) < 0 ||
+	    ld_le32(f + 8) != 0 || ld_le32(f + 12) != MARKER_FOOTER ||
+	    ld_le32(f + 512) != SPARSE_MAGIC_VALUE || ld_le32(f + 1024 + 12) != MARKER_EOS)
+		return err_set(err, EINVAL,
+			       "'%s' has no footer: it was cut off while it was written",
+			       file->filename);
 	memcpy(header, f + 512, 512);
 	if (ld_le64(header + SPARSE_GD) == VMDK_GD_AT_END)
-		return err_set(err, EINVAL, "'%s' has a footer without a grain directory", file->filename);
+		return err_set(err, EINVAL, "'%s' has a footer without a grain directory",
+			       file->filename);
 	return 0;
 }
 
@@ -70,9 +76,11 @@ static struct libdeflate_compressor *compressor_get(void)
 }
 
 /* One grain behind its marker, padded to whole sectors. Returns the bytes made. */
-static size_t pack_grain(struct libdeflate_compressor *c, uint64_t lba, const uint8_t *in, uint64_t grain, uint8_t *p, size_t bound)
+static size_t pack_grain(struct libdeflate_compressor *c, uint64_t lba, const uint8_t *in,
+			 uint64_t grain, uint8_t *p, size_t bound)
 {
-	size_t made = libdeflate_zlib_compress(c, in, grain, p + MARKER_HEADER, bound - MARKER_HEADER);
+	size_t made = libdeflate_zlib_compress(c, in, grain, p + MARKER_HEADER,
+					       bound - MARKER_HEADER);
 	size_t padded = ALIGN_UP(MARKER_HEADER + made, (size_t)VMDK_SECTOR);
 
 	st_le64(p, lba);
@@ -82,7 +90,8 @@ static size_t pack_grain(struct libdeflate_compressor *c, uint64_t lba, const ui
 }
 
 /* Grains of [off, off + len), each with marker and padding; those of zeros are left out. */
-int vmdk_pack(struct node *n, uint64_t off, const void *buf, uint64_t len, void **packed, size_t *packed_len)
+int vmdk_pack(struct node *n, uint64_t off, const void *buf, uint64_t len, void **packed,
+	      size_t *packed_len)
 {
 	struct vmdk *v = n->priv;
 	struct vmdk_extent *x = &v->ext[0];
@@ -93,7 +102,9 @@ int vmdk_pack(struct node *n, uint64_t off, const void *buf, uint64_t len, void 
 
 	if (!x->compressed || v->n != 1 || off % grain)
 		return -ENOTSUP;
-	bound = c ? ALIGN_UP(MARKER_HEADER + libdeflate_zlib_compress_bound(c, grain), (size_t)VMDK_SECTOR) : 0;
+	bound = c ? ALIGN_UP(MARKER_HEADER + libdeflate_zlib_compress_bound(c, grain),
+			     (size_t)VMDK_SECTOR)
+		  : 0;
 	out = p = c ? malloc(bound * (len / grain + 1)) : NULL;
 	if (len % grain)
 		whole = calloc(1, grain);
@@ -198,7 +209,8 @@ int vmdk_put_packed(struct node *n, uint64_t off, const void *packed, size_t pac
 	s->next = off + 1;
 	while (p < end) {
 		uint64_t grain = ld_le64(p) * VMDK_SECTOR / x->map.block, table = grain / VMDK_GTES;
-		size_t padded = ALIGN_UP((size_t)MARKER_HEADER + ld_le32(p + 8), (size_t)VMDK_SECTOR);
+		size_t padded = ALIGN_UP((size_t)MARKER_HEADER + ld_le32(p + 8),
+					 (size_t)VMDK_SECTOR);
 
 		if (table != s->table || s->end / VMDK_SECTOR > UINT32_MAX) {
 			/* What has gathered goes out before the table that ends its part. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * bare ROM [MIB]: the floor that any VMM stands on: the ioctls a PC needs (VM, in-kernel interrupt controllers and timer, memory, one vCPU with
- * CPUID), the ROM at the top of 4 GiB, KVM_RUN until the guest writes a port; the exit status is (value << 1) | 1. Nothing else.
+ * bare ROM [MIB]: the floor that any VMM stands on: the ioctls a PC needs (VM, in-kernel interrupt
+ * controllers and timer, memory, one vCPU with CPUID), the ROM at the top of 4 GiB, KVM_RUN until
+ * the guest writes a port; the exit status is (value << 1) | 1. Nothing else.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -27,7 +28,9 @@ static int do_ioctl(int fd, unsigned long request, const char *name, void *arg)
 
 static void slot(int vm, unsigned n, uint64_t gpa, uint64_t size, void *host)
 {
-	struct kvm_userspace_memory_region r = { .slot = n, .guest_phys_addr = gpa, .memory_size = size,
+	struct kvm_userspace_memory_region r = { .slot = n,
+						 .guest_phys_addr = gpa,
+						 .memory_size = size,
 						 .userspace_addr = (uintptr_t)host };
 
 	IOCTL(vm, KVM_SET_USER_MEMORY_REGION, &r);
@@ -37,8 +40,12 @@ int main(int argc, char **argv)
 {
 	uint64_t mib = argc > 2 ? strtoull(argv[2], NULL, 10) : 64, identity = 0xfffbc000;
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
-	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entries[256]; } cpuid = { .head.nent = 256 };
-	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm, vcpu, memfd, rom = argc > 1 ? open(argv[1], O_RDONLY) : -1;
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = { .head.nent = 256 };
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC), vm, vcpu, memfd,
+	    rom = argc > 1 ? open(argv[1], O_RDONLY) : -1;
 	struct kvm_run *run;
 	char *ram, *flash;
 
@@ -63,7 +70,8 @@ int main(int argc, char **argv)
 	vcpu = IOCTL(vm, KVM_CREATE_VCPU, 0);
 	IOCTL(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
 	IOCTL(vcpu, KVM_SET_CPUID2, &cpuid);
-	run = mmap(NULL, (size_t)IOCTL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	run = mmap(NULL, (size_t)IOCTL(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), PROT_READ | PROT_WRITE,
+		   MAP_SHARED, vcpu, 0);
 	if (run == MAP_FAILED)
 		err(1, "kvm_run");
 	IOCTL(vcpu, KVM_RUN, 0);

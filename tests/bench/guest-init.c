@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * guest-init: process 1 of the bench's guests. bench= on the kernel's command line says what it does; results are lines
- * "RESULT name value", the last one is "END status"; then it resets the machine.
+ * guest-init: process 1 of the bench's guests. bench= on the kernel's command line says what it
+ * does; results are lines "RESULT name value", the last one is "END status"; then it resets the
+ * machine.
  *   boot          nothing: the end is the measurement
  *   idle          prints IDLE and sleeps for ever
- *   blk:SECONDS:DISK[,DISK]   random and sequential I/O on each /dev/DISK with Linux AIO and O_DIRECT; names begin with the DISK
+ *   blk:SECONDS:DISK[,DISK]   random and sequential I/O on each /dev/DISK with Linux AIO and
+ *                             O_DIRECT; names begin with the DISK
  *   net           TCP to 10.77.0.1:5201 (the other end reads), then from :5202
  */
 #include <arpa/inet.h>
@@ -70,8 +72,12 @@ static void load_modules(void)
 		fclose(f);
 }
 
-/* depth requests of size bytes in flight for `seconds`, or once over the disk (0); returns requests a second. */
-static double aio_run(int fd, uint64_t bytes, size_t size, unsigned depth, int write, int sequential, double seconds)
+/*
+ * depth requests of size bytes in flight for `seconds`, or once over the disk (0); returns requests
+ * a second.
+ */
+static double aio_run(int fd, uint64_t bytes, size_t size, unsigned depth, int write,
+		      int sequential, double seconds)
 {
 	static uint8_t *buffers;
 	struct iocb cb[32], *ptr[32];
@@ -98,7 +104,8 @@ static double aio_run(int fd, uint64_t bytes, size_t size, unsigned depth, int w
 			struct iocb *c = (struct iocb *)(uintptr_t)ev[i].obj;
 
 			seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
-			c->aio_offset = (int64_t)((sequential ? next++ % blocks : seed % blocks) * size);
+			c->aio_offset =
+				(int64_t)((sequential ? next++ % blocks : seed % blocks) * size);
 			ptr[i] = c;
 		}
 		if (syscall(SYS_io_submit, ctx, n, ptr) != n)
@@ -120,10 +127,15 @@ static double aio_run(int fd, uint64_t bytes, size_t size, unsigned depth, int w
 
 static void blk(double seconds, char *disks)
 {
-	static const struct { const char *name; size_t size; unsigned depth; int write, sequential; } t[] = {
-		{ "randread-qd1", BLOCK, 1, 0, 0 }, { "randread-qd32", BLOCK, 32, 0, 0 },
+	static const struct {
+		const char *name;
+		size_t size;
+		unsigned depth;
+		int write, sequential;
+	} t[] = {
+		{ "randread-qd1", BLOCK, 1, 0, 0 },  { "randread-qd32", BLOCK, 32, 0, 0 },
 		{ "randwrite-qd1", BLOCK, 1, 1, 0 }, { "randwrite-qd32", BLOCK, 32, 1, 0 },
-		{ "seqread-1M", BIG, 4, 0, 1 }, { "seqwrite-1M", BIG, 4, 1, 1 },
+		{ "seqread-1M", BIG, 4, 0, 1 },	     { "seqwrite-1M", BIG, 4, 1, 1 },
 	};
 	char path[40];
 	off_t size;
@@ -132,14 +144,17 @@ static void blk(double seconds, char *disks)
 	for (char *disk = strtok(disks, ","); disk; disk = strtok(NULL, ",")) {
 		snprintf(path, sizeof(path), "/dev/%s", disk);
 		/* A driver that looks for its disks on a thread of its own may need a moment. */
-		for (int i = 0; (fd = open(path, O_RDWR | O_DIRECT)) < 0 && errno == ENOENT && i < 100; i++)
+		for (int i = 0;
+		     (fd = open(path, O_RDWR | O_DIRECT)) < 0 && errno == ENOENT && i < 100; i++)
 			usleep(100000);
 		if (fd < 0 || (size = lseek(fd, 0, SEEK_END)) <= 0)
 			die(path);
-		aio_run(fd, (uint64_t)size, BIG, 4, 1, 1, 0);		/* qcow2: the clusters exist before the measurement */
+		/* qcow2: the clusters exist before the measurement */
+		aio_run(fd, (uint64_t)size, BIG, 4, 1, 1, 0);
 		for (unsigned i = 0; i < sizeof(t) / sizeof(t[0]); i++)
 			printf("RESULT %s-%s %.1f\n", disk, t[i].name,
-			       aio_run(fd, (uint64_t)size, t[i].size, t[i].depth, t[i].write, t[i].sequential, seconds));
+			       aio_run(fd, (uint64_t)size, t[i].size, t[i].depth, t[i].write,
+				       t[i].sequential, seconds));
 		close(fd);
 	}
 }
@@ -166,7 +181,9 @@ static void address(void)
 
 static int dial(uint16_t port)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = inet_addr("10.77.0.1") };
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_port = htons(port),
+				 .sin_addr.s_addr = inet_addr("10.77.0.1") };
 	int s = socket(AF_INET, SOCK_STREAM, 0);
 
 	for (int i = 0; connect(s, (struct sockaddr *)&a, sizeof(a)); i++) {
@@ -179,7 +196,10 @@ static int dial(uint16_t port)
 	return s;
 }
 
-/* Neither side copies what it sends or looks at what it gets, so that the figure is the path between them and not a memcpy. */
+/*
+ * Neither side copies what it sends or looks at what it gets, so that the figure is the path
+ * between them and not a memcpy.
+ */
 static void net(uint64_t bytes)
 {
 	static char buf[BIG];

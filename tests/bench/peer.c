@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * peer MIB: the other end of the bench's TCP streams. Takes one connection on port 5201, reads until its end and closes; then one on
- * 5202, to which it sends MIB. Nothing is copied: received bytes are dropped in the kernel, sent ones come from a file's pages.
+ * peer MIB: the other end of the bench's TCP streams. Takes one connection on port 5201, reads
+ * until its end and closes; then one on 5202, to which it sends MIB. Nothing is copied: received
+ * bytes are dropped in the kernel, sent ones come from a file's pages.
  */
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -26,8 +27,8 @@ static int port_open(uint16_t port)
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
 	int s = socket(AF_INET, SOCK_STREAM, 0), one = 1;
 
-	if (s < 0 || setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) || bind(s, (struct sockaddr *)&a, sizeof(a)) ||
-	    listen(s, 1))
+	if (s < 0 || setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
+	    bind(s, (struct sockaddr *)&a, sizeof(a)) || listen(s, 1))
 		die("listen");
 	return s;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ping ADDRESS: sends an ICMP echo request each half millisecond and ends with 0 at the first reply, with 1 after a minute without. */
+/*
+ * ping ADDRESS: sends an ICMP echo request each half millisecond and ends with 0 at the first
+ * reply, with 1 after a minute without.
+ */
 #include <arpa/inet.h>
 #include <netinet/ip_icmp.h>
 #include <poll.h>
@@ -35,7 +38,8 @@ int main(int argc, char **argv)
 
 		echo.un.echo.sequence = htons(n);
 		echo.checksum = 0;
-		sum = ICMP_ECHO + echo.un.echo.id + echo.un.echo.sequence;	/* the code is 0; a byte's order is the checksum's */
+		/* the code is 0; a byte's order is the checksum's */
+		sum = ICMP_ECHO + echo.un.echo.id + echo.un.echo.sequence;
 		sum = (sum & 0xffff) + (sum >> 16);
 		echo.checksum = (uint16_t)~(sum + (sum >> 16));
 		/* No port of the bridge yet, or none that is up: the next one may get through. */

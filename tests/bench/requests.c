@@ -1,22 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * requests.c: a guest without a kernel that keeps a virtio disk busy, so that the VMM's part of a request can be measured on any
- * host's KVM. Command line: ... N DEPTH read|write|seqread|seqwrite: N requests, DEPTH at once; 4 KiB at random places, or 1 MiB
- * one after the other. The driver is as sparing as Linux': event index, one doorbell for a batch, sleep while there is nothing.
+ * requests.c: a guest without a kernel that keeps a virtio disk busy, so that the VMM's part of a
+ * request can be measured on any host's KVM. Command line: ... N DEPTH read|write|seqread|seqwrite:
+ * N requests, DEPTH at once; 4 KiB at random places, or 1 MiB one after the other. The driver is as
+ * sparing as Linux': event index, one doorbell for a batch, sleep while there is nothing.
  */
 #define QUEUE_SIZE 128
 #include "virtio.h"
 
-#define FEATURES (1u << 29 | 1u << 9)	/* event index; FLUSH: a write need not be durable by itself */
+/* event index; FLUSH: a write need not be durable by itself */
+#define FEATURES (1u << 29 | 1u << 9)
 #define VECTOR 0x30
 #define SLOTS 32
 
-extern struct { uint32_t flags, mem_lower, mem_upper, boot_device; const char *cmdline; } *multiboot_info;
+extern struct {
+	uint32_t flags, mem_lower, mem_upper, boot_device;
+	const char *cmdline;
+} * multiboot_info;
 
 static struct virtio disk;
 static struct queue queue;
 static struct { uint32_t type, reserved; uint64_t sector; } headers[SLOTS];
-static uint8_t status[SLOTS], data[SLOTS][4096] __attribute__((aligned(4096))), big[4][1 << 20] __attribute__((aligned(4096)));
+static uint8_t status[SLOTS], data[SLOTS][4096] __attribute__((aligned(4096))),
+	big[4][1 << 20] __attribute__((aligned(4096)));
 static volatile uint32_t called;
 static uint32_t blocks, next, seed = 2463534242u;
 static bool write, sequential;
@@ -33,8 +39,8 @@ static void prepare(unsigned slot)
 	headers[slot].type = write;
 	headers[slot].sector = (uint64_t)at * (size / 512);
 	d[0] = (struct desc){ (uintptr_t)&headers[slot], 16, DESC_F_NEXT, slot * 3 + 1 };
-	d[1] = (struct desc){ sequential ? (uintptr_t)big[slot] : (uintptr_t)data[slot], size, DESC_F_NEXT | (write ? 0 : DESC_F_WRITE),
-			      slot * 3 + 2 };
+	d[1] = (struct desc){ sequential ? (uintptr_t)big[slot] : (uintptr_t)data[slot], size,
+			      DESC_F_NEXT | (write ? 0 : DESC_F_WRITE), slot * 3 + 2 };
 	d[2] = (struct desc){ (uintptr_t)&status[slot], 1, DESC_F_WRITE, 0 };
 	queue.avail.ring[queue.avail.idx % QUEUE_SIZE] = slot * 3;
 	barrier();
@@ -80,7 +86,8 @@ int main(void)
 	const char *p = multiboot_info->cmdline;
 
 	CHECK(multiboot_info->flags & 4);
-	while (*p && memcmp(p, "bench ", 6))		/* a loader may put the file's name in front */
+	/* a loader may put the file's name in front */
+	while (*p && memcmp(p, "bench ", 6))
 		p++;
 	p = number(number(p, &count), &depth);
 	sequential = p[0] == 's';

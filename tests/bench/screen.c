@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * screen.c: what a console does to a VGA card, N times (the number on the command line), then the end: "text N" scrolls 80 x 25
- * characters by a line, "vbe N" fills 1024 x 768 pixels of 32 bits. The card is programmed here: with -kernel no firmware has.
- * IBM VGA registers of mode 3; Bochs VBE (QEMU docs/specs/standard-vga).
+ * screen.c: what a console does to a VGA card, N times (the number on the command line), then the
+ * end: "text N" scrolls 80 x 25 characters by a line, "vbe N" fills 1024 x 768 pixels of 32 bits.
+ * The card is programmed here: with -kernel no firmware has. IBM VGA registers of mode 3; Bochs VBE
+ * (QEMU docs/specs/standard-vga).
  */
 #include "pci.h"
 
-extern struct { uint32_t flags, mem_lower, mem_upper, boot_device; const char *cmdline; } *multiboot_info;
+extern struct {
+	uint32_t flags, mem_lower, mem_upper, boot_device;
+	const char *cmdline;
+} * multiboot_info;
 
 static void indexed(uint16_t port, const uint8_t *v, unsigned n)
 {
@@ -16,9 +20,11 @@ static void indexed(uint16_t port, const uint8_t *v, unsigned n)
 
 static void text_mode(void)
 {
-	static const uint8_t seq[] = { 3, 0, 3, 0, 2 }, gc[] = { 0, 0, 0, 0, 0, 0x10, 0x0e, 0, 0xff };
+	static const uint8_t seq[] = { 3, 0, 3, 0, 2 },
+			     gc[] = { 0, 0, 0, 0, 0, 0x10, 0x0e, 0, 0xff };
 	static const uint8_t crtc[] = {
-		0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0, 0x9c, 0x0e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
+		0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0,    0x4f, 0x0d, 0x0e, 0,
+		0,    0,    0,	  0x9c, 0x0e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff,
 	};
 
 	outb(0x3c2, 0x67);
@@ -44,7 +50,9 @@ static void scroll(void)
 
 static uint32_t *vbe_mode(void)
 {
-	static const uint16_t set[][2] = { { 4, 0 }, { 1, 1024 }, { 2, 768 }, { 3, 32 }, { 4, 0x41 } };
+	static const uint16_t set[][2] = {
+		{ 4, 0 }, { 1, 1024 }, { 2, 768 }, { 3, 32 }, { 4, 0x41 }
+	};
 	int slot = pci_find(0x1234, 0x1111, 0x1111);
 
 	CHECK(slot >= 0);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* times N COMMAND...: runs it N times, output dropped, and prints the median and the least time from spawn to exit in microseconds. */
+/*
+ * times N COMMAND...: runs it N times, output dropped, and prints the median and the least time
+ * from spawn to exit in microseconds.
+ */
 #include <fcntl.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -36,12 +39,16 @@ int main(int argc, char **argv)
 		pid_t pid;
 
 		clock_gettime(CLOCK_MONOTONIC, &a);
-		if (posix_spawnp(&pid, argv[2], &fa, NULL, argv + 2, environ) || waitpid(pid, &status, 0) != pid) {
+		if (posix_spawnp(&pid, argv[2], &fa, NULL, argv + 2, environ) ||
+		    waitpid(pid, &status, 0) != pid) {
 			perror(argv[2]);
 			return 1;
 		}
 		clock_gettime(CLOCK_MONOTONIC, &b);
-		/* The guest ends through the debug exit port with an odd status; 1 is a VMM that did not start. */
+		/*
+		 * The guest ends through the debug exit port with an odd status; 1 is a VMM that
+		 * did not start.
+		 */
 		if (!WIFEXITED(status) || !(WEXITSTATUS(status) & 1) || WEXITSTATUS(status) == 1) {
 			fprintf(stderr, "%s ended with %d\n", argv[2], status >> 8);
 			return 1;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* atapi.c: the CD-ROM drive: packets, their answers, tray and medium, driven through the channel's ports as a driver does. */
+/*
+ * atapi.c: the CD-ROM drive: packets, their answers, tray and medium, driven through the channel's
+ * ports as a driver does.
+ */
 #include <errno.h>
 
 #include "tests/lib/ide_rig.h"
@@ -54,7 +57,8 @@ static void step_cd_setup(struct tw *t)
 {
 	setup(t->g);
 	out(t->g->pio, CMD2 + 6, 1, 0xa0);
-	tw_say(t, "signature %02x %02x", (unsigned)in(t->g->pio, CMD2 + 4, 1), (unsigned)in(t->g->pio, CMD2 + 5, 1));
+	tw_say(t, "signature %02x %02x", (unsigned)in(t->g->pio, CMD2 + 4, 1),
+	       (unsigned)in(t->g->pio, CMD2 + 5, 1));
 	out(t->g->pio, CMD2 + 7, 1, 0xec);
 	tw_say(t, "identify device %02x", wait_busy(t->g, CMD2));
 }
@@ -108,8 +112,8 @@ static void cd_dma(struct tw *t, const uint8_t *p, uint32_t len)
 	out(t->g->pio, BM + 8, 1, 0x09);
 	for (int i = 0; i < 2000 && !(in(t->g->pio, BM + 10, 1) & 4); i++)
 		guest_run(t->g, 1);
-	tw_say(t, "dma %02x, bus master %02x, %08x", wait_busy(t->g, CMD2), (unsigned)in(t->g->pio, BM + 10, 1),
-	       sum(guest_ptr(t->g, buf, len), len));
+	tw_say(t, "dma %02x, bus master %02x, %08x", wait_busy(t->g, CMD2),
+	       (unsigned)in(t->g->pio, BM + 10, 1), sum(guest_ptr(t->g, buf, len), len));
 	out(t->g->pio, BM + 8, 1, 0);
 	in(t->g->pio, CMD2 + 7, 1);
 }
@@ -146,16 +150,23 @@ static void step_cd_closed(struct tw *t)
 }
 
 static void (*const cd_steps[])(struct tw *t) = {
-	step_cd_setup, step_cd_words, step_cd_read_begin, step_cd_read_end, step_cd_dma, step_cd_tray, step_cd_open,
-	step_cd_closed,
+	step_cd_setup, step_cd_words, step_cd_read_begin, step_cd_read_end,
+	step_cd_dma,   step_cd_tray,  step_cd_open,	  step_cd_closed,
 };
 
 TEST(cdrom_three_ways)
 {
-	/* A tray the guest opened stays open over a reset: the last steps close it, so every run begins alike. */
+	/*
+	 * A tray the guest opened stays open over a reset: the last steps close it, so every run
+	 * begins alike.
+	 */
 	struct disks *k = disks_new();
 
-	threeway(&(struct tw_scenario){ .make = make, .steps = cd_steps, .n = ARRAY_SIZE(cd_steps) - 3, .restore = restore, .ctx = k });
+	threeway(&(struct tw_scenario){ .make = make,
+					.steps = cd_steps,
+					.n = ARRAY_SIZE(cd_steps) - 3,
+					.restore = restore,
+					.ctx = k });
 	disks_free(k);
 }
 
@@ -188,22 +199,32 @@ TEST(eject_and_media_change)
 	/* Locked by the guest: it is asked, and the medium stays. */
 	packet_in(r.g, (uint8_t[12]){ 0x1e, 0, 0, 0, 1 }, buf, sizeof(buf), NULL);
 	CHECK_EQ(change(&r, 2, other->blk, false, &old), -EBUSY);
-	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8 }, buf, sizeof(buf), &len), 0x50);
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8 }, buf, sizeof(buf),
+			   &len),
+		 0x50);
 	CHECK_EQ(buf[4], 1);
 	CHECK_EQ(change(&r, 2, other->blk, true, &old), 0);
 	CHECK(old == r.k->cd->blk);
-	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0 }, buf, sizeof(buf), NULL), 0x651);	/* unit attention, once */
+	/* unit attention, once */
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0 }, buf, sizeof(buf), NULL), 0x651);
 	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x25 }, buf, sizeof(buf), &len), 0x50);
 	CHECK_EQ(ld_be32(buf), 7);
 	CHECK_EQ(change(&r, 2, NULL, false, &old), 0);
-	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0 }, buf, sizeof(buf), NULL), 0x251);	/* not ready */
-	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x28, 0, 0, 0, 0, 0, 0, 0, 1 }, buf, sizeof(buf), NULL), 0x251);
+	/* not ready */
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0 }, buf, sizeof(buf), NULL), 0x251);
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x28, 0, 0, 0, 0, 0, 0, 0, 1 }, buf, sizeof(buf),
+			   NULL),
+		 0x251);
 }
 
 TEST(hdparm_understands_the_drive)
 {
 	static const char *const expected[] = {
-		"ATAPI CD-ROM, with removable media", "DRQ response: 50us", "Packet size: 12 bytes", "mdma2", "udma5",
+		"ATAPI CD-ROM, with removable media",
+		"DRQ response: 50us",
+		"Packet size: 12 bytes",
+		"mdma2",
+		"udma5",
 	};
 	struct rig r = rig_new();
 	uint8_t id[512];
@@ -217,17 +238,21 @@ TEST(hdparm_understands_the_drive)
 		SKIP("hdparm is not installed");
 	for (unsigned i = 0; i < ARRAY_SIZE(expected); i++)
 		if (!strstr(said, expected[i]))
-			tap_fail(__FILE__, __LINE__, "hdparm does not say \"%s\" but:\n%s", expected[i], said);
+			tap_fail(__FILE__, __LINE__, "hdparm does not say \"%s\" but:\n%s",
+				 expected[i], said);
 }
 
 /* What GET CONFIGURATION lists: the codes, one after the other. */
-static unsigned features(struct rig *r, uint8_t rt, uint16_t from, uint16_t *codes, bool *current, unsigned max)
+static unsigned features(struct rig *r, uint8_t rt, uint16_t from, uint16_t *codes, bool *current,
+			 unsigned max)
 {
 	uint8_t buf[256];
 	unsigned n = 0;
 	size_t len;
 
-	CHECK_EQ(packet_in(r->g, (uint8_t[12]){ 0x46, rt, from >> 8, (uint8_t)from, 0, 0, 0, 1, 0 }, buf, sizeof(buf), &len), 0x50);
+	CHECK_EQ(packet_in(r->g, (uint8_t[12]){ 0x46, rt, from >> 8, (uint8_t)from, 0, 0, 0, 1, 0 },
+			   buf, sizeof(buf), &len),
+		 0x50);
 	CHECK_EQ(ld_be32(buf), len - 4);
 	for (size_t at = 8; at < len; at += 4 + buf[at + 3]) {
 		CHECK(n < max && at + 4 + buf[at + 3] <= len && !(buf[at + 3] & 3));
@@ -254,13 +279,17 @@ TEST(configuration_lists_what_is_asked_for)
 	CHECK_EQ(features(&r, 1, 0, codes, current, 32), all - 1);
 	CHECK_EQ(features(&r, 2, 3, codes, current, 32), 1);
 	CHECK_EQ(codes[0], 3);
-	CHECK_EQ(features(&r, 2, 4, codes, current, 32), 0);		/* there is none of that number */
+	/* there is none of that number */
+	CHECK_EQ(features(&r, 2, 4, codes, current, 32), 0);
 	CHECK_EQ(features(&r, 0, 0x1e, codes, current, 32), 4);
 	CHECK_EQ(codes[0], 0x1e);
 	CHECK_EQ(change(&r, 2, NULL, true, &old), 0);
 	now = features(&r, 1, 0, codes, current, 32);
-	CHECK_EQ(now, all - 4);						/* nothing is read without a medium */
-	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x46, 3, 0, 0, 0, 0, 0, 1, 0 }, buf, sizeof(buf), NULL), 0x551);
+	/* nothing is read without a medium */
+	CHECK_EQ(now, all - 4);
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0x46, 3, 0, 0, 0, 0, 0, 1, 0 }, buf, sizeof(buf),
+			   NULL),
+		 0x551);
 }
 
 TEST(read_cd_has_no_subchannels)
@@ -269,10 +298,16 @@ TEST(read_cd_has_no_subchannels)
 	uint8_t buf[4096];
 	size_t len;
 
-	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0x10, 0 }, buf, sizeof(buf), &len), 0x50);
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0x10, 0 }, buf,
+			   sizeof(buf), &len),
+		 0x50);
 	CHECK_EQ(len, 2048);
-	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0x10, 1 }, buf, sizeof(buf), NULL), 0x551);
-	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0xf8, 2 }, buf, sizeof(buf), NULL), 0x551);
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0x10, 1 }, buf,
+			   sizeof(buf), NULL),
+		 0x551);
+	CHECK_EQ(packet_in(r.g, (uint8_t[12]){ 0xbe, 0, 0, 0, 0, 3, 0, 0, 1, 0xf8, 2 }, buf,
+			   sizeof(buf), NULL),
+		 0x551);
 }
 
 TAP_MAIN

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Kernels of every kind and every kind of damage: what is loaded lies where the boot protocol says, what is broken is
- * refused with words that name the file.
+ * Kernels of every kind and every kind of damage: what is loaded lies where the boot protocol says,
+ * what is broken is refused with words that name the file.
  */
 #include <asm/bootparam.h>
 #include <elf.h>
@@ -15,14 +15,16 @@
 
 static struct err err;
 
-#define REFUSED(call, code, words)								\
-	do {											\
-		err.msg[0] = 0;									\
-		int ret_ = (call);								\
-		if (ret_ != -(code))								\
-			tap_fail(__FILE__, __LINE__, "%s gave %d, not %d: %s", #call, ret_, -(code), err.msg);	\
-		if (!strstr(err.msg, words))							\
-			tap_fail(__FILE__, __LINE__, "%s says \"%s\", not \"%s\"", #call, err.msg, words);	\
+#define REFUSED(call, code, words)                                                                 \
+	do {                                                                                       \
+		err.msg[0] = 0;                                                                    \
+		int ret_ = (call);                                                                 \
+		if (ret_ != -(code))                                                               \
+			tap_fail(__FILE__, __LINE__, "%s gave %d, not %d: %s", #call, ret_,        \
+				 -(code), err.msg);                                                \
+		if (!strstr(err.msg, words))                                                       \
+			tap_fail(__FILE__, __LINE__, "%s says \"%s\", not \"%s\"", #call, err.msg, \
+				 words);                                                           \
 	} while (0)
 #define WORKS(call)										\
 	do {											\
@@ -200,7 +202,8 @@ TEST(linux_initrd)
 	bp = ram_at(&c, cpu.rsi, sizeof(*bp));
 	CHECK_EQ(bp->hdr.ramdisk_size, sizeof(ramdisk));
 	CHECK(bp->hdr.ramdisk_image + sizeof(ramdisk) <= RAM);
-	CHECK(!memcmp(ram_at(&c, bp->hdr.ramdisk_image, sizeof(ramdisk)), ramdisk, sizeof(ramdisk)));
+	CHECK(!memcmp(ram_at(&c, bp->hdr.ramdisk_image, sizeof(ramdisk)), ramdisk,
+		      sizeof(ramdisk)));
 	/* Below what the kernel can address. */
 	H(&k)->initrd_addr_max = 0x1ffffff;
 	WORKS(load(&c, &k, &cpu));
@@ -284,11 +287,23 @@ struct elf64 {
 static struct elf64 elf64_new(void)
 {
 	struct elf64 e = {
-		.h = { .e_ident = ELFMAG "\2\1\1", .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_entry = 0x1000010,
-		       .e_phoff = offsetof(struct elf64, p), .e_phentsize = sizeof(Elf64_Phdr), .e_phnum = 2 },
-		.p = { { .p_type = PT_LOAD, .p_offset = offsetof(struct elf64, code), .p_paddr = 0x1000000,
-			 .p_vaddr = 0xffffffff81000000, .p_filesz = 256, .p_memsz = 0x2000 },
-		       { .p_type = PT_NOTE, .p_offset = offsetof(struct elf64, note), .p_filesz = 20, .p_memsz = 20,
+		.h = { .e_ident = ELFMAG "\2\1\1",
+		       .e_type = ET_EXEC,
+		       .e_machine = EM_X86_64,
+		       .e_entry = 0x1000010,
+		       .e_phoff = offsetof(struct elf64, p),
+		       .e_phentsize = sizeof(Elf64_Phdr),
+		       .e_phnum = 2 },
+		.p = { { .p_type = PT_LOAD,
+			 .p_offset = offsetof(struct elf64, code),
+			 .p_paddr = 0x1000000,
+			 .p_vaddr = 0xffffffff81000000,
+			 .p_filesz = 256,
+			 .p_memsz = 0x2000 },
+		       { .p_type = PT_NOTE,
+			 .p_offset = offsetof(struct elf64, note),
+			 .p_filesz = 20,
+			 .p_memsz = 20,
 			 .p_align = 4 } },
 		.note = { .h = { 4, 4, 18 }, .name = "Xen", .entry = 0x1000020 },
 	};
@@ -345,8 +360,10 @@ TEST(pvh_refuses_damage)
 	struct boot_cpu cpu;
 
 	REFUSED(load_elf(&c, &good, 40, &cpu), ENODATA, "truncated");
-	REFUSED(load_elf(&c, &good, sizeof(Elf64_Ehdr) + 20, &cpu), ENODATA, "truncated in its program headers");
-	REFUSED(load_elf(&c, &good, offsetof(struct elf64, code) + 255, &cpu), ENODATA, "segment 0 wants");
+	REFUSED(load_elf(&c, &good, sizeof(Elf64_Ehdr) + 20, &cpu), ENODATA,
+		"truncated in its program headers");
+	REFUSED(load_elf(&c, &good, offsetof(struct elf64, code) + 255, &cpu), ENODATA,
+		"segment 0 wants");
 	e.h.e_phoff = UINT64_MAX - 10;
 	REFUSED(load_elf(&c, &e, sizeof(e), &cpu), ENODATA, "truncated");
 	e = good;
@@ -393,7 +410,8 @@ struct flat {
 
 static struct flat flat_new(uint32_t base)
 {
-	struct flat f = { .h = { 0x1badb002, 0x10003, -(0x1badb002 + 0x10003), base + 16, base, 0, base + 0x3000, base + 48 } };
+	struct flat f = { .h = { 0x1badb002, 0x10003, -(0x1badb002 + 0x10003), base + 16, base, 0,
+				 base + 0x3000, base + 48 } };
 
 	memset(f.code, 0xcc, sizeof(f.code));
 	return f;
@@ -408,7 +426,8 @@ static int load_flat(struct bios_config *c, const struct flat *f, size_t len, st
 	return load_multiboot(c, 0xe0000, cpu, &err);
 }
 
-static void check_info(struct bios_config *c, const struct boot_cpu *cpu, uint64_t low, uint64_t high)
+static void check_info(struct bios_config *c, const struct boot_cpu *cpu, uint64_t low,
+		       uint64_t high)
 {
 	uint32_t *info = ram_at(c, cpu->rbx, 96), *mod;
 
@@ -457,9 +476,18 @@ TEST(multiboot_elf)
 		Elf32_Phdr p;
 		uint32_t mb[3];
 	} e = {
-		.h = { .e_ident = ELFMAG "\1\1\1", .e_type = ET_EXEC, .e_machine = EM_386, .e_entry = 0x100010,
-		       .e_phoff = sizeof(Elf32_Ehdr), .e_phentsize = sizeof(Elf32_Phdr), .e_phnum = 1 },
-		.p = { .p_type = PT_LOAD, .p_offset = 0, .p_paddr = 0x100000, .p_filesz = sizeof(e), .p_memsz = 0x5000 },
+		.h = { .e_ident = ELFMAG "\1\1\1",
+		       .e_type = ET_EXEC,
+		       .e_machine = EM_386,
+		       .e_entry = 0x100010,
+		       .e_phoff = sizeof(Elf32_Ehdr),
+		       .e_phentsize = sizeof(Elf32_Phdr),
+		       .e_phnum = 1 },
+		.p = { .p_type = PT_LOAD,
+		       .p_offset = 0,
+		       .p_paddr = 0x100000,
+		       .p_filesz = sizeof(e),
+		       .p_memsz = 0x5000 },
 		.mb = { 0x1badb002, 3, -(0x1badb002 + 3) },
 	};
 	struct boot_cpu cpu = { .mode = 0 };
@@ -480,7 +508,8 @@ TEST(multiboot_refuses_damage)
 
 	REFUSED(load_flat(&c, &f, 30, &cpu), ENODATA, "truncated in its multiboot header");
 	f.h[2]++;
-	REFUSED(load_flat(&c, &f, sizeof(f), &cpu), ENOEXEC, "neither a Linux bzImage, nor multiboot, nor PVH");
+	REFUSED(load_flat(&c, &f, sizeof(f), &cpu), ENOEXEC,
+		"neither a Linux bzImage, nor multiboot, nor PVH");
 	f = flat_new(0x400000);
 	f.h[4] = f.h[3] + 1;				/* loads behind its own header */
 	REFUSED(load_flat(&c, &f, sizeof(f), &cpu), ENOEXEC, "make no sense");
@@ -500,7 +529,8 @@ TEST(multiboot_refuses_damage)
 	f.h[7] = 0;
 	REFUSED(load_flat(&c, &f, sizeof(f), &cpu), ENOEXEC, "entry point");
 	f = flat_new(0x400000);
-	f.h[1] |= 4;					/* a wish for a video mode may be left unanswered */
+	/* a wish for a video mode may be left unanswered */
+	f.h[1] |= 4;
 	f.h[2] = -(f.h[0] + f.h[1]);
 	WORKS(load_flat(&c, &f, sizeof(f), &cpu));
 	f.h[1] |= 0x20;
@@ -571,7 +601,8 @@ TEST(a_guest_wakes_where_it_said)
 	CHECK_EQ(cpu.rip, 3);
 	CHECK_EQ(cpu.cr0 & 1, 0);
 	CHECK(cpu.nmsrs > 0);
-	CHECK_EQ(*(uint8_t *)ram_at(&c, 0x1000000, 1), 0xaa);	/* the kernel was not loaded again */
+	/* the kernel was not loaded again */
+	CHECK_EQ(*(uint8_t *)ram_at(&c, 0x1000000, 1), 0xaa);
 	st_le32(facs + 12, 0x100000);
 	REFUSED(bios_resume(b, NULL, NULL, &cpu, &err), EINVAL, "waking vector 0x100000");
 	memset(facs, 0, 4);
@@ -579,7 +610,10 @@ TEST(a_guest_wakes_where_it_said)
 	bios_free(b);
 }
 
-/* What a kernel that calls a BIOS meets: an entry for each vector, in memory it does not overwrite, that fails or returns. */
+/*
+ * What a kernel that calls a BIOS meets: an entry for each vector, in memory it does not overwrite,
+ * that fails or returns.
+ */
 TEST(without_a_bios_its_calls_fail)
 {
 	struct bios_config c = bios_fixture(BIOS_PC, RAM, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Everything the guest reads of the machine, per machine version, against tests/golden: a change without a new version
- * fails. iasl and dmidecode judge the tables themselves.
+ * Everything the guest reads of the machine, per machine version, against tests/golden: a change
+ * without a new version fails. iasl and dmidecode judge the tables themselves.
  *
  * GOLDEN_UPDATE=1 writes the files anew (for a new machine version).
  */
@@ -19,7 +19,8 @@
 #include "tests/tap.h"
 
 static struct err err;
-static const struct bios_virtio_mmio windows[] = { { 0xfeb00000, 0x1000, 16 }, { 0xfeb01000, 0x1000, 17 } };
+static const struct bios_virtio_mmio windows[] = { { 0xfeb00000, 0x1000, 16 },
+						   { 0xfeb01000, 0x1000, 17 } };
 
 static struct bios_config pc_config(void)
 {
@@ -67,7 +68,8 @@ static void dump_bytes(struct dump *d, const char *title, const void *data, size
 
 	fprintf(d->f, "%s: %zu bytes\n", title, len);
 	for (size_t i = 0; i < len; i++)
-		fprintf(d->f, "%s%02x%s", i % 16 ? " " : "  ", p[i], i % 16 == 15 || i == len - 1 ? "\n" : "");
+		fprintf(d->f, "%s%02x%s", i % 16 ? " " : "  ", p[i],
+			i % 16 == 15 || i == len - 1 ? "\n" : "");
 }
 
 static void golden(struct dump *d, const char *name)
@@ -85,7 +87,8 @@ static void golden(struct dump *d, const char *name)
 	}
 	f = fopen(path, "r");
 	if (!f)
-		tap_fail(__FILE__, __LINE__, "%s: %s (run from the top of the sources)", path, strerror(errno));
+		tap_fail(__FILE__, __LINE__, "%s: %s (run from the top of the sources)", path,
+			 strerror(errno));
 	got = fmemopen(d->text, d->len, "r");
 	for (;; n++) {
 		bool a = fgets(line, sizeof(line), got), b = fgets(want, sizeof(want), f);
@@ -94,8 +97,11 @@ static void golden(struct dump *d, const char *name)
 		if (!a && !b)
 			break;
 		if (!a || !b || strcmp(line, want))
-			tap_fail(__FILE__, __LINE__, "%s:%zu: was %s# is %s# guest-visible bytes changed without a new machine "
-				 "version", path, lineno, b ? want : "(end)\n", a ? line : "(end)\n");
+			tap_fail(__FILE__, __LINE__,
+				 "%s:%zu: was %s# is %s# guest-visible bytes changed without a new "
+				 "machine "
+				 "version",
+				 path, lineno, b ? want : "(end)\n", a ? line : "(end)\n");
 	}
 	CHECK(n > 10);
 }
@@ -193,7 +199,10 @@ TEST(golden_fw_cfg)
 	device_destroy(fw_cfg_device(fw));
 }
 
-/* Firmware moves the power-management ports, then fetches the tables: they name the place where the ports are. */
+/*
+ * Firmware moves the power-management ports, then fetches the tables: they name the place where the
+ * ports are.
+ */
 TEST(tables_follow_the_pm_ports)
 {
 	static const struct pci_id id = { .vendor = 0x8086, .device = 0x7113 };
@@ -309,8 +318,11 @@ static void iasl(struct bios_config *c)
 		CHECK_EQ(sum, 0);
 		snprintf(name, sizeof(name), "%.4s.dat", p);
 		write_file(name, p, t.tables[i].len);
-		snprintf(cmd, sizeof(cmd), "iasl -p %.4s -d %s && iasl -p again %.4s.dsl && "
-			 "grep -q 'Compilation successful. 0 Errors' log && ! grep -iE 'invalid|unknown|incorrect' %.4s.dsl", p, name, p, p);
+		snprintf(cmd, sizeof(cmd),
+			 "iasl -p %.4s -d %s && iasl -p again %.4s.dsl && "
+			 "grep -q 'Compilation successful. 0 Errors' log && ! grep -iE "
+			 "'invalid|unknown|incorrect' %.4s.dsl",
+			 p, name, p, p);
 		shell(name, cmd);
 	}
 	acpi_free(&t);
@@ -375,8 +387,10 @@ TEST(dmidecode_judges)
 	memcpy(dump, s.anchor, sizeof(s.anchor));
 	memcpy(dump + 32, s.data, s.len);
 	write_file("dump", dump, 32 + s.len);
-	shell("dmidecode", "dmidecode --from-dump dump && ! grep -iE 'wrong|invalid|bad|truncated|out of spec|broken' log");
-	shell("uuid", "test $(dmidecode --from-dump dump -s system-uuid | tail -1) = 12345678-9abc-def0-0123-456789abcdef");
+	shell("dmidecode", "dmidecode --from-dump dump && ! grep -iE "
+			   "'wrong|invalid|bad|truncated|out of spec|broken' log");
+	shell("uuid", "test $(dmidecode --from-dump dump -s system-uuid | tail -1) = "
+		      "12345678-9abc-def0-0123-456789abcdef");
 	shell("memory", "dmidecode --from-dump dump -t 17 | grep -q 'Size: 8 GB'");
 	shell("sockets", "test $(dmidecode --from-dump dump -t 4 | grep -c 'Core Count: 2') = 2");
 	shell("name", "dmidecode --from-dump dump -t 1 | grep -q 'Family: golden'");

@@ -34,7 +34,9 @@ static struct device *make_i440fx(struct guest *g, void *ctx)
 	return i440fx_new(g->pci, pam_ram(g), false, &err);
 }
 
-/* What the guest sees at an address of the shadow area: n nothing of ours, r read-only RAM, w RAM. */
+/*
+ * What the guest sees at an address of the shadow area: n nothing of ours, r read-only RAM, w RAM.
+ */
 static char shown(struct guest *g, uint64_t gpa)
 {
 	uint8_t *ram = block_host(pam_ram(g));
@@ -80,7 +82,8 @@ static void step_address(struct tw *t)
 	out(t->g->pio, 0xcf8, 4, 0xdeadbeef);
 	tw_say(t, "address %08x", (unsigned)in(t->g->pio, 0xcf8, 4));
 	out(t->g->pio, 0xcf8, 1, 0);		/* not a dword: nothing happens */
-	tw_say(t, "address %08x, data %08x", (unsigned)in(t->g->pio, 0xcf8, 4), (unsigned)in(t->g->pio, 0xcfc, 4));
+	tw_say(t, "address %08x, data %08x", (unsigned)in(t->g->pio, 0xcf8, 4),
+	       (unsigned)in(t->g->pio, 0xcfc, 4));
 }
 
 static void (*const pam_steps[])(struct tw *t) = {
@@ -89,7 +92,8 @@ static void (*const pam_steps[])(struct tw *t) = {
 
 TEST(host_bridge_three_ways)
 {
-	threeway(&(struct tw_scenario){ .make = make_i440fx, .steps = pam_steps, .n = ARRAY_SIZE(pam_steps) });
+	threeway(&(struct tw_scenario){
+		.make = make_i440fx, .steps = pam_steps, .n = ARRAY_SIZE(pam_steps) });
 }
 
 TEST(pam_shows_what_it_says)
@@ -132,7 +136,9 @@ static void fn_destroy(struct device *d)
 	free(f);
 }
 
-static const struct device_ops fn_ops = { .name = "test", .version = 1, .reset = fn_reset, .destroy = fn_destroy };
+static const struct device_ops fn_ops = {
+	.name = "test", .version = 1, .reset = fn_reset, .destroy = fn_destroy
+};
 
 static struct pci_dev *fn_new(struct guest *g, unsigned devfn)
 {
@@ -141,7 +147,9 @@ static struct pci_dev *fn_new(struct guest *g, unsigned devfn)
 
 	snprintf(id, sizeof(id), "fn%u", devfn);
 	device_init(&f->pci.dev, &fn_ops, id, g->loop);
-	CHECK_EQ(pci_dev_init(&f->pci, g->pci, devfn, &(struct pci_id){ .vendor = 1, .device = 2, .intx = true }), 0);
+	CHECK_EQ(pci_dev_init(&f->pci, g->pci, devfn,
+			      &(struct pci_id){ .vendor = 1, .device = 2, .intx = true }),
+		 0);
 	return &f->pci;
 }
 
@@ -159,7 +167,8 @@ static struct device *make_piix3(struct guest *g, void *ctx)
 
 static void say_lines(struct tw *t)
 {
-	tw_say(t, "5:%d 10:%d 11:%d", t->g->line_level[5], t->g->line_level[10], t->g->line_level[11]);
+	tw_say(t, "5:%d 10:%d 11:%d", t->g->line_level[5], t->g->line_level[10],
+	       t->g->line_level[11]);
 }
 
 static void step_routes(struct tw *t)
@@ -185,11 +194,13 @@ static void step_elcr(struct tw *t)
 	tw_say(t, "rc %02x", (unsigned)in(t->g->pio, 0xcf9, 1));
 }
 
-static void (*const piix3_steps[])(struct tw *t) = { step_routes, step_moved_route, step_elcr, step_routes };
+static void (*const piix3_steps[])(struct tw *t) = { step_routes, step_moved_route, step_elcr,
+						     step_routes };
 
 TEST(isa_bridge_three_ways)
 {
-	threeway(&(struct tw_scenario){ .make = make_piix3, .steps = piix3_steps, .n = ARRAY_SIZE(piix3_steps) });
+	threeway(&(struct tw_scenario){
+		.make = make_piix3, .steps = piix3_steps, .n = ARRAY_SIZE(piix3_steps) });
 }
 
 TEST(a_pirq_follows_its_route)
@@ -279,7 +290,9 @@ static void suspend(void *ctx)
 
 static struct device *make_pm(struct guest *g, void *ctx)
 {
-	struct piix4_pm_opts o = { .devfn = PM_DEVFN, .sci = irq_source(g->irqs, 9), .suspend = suspend };
+	struct piix4_pm_opts o = { .devfn = PM_DEVFN,
+				   .sci = irq_source(g->irqs, 9),
+				   .suspend = suspend };
 	struct err err = { "" };
 
 	return piix4_pm_new(g->pci, &o, &err);
@@ -293,14 +306,16 @@ static void step_pm_on(struct tw *t)
 	cfg_write(t->g, PM_DEVFN, 0x80, 1, 1);
 	cfg_write(t->g, PM_DEVFN, 0x90, 4, 0x701);
 	cfg_write(t->g, PM_DEVFN, 0xd2, 1, 9);
-	tw_say(t, "on %04x %04x", (unsigned)in(t->g->pio, PM, 2), (unsigned)in(t->g->pio, PM + 4, 2));
+	tw_say(t, "on %04x %04x", (unsigned)in(t->g->pio, PM, 2),
+	       (unsigned)in(t->g->pio, PM + 4, 2));
 }
 
 static void step_acpi_on(struct tw *t)
 {
 	out(t->g->pio, 0xb2, 1, 0xf1);
 	out(t->g->pio, 0xb3, 1, 0x12);
-	tw_say(t, "control %04x apm %04x", (unsigned)in(t->g->pio, PM + 4, 2), (unsigned)in(t->g->pio, 0xb2, 2));
+	tw_say(t, "control %04x apm %04x", (unsigned)in(t->g->pio, PM + 4, 2),
+	       (unsigned)in(t->g->pio, 0xb2, 2));
 	out(t->g->pio, PM + 2, 2, 0x0120);	/* power button and global enable */
 	tw_say(t, "enable %04x sci %d", (unsigned)in(t->g->pio, PM + 2, 2), t->g->line_level[9]);
 }
@@ -346,7 +361,8 @@ static void step_smbus(struct tw *t)
 static void step_timer(struct tw *t)
 {
 	vm_clock_set(t->g->clock, NS_PER_SEC);
-	tw_say(t, "timer %06x, half %04x", (unsigned)in(t->g->pio, PM + 8, 4), (unsigned)in(t->g->pio, PM + 8, 2));
+	tw_say(t, "timer %06x, half %04x", (unsigned)in(t->g->pio, PM + 8, 4),
+	       (unsigned)in(t->g->pio, PM + 8, 2));
 	vm_clock_set(t->g->clock, 3 * NS_PER_SEC);		/* bit 23 changes after 2.34 s */
 	tw_say(t, "status %04x", (unsigned)in(t->g->pio, PM, 2));
 	vm_clock_set(t->g->clock, 0);
@@ -358,7 +374,8 @@ static void (*const pm_steps[])(struct tw *t) = {
 
 TEST(power_management_three_ways)
 {
-	threeway(&(struct tw_scenario){ .make = make_pm, .steps = pm_steps, .n = ARRAY_SIZE(pm_steps) });
+	threeway(&(struct tw_scenario){
+		.make = make_pm, .steps = pm_steps, .n = ARRAY_SIZE(pm_steps) });
 }
 
 TEST(sleep_states)
@@ -447,7 +464,8 @@ static void step_plug(struct tw *t)
 static void step_look(struct tw *t)
 {
 	for (int i = 0; i < 2; i++) {
-		unsigned up = (unsigned)in(t->g->pio, 0xae00, 4), down = (unsigned)in(t->g->pio, 0xae04, 4);
+		unsigned up = (unsigned)in(t->g->pio, 0xae00, 4),
+			 down = (unsigned)in(t->g->pio, 0xae04, 4);
 
 		tw_say(t, "up %08x down %08x", up, down);
 	}
@@ -504,7 +522,8 @@ TEST(hot_plug_eject_outlives_a_save)
 
 TEST(hot_plug_three_ways)
 {
-	threeway(&(struct tw_scenario){ .make = make_hotplug, .steps = hotplug_steps, .n = ARRAY_SIZE(hotplug_steps) });
+	threeway(&(struct tw_scenario){
+		.make = make_hotplug, .steps = hotplug_steps, .n = ARRAY_SIZE(hotplug_steps) });
 }
 
 TAP_MAIN

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * e1000.c: the 82540EM driven as its drivers drive it, over a wire whose far end is the test. Rings of the manual's
- * three descriptor kinds, every offload, moderation by time, saving in the middle, and drivers that get everything wrong.
+ * e1000.c: the 82540EM driven as its drivers drive it, over a wire whose far end is the test. Rings
+ * of the manual's three descriptor kinds, every offload, moderation by time, saving in the middle,
+ * and drivers that get everything wrong.
  */
 #include "devices/nic/e1000.h"
 #include "tests/lib/nic_bench.h"
@@ -189,10 +190,12 @@ TEST(send_legacy)
 	bench_free(b);
 }
 
-static void context(struct nic_bench *b, unsigned i, unsigned tucss, unsigned tucso, unsigned mss, unsigned hdrlen, uint32_t cmd)
+static void context(struct nic_bench *b, unsigned i, unsigned tucss, unsigned tucso, unsigned mss,
+		    unsigned hdrlen, uint32_t cmd)
 {
 	/* IP header at 14, its sum at 24, ends at 33; transport sum to the end of the packet. */
-	desc(b, i, (uint64_t)(tucso << 8 | tucss) << 32 | 33 << 16 | 24 << 8 | 14, TXD_DEXT | cmd, mss << 16 | hdrlen << 8);
+	desc(b, i, (uint64_t)(tucso << 8 | tucss) << 32 | 33 << 16 | 24 << 8 | 14, TXD_DEXT | cmd,
+	     mss << 16 | hdrlen << 8);
 }
 
 TEST(send_checksums)
@@ -206,7 +209,8 @@ TEST(send_checksums)
 	st_be16(g + 50, inet_sum(g + 26, 8, 6 + 466));
 	poke(b, TX_BUF, g, 500);
 	context(b, 0, 34, 50, 0, 0, TXD_TUCMD_TCP | TXD_TUCMD_IP);
-	desc(b, 1, TX_BUF, 500 | 1 << 20 | TXD_DEXT | TXD_EOP | TXD_RS, TXD_POPTS_IXSM | TXD_POPTS_TXSM);
+	desc(b, 1, TX_BUF, 500 | 1 << 20 | TXD_DEXT | TXD_EOP | TXD_RS,
+	     TXD_POPTS_IXSM | TXD_POPTS_TXSM);
 	/* Legacy: sum from 34, put at 50. */
 	desc(b, 2, TX_BUF, 500 | 50 << 16 | TXD_EOP | TXD_IC, 34 << 8);
 	wr32(b, E_TDT, 3);
@@ -291,15 +295,22 @@ TEST(vlan_in_and_out)
 
 TEST(receive_filters)
 {
-	static const uint8_t other[6] = { 2, 0, 0, 0, 0, 1 }, all[6] = { 255, 255, 255, 255, 255, 255 },
+	static const uint8_t other[6] = { 2, 0, 0, 0, 0, 1 },
+			     all[6] = { 255, 255, 255, 255, 255, 255 },
 			     group[6] = { 1, 0, 0x5e, 0, 0, 0xfb };
 	struct nic_bench *b = start();
 	unsigned hash = (0xfb00 >> 4) & 0xfff;
 	unsigned want = 0;
 	uint16_t len;
 
-#define TRY(dst, wanted) do { frame_make(f, 80, dst, 0x88b5); wire_put(b, f, 80); bench_run(b, 3); want += wanted; \
-	CHECK_EQ(rd32(b, E_RDH), want); } while (0)
+#define TRY(dst, wanted)                                                                           \
+	do {                                                                                       \
+		frame_make(f, 80, dst, 0x88b5);                                                    \
+		wire_put(b, f, 80);                                                                \
+		bench_run(b, 3);                                                                   \
+		want += wanted;                                                                    \
+		CHECK_EQ(rd32(b, E_RDH), want);                                                    \
+	} while (0)
 	TRY(ours, 1);
 	CHECK_EQ(rx_status(b, 0, &len) & 3, 3);
 	CHECK_EQ(len, 80);
@@ -355,7 +366,10 @@ TEST(receive_waits_for_buffers)
 	bench_free(b);
 }
 
-/* A frame too long is refused before it has overwritten what a driver keeps behind the 1522 bytes it gave. */
+/*
+ * A frame too long is refused before it has overwritten what a driver keeps behind the 1522 bytes
+ * it gave.
+ */
 TEST(receive_stays_within_the_frame)
 {
 	struct nic_bench *b = start();
@@ -422,7 +436,9 @@ TEST(moderation)
 	CHECK_EQ(b->raised, 2);
 	rd32(b, E_ICR);
 	bench_run(b, 25);
-	/* A delayed transmit interrupt: TIDV of 51 ms, TADV never later than 66 ms after the first. */
+	/*
+	 * A delayed transmit interrupt: TIDV of 51 ms, TADV never later than 66 ms after the first.
+	 */
 	wr32(b, E_ITR, 0);
 	wr32(b, E_TIDV, 50000);
 	wr32(b, E_TADV, 64000);
@@ -515,10 +531,15 @@ TEST(save_and_load)
 	bench_free(c);
 }
 
-/* A copy has an address of its own, for the guest to find when it resets the card; until then the one it knows works. */
+/*
+ * A copy has an address of its own, for the guest to find when it resets the card; until then the
+ * one it knows works.
+ */
 TEST(copy_has_its_own_address)
 {
-	struct nic_bench *b = start(), *c = bench_new_mac(e1000_new, 1, 0, (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 });
+	struct nic_bench *b = start(),
+			 *c = bench_new_mac(e1000_new, 1, 0,
+					    (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 });
 	uint16_t sum = 0;
 
 	bench_copy(b, c);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* fw_cfg from the guest's side: ports, strings, DMA, and a guest that asks for what it must not have. */
+/*
+ * fw_cfg from the guest's side: ports, strings, DMA, and a guest that asks for what it must not
+ * have.
+ */
 #include <errno.h>
 
 #include "bios/fw_cfg.h"
@@ -123,8 +126,12 @@ TEST(files_and_dma)
 	CHECK_EQ(size, 3);
 	/* Limits. */
 	CHECK_EQ(fw_cfg_add_file(b.fw, "", "x", 1), -EINVAL);
-	CHECK_EQ(fw_cfg_add_file(b.fw, "0123456789012345678901234567890123456789012345678901234", "x", 1), 0);
-	CHECK_EQ(fw_cfg_add_file(b.fw, "01234567890123456789012345678901234567890123456789012345", "x", 1), -EINVAL);
+	CHECK_EQ(fw_cfg_add_file(b.fw, "0123456789012345678901234567890123456789012345678901234",
+				 "x", 1),
+		 0);
+	CHECK_EQ(fw_cfg_add_file(b.fw, "01234567890123456789012345678901234567890123456789012345",
+				 "x", 1),
+		 -EINVAL);
 	for (unsigned i = 3; i < FW_CFG_MAX_FILES; i++) {
 		snprintf(buf, sizeof(buf), "f%u", i);
 		CHECK_EQ(fw_cfg_add_file(b.fw, buf, "x", 1), 0);
@@ -167,7 +174,10 @@ TEST(hostile_dma)
 {
 	struct bench b = bench_new();
 
-	/* To nowhere, across the end of RAM, round the end of the address space, gigabytes of zeros. */
+	/*
+	 * To nowhere, across the end of RAM, round the end of the address space, gigabytes of
+	 * zeros.
+	 */
 	CHECK_EQ(dma(&b, 0 << 16 | 8 | 2, 4, 0x900000000), 1);
 	CHECK_EQ(dma(&b, 0 << 16 | 8 | 2, 4, 16 * MiB - 2), 1);
 	CHECK_EQ(dma(&b, 0 << 16 | 8 | 2, 64, UINT64_MAX - 8), 1);

@@ -14,7 +14,9 @@ static void on_leds(void *ctx, unsigned l)
 
 static struct device *make(struct guest *g, void *ctx)
 {
-	struct i8042_opts o = { .kbd = irq_source(g->irqs, 1), .aux = irq_source(g->irqs, 12), .leds = on_leds };
+	struct i8042_opts o = { .kbd = irq_source(g->irqs, 1),
+				.aux = irq_source(g->irqs, 12),
+				.leds = on_leds };
 	struct err err = { "" };
 
 	return i8042_new(g->pio, g->vm, g->clock, g->loop, &o, &err);
@@ -198,8 +200,8 @@ static void step_mouse_read(struct tw *t)
 }
 
 static void (*const steps[])(struct tw *t) = {
-	step_self_test, step_kbd_reset, step_kbd_leds, step_keys, step_keys_read, step_special, step_raw_sets,
-	step_mouse_on, step_mouse_move, step_mouse_read,
+	step_self_test, step_kbd_reset, step_kbd_leds, step_keys,	step_keys_read,
+	step_special,	step_raw_sets,	step_mouse_on, step_mouse_move, step_mouse_read,
 };
 
 TEST(keyboard_and_mouse_three_ways)
@@ -217,19 +219,26 @@ TEST(codes_are_the_known_ones)
 		steps[i](&t);
 	fclose(t.log);
 	CHECK(strstr(t.text, "self test 55 \nconfiguration 47 \naux test 00 \n"));
-	CHECK(strstr(t.text, "reset fa aa \nidentify fa ab 41 \nleds fa \nleds fa  are 2\nset fa fa 41 \n"));
+	CHECK(strstr(
+		t.text,
+		"reset fa aa \nidentify fa ab 41 \nleds fa \nleds fa  are 2\nset fa fa 41 \n"));
 	CHECK(strstr(t.text, "first 1e\nrest 9e e0 1d e0 9d \n"));
 	CHECK(strstr(t.text, "pause e1 1d 45 e1 9d c5 \nprint e0 2a e0 37 e0 b7 e0 aa \n"));
 	CHECK(strstr(t.text, "f7, <, delete 41 c1 56 d6 e0 53 e0 d3 \n"));
 	CHECK(strstr(t.text, "set 1: 1e 9e e0 48 e0 c8 e1 1d 45 e1 9d c5 \n"));
 	CHECK(strstr(t.text, "set 2: 1c f0 1c e0 75 e0 f0 75 e1 14 77 e1 f0 14 f0 77 \n"));
 	CHECK(strstr(t.text, "set 3: 1c f0 1c 63 f0 63 62 f0 62 \n"));
-	CHECK(strstr(t.text, "mouse reset [fa][aa][00]\nwheel [fa][03]\nstatus [fa][00][02][50]\nenabled [fa]\n"));
-	CHECK(strstr(t.text, "irq 0 1\nmoved [08][0a][14][00]\nfar [19][01][00][01][19][d3][00][00]\nlet go [08][00][00][00]\n"));
+	CHECK(strstr(t.text, "mouse reset [fa][aa][00]\nwheel [fa][03]\nstatus "
+			     "[fa][00][02][50]\nenabled [fa]\n"));
+	CHECK(strstr(t.text, "irq 0 1\nmoved [08][0a][14][00]\nfar "
+			     "[19][01][00][01][19][d3][00][00]\nlet go [08][00][00][00]\n"));
 	CHECK(strstr(t.text, "wrap [fa]\necho [42]\nunwrap [fa]\n"));
 }
 
-/* Every key of a PC keyboard makes a code of its own, and its release is that code with the high bit. */
+/*
+ * Every key of a PC keyboard makes a code of its own, and its release is that code with the high
+ * bit.
+ */
 TEST(set_1_codes_are_unique)
 {
 	struct tw t = { .g = chips_guest() };
@@ -248,7 +257,8 @@ TEST(set_1_codes_are_unique)
 		CHECK(seen[n][0]);
 		for (unsigned i = 0; i < n; i++)
 			if (!strcmp(seen[i], seen[n]))
-				tap_fail(__FILE__, __LINE__, "key %u makes %s as another does", k, seen[n]);
+				tap_fail(__FILE__, __LINE__, "key %u makes %s as another does", k,
+					 seen[n]);
 		n++;
 		key(&t, k, false);
 		drain(t.g);
@@ -276,7 +286,8 @@ TEST(typematic)
 	CHECK(!strcmp(drain(t.g), ""));
 	for (int64_t end = now_ns() + 400 * NS_PER_MS; now_ns() < end;)
 		guest_run(t.g, 5);
-	CHECK(!strcmp(drain(t.g), "30 30 "));	/* unread repeats do not pile up: one in the controller, one behind it */
+	/* unread repeats do not pile up: one in the controller, one behind it */
+	CHECK(!strcmp(drain(t.g), "30 30 "));
 	key(&t, KEY_B, false);
 	CHECK(!strcmp(drain(t.g), "b0 "));
 	for (int64_t end = now_ns() + 300 * NS_PER_MS; now_ns() < end;)
@@ -358,7 +369,8 @@ TEST(absolute_pointer)
 	vmmouse_move(v, 100, 200, 0, 0);
 	vmmouse_move(v, 101, 201, 0, 0);			/* only the newest place counts */
 	vmmouse_move(v, 102, 202, 0, PS2_BUTTON_LEFT);
-	CHECK_EQ(t.g->line_level[12], 1);			/* the PS/2 mouse calls the driver */
+	/* the PS/2 mouse calls the driver */
+	CHECK_EQ(t.g->line_level[12], 1);
 	CHECK_EQ(vmcall(t.g, 40, 0), 8);
 	guest_save(v, &blob, &len);
 	CHECK_EQ(guest_load(v2, blob, len, &err), 0);
@@ -366,7 +378,8 @@ TEST(absolute_pointer)
 	CHECK(cpu[1] == 101 && cpu[2] == 201 && cpu[3] == 0);
 	CHECK_EQ(vmcall(g2, 39, 4), 0x20);
 	CHECK(cpu[1] == 102 && cpu[2] == 202);
-	CHECK_EQ(vmcall(g2, 39, 4), 0x564d5868);		/* nothing left: the driver lost count, off */
+	/* nothing left: the driver lost count, off */
+	CHECK_EQ(vmcall(g2, 39, 4), 0x564d5868);
 	CHECK_EQ(vmcall(g2, 40, 0), 0xffff0000);
 	v->ops->reset(v);
 	CHECK_EQ(vmcall(t.g, 40, 0), 0xffff0000);
@@ -425,7 +438,10 @@ TEST(any_sequence_is_survived)
 		case 1: data(t.g, seed >> 8 & 0xff); break;
 		case 2: mouse(t.g, seed >> 8 & 0xff); break;
 		case 3: key(&t, seed >> 8 & 0xff, seed & 1); break;
-		case 4: move(&t, (int)(seed >> 4 & 0xfff) - 2048, (int)(seed >> 16 & 0xfff) - 2048, 1, seed & 31); break;
+		case 4:
+			move(&t, (int)(seed >> 4 & 0xfff) - 2048, (int)(seed >> 16 & 0xfff) - 2048,
+			     1, seed & 31);
+			break;
 		default: in(t.g->pio, seed & 0x100 ? 0x60 : 0x64, 1);
 		}
 		if (i % 5000 == 0) {
@@ -435,7 +451,8 @@ TEST(any_sequence_is_survived)
 
 			guest_save(t.d, &blob, &len);
 			if (guest_load(t.d, blob, len, &err))
-				tap_fail(__FILE__, __LINE__, "what was saved is refused: %s", err.msg);
+				tap_fail(__FILE__, __LINE__, "what was saved is refused: %s",
+					 err.msg);
 			free(blob);
 		}
 	}

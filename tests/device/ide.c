@@ -86,13 +86,15 @@ static void step_write_end(struct tw *t)
 
 static void step_dma_read(struct tw *t)
 {
-	uint64_t buf = guest_alloc(t->g, 70000, 4), table = prd_make(t->g, buf + 2, 130 * 512, 8190);
+	uint64_t buf = guest_alloc(t->g, 70000, 4),
+		 table = prd_make(t->g, buf + 2, 130 * 512, 8190);
 
 	task(t->g, 1000, 130, true);
 	out(t->g->pio, CMD + 7, 1, 0x25);
 	dma_start(t->g, table, true);
 	CHECK(guest_run_until(t->g, dma_ended, t->g, 5000));
-	tw_say(t, "dma read %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1), (unsigned)in(t->g->pio, CMD + 7, 1));
+	tw_say(t, "dma read %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1),
+	       (unsigned)in(t->g->pio, CMD + 7, 1));
 	dma_stop(t->g);
 	CHECK(is_disk(guest_ptr(t->g, buf + 2, 130 * 512), 1000 * 512, 130 * 512, 1));
 }
@@ -100,14 +102,16 @@ static void step_dma_read(struct tw *t)
 static void step_dma_write(struct tw *t)
 {
 	struct disks *k = t->ctx;
-	uint64_t buf = guest_alloc(t->g, 64 * 512, 4096), table = prd_make(t->g, buf, 64 * 512, 4096);
+	uint64_t buf = guest_alloc(t->g, 64 * 512, 4096),
+		 table = prd_make(t->g, buf, 64 * 512, 4096);
 
 	memset(guest_ptr(t->g, buf, 64 * 512), 0x77, 64 * 512);
 	task(t->g, 3000, 64, false);
 	out(t->g->pio, CMD + 7, 1, 0xca);
 	dma_start(t->g, table, false);
 	CHECK(guest_run_until(t->g, dma_ended, t->g, 5000));
-	tw_say(t, "dma write %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1), (unsigned)in(t->g->pio, CMD + 7, 1));
+	tw_say(t, "dma write %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1),
+	       (unsigned)in(t->g->pio, CMD + 7, 1));
 	dma_stop(t->g);
 	tw_say(t, "disk %08x", sum(k->hd->data, k->hd->size));
 	CHECK_EQ(k->hd->data[3000 * 512], 0x77);
@@ -119,14 +123,16 @@ static void step_dma_write(struct tw *t)
 static void step_slow_begin(struct tw *t)
 {
 	struct disks *k = t->ctx;
-	uint64_t buf = guest_alloc(t->g, 256 * 512, 4096), table = prd_make(t->g, buf, 256 * 512, 65536);
+	uint64_t buf = guest_alloc(t->g, 256 * 512, 4096),
+		 table = prd_make(t->g, buf, 256 * 512, 65536);
 
 	k->hd->delay_us = 3000;
 	k->slow = buf;
 	task(t->g, 2000, 256, true);
 	out(t->g->pio, CMD + 7, 1, 0x25);
 	dma_start(t->g, table, true);
-	tw_say(t, "slow dma %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1), (unsigned)in(t->g->pio, CTL, 1));
+	tw_say(t, "slow dma %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1),
+	       (unsigned)in(t->g->pio, CTL, 1));
 }
 
 static void step_slow_end(struct tw *t)
@@ -134,7 +140,8 @@ static void step_slow_end(struct tw *t)
 	struct disks *k = t->ctx;
 
 	CHECK(guest_run_until(t->g, dma_ended, t->g, 5000));
-	tw_say(t, "slow dma %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1), (unsigned)in(t->g->pio, CMD + 7, 1));
+	tw_say(t, "slow dma %02x %02x", (unsigned)in(t->g->pio, BM + 2, 1),
+	       (unsigned)in(t->g->pio, CMD + 7, 1));
 	dma_stop(t->g);
 	CHECK(is_disk(guest_ptr(t->g, k->slow, 256 * 512), 2000 * 512, 256 * 512, 1));
 	k->hd->delay_us = 0;
@@ -143,7 +150,8 @@ static void step_slow_end(struct tw *t)
 /* A transfer that was begun and has not raised its interrupt. */
 static unsigned in_flight(struct tw *t)
 {
-	return (cfg_read(t->g, DEVFN, PCI_COMMAND, 2) & PCI_COMMAND_IO) && (in(t->g->pio, BM + 2, 1) & 5) == 1;
+	return (cfg_read(t->g, DEVFN, PCI_COMMAND, 2) & PCI_COMMAND_IO) &&
+	       (in(t->g->pio, BM + 2, 1) & 5) == 1;
 }
 
 static void step_flush(struct tw *t)
@@ -153,28 +161,36 @@ static void step_flush(struct tw *t)
 	out(t->g->pio, CMD + 7, 1, 0xea);
 	tw_say(t, "flush %02x", wait_busy(t->g, CMD));
 	CHECK_EQ(k->hd->unstable, 0);
-	tw_say(t, "status %02x level %d", (unsigned)in(t->g->pio, CMD + 7, 1), t->g->line_level[14]);
+	tw_say(t, "status %02x level %d", (unsigned)in(t->g->pio, CMD + 7, 1),
+	       t->g->line_level[14]);
 }
 
 static void step_error(struct tw *t)
 {
 	task(t->g, SECTORS, 1, true);
 	out(t->g->pio, CMD + 7, 1, 0x24);
-	tw_say(t, "beyond the end %02x %02x", wait_busy(t->g, CMD), (unsigned)in(t->g->pio, CMD + 1, 1));
-	CHECK_EQ(in(t->g->pio, CMD + 1, 1), 0x10);		/* IDNF, from the drive and not from the image */
+	tw_say(t, "beyond the end %02x %02x", wait_busy(t->g, CMD),
+	       (unsigned)in(t->g->pio, CMD + 1, 1));
+	/* IDNF, from the drive and not from the image */
+	CHECK_EQ(in(t->g->pio, CMD + 1, 1), 0x10);
 	CHECK(in(t->g->pio, CMD + 7, 1) & ERR);
 }
 
 static void (*const disk_steps[])(struct tw *t) = {
-	step_setup, step_identify, step_multiple, step_read_begin, step_read_some, step_read_rest, step_write_begin,
-	step_write_end, step_dma_read, step_slow_begin, step_slow_end, step_dma_write, step_flush, step_error,
+	step_setup,	step_identify,	  step_multiple,  step_read_begin, step_read_some,
+	step_read_rest, step_write_begin, step_write_end, step_dma_read,   step_slow_begin,
+	step_slow_end,	step_dma_write,	  step_flush,	  step_error,
 };
 
 TEST(disk_three_ways)
 {
 	struct disks *k = disks_new();
 
-	threeway(&(struct tw_scenario){ .make = make, .steps = disk_steps, .n = ARRAY_SIZE(disk_steps), .restore = restore, .ctx = k,
+	threeway(&(struct tw_scenario){ .make = make,
+					.steps = disk_steps,
+					.n = ARRAY_SIZE(disk_steps),
+					.restore = restore,
+					.ctx = k,
 					.in_flight = in_flight });
 	disks_free(k);
 }
@@ -185,10 +201,21 @@ TEST(hdparm_understands_the_disk)
 {
 	/* "*" marks what is enabled. */
 	static const char *const expected[] = {
-		"ATA device, with non-removable media", "Serial Number:      S123", "LBA    user addressable sectors:        4096",
-		"LBA48  user addressable sectors:        4096", "R/W multiple sector transfer: Max = 16", "udma5", "mdma2",
-		"*\tWrite cache", "*\tMandatory FLUSH_CACHE", "*\tFLUSH_CACHE_EXT", "*\t48-bit Address feature set", "SMART feature set",
-		"*\tWRITE_{DMA|MULTIPLE}_FUA_EXT", "*\tData Set Management TRIM supported", "Checksum: correct",
+		"ATA device, with non-removable media",
+		"Serial Number:      S123",
+		"LBA    user addressable sectors:        4096",
+		"LBA48  user addressable sectors:        4096",
+		"R/W multiple sector transfer: Max = 16",
+		"udma5",
+		"mdma2",
+		"*\tWrite cache",
+		"*\tMandatory FLUSH_CACHE",
+		"*\tFLUSH_CACHE_EXT",
+		"*\t48-bit Address feature set",
+		"SMART feature set",
+		"*\tWRITE_{DMA|MULTIPLE}_FUA_EXT",
+		"*\tData Set Management TRIM supported",
+		"Checksum: correct",
 	};
 	struct rig r = rig_new();
 	uint8_t id[512];
@@ -202,7 +229,8 @@ TEST(hdparm_understands_the_disk)
 		SKIP("hdparm is not installed");
 	for (unsigned i = 0; i < ARRAY_SIZE(expected); i++)
 		if (!strstr(said, expected[i]))
-			tap_fail(__FILE__, __LINE__, "hdparm does not say \"%s\" but:\n%s", expected[i], said);
+			tap_fail(__FILE__, __LINE__, "hdparm does not say \"%s\" but:\n%s",
+				 expected[i], said);
 }
 
 TEST(a_write_error_reaches_the_guest_once)
@@ -226,7 +254,8 @@ TEST(a_write_error_reaches_the_guest_once)
 
 TEST(dma_to_nowhere_is_an_error_not_a_crash)
 {
-	static const uint32_t bad[] = { 0xfffffff0, 0x8000000, 0xf0000 /* ROM: cannot be written */, 0xfff000 + 0xffc };
+	static const uint32_t bad[] = { 0xfffffff0, 0x8000000, 0xf0000 /* ROM: cannot be written */,
+					0xfff000 + 0xffc };
 	struct rig r = rig_new();
 
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -319,7 +348,8 @@ TEST(quiesce_stops_between_two_pieces)
 {
 	struct rig r = rig_new();
 	/* 300 regions: more than one piece holds, so a second one follows. */
-	uint64_t buf = guest_alloc(r.g, 512 * 512, 4096), table = prd_make(r.g, buf, 300 * 512, 512);
+	uint64_t buf = guest_alloc(r.g, 512 * 512, 4096),
+		 table = prd_make(r.g, buf, 300 * 512, 512);
 	unsigned reads;
 
 	r.k->hd->delay_us = 5000;
@@ -379,7 +409,10 @@ TEST(no_drive_answers_with_nothing)
 	CHECK_EQ(in(r.g->pio, CMD + 7, 1), 0xff);
 }
 
-/* Firmware that knows nothing of the chip's own bits, as OVMF: ports and bus mastering on by the command register alone. */
+/*
+ * Firmware that knows nothing of the chip's own bits, as OVMF: ports and bus mastering on by the
+ * command register alone.
+ */
 TEST(ports_by_the_command_register_alone)
 {
 	struct rig r = rig_new();
@@ -438,9 +471,11 @@ TEST(a_hostile_state_is_refused)
 /* Where a transfer stands in its buffer, each a little and a lot too far: never taken. */
 TEST(a_saved_transfer_beyond_its_buffer)
 {
-	static const struct { const char *name; uint32_t value; } bad[] = {
-		{ "buf_pos", 513 }, { "buf_pos", UINT32_MAX }, { "drq_end", 513 }, { "drq_end", UINT32_MAX }, { "drq_end", 0 },
-		{ "buf_len", UINT32_MAX }, { "buf_len", 1 << 20 },
+	static const struct { const char *name; uint32_t value;
+	} bad[] = {
+		{ "buf_pos", 513 },	   { "buf_pos", UINT32_MAX }, { "drq_end", 513 },
+		{ "drq_end", UINT32_MAX }, { "drq_end", 0 },	      { "buf_len", UINT32_MAX },
+		{ "buf_len", 1 << 20 },
 	};
 	struct rig r = rig_new();
 	struct device *d2 = make(chips_guest(), r.k);

@@ -32,11 +32,12 @@ static struct typist typist(const char *layout)
 	return t;
 }
 
-#define SENT(call, want)									\
-	do {											\
-		const char *got_ = (call);							\
-		if (strcmp(got_, want))								\
-			tap_fail(__FILE__, __LINE__, "%s sent \"%s\", not \"%s\"", #call, got_, want);	\
+#define SENT(call, want)                                                                           \
+	do {                                                                                       \
+		const char *got_ = (call);                                                         \
+		if (strcmp(got_, want))                                                            \
+			tap_fail(__FILE__, __LINE__, "%s sent \"%s\", not \"%s\"", #call, got_,    \
+				 want);                                                            \
 	} while (0)
 
 TEST(french)
@@ -59,7 +60,9 @@ TEST(french)
 	SENT(typed(&t, 0xfe03, false), "-100");
 }
 
-/* The viewer's keyboard is another: Shift and AltGr are made to fit the character, then put back. */
+/*
+ * The viewer's keyboard is another: Shift and AltGr are made to fit the character, then put back.
+ */
 TEST(other_keyboards)
 {
 	struct typist t = typist("fr");
@@ -111,7 +114,8 @@ TEST(every_ascii_character_can_be_typed)
 	for (unsigned l = 0; l < ARRAY_SIZE(layouts); l++)
 		for (unsigned c = ' '; c < 0x7f; c++)
 			if (!keymap_lookup(keymap_find(layouts[l], NULL), c, &key, &level))
-				tap_fail(__FILE__, __LINE__, "'%c' cannot be typed on %s", c, layouts[l]);
+				tap_fail(__FILE__, __LINE__, "'%c' cannot be typed on %s", c,
+					 layouts[l]);
 	CHECK(!keymap_find("klingon", NULL));
 }
 

@@ -155,7 +155,8 @@ TEST(tcp_udp_and_multicast)
 
 	loop = loop_new("test");
 	if (unshare(CLONE_NEWNET) == 0)
-		CHECK(system("ip link set lo up multicast on && ip route add 224.0.0.0/4 dev lo") == 0);
+		CHECK(system("ip link set lo up multicast on && ip route add 224.0.0.0/4 dev lo") ==
+		      0);
 	a = open_net("socket,listen=127.0.0.1:7345");
 	b = open_net("socket,connect=127.0.0.1:7345");
 	CHECK_EQ(recv_soon(a), -EAGAIN);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * net_tap.c: TAP devices and bridges of the running kernel, each test in a network namespace of its own, so that
- * nothing is left behind. The judge on the other side is a packet socket on the bridge.
+ * net_tap.c: TAP devices and bridges of the running kernel, each test in a network namespace of its
+ * own, so that nothing is left behind. The judge on the other side is a packet socket on the
+ * bridge.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -59,7 +60,8 @@ static void lab(void)
 		SKIP("/dev/net/tun cannot be opened (modprobe tun, or no right to)");
 	close(fd);
 	/* sysfs shows the namespace of whoever mounts it. */
-	if (system("mount --make-rprivate / && mount -t sysfs sysfs /sys && ip link set lo up") != 0)
+	if (system("mount --make-rprivate / && mount -t sysfs sysfs /sys && ip link set lo up") !=
+	    0)
 		SKIP("cannot mount sysfs for the namespace, or no ip command");
 	loop = loop_new("test");
 }
@@ -92,14 +94,17 @@ static void open_fails(const char *spec, const struct host *host, const char *a,
 
 	CHECK(!n);
 	if (!strstr(err.msg, a) || !strstr(err.msg, b))
-		tap_fail(__FILE__, __LINE__, "the message lacks \"%s\" or \"%s\": %s", a, b, err.msg);
+		tap_fail(__FILE__, __LINE__, "the message lacks \"%s\" or \"%s\": %s", a, b,
+			 err.msg);
 }
 
 #define TYPE 0x88b5	/* for experiments: nobody else speaks it */
 
 static int packet_socket(const char *ifname)
 {
-	struct sockaddr_ll sa = { .sll_family = AF_PACKET, .sll_protocol = htons(TYPE), .sll_ifindex = if_nametoindex(ifname) };
+	struct sockaddr_ll sa = { .sll_family = AF_PACKET,
+				  .sll_protocol = htons(TYPE),
+				  .sll_ifindex = if_nametoindex(ifname) };
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(TYPE));
 
 	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0);
@@ -214,7 +219,8 @@ TEST(events_through_the_loop)
 TEST(bad_bridges)
 {
 	lab();
-	open_fails("tap,br0", &host_direct, "bridge br0 does not exist", "ip link add br0 type bridge");
+	open_fails("tap,br0", &host_direct, "bridge br0 does not exist",
+		   "ip link add br0 type bridge");
 	open_fails("tap,br=lo", &host_direct, "lo is an interface, but no bridge", "master");
 	open_fails("tap,br=averyveryverylongname", &host_direct, "no interface name", "15");
 	open_fails("tap,brigde=br0", &host_direct, "unknown option \"brigde\"", "br=");
@@ -241,14 +247,16 @@ TEST(existing_tap_is_used_and_stays)
 	n = open_net("tap,ifname=tap2,script=no");
 	CHECK(have("ip -o link show tap2 | grep -q ',UP'"));
 	net_close(n);
-	open_fails("tap,ifname=tap1,script=no,queues=2", &host_direct, "has one queue", "multi_queue");
+	open_fails("tap,ifname=tap1,script=no,queues=2", &host_direct, "has one queue",
+		   "multi_queue");
 }
 
 /* What an ordinary user may do; the descriptor comes from a door that could still open it. */
 static int door_fd;
 static int door_open(void *ctx, const char *path, int flags, int mode, struct err *err)
 {
-	return ctx ? err_set(err, EACCES, "%s: %s", path, strerror(EACCES)) : fcntl(door_fd, F_DUPFD_CLOEXEC, 3);
+	return ctx ? err_set(err, EACCES, "%s: %s", path, strerror(EACCES))
+		   : fcntl(door_fd, F_DUPFD_CLOEXEC, 3);
 }
 static const struct host_ops door_ops = { .open = door_open };
 
@@ -306,7 +314,10 @@ TEST(queues)
 		CHECK_EQ(take(fd, buf, sizeof(buf), 1000), 60);
 	}
 	loop_once(loop, 0);
-	/* Fewer queues while all are watched: the detached ones report errors, which is not the device's end. */
+	/*
+	 * Fewer queues while all are watched: the detached ones report errors, which is not the
+	 * device's end.
+	 */
 	CHECK_EQ(net_set_queues(n, 1), 0);
 	for (int i = 0; i < 5; i++)
 		loop_once(loop, 10);
@@ -315,7 +326,10 @@ TEST(queues)
 	net_close(n);
 }
 
-/* A TCP packet over IPv4 of len bytes behind a virtio_net_hdr of hdr bytes, to be cut to segments of mss. */
+/*
+ * A TCP packet over IPv4 of len bytes behind a virtio_net_hdr of hdr bytes, to be cut to segments
+ * of mss.
+ */
 static void make_tso(uint8_t *f, size_t hdr, size_t len, unsigned mss)
 {
 	struct virtio_net_hdr *h = (void *)f;
@@ -331,7 +345,9 @@ static void make_tso(uint8_t *f, size_t hdr, size_t len, unsigned mss)
 	h->csum_offset = 16;
 	memset(f + hdr, 0xff, 6);
 	memcpy(f + hdr + 6, "\x52\x54\x00\x11\x22\x33\x08\x00", 8);
-	memcpy(ip, "\x45\x00\x00\x00\x00\x00\x40\x00\x40\x06\x00\x00\x0a\x09\x00\x02\x0a\x09\x00\x01", 20);
+	memcpy(ip,
+	       "\x45\x00\x00\x00\x00\x00\x40\x00\x40\x06\x00\x00\x0a\x09\x00\x02\x0a\x09\x00\x01",
+	       20);
 	st_be16(ip + 2, len - 14);
 	for (int i = 0; i < 20; i += 2)
 		sum += ld_be16(ip + i);
@@ -346,7 +362,9 @@ static void make_tso(uint8_t *f, size_t hdr, size_t len, unsigned mss)
 
 static int ip_packet_socket(const char *ifname)
 {
-	struct sockaddr_ll sa = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP), .sll_ifindex = if_nametoindex(ifname) };
+	struct sockaddr_ll sa = { .sll_family = AF_PACKET,
+				  .sll_protocol = htons(ETH_P_IP),
+				  .sll_ifindex = if_nametoindex(ifname) };
 	int on = 1, fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, htons(ETH_P_IP));
 
 	CHECK(fd >= 0 && setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) == 0);
@@ -367,7 +385,10 @@ TEST(offload_headers)
 	CHECK(n->vnet_hdr && n->offload & NET_TSO4);
 	CHECK_EQ(net_set_offload(n, NET_CSUM | NET_TSO4 | NET_TSO6, 11), -EINVAL);
 	CHECK_EQ(net_set_offload(n, NET_CSUM | NET_TSO4 | NET_TSO6, 12), 0);
-	/* A packet socket with headers sees what the bridge got: still one packet, or already cut ones. */
+	/*
+	 * A packet socket with headers sees what the bridge got: still one packet, or already cut
+	 * ones.
+	 */
 	fd = ip_packet_socket("br0");
 	make_tso(f, 12, 3014, 1000);
 	CHECK_EQ(send_frame(n, f, sizeof(f)), sizeof(f));
@@ -391,7 +412,10 @@ static uint16_t ones_sum(const uint8_t *p, size_t len, uint32_t sum)
 	return sum;
 }
 
-/* One segment of make_tso's packet: headers, checksums, and the bytes from `at` on. Returns how many. */
+/*
+ * One segment of make_tso's packet: headers, checksums, and the bytes from `at` on. Returns how
+ * many.
+ */
 static size_t check_segment(const uint8_t *buf, size_t len, const uint8_t *sent, size_t at)
 {
 	const uint8_t *ip = buf + 10 + 14, *tcp = ip + 20;
@@ -407,7 +431,10 @@ static size_t check_segment(const uint8_t *buf, size_t len, const uint8_t *sent,
 	return l4 - 20;
 }
 
-/* Takes segments while events tell of them; the card stops after each `most`, as one without buffers does. */
+/*
+ * Takes segments while events tell of them; the card stops after each `most`, as one without
+ * buffers does.
+ */
 static size_t cut_got, cut_most, cut_calls;
 static const uint8_t *cut_sent;
 
@@ -435,7 +462,10 @@ static void on_segments(void *ctx, unsigned q)
 	}
 }
 
-/* A card without large receive: the kernel's big packet arrives whole and is cut here, in pieces the card has room for. */
+/*
+ * A card without large receive: the kernel's big packet arrives whole and is cut here, in pieces
+ * the card has room for.
+ */
 TEST(large_packets_are_cut)
 {
 	static uint8_t f[10 + 60000];
@@ -444,8 +474,12 @@ TEST(large_packets_are_cut)
 	int fd;
 
 	lab();
-	/* No multicast of the kernel's own: a packet that waits behind the segments would keep the descriptor readable. */
-	shell("for f in all default; do echo 1 >/proc/sys/net/ipv6/conf/$f/disable_ipv6; done 2>/dev/null; true");
+	/*
+	 * No multicast of the kernel's own: a packet that waits behind the segments would keep the
+	 * descriptor readable.
+	 */
+	shell("for f in all default; do echo 1 >/proc/sys/net/ipv6/conf/$f/disable_ipv6; done "
+	      "2>/dev/null; true");
 	make_bridge();
 	n = open_net("tap,br0");
 	net_attach(n, loop, on_segments, on_writable, on_link, n);
@@ -594,7 +628,10 @@ TEST(scripts)
 
 	lab();
 	CHECK(mkdtemp(dir));
-	snprintf(cmd, sizeof(cmd), "printf '#!/bin/sh\\nip link set $1 up; echo $1 >>%s/log\\n' >%s/up; chmod +x %s/up", dir, dir, dir);
+	snprintf(cmd, sizeof(cmd),
+		 "printf '#!/bin/sh\\nip link set $1 up; echo $1 >>%s/log\\n' >%s/up; chmod +x "
+		 "%s/up",
+		 dir, dir, dir);
 	shell(cmd);
 	snprintf(spec, sizeof(spec), "tap,ifname=vm3,script=%s/up,downscript=%s/up", dir, dir);
 	n = open_net(spec);

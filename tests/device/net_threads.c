@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * net_threads.c: a network device with two pairs of queues, each on a loop and thread of its own, on a TAP in a network namespace. Two
- * driver threads send and receive all the time while control changes the filter, the number of pairs, the cable, stops and resumes;
- * then the TAP goes. Every buffer comes back once (vdriver.c); the thread sanitizer looks on.
+ * net_threads.c: a network device with two pairs of queues, each on a loop and thread of its own,
+ * on a TAP in a network namespace. Two driver threads send and receive all the time while control
+ * changes the filter, the number of pairs, the cable, stops and resumes; then the TAP goes. Every
+ * buffer comes back once (vdriver.c); the thread sanitizer looks on.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,10 +30,13 @@
 #define RX_BUF 2048
 #define BUFFERS 32		/* of each direction and pair */
 #define F(bit) (1ull << (bit))
-#define FEATURES (F(VIRTIO_F_VERSION_1) | F(VIRTIO_RING_F_EVENT_IDX) | F(VIRTIO_NET_F_MAC) | F(VIRTIO_NET_F_STATUS) | F(VIRTIO_NET_F_MRG_RXBUF) | \
-		  F(VIRTIO_NET_F_MQ) | F(VIRTIO_NET_F_CTRL_VQ) | F(VIRTIO_NET_F_CTRL_RX) | F(VIRTIO_NET_F_CTRL_MAC_ADDR))
+#define FEATURES                                                                                   \
+	(F(VIRTIO_F_VERSION_1) | F(VIRTIO_RING_F_EVENT_IDX) | F(VIRTIO_NET_F_MAC) |                \
+	 F(VIRTIO_NET_F_STATUS) | F(VIRTIO_NET_F_MRG_RXBUF) | F(VIRTIO_NET_F_MQ) |                 \
+	 F(VIRTIO_NET_F_CTRL_VQ) | F(VIRTIO_NET_F_CTRL_RX) | F(VIRTIO_NET_F_CTRL_MAC_ADDR))
 
-static const uint8_t mac[6] = { 0x52, 0x54, 0x00, 1, 2, 3 }, broadcast[6] = { 255, 255, 255, 255, 255, 255 };
+static const uint8_t mac[6] = { 0x52, 0x54, 0x00, 1, 2, 3 },
+		     broadcast[6] = { 255, 255, 255, 255, 255, 255 };
 
 static struct guest *g;
 static struct vdrv drv;
@@ -62,14 +66,17 @@ static void lab(void)
 		SKIP("no network namespace (root)");
 	if (access("/dev/net/tun", R_OK | W_OK) < 0)
 		SKIP("/dev/net/tun cannot be opened (modprobe tun)");
-	if (system("mount --make-rprivate / && mount -t sysfs sysfs /sys && ip link set lo up") != 0)
+	if (system("mount --make-rprivate / && mount -t sysfs sysfs /sys && ip link set lo up") !=
+	    0)
 		SKIP("cannot mount sysfs for the namespace, or no ip command");
 	shell("ip link add br0 type bridge && ip link set br0 up");
 }
 
 static int packet_socket(const char *ifname)
 {
-	struct sockaddr_ll sa = { .sll_family = AF_PACKET, .sll_protocol = htons(TYPE), .sll_ifindex = if_nametoindex(ifname) };
+	struct sockaddr_ll sa = { .sll_family = AF_PACKET,
+				  .sll_protocol = htons(TYPE),
+				  .sll_ifindex = if_nametoindex(ifname) };
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, htons(TYPE));
 
 	CHECK(fd >= 0 && bind(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0);
@@ -169,7 +176,10 @@ static uint8_t command(uint8_t class, uint8_t cmd, const void *data, size_t len)
 	p[1] = cmd;
 	memcpy(p + 64, data, len);
 	p[128] = 0xee;
-	vring_add(ctrl, (struct vbuf[]){ { command_at, 2 }, { command_at + 64, len }, { command_at + 128, 1 } }, 2, 1, p);
+	vring_add(ctrl,
+		  (struct vbuf[]){
+			  { command_at, 2 }, { command_at + 64, len }, { command_at + 128, 1 } },
+		  2, 1, p);
 	vring_kick(ctrl);
 	CHECK(vring_wait(ctrl, NULL) == p);
 	return p[128];
@@ -177,7 +187,9 @@ static uint8_t command(uint8_t class, uint8_t cmd, const void *data, size_t len)
 
 static void set_pairs(uint8_t n)
 {
-	CHECK_EQ(command(VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, (uint8_t[]){ n, 0 }, 2), VIRTIO_NET_OK);
+	CHECK_EQ(command(VIRTIO_NET_CTRL_MQ, VIRTIO_NET_CTRL_MQ_VQ_PAIRS_SET, (uint8_t[]){ n, 0 },
+			 2),
+		 VIRTIO_NET_OK);
 }
 
 static void set_promisc(uint8_t on)
@@ -237,7 +249,10 @@ static void rings_make(void)
 	}
 }
 
-/* Both pairs move packets again: each has sent some, and together they have received some, since this was called. */
+/*
+ * Both pairs move packets again: each has sent some, and together they have received some, since
+ * this was called.
+ */
 static void both_work(void)
 {
 	uint64_t sent[PAIRS], received = 0, now = 0;
@@ -253,7 +268,8 @@ static void both_work(void)
 		ok = true;
 		now = 0;
 		for (unsigned p = 0; p < PAIRS; p++) {
-			ok &= __atomic_load_n(&drivers[p].sent, __ATOMIC_RELAXED) > sent[p] + 2 * BUFFERS;
+			ok &= __atomic_load_n(&drivers[p].sent, __ATOMIC_RELAXED) >
+			      sent[p] + 2 * BUFFERS;
 			now += __atomic_load_n(&drivers[p].received, __ATOMIC_RELAXED);
 		}
 		ok &= now > received + 20;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * net_user.c: user networking against a real TCP/IP stack: this kernel's, in a network namespace behind a TAP, plays the
- * guest (busybox udhcpc asks for its address), and a server in the outer namespace plays the world.
+ * net_user.c: user networking against a real TCP/IP stack: this kernel's, in a network namespace
+ * behind a TAP, plays the guest (busybox udhcpc asks for its address), and a server in the outer
+ * namespace plays the world.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -46,7 +47,10 @@ static void open_fails(const char *spec, const char *words)
 		tap_fail(__FILE__, __LINE__, "the message lacks \"%s\": %s", words, err.msg);
 }
 
-/* One direction of the wire between the two backends; a frame the other side has no room for waits in the buffer. */
+/*
+ * One direction of the wire between the two backends; a frame the other side has no room for waits
+ * in the buffer.
+ */
 struct pipe { struct net **from, **to; uint8_t buf[FRAME]; ssize_t len; };
 static struct pipe out_pipe = { &tap, &user, { 0 }, 0 }, in_pipe = { &user, &tap, { 0 }, 0 };
 
@@ -85,7 +89,8 @@ static void setup(const char *spec)
 	user = open_net(spec);
 	if (unshare(CLONE_NEWNET | CLONE_NEWNS) < 0)
 		SKIP("no network namespace");
-	CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 && mount("sysfs", "/sys", "sysfs", 0, NULL) == 0);
+	CHECK(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+	      mount("sysfs", "/sys", "sysfs", 0, NULL) == 0);
 	CHECK(system("ip link set lo up") == 0);
 	tap = open_net("tap,ifname=eth0");
 	CHECK_EQ(net_set_offload(tap, NET_CSUM | NET_TSO4 | NET_TSO6, 12), 0);
@@ -109,17 +114,21 @@ static void teardown(void)
 
 static void dhcp(void)
 {
-	CHECK(system("printf '#!/bin/sh\\ntest $1 = bound && ip addr add $ip/$mask dev $interface && "
-		     "ip route add default via $router && echo $dns >/tmp/minivmm-dns.'$$'\\nexit 0\\n' >/tmp/minivmm-udhcpc.$$ && "
+	CHECK(system("printf '#!/bin/sh\\ntest $1 = bound && ip addr add $ip/$mask dev $interface "
+		     "&& "
+		     "ip route add default via $router && echo $dns >/tmp/minivmm-dns.'$$'\\nexit "
+		     "0\\n' >/tmp/minivmm-udhcpc.$$ && "
 		     "chmod +x /tmp/minivmm-udhcpc.$$ && "
-		     "busybox udhcpc -q -n -t 10 -i eth0 -s /tmp/minivmm-udhcpc.$$ >/dev/null 2>&1; "
+		     "busybox udhcpc -q -n -t 10 -i eth0 -s /tmp/minivmm-udhcpc.$$ >/dev/null "
+		     "2>&1; "
 		     "r=$?; rm -f /tmp/minivmm-udhcpc.$$ /tmp/minivmm-dns.*; exit $r") == 0);
 }
 
 /* --- a server in the outer namespace: a socket belongs to the namespace it was made in --- */
 static int server_socket(uint16_t *port)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t len = sizeof(sa);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -192,30 +201,40 @@ TEST(dhcp_then_a_megabyte_each_way)
 	clock_gettime(CLOCK_MONOTONIC, &t0);
 	transfer(guest, world);
 	clock_gettime(CLOCK_MONOTONIC, &t1);
-	printf("# out %.0f MB/s\n", AMOUNT / 1e6 / (t1.tv_sec - t0.tv_sec + (t1.tv_nsec - t0.tv_nsec) / 1e9));
+	printf("# out %.0f MB/s\n",
+	       AMOUNT / 1e6 / (t1.tv_sec - t0.tv_sec + (t1.tv_nsec - t0.tv_nsec) / 1e9));
 	transfer(world, guest);
 	clock_gettime(CLOCK_MONOTONIC, &t0);
-	printf("# in %.0f MB/s\n", AMOUNT / 1e6 / (t0.tv_sec - t1.tv_sec + (t0.tv_nsec - t1.tv_nsec) / 1e9));
+	printf("# in %.0f MB/s\n",
+	       AMOUNT / 1e6 / (t0.tv_sec - t1.tv_sec + (t0.tv_nsec - t1.tv_nsec) / 1e9));
 	teardown();
 }
 
-/* The forwarding socket is opened before the namespace changes, as the connecting one must be made. */
+/*
+ * The forwarding socket is opened before the namespace changes, as the connecting one must be made.
+ */
 TEST(hostfwd_and_other_addresses)
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	int outer = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), srv, guest, on = 1;
 	uint16_t port, inner = 2222;
 	char spec[128];
 	int probe = server_socket(&port);
 
 	close(probe);
-	snprintf(spec, sizeof(spec), "user,net=192.168.77.0/24,dhcpstart=192.168.77.40,hostfwd=tcp:127.0.0.1:%u-:2222", port);
+	snprintf(spec, sizeof(spec),
+		 "user,net=192.168.77.0/24,dhcpstart=192.168.77.40,hostfwd=tcp:127.0.0.1:%u-:2222",
+		 port);
 	setup(spec);
 	dhcp();
 	CHECK(system("ip -o -4 addr show eth0 | grep -q '192.168.77.40/24'") == 0);
 	srv = socket(AF_INET, SOCK_STREAM, 0);
 	setsockopt(srv, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	CHECK(bind(srv, (struct sockaddr *)&(struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons(inner) }, sizeof(sa)) == 0);
+	CHECK(bind(srv,
+		   (struct sockaddr *)&(struct sockaddr_in){ .sin_family = AF_INET,
+							     .sin_port = htons(inner) },
+		   sizeof(sa)) == 0);
 	CHECK(listen(srv, 1) == 0);
 	sa.sin_port = htons(port);
 	CHECK(connect(outer, (struct sockaddr *)&sa, sizeof(sa)) == 0);
@@ -257,12 +276,16 @@ TEST(tftp_serves_a_folder)
 	char dir[] = "/tmp/minivmm-tftp-XXXXXX", cmd[300], spec[100];
 
 	CHECK(mkdtemp(dir));
-	snprintf(cmd, sizeof(cmd), "head -c 300000 /dev/urandom >%s/boot.img && chmod 755 %s", dir, dir);
+	snprintf(cmd, sizeof(cmd), "head -c 300000 /dev/urandom >%s/boot.img && chmod 755 %s", dir,
+		 dir);
 	CHECK(system(cmd) == 0);
 	snprintf(spec, sizeof(spec), "user,tftp=%s,bootfile=boot.img", dir);
 	setup(spec);
 	dhcp();
-	snprintf(cmd, sizeof(cmd), "cd %s && busybox tftp -g -r boot.img -l got.img 10.0.2.2 >/dev/null 2>&1 && cmp boot.img got.img", dir);
+	snprintf(cmd, sizeof(cmd),
+		 "cd %s && busybox tftp -g -r boot.img -l got.img 10.0.2.2 >/dev/null 2>&1 && cmp "
+		 "boot.img got.img",
+		 dir);
 	CHECK(system(cmd) == 0);
 	snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
 	CHECK(system(cmd) == 0);
@@ -302,7 +325,9 @@ static long thread_sleeps(void)
 	long n = -1;
 	FILE *f;
 
-	snprintf(cmd, sizeof(cmd), "cat $(dirname $(grep -lx net-user /proc/%d/task/*/comm))/status | awk '/^voluntary/ { print $2 }'",
+	snprintf(cmd, sizeof(cmd),
+		 "cat $(dirname $(grep -lx net-user /proc/%d/task/*/comm))/status | awk "
+		 "'/^voluntary/ { print $2 }'",
 		 getpid());
 	f = popen(cmd, "r");
 	CHECK(f && fscanf(f, "%ld", &n) == 1);

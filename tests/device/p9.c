@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * p9.c: the 9P2000.L server message by message: what Linux's client does, what a hostile one tries. The host's own view of
- * the folder is the judge.
+ * p9.c: the 9P2000.L server message by message: what Linux's client does, what a hostile one tries.
+ * The host's own view of the folder is the judge.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -89,7 +89,8 @@ static int walk(unsigned from, unsigned to, const char *path)
 		names[n++] = p;
 		strcat(fmt, "s");
 	}
-	int ret = call(P9_TWALK, fmt, L(from), L(to), L(n), names[0], names[1], names[2], names[3], names[4], names[5]);
+	int ret = call(P9_TWALK, fmt, L(from), L(to), L(n), names[0], names[1], names[2], names[3],
+		       names[4], names[5]);
 
 	free(copy);
 	return ret < 0 ? ret : ld_le16(rep + 7) == n ? 0 : -EXDEV;
@@ -105,7 +106,8 @@ static void start(bool readonly, const char *const *hide)
 		atexit(cleanup);
 		umask(0);
 	}
-	shell("mkdir -p sub/deep && echo hello >file && echo inside >sub/in && ln -sf /etc/passwd abs && ln -sf ../../etc up && ln -sf file rel");
+	shell("mkdir -p sub/deep && echo hello >file && echo inside >sub/in && ln -sf /etc/passwd "
+	      "abs && ln -sf ../../etc up && ln -sf file rel");
 	s = p9_new(&o, &err);
 	if (!s)
 		tap_fail(__FILE__, __LINE__, "%s", err.msg);
@@ -129,7 +131,8 @@ TEST(read_and_write)
 	/* A large write and read back in odd pieces of guest memory. */
 	for (size_t i = 0; i < sizeof(data); i++)
 		data[i] = i * 31 >> 3;
-	struct iovec in[3] = { { req, 20 }, { req + 20, 3 }, { data, sizeof(data) } }, out[3] = { { rep, 9 }, { rep + 9, 2 }, { back, sizeof(back) } };
+	struct iovec in[3] = { { req, 20 }, { req + 20, 3 }, { data, sizeof(data) } },
+		     out[3] = { { rep, 9 }, { rep + 9, 2 }, { back, sizeof(back) } };
 
 	st_le32(req, 23 + sizeof(data));
 	req[4] = P9_TWRITE;
@@ -159,7 +162,10 @@ static unsigned descriptors(void)
 	return n;
 }
 
-/* An open file costs the host one descriptor, whatever is done with it then; a clone of its fid does not keep its locks. */
+/*
+ * An open file costs the host one descriptor, whatever is done with it then; a clone of its fid
+ * does not keep its locks.
+ */
 TEST(descriptors)
 {
 	unsigned before;
@@ -185,7 +191,11 @@ TEST(descriptors)
 	CHECK_EQ(call(P9_TLOCK, "4148" "84s", L(202), L(1), L(0), L(0), L(0), L(2), "guest"), 0);
 	CHECK_EQ(rep[7], 0);
 	/* What is open may be changed, and its name looked up. */
-	CHECK_EQ(call(P9_TSETATTR, "44444" "88888", L(202), L(1 | 8), L(0600), L(0), L(0), L(3), L(0), L(0), L(0), L(0)), 0);
+	CHECK_EQ(call(P9_TSETATTR,
+		      "44444"
+		      "88888",
+		      L(202), L(1 | 8), L(0600), L(0), L(0), L(3), L(0), L(0), L(0), L(0)),
+		 0);
 	shell("test $(stat -c %%a:%%s sub/made) = 600:3");
 	CHECK_EQ(call(P9_TREMOVE, "4", L(202)), 0);
 	shell("test ! -e sub/made");
@@ -198,7 +208,8 @@ TEST(descriptors)
 /* Every way out that a name can be. */
 TEST(escapes)
 {
-	static const char *const outs[] = { "../etc", "..", "abs/x", "up/passwd", "sub/../../etc", "abs", NULL };
+	static const char *const outs[] = { "../etc",	     "..",  "abs/x", "up/passwd",
+					    "sub/../../etc", "abs", NULL };
 	struct stat root, now;
 
 	start(false, NULL);
@@ -214,7 +225,8 @@ TEST(escapes)
 			continue;
 		/* A symlink as such may be had, never followed. */
 		CHECK(fstat(p9_fid_get(s, fid)->path, &now) == 0);
-		CHECK(S_ISLNK(now.st_mode) || (now.st_ino == root.st_ino && now.st_dev == root.st_dev));
+		CHECK(S_ISLNK(now.st_mode) ||
+		      (now.st_ino == root.st_ino && now.st_dev == root.st_dev));
 		if (S_ISLNK(now.st_mode))
 			CHECK_EQ(call(P9_TLOPEN, "44", L(fid), L(0)), -ELOOP);
 	}
@@ -223,19 +235,23 @@ TEST(escapes)
 	CHECK_EQ(call(P9_TWALK, "442s", L(0), L(30), L(1), ""), -ENOENT);
 	CHECK_EQ(walk(0, 30, ""), 0);
 	CHECK_EQ(call(P9_TLCREATE, "4s444", L(30), "../x", L(O_RDWR), L(0644), L(0)), -EINVAL);
-	CHECK_EQ(call(P9_TLCREATE, "4s444", L(30), "abs", L(O_RDWR | O_TRUNC), L(0644), L(0)), -ELOOP);
+	CHECK_EQ(call(P9_TLCREATE, "4s444", L(30), "abs", L(O_RDWR | O_TRUNC), L(0644), L(0)),
+		 -ELOOP);
 	CHECK_EQ(call(P9_TMKDIR, "4s44", L(0), "..", L(0755), L(0)), -EINVAL);
 	CHECK_EQ(call(P9_TSYMLINK, "4ss4", L(0), "a/b", "x", L(0)), -EINVAL);
 	CHECK_EQ(call(P9_TUNLINKAT, "4s4", L(0), "../x", L(0)), -EINVAL);
 	CHECK_EQ(call(P9_TRENAMEAT, "4s4s", L(0), "file", L(0), "../file"), -EINVAL);
-	CHECK_EQ(call(P9_TMKNOD, "4s4444", L(0), "null", L(S_IFCHR | 0666), L(1), L(3), L(0)), -EPERM);
+	CHECK_EQ(call(P9_TMKNOD, "4s4444", L(0), "null", L(S_IFCHR | 0666), L(1), L(3), L(0)),
+		 -EPERM);
 	/* FIFOs exist, but are not opened here: that would block, or reach a host program. */
 	CHECK_EQ(call(P9_TMKNOD, "4s4444", L(0), "fifo", L(S_IFIFO | 0666), L(0), L(0), L(0)), 0);
 	CHECK_EQ(walk(0, 31, "fifo"), 0);
 	CHECK_EQ(call(P9_TLOPEN, "44", L(31), L(O_RDWR)), -EACCES);
 }
 
-/* A folder is swapped for a symlink to the outside again and again while names below it are walked. */
+/*
+ * A folder is swapped for a symlink to the outside again and again while names below it are walked.
+ */
 static bool race_over;
 static void *swapper(void *arg)
 {
@@ -309,13 +325,17 @@ TEST(folders_names_and_links)
 	}
 	CHECK_EQ(call(P9_TMKDIR, "4s44", L(0), "new", L(01755), L(getgid())), 0);
 	CHECK_EQ(walk(0, 2, "new"), 0);
-	CHECK_EQ(call(P9_TLCREATE, "4s444", L(2), "f", L(O_RDWR | O_EXCL), L(04711), L(getgid())), 0);
+	CHECK_EQ(call(P9_TLCREATE, "4s444", L(2), "f", L(O_RDWR | O_EXCL), L(04711), L(getgid())),
+		 0);
 	shell("test $(stat -c %%a new) = 1755 && test $(stat -c %%a new/f) = 4711");
 	CHECK_EQ(call(P9_TSYMLINK, "4ss4", L(0), "ln", "new/f", L(getgid())), 0);
 	CHECK_EQ(walk(0, 3, "ln"), 0);
 	CHECK_EQ(call(P9_TREADLINK, "4", L(3)), 0);
 	CHECK(ld_le16(rep + 7) == 5 && !memcmp(rep + 9, "new/f", 5));
-	/* Hard links, also of a symlink itself; rename over what exists; a fid survives its file's new name. */
+	/*
+	 * Hard links, also of a symlink itself; rename over what exists; a fid survives its file's
+	 * new name.
+	 */
 	CHECK_EQ(call(P9_TLINK, "44s", L(0), L(2), "hard"), 0);
 	shell("test $(stat -c %%h hard) = 2");
 	CHECK_EQ(call(P9_TLINK, "44s", L(0), L(3), "ln2"), 0);
@@ -348,10 +368,22 @@ TEST(attributes_and_locks)
 
 	start(false, NULL);
 	CHECK_EQ(walk(0, 1, "file"), 0);
-	CHECK_EQ(call(P9_TSETATTR, "444448" "8888", L(1), L(1 | 8 | 0x10 | 0x80 | 0x20 | 0x100), L(0640), L(0), L(0), L(3), L(1000), L(5), L(2000), L(6)), 0);
+	CHECK_EQ(call(P9_TSETATTR,
+		      "444448"
+		      "8888",
+		      L(1), L(1 | 8 | 0x10 | 0x80 | 0x20 | 0x100), L(0640), L(0), L(0), L(3),
+		      L(1000), L(5), L(2000), L(6)),
+		 0);
 	shell("test \"$(stat -c '%%a %%s %%X %%Y' file)\" = '640 3 1000 2000'");
-	CHECK_EQ(call(P9_TSETATTR, "444448" "8888", L(1), L(0x10 | 0x80), L(0), L(0), L(0), L(0), L(1), L(1000000000), L(0), L(0)), -EINVAL);
-	/* Extended attributes: set, list, read, replace by nothing; others' name spaces are closed. */
+	CHECK_EQ(call(P9_TSETATTR,
+		      "444448"
+		      "8888",
+		      L(1), L(0x10 | 0x80), L(0), L(0), L(0), L(0), L(1), L(1000000000), L(0),
+		      L(0)),
+		 -EINVAL);
+	/*
+	 * Extended attributes: set, list, read, replace by nothing; others' name spaces are closed.
+	 */
 	CHECK_EQ(walk(1, 2, ""), 0);
 	CHECK_EQ(call(P9_TXATTRCREATE, "4s84", L(2), "security.selinux", L(4), L(0)), -EOPNOTSUPP);
 	CHECK_EQ(call(P9_TXATTRCREATE, "4s84", L(2), "user.colour", L(4), L(0)), 0);
@@ -429,11 +461,15 @@ TEST(readonly_and_hidden)
 	CHECK_EQ(call(P9_TRENAMEAT, "4s4s", L(0), "file", L(0), "secret"), -EACCES);
 	CHECK_EQ(call(P9_TRENAMEAT, "4s4s", L(0), ".ssh", L(0), "open"), -EACCES);
 	CHECK_EQ(walk(0, 4, ""), 0);
-	CHECK_EQ(call(P9_TLCREATE, "4s444", L(4), "secret", L(O_RDWR | O_TRUNC), L(0644), L(0)), -EACCES);
+	CHECK_EQ(call(P9_TLCREATE, "4s444", L(4), "secret", L(O_RDWR | O_TRUNC), L(0644), L(0)),
+		 -EACCES);
 	shell("test $(cat secret) = s");
 }
 
-/* A hidden name stays hidden when the host puts another file in its place, and comes into being for nobody. */
+/*
+ * A hidden name stays hidden when the host puts another file in its place, and comes into being for
+ * nobody.
+ */
 TEST(hidden_names)
 {
 	char secret[100], folder[100];
@@ -456,7 +492,8 @@ TEST(hidden_names)
 	CHECK_EQ(walk(0, 2, "sub"), 0);
 	CHECK_EQ(call(P9_TMKDIR, "4s44", L(2), ".ssh", L(0700), L(0)), -EACCES);
 	CHECK_EQ(call(P9_TSYMLINK, "4ss4", L(2), ".ssh", "x", L(0)), -EACCES);
-	CHECK_EQ(call(P9_TMKNOD, "4s4444", L(2), ".ssh", L(S_IFREG | 0666), L(0), L(0), L(0)), -EACCES);
+	CHECK_EQ(call(P9_TMKNOD, "4s4444", L(2), ".ssh", L(S_IFREG | 0666), L(0), L(0), L(0)),
+		 -EACCES);
 	CHECK_EQ(walk(0, 3, "file"), 0);
 	CHECK_EQ(call(P9_TLINK, "44s", L(2), L(3), ".ssh"), -EACCES);
 	CHECK_EQ(call(P9_TRENAMEAT, "4s4s", L(0), "file", L(2), ".ssh"), -EACCES);
@@ -469,7 +506,10 @@ TEST(hidden_names)
 	CHECK_EQ(walk(0, 5, "bus/.ssh/id"), -EXDEV);
 }
 
-/* While a folder and a symbolic link to the outside change places, things are made, moved, changed and removed below it. */
+/*
+ * While a folder and a symbolic link to the outside change places, things are made, moved, changed
+ * and removed below it.
+ */
 TEST(races_of_every_operation)
 {
 	static char outside[] = "/tmp/minivmm-p9-out-XXXXXX";
@@ -480,7 +520,8 @@ TEST(races_of_every_operation)
 
 	CHECK(mkdtemp(outside));
 	start(false, NULL);
-	shell("ln -s %s link && echo secret >%s/in && mkdir %s/d && chmod 640 %s/in && touch -d @1000 %s/in %s/d %s && cp %s/in sub/in",
+	shell("ln -s %s link && echo secret >%s/in && mkdir %s/d && chmod 640 %s/in && touch -d "
+	      "@1000 %s/in %s/d %s && cp %s/in sub/in",
 	      outside, outside, outside, outside, outside, outside, outside, outside);
 	snprintf(path, sizeof(path), "%s/in", outside);
 	stat(outside, &before);
@@ -491,13 +532,18 @@ TEST(races_of_every_operation)
 		if (walk(0, 1, "sub") < 0)
 			continue;
 		if (walk(1, 2, "in") == 0) {
-			call(P9_TSETATTR, "444448" "8888", L(2), L(1 | 0x10 | 0x20), L(0666), L(0), L(0), L(0), L(0), L(0), L(0), L(0));
+			call(P9_TSETATTR,
+			     "444448"
+			     "8888",
+			     L(2), L(1 | 0x10 | 0x20), L(0666), L(0), L(0), L(0), L(0), L(0), L(0),
+			     L(0));
 			if (call(P9_TLOPEN, "44", L(2), L(O_RDWR)) == 0)
 				call(P9_TWRITE, "4844", L(2), L(0), L(4), L(0x21212121));
 			call(P9_TCLUNK, "4", L(2));
 		}
 		if (walk(0, 3, "sub") == 0) {
-			if (call(P9_TLCREATE, "4s444", L(3), "new", L(O_RDWR | O_TRUNC), L(0666), L(0)) == 0)
+			if (call(P9_TLCREATE, "4s444", L(3), "new", L(O_RDWR | O_TRUNC), L(0666),
+				 L(0)) == 0)
 				worked++;
 			call(P9_TCLUNK, "4", L(3));
 		}
@@ -515,8 +561,11 @@ TEST(races_of_every_operation)
 	stat(outside, &after);
 	CHECK_EQ(after.st_mtim.tv_sec, before.st_mtim.tv_sec);
 	CHECK_EQ(after.st_ctim.tv_nsec, before.st_ctim.tv_nsec);
-	snprintf(cmd, sizeof(cmd), "cd %s && test \"$(ls -A | tr '\\n' ' ')\" = 'd in ' && test $(cat in) = secret && test $(stat -c %%a in) = 640 && "
-		 "test $(stat -c %%Y in) = 1000; r=$?; rm -rf %s; exit $r", outside, outside);
+	snprintf(cmd, sizeof(cmd),
+		 "cd %s && test \"$(ls -A | tr '\\n' ' ')\" = 'd in ' && test $(cat in) = secret "
+		 "&& test $(stat -c %%a in) = 640 && "
+		 "test $(stat -c %%Y in) = 1000; r=$?; rm -rf %s; exit $r",
+		 outside, outside);
 	CHECK_EQ(system(cmd), 0);
 }
 
@@ -538,7 +587,10 @@ TEST(hostile_numbers)
 	CHECK_EQ(call(P9_TLOPEN, "44", L(1), L(O_RDWR)), -EBADF);
 	CHECK_EQ(walk(1, 1, "x"), -EINVAL);
 	for (size_t i = 0; i < ARRAY_SIZE(counts); i++) {
-		/* As much as fits in 64 bytes of room, whatever is asked for; at the end of any offset nothing. */
+		/*
+		 * As much as fits in 64 bytes of room, whatever is asked for; at the end of any
+		 * offset nothing.
+		 */
 		st_le32(req, 23);
 		req[4] = P9_TREAD;
 		st_le32(req + 7, 1);
@@ -552,7 +604,11 @@ TEST(hostile_numbers)
 		/* More than the message holds is not written. */
 		if (counts[i])
 			CHECK_EQ(call(P9_TWRITE, "484", L(1), L(0), L(counts[i])), -EINVAL);
-		CHECK(call(P9_TSETATTR, "444448" "8888", L(1), L(8), L(0), L(0), L(0), ~L(0) - counts[i], L(0), L(0), L(0), L(0)) < 0);
+		CHECK(call(P9_TSETATTR,
+			   "444448"
+			   "8888",
+			   L(1), L(8), L(0), L(0), L(0), ~L(0) - counts[i], L(0), L(0), L(0),
+			   L(0)) < 0);
 	}
 	shell("test $(cat file) = hello");
 	CHECK_EQ(call(P9_TWALK, "442", L(0), L(9), L(17)), -EINVAL);

@@ -24,7 +24,9 @@ static void reg_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 	((struct fn *)dev)->reg = (uint32_t)val;
 }
 
-static const struct region_ops reg_ops = { .name = "test", .read = reg_read, .write = reg_write, .min_width = 4, .max_width = 4 };
+static const struct region_ops reg_ops = {
+	.name = "test", .read = reg_read, .write = reg_write, .min_width = 4, .max_width = 4
+};
 
 static void moved(void *ctx, bool mapped, uint64_t addr)
 {
@@ -65,7 +67,12 @@ static void fn_destroy(struct device *d)
 }
 
 static const struct device_ops fn_ops = {
-	.name = "test", .version = 1, .reset = fn_reset, .save = fn_save, .load = fn_load, .destroy = fn_destroy,
+	.name = "test",
+	.version = 1,
+	.reset = fn_reset,
+	.save = fn_save,
+	.load = fn_load,
+	.destroy = fn_destroy,
 };
 
 static struct fn *fn_new(struct guest *g, unsigned devfn, bool msix)
@@ -75,12 +82,16 @@ static struct fn *fn_new(struct guest *g, unsigned devfn, bool msix)
 
 	snprintf(id, sizeof(id), "test%u", devfn);
 	device_init(&f->pci.dev, &fn_ops, id, g->loop);
-	CHECK_EQ(pci_dev_init(&f->pci, g->pci, devfn, &(struct pci_id){ 0x1234, 0x5678, 0x1af4, 0x1100, 0xff000001, true, false }), 0);
+	CHECK_EQ(pci_dev_init(&f->pci, g->pci, devfn,
+			      &(struct pci_id){ 0x1234, 0x5678, 0x1af4, 0x1100, 0xff000001, true,
+						false }),
+		 0);
 	pci_bar_regs(&f->pci, 0, PCI_BASE_ADDRESS_SPACE_IO, 32, &reg_ops, f);
 	f->pci.bars[0].moved = moved;
 	if (msix)
 		CHECK_EQ(pci_msix_init(&f->pci, 1, 3), 0);
-	pci_bar_regs(&f->pci, 2, PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH, 64 * KiB, &reg_ops, f);
+	pci_bar_regs(&f->pci, 2, PCI_BASE_ADDRESS_MEM_TYPE_64 | PCI_BASE_ADDRESS_MEM_PREFETCH,
+		     64 * KiB, &reg_ops, f);
 	return f;
 }
 
@@ -109,18 +120,22 @@ static void step_map(struct tw *t)
 {
 	CW(0x10, 4, 0xc000);
 	CW(0x14, 4, 0xe0000000);
-	CW(0x18, 4, 0x20000);			/* 64 bits: above 4 GiB, misaligned bits are not there */
+	/* 64 bits: above 4 GiB, misaligned bits are not there */
+	CW(0x18, 4, 0x20000);
 	CW(0x1c, 4, 8);
 	CW(0x04, 2, 7);
 	out(t->g->pio, 0xc004, 4, 77);
-	tw_say(t, "io %llx mem %llx bars %08x %08x %08x", (unsigned long long)in(t->g->pio, 0xc008, 4),
-	       (unsigned long long)in(t->g->mmio, 0x800020010, 4), CR(0x10, 4), CR(0x18, 4), CR(0x1c, 4));
+	tw_say(t, "io %llx mem %llx bars %08x %08x %08x",
+	       (unsigned long long)in(t->g->pio, 0xc008, 4),
+	       (unsigned long long)in(t->g->mmio, 0x800020010, 4), CR(0x10, 4), CR(0x18, 4),
+	       CR(0x1c, 4));
 }
 
 static void step_move(struct tw *t)
 {
 	CW(0x10, 4, 0xd000);
-	tw_say(t, "old %llx new %llx", (unsigned long long)in(t->g->pio, 0xc008, 4), (unsigned long long)in(t->g->pio, 0xd008, 4));
+	tw_say(t, "old %llx new %llx", (unsigned long long)in(t->g->pio, 0xc008, 4),
+	       (unsigned long long)in(t->g->pio, 0xd008, 4));
 	CW(0x04, 2, 6);
 	tw_say(t, "off %llx", (unsigned long long)in(t->g->pio, 0xd008, 4));
 	CW(0x04, 2, 7);
@@ -141,7 +156,8 @@ static unsigned msix_cap(struct guest *g)
 
 static void step_msix(struct tw *t)
 {
-	tw_say(t, "cap %08x %08x %08x", CR(msix_cap(t->g), 4), CR(msix_cap(t->g) + 4, 4), CR(msix_cap(t->g) + 8, 4));
+	tw_say(t, "cap %08x %08x %08x", CR(msix_cap(t->g), 4), CR(msix_cap(t->g) + 4, 4),
+	       CR(msix_cap(t->g) + 8, 4));
 	for (unsigned i = 0; i < 3; i++)
 		entry(t->g, i, 0xfee00000, 0x40 + i, i == 1);
 	memset(t->g->msi, 0, sizeof(t->g->msi));
@@ -156,17 +172,21 @@ static void step_unmask(struct tw *t)
 {
 	memset(t->g->msi, 0, sizeof(t->g->msi));
 	CW(msix_cap(t->g) + 2, 2, 0x8000);
-	tw_say(t, "pending %llx, sent %u %u", (unsigned long long)in(t->g->mmio, 0xe0000800, 4), t->g->msi[0x40], t->g->msi[0x41]);
+	tw_say(t, "pending %llx, sent %u %u", (unsigned long long)in(t->g->mmio, 0xe0000800, 4),
+	       t->g->msi[0x40], t->g->msi[0x41]);
 	CHECK_EQ(t->g->msi[0x40], 1);
 	CHECK_EQ(t->g->msi[0x41], 0);
 	out(t->g->mmio, 0xe000001c, 4, 0);
-	tw_say(t, "pending %llx, sent %u %u", (unsigned long long)in(t->g->mmio, 0xe0000800, 4), t->g->msi[0x40], t->g->msi[0x41]);
+	tw_say(t, "pending %llx, sent %u %u", (unsigned long long)in(t->g->mmio, 0xe0000800, 4),
+	       t->g->msi[0x40], t->g->msi[0x41]);
 	out(t->g->mmio, 0xe0000800, 4, ~0u);	/* read-only */
-	tw_say(t, "entry %08llx %08llx", (unsigned long long)in(t->g->mmio, 0xe0000010, 4), (unsigned long long)in(t->g->mmio, 0xe0000018, 4));
+	tw_say(t, "entry %08llx %08llx", (unsigned long long)in(t->g->mmio, 0xe0000010, 4),
+	       (unsigned long long)in(t->g->mmio, 0xe0000018, 4));
 	CHECK(!pci_msix_vec(&of(t->d)->pci, 3));
 }
 
-static void (*const steps[])(struct tw *t) = { step_sizes, step_map, step_move, step_msix, step_unmask };
+static void (*const steps[])(struct tw *t) = { step_sizes, step_map, step_move, step_msix,
+					       step_unmask };
 
 TEST(function_three_ways)
 {
@@ -176,7 +196,8 @@ TEST(function_three_ways)
 TEST(the_lower_function_wins_where_bars_overlap)
 {
 	struct guest *g = chips_guest();
-	struct fn *low = fn_new(g, PCI_DEVFN(3, 0), false), *high = fn_new(g, PCI_DEVFN(6, 0), false);
+	struct fn *low = fn_new(g, PCI_DEVFN(3, 0), false),
+		  *high = fn_new(g, PCI_DEVFN(6, 0), false);
 
 	low->reg = 0x1000;
 	high->reg = 0x2000;
@@ -213,7 +234,8 @@ TEST(addresses_that_are_no_places)
 	CHECK_EQ(f->pci.bars[2].mapped, 0);
 	cfg_write(g, DEVFN, 0x1c, 4, 0x7fffffff);	/* beyond the bus: refused, and said */
 	CHECK_EQ(f->pci.bars[2].mapped, 0);
-	cfg_write(g, DEVFN, 0x18, 4, 0);		/* over RAM: RAM wins at the vCPU, the map takes it */
+	/* over RAM: RAM wins at the vCPU, the map takes it */
+	cfg_write(g, DEVFN, 0x18, 4, 0);
 	cfg_write(g, DEVFN, 0x1c, 4, 1);
 	CHECK_EQ(f->pci.bars[2].mapped, 1);
 }
@@ -224,11 +246,13 @@ TEST(assignment_without_firmware)
 	struct fn *a = fn_new(g, PCI_DEVFN(3, 0), true), *b = fn_new(g, PCI_DEVFN(4, 0), true);
 
 	guest_assign_bars(g);
-	CHECK(a->pci.bars[0].mapped && b->pci.bars[0].mapped && a->pci.bars[2].mapped && b->pci.bars[1].mapped);
+	CHECK(a->pci.bars[0].mapped && b->pci.bars[0].mapped && a->pci.bars[2].mapped &&
+	      b->pci.bars[1].mapped);
 	CHECK_EQ(a->pci.bars[2].addr, 0xe0000000);	/* the largest first */
 	CHECK_EQ(b->pci.bars[2].addr, 0xe0010000);
 	CHECK_EQ(a->pci.bars[1].addr, 0xe0020000);
-	CHECK_EQ(cfg_read(g, PCI_DEVFN(3, 0), PCI_INTERRUPT_LINE, 1), 11);	/* slot 3 is on PIRQC */
+	/* slot 3 is on PIRQC */
+	CHECK_EQ(cfg_read(g, PCI_DEVFN(3, 0), PCI_INTERRUPT_LINE, 1), 11);
 	CHECK_EQ(cfg_read(g, PCI_DEVFN(4, 0), PCI_COMMAND, 2), 3);
 }
 

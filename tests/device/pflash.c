@@ -32,7 +32,9 @@ static void bench_new(struct bench *b, bool readonly)
 	for (unsigned i = 0; i < SIZE / 4096; i++)
 		CHECK(write_full(fd, page, sizeof(page)) == 0);
 	close(fd);
-	b->w = (struct pci_wires){ .pio = bus_new("pio", 0xffff), .mmio = bus_new("mmio", UINT64_MAX), .mem = mem_new(NULL, NULL),
+	b->w = (struct pci_wires){ .pio = bus_new("pio", 0xffff),
+				   .mmio = bus_new("mmio", UINT64_MAX),
+				   .mem = mem_new(NULL, NULL),
 				   .loop = loop_new("test") };
 	b->pci = pci_bus_new(&b->w);
 	b->blk = blk_open(b->path, &o, &err);

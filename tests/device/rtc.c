@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* rtc.c: the clock, its events and the CMOS memory. The VM clock stands still and is moved by hand. */
+/*
+ * rtc.c: the clock, its events and the CMOS memory. The VM clock stands still and is moved by hand.
+ */
 #include <time.h>
 
 #include "devices/chips.h"
@@ -42,8 +44,9 @@ static void at(struct guest *g, int64_t ns)
 
 static void say_time(struct tw *t)
 {
-	tw_say(t, "%02x%02x-%02x-%02x (%x) %02x:%02x:%02x a %02x b %02x", get(t->g, 0x32), get(t->g, 9), get(t->g, 8),
-	       get(t->g, 7), get(t->g, 6), get(t->g, 4), get(t->g, 2), get(t->g, 0), get(t->g, 10), get(t->g, 11));
+	tw_say(t, "%02x%02x-%02x-%02x (%x) %02x:%02x:%02x a %02x b %02x", get(t->g, 0x32),
+	       get(t->g, 9), get(t->g, 8), get(t->g, 7), get(t->g, 6), get(t->g, 4), get(t->g, 2),
+	       get(t->g, 0), get(t->g, 10), get(t->g, 11));
 }
 
 static void step_start(struct tw *t)
@@ -134,8 +137,8 @@ static void step_periodic_read(struct tw *t)
 }
 
 static void (*const steps[])(struct tw *t) = {
-	step_start, step_midnight, step_binary_12, step_alarm, step_alarm_comes, step_alarm_read, step_periodic,
-	step_periodic_read,
+	step_start,	  step_midnight,   step_binary_12, step_alarm,
+	step_alarm_comes, step_alarm_read, step_periodic,  step_periodic_read,
 };
 
 /* The VM clock is the machine's to save: a loaded device finds it as it was. */
@@ -192,7 +195,8 @@ TEST(saved_and_loaded_at_each_step)
 		if (!straight)
 			straight = t.text;
 		else if (strcmp(straight, t.text))
-			tap_fail(__FILE__, __LINE__, "after step %u:\n%s---\n%s", k, straight, t.text);
+			tap_fail(__FILE__, __LINE__, "after step %u:\n%s---\n%s", k, straight,
+				 t.text);
 	}
 }
 
@@ -288,7 +292,9 @@ static void note_set(void *ctx, int64_t ahead)
 TEST(setting_the_clock_is_told)
 {
 	int64_t ahead = -1;
-	struct mc146818_opts o = { .base = RTC_DATE, .date = START, .set = note_set, .set_ctx = &ahead };
+	struct mc146818_opts o = {
+		.base = RTC_DATE, .date = START, .set = note_set, .set_ctx = &ahead
+	};
 	struct guest *g = chips_guest();
 	struct err err = { "" };
 
@@ -326,7 +332,8 @@ TEST(any_sequence_of_writes_is_survived)
 
 			guest_save(d, &blob, &len);
 			if (guest_load(d, blob, len, &err))
-				tap_fail(__FILE__, __LINE__, "what was saved is refused: %s", err.msg);
+				tap_fail(__FILE__, __LINE__, "what was saved is refused: %s",
+					 err.msg);
 			free(blob);
 		}
 	}

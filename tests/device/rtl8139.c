@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* rtl8139.c: the 8139C+ as Windows XP's driver uses it (slots and a ring) and as 8139cp does (descriptors). */
+/*
+ * rtl8139.c: the 8139C+ as Windows XP's driver uses it (slots and a ring) and as 8139cp does
+ * (descriptors).
+ */
 #include "devices/nic/rtl8139.h"
 #include "tests/lib/nic_bench.h"
 
@@ -170,7 +173,8 @@ TEST(receive_ring)
 	bench_free(b);
 }
 
-static void cp_desc(struct nic_bench *b, uint64_t ring, unsigned i, uint32_t cmd, uint32_t vlan, uint64_t addr)
+static void cp_desc(struct nic_bench *b, uint64_t ring, unsigned i, uint32_t cmd, uint32_t vlan,
+		    uint64_t addr)
 {
 	uint8_t d[16];
 
@@ -198,7 +202,8 @@ static struct nic_bench *start_cplus(void)
 	wr(b, R_RDSAR, 4, CP_RX);
 	wr(b, R_RDSAR + 4, 4, 0);
 	for (unsigned i = 0; i < 4; i++)
-		cp_desc(b, CP_RX, i, 1u << 31 | (i == 3 ? 1u << 30 : 0) | 1600, 0, RX_BUF + i * 2048);
+		cp_desc(b, CP_RX, i, 1u << 31 | (i == 3 ? 1u << 30 : 0) | 1600, 0,
+			RX_BUF + i * 2048);
 	return b;
 }
 
@@ -213,7 +218,8 @@ TEST(cplus_receive)
 		CHECK_EQ(cp_status(b, CP_RX, i % 4) & ~(1u << 30), 3u << 28 | 1u << 25 | (204 + i));
 		peek(b, RX_BUF + i % 4 * 2048, g, 200 + i);
 		CHECK(!memcmp(f, g, 200 + i));
-		cp_desc(b, CP_RX, i % 4, 1u << 31 | (i % 4 == 3 ? 1u << 30 : 0) | 1600, 0, RX_BUF + i % 4 * 2048);
+		cp_desc(b, CP_RX, i % 4, 1u << 31 | (i % 4 == 3 ? 1u << 30 : 0) | 1600, 0,
+			RX_BUF + i % 4 * 2048);
 	}
 	bench_free(b);
 }
@@ -238,7 +244,8 @@ TEST(cplus_send_checksums_and_segments)
 	CHECK(!memcmp(f, g, 700));
 	CHECK_EQ(wire_take(b, g, sizeof(g)), 704);
 	CHECK_EQ(ld_be32(g + 12), 0x81000123);
-	CHECK(!(cp_status(b, CP_TX, 0) >> 31) && !(cp_status(b, CP_TX, 1) >> 31) && !(cp_status(b, CP_TX, 2) >> 31));
+	CHECK(!(cp_status(b, CP_TX, 0) >> 31) && !(cp_status(b, CP_TX, 1) >> 31) &&
+	      !(cp_status(b, CP_TX, 2) >> 31));
 	/* Segmentation, from the ring's start again. */
 	frame_tcp(f, 54 + 6000);
 	poke(b, TX_BUF, f, 54 + 6000);
@@ -259,7 +266,8 @@ TEST(timer_and_link)
 	struct nic_bench *b = start();
 
 	wr(b, R_IMR, 2, ISR_TIMEOUT | ISR_LINKCHG);
-	wr(b, R_TIMERINT, 4, 33000000u * 60);		/* a minute, whatever else this machine does */
+	/* a minute, whatever else this machine does */
+	wr(b, R_TIMERINT, 4, 33000000u * 60);
 	wr(b, R_TCTR, 4, 0);
 	bench_run(b, 2);
 	CHECK(!b->line);
@@ -304,10 +312,15 @@ TEST(save_and_load)
 	bench_free(c);
 }
 
-/* A copy has an address of its own, for the guest to find when it resets the card; until then the one it knows works. */
+/*
+ * A copy has an address of its own, for the guest to find when it resets the card; until then the
+ * one it knows works.
+ */
 TEST(copy_has_its_own_address)
 {
-	struct nic_bench *b = start(), *c = bench_new_mac(rtl8139_new, 0, 1, (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 });
+	struct nic_bench *b = start(),
+			 *c = bench_new_mac(rtl8139_new, 0, 1,
+					    (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 });
 
 	bench_copy(b, c);
 	CHECK_EQ(rd(c, 0, 4), 0x01005452);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Stress of the foundations (bus, memory, interrupts, loops, exclusive section, pause), meant for the thread
- * sanitizer: four vCPUs do I/O on two devices with loops and workers of their own, while their BARs move, a block
- * of memory moves, the machine pauses, devices are reset with requests in flight, vectors are masked, and a migration
- * thread copies the pages that were logged dirty.
+ * Stress of the foundations (bus, memory, interrupts, loops, exclusive section, pause), meant for
+ * the thread sanitizer: four vCPUs do I/O on two devices with loops and workers of their own, while
+ * their BARs move, a block of memory moves, the machine pauses, devices are reset with requests in
+ * flight, vectors are masked, and a migration thread copies the pages that were logged dirty.
  *
- * What must hold: every request completes exactly once; its data is there when the guest is told; nobody is in the
- * guest or in a device during an exclusive section or a pause; the copy equals the memory in the end.
+ * What must hold: every request completes exactly once; its data is there when the guest is told;
+ * nobody is in the guest or in a device during an exclusive section or a pause; the copy equals the
+ * memory in the end.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -34,7 +35,8 @@
 #define ADD(x, v) __atomic_add_fetch(&(x), v, __ATOMIC_SEQ_CST)
 
 /* Registers of the device, one set for each vCPU at cpu * 0x40. */
-enum { REG_ADDR = 0, REG_SEQ = 8, REG_STATUS = 16, REG_ACK = 24, REG_RESET = 32, SET = 0x40, BELL = 0x800 };
+enum { REG_ADDR = 0, REG_SEQ = 8, REG_STATUS = 16, REG_ACK = 24, REG_RESET = 32, SET = 0x40,
+       BELL = 0x800 };
 enum { ST_IDLE, ST_BUSY, ST_DONE, ST_ERROR, ST_DROPPED };
 
 struct request {
@@ -84,7 +86,8 @@ static uint64_t vram_at;
 static struct dev devs[DEVS];
 static struct cpu cpus[CPUS];
 static int stopping;
-static int completed, dropped, errors, moves, resets_busy, pauses, torn, doubled, wrong, bells, irqs;
+static int completed, dropped, errors, moves, resets_busy, pauses, torn, doubled, wrong, bells,
+	irqs;
 
 /* --- memory: a backend whose dirty log the guest's own writes fill --- */
 
@@ -287,14 +290,16 @@ static void look_for_intruders(void)
 	for (int i = 0; i < CPUS; i++)
 		if (LOAD(cpus[i].inside))
 			ADD(torn, 1);
-	if (!loop_is_locked(main_loop) || !loop_is_locked(devs[0].loop) || !loop_is_locked(devs[1].loop))
+	if (!loop_is_locked(main_loop) || !loop_is_locked(devs[0].loop) ||
+	    !loop_is_locked(devs[1].loop))
 		ADD(torn, 1);
 }
 
 static void bar_move(void *ctx)
 {
 	struct dev *d = ctx;
-	uint64_t base = 0x100000 * (d - devs + 1), to = base + (d->bar - base + BAR_SIZE) % (8 * BAR_SIZE);
+	uint64_t base = 0x100000 * (d - devs + 1),
+		 to = base + (d->bar - base + BAR_SIZE) % (8 * BAR_SIZE);
 
 	look_for_intruders();
 	bus_eventfd_del(mmio, d->bar + BELL, d->bell);
@@ -314,7 +319,10 @@ static void vram_move(void *ctx)
 	ADD(moves, 1);
 }
 
-/* The "configuration space", on the main loop: the guest asks for a move in the middle of an access. */
+/*
+ * The "configuration space", on the main loop: the guest asks for a move in the middle of an
+ * access.
+ */
 static void config_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 {
 	if (off < DEVS)
@@ -361,7 +369,8 @@ static bool one_request(struct cpu *c, struct dev *d)
 	unsigned page = c->index * 4 + rand_r(&c->seed) % 4;
 	uint64_t addr = in_vram ? LOAD(vram_at) + page * PAGE : (32 + page) * PAGE;
 	uint64_t seq = ++c->seq << 8 | c->index, v;
-	uint64_t *host = (uint64_t *)((char *)block_host(in_vram ? vram : ram) + (in_vram ? page : 32 + page) * PAGE);
+	uint64_t *host = (uint64_t *)((char *)block_host(in_vram ? vram : ram) +
+				      (in_vram ? page : 32 + page) * PAGE);
 
 	v = addr;
 	if (!dev_access(c, d, REG_ADDR, true, &v))
@@ -523,7 +532,8 @@ static void machine_start(void)
 		d->bell_fd = loop_fd_add(d->loop, d->bell, EPOLLIN, on_bell, d);
 		pthread_mutex_init(&d->mutex, NULL);
 		pthread_cond_init(&d->cond, NULL);
-		CHECK_EQ(bus_add(mmio, d->bar, BAR_SIZE, &dev_ops, d, d->loop, "dev", BUS_GUEST), 0);
+		CHECK_EQ(bus_add(mmio, d->bar, BAR_SIZE, &dev_ops, d, d->loop, "dev", BUS_GUEST),
+			 0);
 		CHECK_EQ(bus_eventfd_add(mmio, d->bar + BELL, 4, true, 0, d->bell), 0);
 		pthread_create(&d->worker, NULL, worker, d);
 		loop_thread_start(d->loop);
@@ -568,7 +578,8 @@ static void run(double seconds)
 	loop_timer_init(&resume, main_loop, NULL, resume_later, &resume);
 	loop_timer_set(&resume, now_ns());
 	for (int i = 0; i < 2; i++)
-		pthread_create(&control[i], NULL, control_thread, (void *)(intptr_t)(PAUSE_USER << i));
+		pthread_create(&control[i], NULL, control_thread,
+			       (void *)(intptr_t)(PAUSE_USER << i));
 	pthread_create(&masker, NULL, mask_thread, NULL);
 	pthread_create(&migration, NULL, migrate_thread, NULL);
 	usleep(seconds * 1e6);
@@ -588,9 +599,11 @@ static void run(double seconds)
 	machine_stop();
 	copy_dirty(c);
 
-	printf("# %d completed, %d dropped, %d errors, %d resets with requests in flight, %d moves, %d pauses, %llu pages copied, "
-	       "%d doorbells, %d line changes, %d messages\n", completed, dropped, errors, resets_busy, moves, pauses,
-	       (unsigned long long)copied, bells, irqs, msis);
+	printf("# %d completed, %d dropped, %d errors, %d resets with requests in flight, %d "
+	       "moves, %d pauses, %llu pages copied, "
+	       "%d doorbells, %d line changes, %d messages\n",
+	       completed, dropped, errors, resets_busy, moves, pauses, (unsigned long long)copied,
+	       bells, irqs, msis);
 	CHECK_EQ(torn, 0);
 	CHECK_EQ(doubled, 0);
 	CHECK_EQ(wrong, 0);
@@ -598,7 +611,8 @@ static void run(double seconds)
 	CHECK(memcmp(shadow_vram, block_host(vram), sizeof(shadow_vram)) == 0);
 	CHECK_EQ(line_level, 0);
 	/* All of it really happened. */
-	CHECK(completed > 100 && resets_busy > 0 && moves > 10 && pauses > 10 && bells > 0 && msis > 0);
+	CHECK(completed > 100 && resets_busy > 0 && moves > 10 && pauses > 10 && bells > 0 &&
+	      msis > 0);
 
 	dirty_client_free(c);
 	for (int i = 0; i < DEVS; i++)

@@ -22,8 +22,8 @@ static void step_latch(struct tw *t)
 
 static void step_say(struct tw *t)
 {
-	tw_say(t, "latch %08x %04x %02x", (unsigned)in(t->g->pio, 0xe0, 4), (unsigned)in(t->g->pio, 0xe2, 2),
-	       (unsigned)in(t->g->pio, 0xeb, 1));
+	tw_say(t, "latch %08x %04x %02x", (unsigned)in(t->g->pio, 0xe0, 4),
+	       (unsigned)in(t->g->pio, 0xe2, 2), (unsigned)in(t->g->pio, 0xeb, 1));
 	tw_say(t, "buffer %016lx", (unsigned long)in(t->g->mmio, 0xff00fff8, 8));
 	for (unsigned i = 0; i < 24; i++)
 		if (irq_level(t->g->irqs, i))
@@ -45,11 +45,13 @@ static void step_buffer(struct tw *t)
 	out(t->g->pio, 0xe4, 4, 0x3000);	/* forgotten by KVM, kept by us */
 }
 
-static void (*const pc_steps[])(struct tw *t) = { step_latch, step_say, step_lines, step_buffer, step_say };
+static void (*const pc_steps[])(struct tw *t) = { step_latch, step_say, step_lines, step_buffer,
+						  step_say };
 
 TEST(pc_testdev_three_ways)
 {
-	threeway(&(struct tw_scenario){ .make = make_pc, .steps = pc_steps, .n = ARRAY_SIZE(pc_steps) });
+	threeway(&(struct tw_scenario){
+		.make = make_pc, .steps = pc_steps, .n = ARRAY_SIZE(pc_steps) });
 }
 
 TEST(pc_testdev_once)
@@ -85,8 +87,8 @@ static struct bus *bar_bus(struct guest *g, int n)
 static void step_assign(struct tw *t)
 {
 	guest_assign_bars(t->g);
-	tw_say(t, "id %08x, class %08x, pin %02x", cfg_read(t->g, DEVFN, 0, 4), cfg_read(t->g, DEVFN, 8, 4),
-	       cfg_read(t->g, DEVFN, 0x3d, 1));
+	tw_say(t, "id %08x, class %08x, pin %02x", cfg_read(t->g, DEVFN, 0, 4),
+	       cfg_read(t->g, DEVFN, 8, 4), cfg_read(t->g, DEVFN, 0x3d, 1));
 }
 
 static void start(struct tw *t, int bar, unsigned test)
@@ -106,8 +108,8 @@ static void count(struct tw *t, int bar)
 		out(b, at + off, 1, data);
 	out(b, at + off, 1, 0x11);
 	out(b, at + off + 1, 1, data);
-	tw_say(t, "width %u, %02x to %03x, count %u, %c", (unsigned)in(b, at + 1, 1), data, off, (unsigned)in(b, at + 12, 4),
-	       (char)in(b, at + 16, 1));
+	tw_say(t, "width %u, %02x to %03x, count %u, %c", (unsigned)in(b, at + 1, 1), data, off,
+	       (unsigned)in(b, at + 12, 4), (char)in(b, at + 16, 1));
 }
 
 static void step_memory(struct tw *t)
@@ -142,20 +144,24 @@ static void step_move(struct tw *t)
 	count(t, 1);
 }
 
-static void (*const pci_steps[])(struct tw *t) = { step_assign, step_memory, step_again, step_ports, step_move };
+static void (*const pci_steps[])(struct tw *t) = { step_assign, step_memory, step_again, step_ports,
+						   step_move };
 
 TEST(pci_testdev_three_ways)
 {
-	threeway(&(struct tw_scenario){ .make = make_pci, .steps = pci_steps, .n = ARRAY_SIZE(pci_steps) });
+	threeway(&(struct tw_scenario){
+		.make = make_pci, .steps = pci_steps, .n = ARRAY_SIZE(pci_steps) });
 }
 
 TEST(pci_testdev_counts)
 {
 	struct guest *g = chips_guest();
 	struct tw t = { .g = g, .d = make_pci(g, NULL) };
-	static const struct { int bar; unsigned test, count; const char *name; } cases[] = {
-		{ 0, 0, 3, "mmio-no-eventfd" }, { 0, 1, 4, "mmio-wildcard-eventfd" }, { 0, 2, 3, "mmio-datamatch-eventfd" },
-		{ 1, 0, 3, "portio-no-eventfd" }, { 1, 1, 4, "portio-wildcard-eventfd" }, { 1, 2, 3, "portio-datamatch-eventfd" },
+	static const struct { int bar; unsigned test, count; const char *name;
+	} cases[] = {
+		{ 0, 0, 3, "mmio-no-eventfd" },		{ 0, 1, 4, "mmio-wildcard-eventfd" },
+		{ 0, 2, 3, "mmio-datamatch-eventfd" },	{ 1, 0, 3, "portio-no-eventfd" },
+		{ 1, 1, 4, "portio-wildcard-eventfd" }, { 1, 2, 3, "portio-datamatch-eventfd" },
 	};
 
 	CHECK(t.d);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * threeways_nic.c: the classic network cards straight, saved and loaded at each step with frames under way, and reset at each step
- * (tests/lib/threeway.h). Each frame a driver gave goes out once, each that came is received once.
+ * threeways_nic.c: the classic network cards straight, saved and loaded at each step with frames
+ * under way, and reset at each step (tests/lib/threeway.h). Each frame a driver gave goes out once,
+ * each that came is received once.
  */
 #include <errno.h>
 #include <poll.h>
@@ -67,7 +68,8 @@ static struct device *make(struct guest *g, void *ctx)
 	w->net = net_open("net0", spec, g->loop, &host_direct, &err);
 	CHECK(w->net);
 	loop_lock(g->loop);
-	d = (w->intel ? e1000_new : rtl8139_new)(g->pci, DEVFN, "nic0", w->net, ours, g->loop, &err);
+	d = (w->intel ? e1000_new : rtl8139_new)(g->pci, DEVFN, "nic0", w->net, ours, g->loop,
+						 &err);
 	loop_unlock(g->loop);
 	return d;
 }
@@ -120,7 +122,8 @@ static void bars(struct tw *t, unsigned io, unsigned mem)
 {
 	cfg_write(t->g, DEVFN, PCI_BASE_ADDRESS_0 + 4 * io, 4, IO);
 	cfg_write(t->g, DEVFN, PCI_BASE_ADDRESS_0 + 4 * mem, 4, MEM);
-	cfg_write(t->g, DEVFN, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	cfg_write(t->g, DEVFN, PCI_COMMAND, 2,
+		  PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 }
 
 /* --- the Intel card --- */
@@ -189,7 +192,8 @@ static void e_send_rest(struct tw *t)
 	wr(t, E_TDT, 4);
 	work(t);
 	say_sent(t);
-	tw_say(t, "tdh %u tdt %u icr %x line %d", rd(t, E_TDH), rd(t, E_TDT), rd(t, E_ICR), t->g->intx_level);
+	tw_say(t, "tdh %u tdt %u icr %x line %d", rd(t, E_TDH), rd(t, E_TDT), rd(t, E_ICR),
+	       t->g->intx_level);
 }
 
 /* Frames that nobody has buffers for. */
@@ -216,7 +220,8 @@ static void e_received(struct tw *t)
 		const uint8_t *d = guest_ptr(t->g, RX_RING + 16 * i, 16);
 		unsigned len = ld_le16(d + 8);
 
-		tw_say(t, "frame %u: %u bytes %08x status %x", i, len, crc32c(0, guest_ptr(t->g, RX_BUF + 2048 * i, len), len), d[12] & 3);
+		tw_say(t, "frame %u: %u bytes %08x status %x", i, len,
+		       crc32c(0, guest_ptr(t->g, RX_BUF + 2048 * i, len), len), d[12] & 3);
 	}
 	tw_say(t, "received %u", rd(t, 0x4074));
 }
@@ -256,7 +261,9 @@ static void e_eeprom_end(struct tw *t)
 	tw_say(t, "eeprom %x", v);
 }
 
-/* The address of an I/O access is written before its data; the offload's context before its packet. */
+/*
+ * The address of an I/O access is written before its data; the offload's context before its packet.
+ */
 static void e_two_halves(struct tw *t)
 {
 	uint8_t *d = guest_ptr(t->g, TX_RING + 16 * 4, 16);
@@ -294,15 +301,16 @@ static unsigned e_in_flight(struct tw *t)
 }
 
 static void (*const e_steps[])(struct tw *t) = {
-	e_start, e_rings, e_send_half, e_send_rest, e_frames_wait, e_buffers, e_received, e_eeprom_begin, e_eeprom_end, e_two_halves,
-	e_other_halves,
+	e_start,    e_rings,	    e_send_half,  e_send_rest,	e_frames_wait,	e_buffers,
+	e_received, e_eeprom_begin, e_eeprom_end, e_two_halves, e_other_halves,
 };
 
 TEST(e1000_three_ways)
 {
 	struct wire *w = wire_new(true);
 
-	threeway(&(struct tw_scenario){ make, e_steps, ARRAY_SIZE(e_steps), wire_empty, w, unmake, e_in_flight });
+	threeway(&(struct tw_scenario){ make, e_steps, ARRAY_SIZE(e_steps), wire_empty, w, unmake,
+					e_in_flight });
 	wire_free(w);
 }
 
@@ -374,7 +382,8 @@ static void r_take(struct tw *t)
 		const uint8_t *h = guest_ptr(t->g, RX_RING + at, 2000);
 		unsigned len = ld_le16(h + 2);
 
-		tw_say(t, "at %u: %x %u bytes %08x", at, ld_le16(h), len, crc32c(0, h + 4, len - 4));
+		tw_say(t, "at %u: %x %u bytes %08x", at, ld_le16(h), len,
+		       crc32c(0, h + 4, len - 4));
 		rw(t, R_CAPR, 2, ((at + 4 + len + 3) & ~3u) % 8192 - 16);
 		rw(t, R_ISR, 2, 0xffff);
 		work(t);
@@ -453,14 +462,16 @@ static unsigned r_in_flight(struct tw *t)
 }
 
 static void (*const r_steps[])(struct tw *t) = {
-	r_start, r_send, r_send_next, r_frames, r_take, r_take, r_take, r_eeprom_begin, r_eeprom_end, r_cplus, r_cplus_rest,
+	r_start, r_send,	 r_send_next,  r_frames, r_take,       r_take,
+	r_take,	 r_eeprom_begin, r_eeprom_end, r_cplus,	 r_cplus_rest,
 };
 
 TEST(rtl8139_three_ways)
 {
 	struct wire *w = wire_new(false);
 
-	threeway(&(struct tw_scenario){ make, r_steps, ARRAY_SIZE(r_steps), wire_empty, w, unmake, r_in_flight });
+	threeway(&(struct tw_scenario){ make, r_steps, ARRAY_SIZE(r_steps), wire_empty, w, unmake,
+					r_in_flight });
 	wire_free(w);
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * threeways_rom.c: what firmware talks to (screen, fw_cfg, flash) straight, saved and loaded at each step, and reset at each step
- * (tests/lib/threeway.h), in the middle of every sequence of accesses that belong together.
+ * threeways_rom.c: what firmware talks to (screen, fw_cfg, flash) straight, saved and loaded at
+ * each step, and reset at each step (tests/lib/threeway.h), in the middle of every sequence of
+ * accesses that belong together.
  */
 #include <unistd.h>
 
@@ -72,7 +73,8 @@ static void say_picture(struct tw *t)
 	s = screen_open(d);
 	d->ops->update(s, drawn, NULL);
 	p = d->ops->surface(s);
-	tw_say(t, "picture %ux%u %08x", p->width, p->height, crc32c(0, p->pixels, 4ul * p->width * p->height));
+	tw_say(t, "picture %ux%u %08x", p->width, p->height,
+	       crc32c(0, p->pixels, 4ul * p->width * p->height));
 	d->ops->close(s);
 	loop_unlock(t->g->loop);
 }
@@ -85,8 +87,9 @@ static void index_write(struct tw *t, uint16_t port, uint8_t index, uint8_t val)
 static void vga_begin(struct tw *t)
 {
 	static const uint8_t seq[5] = { 3, 1, 0x0f, 0, 6 };
-	static const uint8_t crtc[25] = { 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0x0b, 0x3e, 0, 0x40, 0, 0, 0, 0, 0, 0, 0xea, 0x8c, 0xdf,
-					  0x28, 0, 0xe7, 4, 0xe3, 0xff };
+	static const uint8_t crtc[25] = { 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0x0b, 0x3e, 0,
+					  0x40, 0,    0,    0,	  0,	0,    0,    0xea, 0x8c,
+					  0xdf, 0x28, 0,    0xe7, 4,	0xe3, 0xff };
 	static const uint8_t zeros[4096];
 
 	cfg_write(t->g, VGA_DEVFN, PCI_BASE_ADDRESS_0, 4, LFB);
@@ -190,7 +193,9 @@ static void vga_mode13(struct tw *t)
 /* The Bochs extension's index register before its data. */
 static void vbe_half(struct tw *t)
 {
-	static const uint16_t set[][2] = { { 4, 0 }, { 1, 320 }, { 2, 240 }, { 3, 32 }, { 4, 0x41 } };
+	static const uint16_t set[][2] = {
+		{ 4, 0 }, { 1, 320 }, { 2, 240 }, { 3, 32 }, { 4, 0x41 }
+	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(set); i++) {
 		out(t->g->pio, 0x1ce, 2, set[i][0]);
@@ -218,13 +223,24 @@ static void vbe_pan(struct tw *t)
 }
 
 static void (*const vga_steps[])(struct tw *t) = {
-	vga_begin, vga_attributes_half, vga_attributes_rest, vga_palette_half, vga_palette_rest, vga_palette_read_rest, vga_latch,
-	vga_latch_write, vga_mode13, vbe_half, vbe_rest, vbe_pan,
+	vga_begin,
+	vga_attributes_half,
+	vga_attributes_rest,
+	vga_palette_half,
+	vga_palette_rest,
+	vga_palette_read_rest,
+	vga_latch,
+	vga_latch_write,
+	vga_mode13,
+	vbe_half,
+	vbe_rest,
+	vbe_pan,
 };
 
 TEST(vga_three_ways)
 {
-	threeway(&(struct tw_scenario){ .make = make_vga, .steps = vga_steps, .n = ARRAY_SIZE(vga_steps) });
+	threeway(&(struct tw_scenario){
+		.make = make_vga, .steps = vga_steps, .n = ARRAY_SIZE(vga_steps) });
 }
 
 /* --- fw_cfg --- */
@@ -287,7 +303,8 @@ static void fw_read_back(struct tw *t)
 	fw_descriptor(t, (FW_CFG_FILE_FIRST + 1u) << 16 | 8 | 2, 6);
 	out(t->g->pio, DMA_HIGH, 4, 0);
 	out(t->g->pio, DMA_LOW, 4, htobe32(DESC));
-	tw_say(t, "control %x: %.6s", ld_be32(guest_ptr(t->g, DESC, 4)), (char *)guest_ptr(t->g, BUF, 8));
+	tw_say(t, "control %x: %.6s", ld_be32(guest_ptr(t->g, DESC, 4)),
+	       (char *)guest_ptr(t->g, BUF, 8));
 }
 
 /* DMA without a selection goes on where the last access ended. */
@@ -296,7 +313,8 @@ static void fw_go_on(struct tw *t)
 	fw_descriptor(t, 2, 4);
 	out(t->g->pio, DMA_HIGH, 4, 0);
 	out(t->g->pio, DMA_LOW, 4, htobe32(DESC));
-	tw_say(t, "control %x: %08x", ld_be32(guest_ptr(t->g, DESC, 4)), ld_be32(guest_ptr(t->g, BUF, 4)));
+	tw_say(t, "control %x: %08x", ld_be32(guest_ptr(t->g, DESC, 4)),
+	       ld_be32(guest_ptr(t->g, BUF, 4)));
 }
 
 static void (*const fw_steps[])(struct tw *t) = {
@@ -305,7 +323,8 @@ static void (*const fw_steps[])(struct tw *t) = {
 
 TEST(fw_cfg_three_ways)
 {
-	threeway(&(struct tw_scenario){ .make = make_fw_cfg, .steps = fw_steps, .n = ARRAY_SIZE(fw_steps) });
+	threeway(&(struct tw_scenario){
+		.make = make_fw_cfg, .steps = fw_steps, .n = ARRAY_SIZE(fw_steps) });
 }
 
 /* --- flash --- */
@@ -412,8 +431,8 @@ static void flash_buffer_rest(struct tw *t)
 }
 
 static void (*const flash_steps[])(struct tw *t) = {
-	flash_identify, flash_identified, flash_erase_half, flash_erase_rest, flash_program_half, flash_program_rest, flash_buffer_half,
-	flash_buffer_rest,
+	flash_identify,	    flash_identified,	flash_erase_half,  flash_erase_rest,
+	flash_program_half, flash_program_rest, flash_buffer_half, flash_buffer_rest,
 };
 
 TEST(flash_three_ways)
@@ -426,7 +445,10 @@ TEST(flash_three_ways)
 	for (unsigned i = 0; i < FLASH / sizeof(page); i++)
 		CHECK_EQ(write_full(fd, page, sizeof(page)), 0);
 	close(fd);
-	threeway(&(struct tw_scenario){ .make = make_flash, .steps = flash_steps, .n = ARRAY_SIZE(flash_steps), .ctx = &im,
+	threeway(&(struct tw_scenario){ .make = make_flash,
+					.steps = flash_steps,
+					.n = ARRAY_SIZE(flash_steps),
+					.ctx = &im,
 					.unmake = unmake_flash });
 	unlink(im.path);
 }

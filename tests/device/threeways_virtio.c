@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * threeways_virtio.c: the small virtio devices straight, saved and loaded at each step with chains in the device's hands, and reset
- * at each step (tests/lib/threeway.h). virtio_blk.c and virtio_net.c have scenarios of their own. The driver's ring code fails on a
- * head that comes back twice, or that was never given.
+ * threeways_virtio.c: the small virtio devices straight, saved and loaded at each step with chains
+ * in the device's hands, and reset at each step (tests/lib/threeway.h). virtio_blk.c and
+ * virtio_net.c have scenarios of their own. The driver's ring code fails on a head that comes back
+ * twice, or that was never given.
  */
 #include <fcntl.h>
 #include <linux/input-event-codes.h>
@@ -37,7 +38,8 @@ struct kit {
 	struct chardev *chr;
 	char path[64];
 	int peer;
-	char seen[64 * KiB];		/* what the person at the other end got; over all connections */
+	/* what the person at the other end got; over all connections */
+	char seen[64 * KiB];
 	size_t nseen;
 	char folder[64];
 };
@@ -152,7 +154,8 @@ static uint64_t give(struct tw *t, unsigned q, const void *out, uint32_t n_out, 
 
 	if (n_out)
 		memcpy(guest_ptr(t->g, at, n_out), out, n_out);
-	vring_add(ring(t, q), n_out ? bufs : bufs + 1, n_out != 0, n_in != 0, (void *)(uintptr_t)at);
+	vring_add(ring(t, q), n_out ? bufs : bufs + 1, n_out != 0, n_in != 0,
+		  (void *)(uintptr_t)at);
 	vring_kick(ring(t, q));
 	return at;
 }
@@ -170,8 +173,8 @@ static void none_back(struct tw *t, unsigned q)
 	CHECK(!vring_get(ring(t, q), NULL));
 }
 
-static void scenario(enum kind kind, enum vtransport transport, uint64_t features, unsigned nqueues, void (*const *steps)(struct tw *t),
-		     size_t n)
+static void scenario(enum kind kind, enum vtransport transport, uint64_t features, unsigned nqueues,
+		     void (*const *steps)(struct tw *t), size_t n)
 {
 	struct kit *k = xcalloc(1, sizeof(*k));
 
@@ -271,11 +274,18 @@ static void con_seen(struct tw *t)
 }
 
 static void (*const con_steps[])(struct tw *t) = {
-	start, con_buffers, con_say, con_said, con_hear, con_buffers, con_say, con_said, con_hear, con_seen,
+	start,	     con_buffers, con_say,  con_said, con_hear,
+	con_buffers, con_say,	  con_said, con_hear, con_seen,
 };
 
-TEST(console_three_ways) { scenario(CONSOLE, V_MODERN, RINGS, 2, con_steps, ARRAY_SIZE(con_steps)); }
-TEST(console_three_ways_legacy) { scenario(CONSOLE, V_LEGACY, 0, 2, con_steps, ARRAY_SIZE(con_steps)); }
+TEST(console_three_ways)
+{
+	scenario(CONSOLE, V_MODERN, RINGS, 2, con_steps, ARRAY_SIZE(con_steps));
+}
+TEST(console_three_ways_legacy)
+{
+	scenario(CONSOLE, V_LEGACY, 0, 2, con_steps, ARRAY_SIZE(con_steps));
+}
 
 /* --- balloon --- */
 
@@ -288,7 +298,8 @@ static void bal_target(struct tw *t)
 	loop_lock(t->g->loop);
 	virtio_balloon_set(k->v, GUEST_RAM - sizeof(pages) / 4 * 4096);
 	loop_unlock(t->g->loop);
-	tw_say(t, "target %u actual %u", (unsigned)vdrv_config(&k->d, 0, 4), (unsigned)vdrv_config(&k->d, 4, 4));
+	tw_say(t, "target %u actual %u", (unsigned)vdrv_config(&k->d, 0, 4),
+	       (unsigned)vdrv_config(&k->d, 4, 4));
 }
 
 static void bal_inflate(struct tw *t)
@@ -306,14 +317,17 @@ static void bal_inflated(struct tw *t)
 	back(t, 0, NULL);
 	vdrv_config_write(&k->d, 4, 4, ARRAY_SIZE(pages));
 	for (unsigned i = 0; i < ARRAY_SIZE(pages); i++)
-		tw_say(t, "page %u: %x", pages[i], *(uint32_t *)guest_ptr(t->g, pages[i] * 4096ull, 4));
-	tw_say(t, "2051: %x, actual %u", *(uint32_t *)guest_ptr(t->g, 2051 * 4096ull, 4), (unsigned)vdrv_config(&k->d, 4, 4));
+		tw_say(t, "page %u: %x", pages[i],
+		       *(uint32_t *)guest_ptr(t->g, pages[i] * 4096ull, 4));
+	tw_say(t, "2051: %x, actual %u", *(uint32_t *)guest_ptr(t->g, 2051 * 4096ull, 4),
+	       (unsigned)vdrv_config(&k->d, 4, 4));
 }
 
 /* The statistics' chain stays with the device until it asks again. */
 static void bal_statistics(struct tw *t)
 {
-	struct virtio_balloon_stat s[2] = { { VIRTIO_BALLOON_S_MEMFREE, 111 }, { VIRTIO_BALLOON_S_MEMTOT, 222 } };
+	struct virtio_balloon_stat s[2] = { { VIRTIO_BALLOON_S_MEMFREE, 111 },
+					    { VIRTIO_BALLOON_S_MEMTOT, 222 } };
 
 	give(t, 2, s, sizeof(s), 0);
 	none_back(t, 2);
@@ -343,7 +357,8 @@ static void (*const bal_steps[])(struct tw *t) = {
 
 TEST(balloon_three_ways)
 {
-	scenario(BALLOON, V_MODERN, RINGS | F(VIRTIO_BALLOON_F_STATS_VQ), 3, bal_steps, ARRAY_SIZE(bal_steps));
+	scenario(BALLOON, V_MODERN, RINGS | F(VIRTIO_BALLOON_F_STATS_VQ), 3, bal_steps,
+		 ARRAY_SIZE(bal_steps));
 }
 
 /* --- tablet --- */
@@ -398,7 +413,8 @@ static void in_ask(struct tw *t)
 {
 	struct kit *k = t->ctx;
 
-	tw_say(t, "size %u maximum %u", (unsigned)vdrv_config(&k->d, 2, 1), (unsigned)vdrv_config(&k->d, 12, 4));
+	tw_say(t, "size %u maximum %u", (unsigned)vdrv_config(&k->d, 2, 1),
+	       (unsigned)vdrv_config(&k->d, 12, 4));
 }
 
 static void (*const in_steps[])(struct tw *t) = {
@@ -422,7 +438,8 @@ static void p9_answer(struct tw *t)
 	tw_say(t, "answer of %u bytes, type %u", len, *(uint8_t *)guest_ptr(t->g, at + 21 + 4, 1));
 }
 
-static void (*const p9_steps[])(struct tw *t) = { start, p9_version, p9_answer, p9_version, p9_answer };
+static void (*const p9_steps[])(struct tw *t) = { start, p9_version, p9_answer, p9_version,
+						  p9_answer };
 
 TEST(folder_three_ways) { scenario(FOLDER, V_MODERN, RINGS, 1, p9_steps, ARRAY_SIZE(p9_steps)); }
 

@@ -25,7 +25,8 @@ static struct device *make(struct guest *g, void *ctx)
 {
 	struct err err = { "" };
 
-	return uart16550_new("serial0", g->pio, COM, irq_source(g->irqs, 4), ctx, g->clock, g->loop, &err);
+	return uart16550_new("serial0", g->pio, COM, irq_source(g->irqs, 4), ctx, g->clock, g->loop,
+			     &err);
 }
 
 #define R(reg) ((unsigned)in(t->g->pio, reg, 1))
@@ -35,7 +36,8 @@ static struct device *make(struct guest *g, void *ctx)
 
 static void step_loop_on(struct tw *t)
 {
-	tw_say(t, "reset: ier %02x iir %02x lcr %02x lsr %02x msr %02x", R(IER), R(IIR), R(LCR), R(LSR), R(MSR));
+	tw_say(t, "reset: ier %02x iir %02x lcr %02x lsr %02x msr %02x", R(IER), R(IIR), R(LCR),
+	       R(LSR), R(MSR));
 	W(LCR, 0x83);
 	W(RBR, 1);
 	W(IER, 0);
@@ -70,7 +72,8 @@ static void step_receive(struct tw *t)
 
 	for (int i = 0; i < 16; i++)
 		buf[i] = (char)in(t->g->pio, RBR, 1);
-	tw_say(t, "received %s, lsr %02x iir %02x irq %d", buf, R(LSR), R(IIR), t->g->line_level[4]);
+	tw_say(t, "received %s, lsr %02x iir %02x irq %d", buf, R(LSR), R(IIR),
+	       t->g->line_level[4]);
 }
 
 static void step_thre(struct tw *t)
@@ -81,14 +84,16 @@ static void step_thre(struct tw *t)
 	tw_say(t, "thre irq %d", t->g->line_level[4]);
 	tw_say(t, "iir %02x then %02x, irq %d", R(IIR), R(IIR), t->g->line_level[4]);
 	W(RBR, 'q');
-	tw_say(t, "after a byte: irq %d iir %02x irq %d", t->g->line_level[4], R(IIR), t->g->line_level[4]);
+	tw_say(t, "after a byte: irq %d iir %02x irq %d", t->g->line_level[4], R(IIR),
+	       t->g->line_level[4]);
 }
 
 static void step_modem(struct tw *t)
 {
 	W(IER, 0x08);
 	W(MCR, 0x10);
-	tw_say(t, "modem irq %d iir %02x msr %02x irq %d", t->g->line_level[4], R(IIR), R(MSR), t->g->line_level[4]);
+	tw_say(t, "modem irq %d iir %02x msr %02x irq %d", t->g->line_level[4], R(IIR), R(MSR),
+	       t->g->line_level[4]);
 	W(MCR, 0x14);
 	W(MCR, 0x10);
 	tw_say(t, "ring msr %02x", R(MSR));
@@ -174,7 +179,8 @@ TEST(output_is_gathered)
 		out(r.g->pio, COM, 1, 'B');
 	CHECK_EQ(recv(r.peer, buf, sizeof(buf), MSG_DONTWAIT), 4096);	/* a page goes at once */
 	rig_end(&r);
-	CHECK_EQ(recv(r.peer, buf, sizeof(buf), 0), 904);		/* and the rest before the end */
+	/* and the rest before the end */
+	CHECK_EQ(recv(r.peer, buf, sizeof(buf), 0), 904);
 }
 
 TEST(a_full_host_stops_the_guest_and_loses_nothing)
@@ -331,15 +337,20 @@ TEST(escape_keys_work_while_the_guest_takes_nothing)
 		guest_run(r.g, 1);
 	}
 	buf[n] = 0;
-	CHECK_EQ(n, 26);		/* 25 keys and Ctrl-A; the break found the buffer full and took the place of a byte */
+	/* 25 keys and Ctrl-A; the break found the buffer full and took the place of a byte */
+	CHECK_EQ(n, 26);
 	CHECK(memchr(buf, 1, (size_t)n));
 }
 
 TEST(what_cannot_be_opened_says_why)
 {
-	static const struct { const char *spec, *word; } bad[] = {
-		{ "file:/nonexistent/x", "/nonexistent/x" }, { "unix:/nonexistent/s", "/nonexistent/s" },
-		{ "unix:/tmp/x,server,frobnicate", "frobnicate" }, { "tcp:localhost", "PORT" }, { "vc", "stdio" },
+	static const struct { const char *spec, *word;
+	} bad[] = {
+		{ "file:/nonexistent/x", "/nonexistent/x" },
+		{ "unix:/nonexistent/s", "/nonexistent/s" },
+		{ "unix:/tmp/x,server,frobnicate", "frobnicate" },
+		{ "tcp:localhost", "PORT" },
+		{ "vc", "stdio" },
 		{ "/dev/nonexistent", "/dev/nonexistent" },
 	};
 	struct loop *loop = loop_new("main");
@@ -349,7 +360,8 @@ TEST(what_cannot_be_opened_says_why)
 
 		CHECK(!chardev_open("s", bad[i].spec, loop, &host_direct, &err));
 		if (!strstr(err.msg, bad[i].word))
-			tap_fail(__FILE__, __LINE__, "'%s' does not speak of %s", err.msg, bad[i].word);
+			tap_fail(__FILE__, __LINE__, "'%s' does not speak of %s", err.msg,
+				 bad[i].word);
 	}
 	CHECK(!chardev_open("s", "none", loop, &host_direct, NULL));
 	loop_free(loop);

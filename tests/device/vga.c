@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The VGA from the guest's side, and its picture: modes are set through ports as a video BIOS does, memory is written
- * through the window, pixels are compared.
+ * The VGA from the guest's side, and its picture: modes are set through ports as a video BIOS does,
+ * memory is written through the window, pixels are compared.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,9 @@ static void bench_new(struct bench *b)
 
 	memset(b, 0, sizeof(*b));
 	b->mem = mem_new(NULL, NULL);
-	b->w = (struct pci_wires){ .pio = bus_new("pio", 0xffff), .mmio = bus_new("mmio", UINT64_MAX), .mem = b->mem,
+	b->w = (struct pci_wires){ .pio = bus_new("pio", 0xffff),
+				   .mmio = bus_new("mmio", UINT64_MAX),
+				   .mem = b->mem,
 				   .loop = loop_new("test") };
 	b->pci = pci_bus_new(&b->w);
 	b->dev = vga_new(b->pci, &o, &err);
@@ -100,29 +102,38 @@ struct mode {
 	uint8_t msr, seq[5], crtc[25], attr[21], gc[9];
 };
 static const struct mode mode3 = {
-	0x67, { 3, 0, 3, 0, 2 },
-	{ 0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0, 0x4f, 0x0d, 0x0e, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3,
-	  0xff },
-	{ 0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x0c, 0, 0x0f, 8, 0 },
+	0x67,
+	{ 3, 0, 3, 0, 2 },
+	{ 0x5f, 0x4f, 0x50, 0x82, 0x55, 0x81, 0xbf, 0x1f, 0,	0x4f, 0x0d, 0x0e, 0,
+	  0,	0,    0,    0x9c, 0x8e, 0x8f, 0x28, 0x1f, 0x96, 0xb9, 0xa3, 0xff },
+	{ 0,	1,    2,    3,	  4,	5,    0x14, 7,	  0x38, 0x39, 0x3a,
+	  0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 0x0c, 0,    0x0f, 8,	0 },
 	{ 0, 0, 0, 0, 0, 0x10, 0x0e, 0x0f, 0xff },
 };
 static const struct mode mode12 = {
-	0xe3, { 3, 1, 0x0f, 0, 6 },
-	{ 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0x0b, 0x3e, 0, 0x40, 0, 0, 0, 0, 0, 0, 0xea, 0x8c, 0xdf, 0x28, 0, 0xe7, 4, 0xe3, 0xff },
-	{ 0, 1, 2, 3, 4, 5, 0x14, 7, 0x38, 0x39, 0x3a, 0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 1, 0, 0x0f, 0, 0 },
+	0xe3,
+	{ 3, 1, 0x0f, 0, 6 },
+	{ 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0x0b, 0x3e, 0,	0x40, 0,    0,	 0,
+	  0,	0,    0,    0xea, 0x8c, 0xdf, 0x28, 0,	  0xe7, 4,    0xe3, 0xff },
+	{ 0,	1,    2,    3,	  4,	5, 0x14, 7,    0x38, 0x39, 0x3a,
+	  0x3b, 0x3c, 0x3d, 0x3e, 0x3f, 1, 0,	 0x0f, 0,    0 },
 	{ 0, 0, 0, 0, 0, 0, 5, 0x0f, 0xff },
 };
 static const struct mode mode13 = {
-	0x63, { 3, 1, 0x0f, 0, 0x0e },
-	{ 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0, 0x41, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x28, 0x40, 0x96, 0xb9, 0xa3,
-	  0xff },
+	0x63,
+	{ 3, 1, 0x0f, 0, 0x0e },
+	{ 0x5f, 0x4f, 0x50, 0x82, 0x54, 0x80, 0xbf, 0x1f, 0,	0x41, 0,    0,	 0,
+	  0,	0,    0,    0x9c, 0x8e, 0x8f, 0x28, 0x40, 0x96, 0xb9, 0xa3, 0xff },
 	{ 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 0x41, 0, 0x0f, 0, 0 },
 	{ 0, 0, 0, 0, 0, 0x40, 5, 0x0f, 0xff },
 };
 static const struct mode mode4 = {
-	0x63, { 3, 9, 3, 0, 2 },
-	{ 0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0, 0xc1, 0, 0, 0, 0, 0, 0, 0x9c, 0x8e, 0x8f, 0x14, 0, 0x96, 0xb9, 0xa2, 0xff },
-	{ 0, 0x13, 0x15, 0x17, 2, 4, 6, 7, 0x10, 0x11, 0x12, 0x13, 0x14, 0x15, 0x16, 0x17, 1, 0, 3, 0, 0 },
+	0x63,
+	{ 3, 9, 3, 0, 2 },
+	{ 0x2d, 0x27, 0x28, 0x90, 0x2b, 0x80, 0xbf, 0x1f, 0,	0xc1, 0,    0,	 0,
+	  0,	0,    0,    0x9c, 0x8e, 0x8f, 0x14, 0,	  0x96, 0xb9, 0xa2, 0xff },
+	{ 0,	0x13, 0x15, 0x17, 2,	4, 6, 7, 0x10, 0x11, 0x12,
+	  0x13, 0x14, 0x15, 0x16, 0x17, 1, 0, 3, 0,    0 },
 	{ 0, 0, 0, 0, 0, 0x30, 0x0f, 0x0f, 0xff },
 };
 
@@ -222,7 +233,10 @@ TEST(text)
 	s = update(&b);
 	CHECK_EQ(s->width, 720);
 	CHECK_EQ(s->height, 400);
-	/* 'A' is 0x41: pixels 1 and 7 set; foreground 4, background 1; the ninth column is background. */
+	/*
+	 * 'A' is 0x41: pixels 1 and 7 set; foreground 4, background 1; the ninth column is
+	 * background.
+	 */
 	CHECK_EQ(pixel(s, 0, 3), colour(1));
 	CHECK_EQ(pixel(s, 1, 3), colour(4));
 	CHECK_EQ(pixel(s, 7, 3), colour(4));
@@ -245,7 +259,8 @@ TEST(text)
 	CHECK_EQ(b.last.x, 0);
 	CHECK_EQ(b.last.w, 18);
 	CHECK_EQ(b.last.h, 32);
-	CHECK_EQ(pixel(s, 9, 16 + 13), colour(0));	/* foreground of an empty cell: attribute 0 */
+	/* foreground of an empty cell: attribute 0 */
+	CHECK_EQ(pixel(s, 9, 16 + 13), colour(0));
 	CHECK(vga_display_ops.text(b.v, &t, &width, &height));
 	CHECK_EQ(t.cols, 80);
 	CHECK_EQ(t.rows, 25);
@@ -434,11 +449,13 @@ TEST(vbe_registers)
 	CHECK_EQ(b.v->crtc_index, 0x0f);
 	/* Nonsense is made to fit into memory. */
 	vbe_mode(&b, 0xffff, 0xffff, 7);
-	CHECK(vbe_start(b.v) + (uint64_t)vbe_line_bytes(b.v) * b.v->vbe[VBE_YRES] <= b.v->vram_size);
+	CHECK(vbe_start(b.v) + (uint64_t)vbe_line_bytes(b.v) * b.v->vbe[VBE_YRES] <=
+	      b.v->vram_size);
 	vbe(&b, VBE_VIRT_WIDTH, 0xffff);
 	vbe(&b, VBE_X_OFFSET, 0xffff);
 	vbe(&b, VBE_Y_OFFSET, 0xffff);
-	CHECK(vbe_start(b.v) + (uint64_t)vbe_line_bytes(b.v) * b.v->vbe[VBE_YRES] <= b.v->vram_size);
+	CHECK(vbe_start(b.v) + (uint64_t)vbe_line_bytes(b.v) * b.v->vbe[VBE_YRES] <=
+	      b.v->vram_size);
 	update(&b);
 	vbe_mode(&b, 0, 0, 32);
 	update(&b);
@@ -448,8 +465,10 @@ TEST(vbe_pictures)
 {
 	struct bench b;
 	const struct surface *s;
-	static const struct { unsigned bpp; uint32_t raw; uint32_t rgb; } depth[] = {
-		{ 32, 0x00123456, 0x123456 }, { 24, 0x00123456, 0x123456 }, { 16, 0xf81f, 0xff00ff }, { 15, 0x03e0, 0x00ff00 },
+	static const struct { unsigned bpp; uint32_t raw; uint32_t rgb;
+	} depth[] = {
+		{ 32, 0x00123456, 0x123456 }, { 24, 0x00123456, 0x123456 },
+		{ 16, 0xf81f, 0xff00ff },     { 15, 0x03e0, 0x00ff00 },
 		{ 16, 0x07e0, 0x00ff00 },
 	};
 
@@ -588,8 +607,10 @@ TEST(edid)
 	vga_edid(e, 1024, 768);
 	fd = mkstemp(path);
 	CHECK(fd >= 0 && write_full(fd, e, 128) == 0 && close(fd) == 0);
-	snprintf(cmd, sizeof(cmd), "edid-decode --check %s >%s.log; grep -q 'EDID conformity: PASS' %s.log || "
-		 "{ sed 's/^/# /' %s.log; false; }", path, path, path, path);
+	snprintf(cmd, sizeof(cmd),
+		 "edid-decode --check %s >%s.log; grep -q 'EDID conformity: PASS' %s.log || "
+		 "{ sed 's/^/# /' %s.log; false; }",
+		 path, path, path, path);
 	CHECK_EQ(system(cmd), 0);
 	snprintf(cmd, sizeof(cmd), "rm -f %s %s.log", path, path);
 	CHECK_EQ(system(cmd), 0);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio_9p.c: the shared folder's device, driven over every transport's rings: requests come back once, in any number, a
- * reset comes while one waits for a host program, nothing is saved while files are held. What 9P says is tests/device/p9.c's.
+ * virtio_9p.c: the shared folder's device, driven over every transport's rings: requests come back
+ * once, in any number, a reset comes while one waits for a host program, nothing is saved while
+ * files are held. What 9P says is tests/device/p9.c's.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -65,7 +66,8 @@ static void end(struct bench *b)
 static void post(struct bench *b, const void *msg, size_t len, void *token)
 {
 	memcpy(guest_ptr(b->g, b->req, len), msg, len);
-	vring_add(&b->d.rings[0], (struct vbuf[]){ { b->req, len }, { b->rep, 65536 } }, 1, 1, token);
+	vring_add(&b->d.rings[0], (struct vbuf[]){ { b->req, len }, { b->rep, 65536 } }, 1, 1,
+		  token);
 	vring_kick(&b->d.rings[0]);
 }
 
@@ -176,7 +178,10 @@ TEST(stream)
 	end(b);
 }
 
-/* The guest gives up a read that waits for a host that says nothing: both are answered, and the stream works on. */
+/*
+ * The guest gives up a read that waits for a host that says nothing: both are answered, and the
+ * stream works on.
+ */
 TEST(flush_while_waiting)
 {
 	struct bench *b = start(V_MODERN, true);
@@ -193,7 +198,9 @@ TEST(flush_while_waiting)
 		/* At once, or while it waits; that of another tag does nothing. */
 		if (i & 1)
 			guest_run(b->g, 1);
-		vring_add(&b->d.rings[0], (struct vbuf[]){ { b->req + 2048, 9 }, { b->rep, 65536 } }, 1, 1, &tokens[1]);
+		vring_add(&b->d.rings[0],
+			  (struct vbuf[]){ { b->req + 2048, 9 }, { b->rep, 65536 } }, 1, 1,
+			  &tokens[1]);
 		memcpy(guest_ptr(b->g, b->req + 2048, 9), "\x09\0\0\0\x6c\x09\0\4\0", 9);
 		vring_kick(&b->d.rings[0]);
 		CHECK(vring_wait(&b->d.rings[0], &len) == &tokens[0]);
@@ -205,7 +212,8 @@ TEST(flush_while_waiting)
 	CHECK(!memcmp(guest_ptr(b->g, b->rep + 7, 9), "\5\0\0\0bytes", 9));
 	post(b, READ, &tokens[0]);
 	guest_run(b->g, 5);
-	vring_add(&b->d.rings[0], (struct vbuf[]){ { b->req + 2048, 9 }, { b->rep, 65536 } }, 1, 1, &tokens[1]);
+	vring_add(&b->d.rings[0], (struct vbuf[]){ { b->req + 2048, 9 }, { b->rep, 65536 } }, 1, 1,
+		  &tokens[1]);
 	memcpy(guest_ptr(b->g, b->req + 2048, 9), "\x09\0\0\0\x6c\x09\0\5\0", 9);
 	vring_kick(&b->d.rings[0]);
 	guest_run(b->g, 10);
@@ -243,7 +251,10 @@ TEST(reset_while_waiting)
 	end(b);
 }
 
-/* A machine that ends at once, as by a panic: nobody quiesces the device, and a program never closes its end of the stream. */
+/*
+ * A machine that ends at once, as by a panic: nobody quiesces the device, and a program never
+ * closes its end of the stream.
+ */
 TEST(ends_while_waiting)
 {
 	struct bench *b = start(V_MODERN, true);

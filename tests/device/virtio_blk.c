@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The block device, driven through both register sets, the configuration window and memory-mapped registers. */
+/*
+ * The block device, driven through both register sets, the configuration window and memory-mapped
+ * registers.
+ */
 #include "tests/lib/blk_bench.h"
 
 /* --- what a well-meaning driver does, on every transport and kind of ring --- */
@@ -59,14 +62,17 @@ TEST(discard_and_zeroes)
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range, sizeof(range)), VIRTIO_BLK_S_OK);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_DISCARD, 0, &range, sizeof(range)), VIRTIO_BLK_S_UNSUPP);
 	range.flags = 2;
-	CHECK_EQ(req_run(b, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range, sizeof(range)), VIRTIO_BLK_S_UNSUPP);
+	CHECK_EQ(req_run(b, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range, sizeof(range)),
+		 VIRTIO_BLK_S_UNSUPP);
 	range.flags = 0;
 	range.num_sectors = DISK / 512;
-	CHECK_EQ(req_run(b, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range, sizeof(range)), VIRTIO_BLK_S_IOERR);
+	CHECK_EQ(req_run(b, VIRTIO_BLK_T_WRITE_ZEROES, 0, &range, sizeof(range)),
+		 VIRTIO_BLK_S_IOERR);
 	range.sector = UINT64_MAX - 1;
 	range.num_sectors = 4;
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_DISCARD, 0, &range, sizeof(range)), VIRTIO_BLK_S_IOERR);
-	CHECK_EQ(req_run(b, VIRTIO_BLK_T_DISCARD, 0, &range, sizeof(range) - 1), VIRTIO_BLK_S_UNSUPP);
+	CHECK_EQ(req_run(b, VIRTIO_BLK_T_DISCARD, 0, &range, sizeof(range) - 1),
+		 VIRTIO_BLK_S_UNSUPP);
 	CHECK_EQ(b->disk->discards, 1);
 	CHECK_EQ(b->disk->zeroes, 2);
 	bench_free(b);
@@ -104,7 +110,8 @@ TEST(bad_requests_end_with_a_status)
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_IN, DISK / 512 - 1, buf, 1024), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_IN, UINT64_MAX / 512, buf, 512), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_IN, UINT64_MAX, buf, 512), VIRTIO_BLK_S_IOERR);
-	CHECK_EQ(req_run(b, VIRTIO_BLK_T_OUT, 1ull << 55, buf, 512), VIRTIO_BLK_S_IOERR);	/* sector 0, mod 2^64 bytes */
+	/* sector 0, mod 2^64 bytes */
+	CHECK_EQ(req_run(b, VIRTIO_BLK_T_OUT, 1ull << 55, buf, 512), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_OUT, DISK / 512, buf, 512), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_OUT, 0, buf, 100), VIRTIO_BLK_S_IOERR);
 	CHECK_EQ(req_run(b, VIRTIO_BLK_T_IN, 0, buf, 511), VIRTIO_BLK_S_IOERR);
@@ -131,14 +138,21 @@ TEST(odd_layouts)
 	h->sector = 7;
 	pattern(want, 1024, 3);
 	memcpy(guest_ptr(b->g, at + 16, 1024), want, 1024);
-	vring_add(b->r, (struct vbuf[]){ { at, 4 }, { at + 4, 5 }, { at + 9, 107 }, { at + 116, 924 }, { at + 2000, 1 } }, 4, 1, h);
+	vring_add(b->r,
+		  (struct vbuf[]){ { at, 4 },
+				   { at + 4, 5 },
+				   { at + 9, 107 },
+				   { at + 116, 924 },
+				   { at + 2000, 1 } },
+		  4, 1, h);
 	vring_kick(b->r);
 	CHECK(vring_wait(b->r, &len) == h);
 	CHECK_EQ(*(uint8_t *)guest_ptr(b->g, at + 2000, 1), 0);
 	CHECK(!memcmp(b->disk->data + 7 * 512, want, 1024));
 	/* Status in the same piece as the data read, which comes in two pieces out of order. */
 	h->type = VIRTIO_BLK_T_IN;
-	vring_add(b->r, (struct vbuf[]){ { at, 16 }, { at + 2048, 1000 }, { at + 1024, 25 } }, 1, 2, h);
+	vring_add(b->r, (struct vbuf[]){ { at, 16 }, { at + 2048, 1000 }, { at + 1024, 25 } }, 1, 2,
+		  h);
 	vring_kick(b->r);
 	CHECK(vring_wait(b->r, &len) == h);
 	CHECK_EQ(len, 1025);
@@ -161,7 +175,8 @@ TEST(many_pieces)
 {
 	struct bench *b = bench_new(V_MODERN, FEATURES | RINGS, false);
 	struct vbuf bufs[200];
-	uint64_t at = guest_alloc(b->g, 16, 16), data = guest_alloc(b->g, 198 * 2048, 4096), status = guest_alloc(b->g, 1, 64);
+	uint64_t at = guest_alloc(b->g, 16, 16), data = guest_alloc(b->g, 198 * 2048, 4096),
+		 status = guest_alloc(b->g, 1, 64);
 	struct virtio_blk_outhdr *h = guest_ptr(b->g, at, 16);
 
 	pattern(b->disk->data, DISK, 9);
@@ -176,7 +191,8 @@ TEST(many_pieces)
 		vring_kick(b->r);
 		CHECK(vring_wait(b->r, NULL) == h);
 		for (int i = 0; i < 198; i++)
-			CHECK(!memcmp(guest_ptr(b->g, bufs[1 + i].gpa, 1024), b->disk->data + i * 1024, 1024));
+			CHECK(!memcmp(guest_ptr(b->g, bufs[1 + i].gpa, 1024),
+				      b->disk->data + i * 1024, 1024));
 	}
 	bench_free(b);
 }
@@ -246,7 +262,10 @@ TEST(mmio_interrupt)
 	bench_free(b);
 }
 
-/* A busy driver is not asked to kick: while the device works, kicks are off; after the last chain they are on. */
+/*
+ * A busy driver is not asked to kick: while the device works, kicks are off; after the last chain
+ * they are on.
+ */
 TEST(kicks_are_suppressed_and_come_back)
 {
 	struct bench *b = bench_new(V_MODERN, FEATURES, false);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The block device saved and loaded, reset, and stopped by an I/O error, each with requests in flight; and saved files of strangers. */
+/*
+ * The block device saved and loaded, reset, and stopped by an I/O error, each with requests in
+ * flight; and saved files of strangers.
+ */
 #include "tests/lib/blk_bench.h"
 
 /* --- three ways: straight, saved and loaded at each step, reset at each step --- */
@@ -64,7 +67,10 @@ static uint32_t scenario(enum vtransport t, uint64_t features, enum way way)
 		if (way == SAVED) {
 			replace(b);
 		} else if (way == RESET) {
-			/* The driver starts anew and asks everything again; nothing of before may come back. */
+			/*
+			 * The driver starts anew and asks everything again; nothing of before may
+			 * come back.
+			 */
 			drive(b);
 			CHECK_EQ(b->disk->running, 0);
 			for (unsigned i = 0; i < 8; i++)

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The network device on a datagram socket pair: packets both ways, the control queue, the filter, three ways. */
+/*
+ * The network device on a datagram socket pair: packets both ways, the control queue, the filter,
+ * three ways.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/virtio_net.h>
@@ -15,8 +18,10 @@
 #define F(bit) (1ull << (bit))
 #define RINGS (F(VIRTIO_RING_F_EVENT_IDX) | F(VIRTIO_RING_F_INDIRECT_DESC))
 #define PACKED F(VIRTIO_F_RING_PACKED)
-#define CTRL (F(VIRTIO_NET_F_CTRL_VQ) | F(VIRTIO_NET_F_CTRL_RX) | F(VIRTIO_NET_F_CTRL_RX_EXTRA) | \
-	      F(VIRTIO_NET_F_CTRL_VLAN) | F(VIRTIO_NET_F_CTRL_MAC_ADDR) | F(VIRTIO_NET_F_GUEST_ANNOUNCE))
+#define CTRL                                                                                       \
+	(F(VIRTIO_NET_F_CTRL_VQ) | F(VIRTIO_NET_F_CTRL_RX) | F(VIRTIO_NET_F_CTRL_RX_EXTRA) |       \
+	 F(VIRTIO_NET_F_CTRL_VLAN) | F(VIRTIO_NET_F_CTRL_MAC_ADDR) |                               \
+	 F(VIRTIO_NET_F_GUEST_ANNOUNCE))
 #define BASE (F(VIRTIO_NET_F_MAC) | F(VIRTIO_NET_F_STATUS))
 #define MRG F(VIRTIO_NET_F_MRG_RXBUF)
 
@@ -44,8 +49,10 @@ static void build(struct bench *b)
 	memcpy(o.mac, b->own_mac ? b->own_mac : mac, 6);
 	b->v = virtio_net_new("net0", b->g->loop, b->g->mem, &o, &err);
 	CHECK(b->v);
-	b->dev = b->transport == V_MMIO ? virtio_mmio_new(b->g->mmio, MMIO_BASE, irq_source(b->g->irqs, 6), NULL, b->v, &err) :
-		 virtio_pci_new(b->g->pci, DEVFN, b->v, &err);
+	b->dev = b->transport == V_MMIO
+			 ? virtio_mmio_new(b->g->mmio, MMIO_BASE, irq_source(b->g->irqs, 6), NULL,
+					   b->v, &err)
+			 : virtio_pci_new(b->g->pci, DEVFN, b->v, &err);
 	CHECK(b->dev);
 }
 
@@ -54,7 +61,8 @@ static void rx_post(struct bench *b, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		uint64_t at = guest_alloc(b->g, b->rx_buf, 64);
 
-		vring_add(b->rx, &(struct vbuf){ at, b->rx_buf }, 0, 1, guest_ptr(b->g, at, b->rx_buf));
+		vring_add(b->rx, &(struct vbuf){ at, b->rx_buf }, 0, 1,
+			  guest_ptr(b->g, at, b->rx_buf));
 		guest_alloc(b->g, 64, 64);	/* pieces stay apart */
 	}
 	vring_kick(b->rx);
@@ -168,7 +176,10 @@ static void guest_send(struct bench *b, const uint8_t *f, size_t len)
 
 	memset(guest_ptr(b->g, at, b->hdr_len), 0, b->hdr_len);
 	memcpy(guest_ptr(b->g, at + b->hdr_len, len), f, len);
-	vring_add(b->tx, (struct vbuf[]){ { at, b->hdr_len }, { at + b->hdr_len, len / 2 }, { at + b->hdr_len + len / 2, len - len / 2 } },
+	vring_add(b->tx,
+		  (struct vbuf[]){ { at, b->hdr_len },
+				   { at + b->hdr_len, len / 2 },
+				   { at + b->hdr_len + len / 2, len - len / 2 } },
 		  3, 0, token);
 	vring_kick(b->tx);
 }
@@ -311,7 +322,8 @@ static uint8_t command(struct bench *b, uint8_t class, uint8_t cmd, const void *
 	memcpy(guest_ptr(b->g, at + 64, len), data, len);
 	*(uint8_t *)guest_ptr(b->g, at + 4000, 1) = 0xee;
 	if (len)
-		vring_add(b->ctrl, (struct vbuf[]){ { at, 2 }, { at + 64, len }, { at + 4000, 1 } }, 2, 1, b);
+		vring_add(b->ctrl, (struct vbuf[]){ { at, 2 }, { at + 64, len }, { at + 4000, 1 } },
+			  2, 1, b);
 	else
 		vring_add(b->ctrl, (struct vbuf[]){ { at, 2 }, { at + 4000, 1 } }, 1, 1, b);
 	vring_kick(b->ctrl);
@@ -338,28 +350,39 @@ static bool passes(struct bench *b, const uint8_t *to, int vlan)
 
 TEST(filter)
 {
-	static const uint8_t other[6] = { 2, 2, 2, 2, 2, 2 }, third[6] = { 2, 3, 3, 3, 3, 3 }, multi[6] = { 1, 0, 0x5e, 0, 0, 1 },
-			     multi2[6] = { 1, 0, 0x5e, 0, 0, 2 }, broadcast[6] = { 255, 255, 255, 255, 255, 255 };
+	static const uint8_t other[6] = { 2, 2, 2, 2, 2, 2 }, third[6] = { 2, 3, 3, 3, 3, 3 },
+			     multi[6] = { 1, 0, 0x5e, 0, 0, 1 },
+			     multi2[6] = { 1, 0, 0x5e, 0, 0, 2 },
+			     broadcast[6] = { 255, 255, 255, 255, 255, 255 };
 	struct bench *b = bench_new(V_MODERN, MRG | CTRL, 2048);
 	uint8_t table[20] = { 1, 0, 0, 0, 2, 3, 3, 3, 3, 3, 1, 0, 0, 0, 1, 0, 0x5e, 0, 0, 2 };
 	uint8_t off = 0, on = 1;
 
 	rx_post(b, 100);
 	/* Everything, until the driver says otherwise. */
-	CHECK(passes(b, mac, -1) && passes(b, other, -1) && passes(b, multi, -1) && passes(b, mac, 5));
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1), VIRTIO_NET_OK);
+	CHECK(passes(b, mac, -1) && passes(b, other, -1) && passes(b, multi, -1) &&
+	      passes(b, mac, 5));
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1),
+		 VIRTIO_NET_OK);
 	CHECK(passes(b, mac, -1) && passes(b, broadcast, -1));
 	CHECK(!passes(b, other, -1) && !passes(b, multi, -1) && !passes(b, mac, 5));
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &on, 1), VIRTIO_NET_OK);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &on, 1),
+		 VIRTIO_NET_OK);
 	CHECK(passes(b, multi, -1));
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &off, 1), VIRTIO_NET_OK);
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, table, 20), VIRTIO_NET_OK);
-	CHECK(passes(b, third, -1) && passes(b, multi2, -1) && !passes(b, multi, -1) && !passes(b, other, -1));
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, "\x05\x00", 2), VIRTIO_NET_OK);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_ALLMULTI, &off, 1),
+		 VIRTIO_NET_OK);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_TABLE_SET, table, 20),
+		 VIRTIO_NET_OK);
+	CHECK(passes(b, third, -1) && passes(b, multi2, -1) && !passes(b, multi, -1) &&
+	      !passes(b, other, -1));
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_ADD, "\x05\x00", 2),
+		 VIRTIO_NET_OK);
 	CHECK(passes(b, mac, 5) && !passes(b, mac, 6));
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_DEL, "\x05\x00", 2), VIRTIO_NET_OK);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_VLAN, VIRTIO_NET_CTRL_VLAN_DEL, "\x05\x00", 2),
+		 VIRTIO_NET_OK);
 	CHECK(!passes(b, mac, 5));
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, other, 6), VIRTIO_NET_OK);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_MAC, VIRTIO_NET_CTRL_MAC_ADDR_SET, other, 6),
+		 VIRTIO_NET_OK);
 	CHECK(passes(b, other, -1) && !passes(b, mac, -1));
 	CHECK_EQ(vdrv_config(&b->d, 0, 1), 2);
 	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_NOBCAST, &on, 1), VIRTIO_NET_OK);
@@ -386,9 +409,13 @@ TEST(bad_commands)
 	CHECK_EQ(command(b, VIRTIO_NET_CTRL_MAC, 1, table, 5), VIRTIO_NET_ERR);
 	CHECK_EQ(command(b, VIRTIO_NET_CTRL_VLAN, 0, "\x00\x10", 2), VIRTIO_NET_ERR);
 	CHECK_EQ(command(b, VIRTIO_NET_CTRL_MQ, 0, "\x01\x00", 2), VIRTIO_NET_ERR);
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_GUEST_OFFLOADS, 0, "\1\0\0\0\0\0\0\0", 8), VIRTIO_NET_ERR);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_GUEST_OFFLOADS, 0, "\1\0\0\0\0\0\0\0", 8),
+		 VIRTIO_NET_ERR);
 	/* No command at all, and nowhere to answer. */
-	vring_add(b->ctrl, (struct vbuf[]){ { guest_alloc(b->g, 1, 64), 1 }, { guest_alloc(b->g, 1, 64), 1 } }, 1, 1, b);
+	vring_add(
+		b->ctrl,
+		(struct vbuf[]){ { guest_alloc(b->g, 1, 64), 1 }, { guest_alloc(b->g, 1, 64), 1 } },
+		1, 1, b);
 	vring_kick(b->ctrl);
 	CHECK(vring_wait(b->ctrl, NULL) == b);
 	vring_add(b->ctrl, (struct vbuf[]){ { guest_alloc(b->g, 8, 64), 8 } }, 1, 0, b);
@@ -484,8 +511,13 @@ static uint32_t scenario(enum vtransport t, uint64_t features, enum way way)
 		if (b->rx->outstanding < 60)
 			rx_post(b, 60);
 		if (b->ctrl)
-			CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1), VIRTIO_NET_OK);
-		/* One packet the device has fetched buffers for, one on the wire, two in the transmit ring. */
+			CHECK_EQ(
+				command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1),
+				VIRTIO_NET_OK);
+		/*
+		 * One packet the device has fetched buffers for, one on the wire, two in the
+		 * transmit ring.
+		 */
 		frame_make(f, 1000, mac, round);
 		wire_send(b, f, 1000);
 		CHECK_EQ(guest_recv(b, got, 5000), 1000);
@@ -497,7 +529,9 @@ static uint32_t scenario(enum vtransport t, uint64_t features, enum way way)
 			drive(b);
 			rx_post(b, 60);
 			if (b->ctrl)
-				CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1), VIRTIO_NET_OK);
+				CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC,
+						 &off, 1),
+					 VIRTIO_NET_OK);
 		}
 		frame_make(f, 90, (uint8_t[6]){ 2, 7 }, round);	/* not for us */
 		wire_send(b, f, 90);
@@ -547,19 +581,24 @@ TEST(announce_after_load)
 	replace(b);
 	CHECK_EQ(vdrv_config(&b->d, 6, 2), VIRTIO_NET_S_LINK_UP | VIRTIO_NET_S_ANNOUNCE);
 	CHECK_EQ(b->g->msi[3], 1);
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, "", 0), VIRTIO_NET_OK);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_ANNOUNCE, VIRTIO_NET_CTRL_ANNOUNCE_ACK, "", 0),
+		 VIRTIO_NET_OK);
 	CHECK_EQ(vdrv_config(&b->d, 6, 2), VIRTIO_NET_S_LINK_UP);
 	bench_free(b);
 }
 
-/* A copy has an address of its own, for the guest to find when it resets the card; until then the one it knows works. */
+/*
+ * A copy has an address of its own, for the guest to find when it resets the card; until then the
+ * one it knows works.
+ */
 TEST(copy_has_its_own_address)
 {
 	struct bench *b = bench_new(V_MODERN, MRG | CTRL, 2048);
 	uint8_t off = 0;
 
 	rx_post(b, 20);
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1), VIRTIO_NET_OK);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1),
+		 VIRTIO_NET_OK);
 	b->own_mac = (const uint8_t[6]){ 0x52, 0x54, 0, 7, 8, 9 };
 	replace(b);
 	CHECK_EQ(vdrv_config(&b->d, 3, 1), 1);
@@ -567,7 +606,8 @@ TEST(copy_has_its_own_address)
 	drive(b);
 	rx_post(b, 20);
 	CHECK_EQ(vdrv_config(&b->d, 3, 1), 7);
-	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1), VIRTIO_NET_OK);
+	CHECK_EQ(command(b, VIRTIO_NET_CTRL_RX, VIRTIO_NET_CTRL_RX_PROMISC, &off, 1),
+		 VIRTIO_NET_OK);
 	CHECK(passes(b, b->own_mac, -1) && !passes(b, mac, -1));
 	bench_free(b);
 }

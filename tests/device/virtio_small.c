@@ -41,7 +41,9 @@ static void build(struct bench *b)
 	case CONSOLE: b->v = virtio_console_new("dev0", b->g->loop, b->g->mem, b->chr, &err); break;
 	case BALLOON: b->v = virtio_balloon_new("dev0", b->g->loop, b->g->mem, &err); break;
 	case TABLET:
-	case KEYBOARD: b->v = virtio_input_new("dev0", b->g->loop, b->g->mem, b->kind == TABLET, &err); break;
+	case KEYBOARD:
+		b->v = virtio_input_new("dev0", b->g->loop, b->g->mem, b->kind == TABLET, &err);
+		break;
 	}
 	CHECK(b->v);
 	b->dev = virtio_pci_new(b->g->pci, DEVFN, b->v, &err);
@@ -151,7 +153,11 @@ static void rng(enum vtransport t, uint64_t features)
 		if (way == 2) {
 			drive(b);
 			for (int i = 0; i < 4; i++)
-				vring_add(r, &(struct vbuf){ (uint8_t *)p[i] - (uint8_t *)guest_ptr(b->g, 0, 1), 64 }, 0, 1, p[i]);
+				vring_add(r,
+					  &(struct vbuf){ (uint8_t *)p[i] -
+								  (uint8_t *)guest_ptr(b->g, 0, 1),
+							  64 },
+					  0, 1, p[i]);
 			vring_kick(r);
 		}
 		for (int i = 0; i < 4; i++) {
@@ -315,7 +321,9 @@ static void give(struct bench *b, unsigned q, const uint32_t *pfns, unsigned n)
 
 static void balloon(enum vtransport t)
 {
-	struct bench *b = bench_new(BALLOON, t, RINGS | F(VIRTIO_BALLOON_F_STATS_VQ) | F(VIRTIO_BALLOON_F_REPORTING), 4);
+	struct bench *b =
+		bench_new(BALLOON, t,
+			  RINGS | F(VIRTIO_BALLOON_F_STATS_VQ) | F(VIRTIO_BALLOON_F_REPORTING), 4);
 	uint32_t pfns[] = { 2048, 2049, 2050, 2060, 2100, 2099, 2098 };
 	uint64_t at = 2048 * 4096;
 
@@ -385,15 +393,18 @@ TEST(balloon_statistics)
 /* The reporting queue moves up when there are no statistics. */
 static void reporting(uint64_t features, unsigned q)
 {
-	struct bench *b = bench_new(BALLOON, V_MODERN, features | F(VIRTIO_BALLOON_F_REPORTING), q + 1);
+	struct bench *b = bench_new(BALLOON, V_MODERN, features | F(VIRTIO_BALLOON_F_REPORTING),
+				    q + 1);
 	uint64_t at = 2048 * 4096;
 
 	memset(guest_ptr(b->g, at, 64 * 4096), 0x5a, 64 * 4096);
-	vring_add(&b->d.rings[q], (struct vbuf[]){ { at, 8 * 4096 }, { at + 16 * 4096 + 100, 2 * 4096 } }, 0, 2, b);
+	vring_add(&b->d.rings[q],
+		  (struct vbuf[]){ { at, 8 * 4096 }, { at + 16 * 4096 + 100, 2 * 4096 } }, 0, 2, b);
 	vring_kick(&b->d.rings[q]);
 	CHECK(vring_wait(&b->d.rings[q], NULL) == b);
 	CHECK(!resident(b, at) && !resident(b, at + 7 * 4096) && resident(b, at + 8 * 4096));
-	CHECK(resident(b, at + 16 * 4096) && !resident(b, at + 17 * 4096) && resident(b, at + 18 * 4096));
+	CHECK(resident(b, at + 16 * 4096) && !resident(b, at + 17 * 4096) &&
+	      resident(b, at + 18 * 4096));
 	CHECK_EQ(*(uint8_t *)guest_ptr(b->g, at + 18 * 4096, 1), 0x5a);
 	bench_free(b);
 }

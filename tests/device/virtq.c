@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The ring rules: what a hostile, broken or merely unusual driver may put into a virtqueue, split and packed. */
+/*
+ * The ring rules: what a hostile, broken or merely unusual driver may put into a virtqueue, split
+ * and packed.
+ */
 #include <errno.h>
 #include <linux/virtio_ring.h>
 #include <pthread.h>
@@ -65,7 +68,8 @@ static void ring_free(struct ring *r)
 	free(r);
 }
 
-static void put(struct ring *r, unsigned i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t next)
+static void put(struct ring *r, unsigned i, uint64_t addr, uint32_t len, uint16_t flags,
+		uint16_t next)
 {
 	r->desc[i] = (struct vring_desc){ addr, len, flags, next };
 }
@@ -113,47 +117,58 @@ BROKEN_SPLIT(split_next_out_of_range, put(r, 0, BUF, 16, NEXT, SIZE); offer(r, 0
 BROKEN_SPLIT(split_index_jumps, r->avail->idx = SIZE + 1)
 BROKEN_SPLIT(split_index_goes_back, r->avail->idx = 0xffff)
 BROKEN_SPLIT(split_address_wraps, put(r, 0, UINT64_MAX - 7, 16, 0, 0); offer(r, 0))
-BROKEN_SPLIT(split_run_wraps, put(r, 0, 0ull - 16, 16, NEXT, 1); put(r, 1, 0, 16, 0, 0); offer(r, 0))
+BROKEN_SPLIT(split_run_wraps, put(r, 0, 0ull - 16, 16, NEXT, 1); put(r, 1, 0, 16, 0, 0);
+	     offer(r, 0))
 BROKEN_SPLIT(split_buffer_nowhere, put(r, 0, GUEST_HOLE, 16, 0, 0); offer(r, 0))
 BROKEN_SPLIT(split_buffer_half_outside, put(r, 0, GUEST_RAM - 8, 16, 0, 0); offer(r, 0))
-BROKEN_SPLIT(split_second_buffer_nowhere, put(r, 0, BUF, 16, NEXT, 1); put(r, 1, GUEST_HOLE, 1, WRITE, 0); offer(r, 0))
+BROKEN_SPLIT(split_second_buffer_nowhere, put(r, 0, BUF, 16, NEXT, 1);
+	     put(r, 1, GUEST_HOLE, 1, WRITE, 0); offer(r, 0))
 BROKEN_SPLIT(split_write_to_rom, put(r, 0, GUEST_ROM, 16, WRITE, 0); offer(r, 0))
-BROKEN_SPLIT(split_read_behind_write, put(r, 0, BUF, 16, NEXT | WRITE, 1); put(r, 1, BUF, 16, 0, 0); offer(r, 0))
-BROKEN_SPLIT(split_read_behind_empty_write, put(r, 0, BUF, 0, NEXT | WRITE, 1); put(r, 1, BUF, 16, 0, 0); offer(r, 0))
-BROKEN_SPLIT(split_four_gigabytes_too_long, put(r, 0, BUF, UINT32_MAX, 0, 0); offer(r, 0))
-BROKEN_SPLIT(split_indirect_without_feature, r->q.indirect = false; put(r, 0, TABLE, 16, IND, 0); offer(r, 0))
-BROKEN_SPLIT(split_indirect_not_last, put(r, 0, TABLE, 16, IND | NEXT, 1); offer(r, 0))
-BROKEN_SPLIT(split_indirect_in_indirect, put(r, 0, TABLE, 16, IND, 0); r->table[0] = (struct vring_desc){ TABLE, 16, IND, 0 };
+BROKEN_SPLIT(split_read_behind_write, put(r, 0, BUF, 16, NEXT | WRITE, 1); put(r, 1, BUF, 16, 0, 0);
 	     offer(r, 0))
+BROKEN_SPLIT(split_read_behind_empty_write, put(r, 0, BUF, 0, NEXT | WRITE, 1);
+	     put(r, 1, BUF, 16, 0, 0); offer(r, 0))
+BROKEN_SPLIT(split_four_gigabytes_too_long, put(r, 0, BUF, UINT32_MAX, 0, 0); offer(r, 0))
+BROKEN_SPLIT(split_indirect_without_feature, r->q.indirect = false; put(r, 0, TABLE, 16, IND, 0);
+	     offer(r, 0))
+BROKEN_SPLIT(split_indirect_not_last, put(r, 0, TABLE, 16, IND | NEXT, 1); offer(r, 0))
+BROKEN_SPLIT(split_indirect_in_indirect, put(r, 0, TABLE, 16, IND, 0);
+	     r->table[0] = (struct vring_desc){ TABLE, 16, IND, 0 }; offer(r, 0))
 BROKEN_SPLIT(split_indirect_empty, put(r, 0, TABLE, 0, IND, 0); offer(r, 0))
 BROKEN_SPLIT(split_indirect_odd_length, put(r, 0, TABLE, 24, IND, 0); offer(r, 0))
 BROKEN_SPLIT(split_indirect_endless, put(r, 0, TABLE, 16 * 65536, IND, 0); offer(r, 0))
 BROKEN_SPLIT(split_indirect_nowhere, put(r, 0, GUEST_HOLE, 16, IND, 0); offer(r, 0))
 BROKEN_SPLIT(split_indirect_across_the_end, put(r, 0, GUEST_RAM - 16, 32, IND, 0); offer(r, 0))
-BROKEN_SPLIT(split_indirect_loop, put(r, 0, TABLE, 32, IND, 0); r->table[0] = (struct vring_desc){ BUF, 1, NEXT, 1 };
+BROKEN_SPLIT(split_indirect_loop, put(r, 0, TABLE, 32, IND, 0);
+	     r->table[0] = (struct vring_desc){ BUF, 1, NEXT, 1 };
 	     r->table[1] = (struct vring_desc){ BUF, 1, NEXT, 0 }; offer(r, 0))
-BROKEN_SPLIT(split_indirect_next_outside, put(r, 0, TABLE, 32, IND, 0); r->table[0] = (struct vring_desc){ BUF, 1, NEXT, 2 };
-	     offer(r, 0))
-BROKEN_SPLIT(split_head_twice, put(r, 0, BUF, 16, 0, 0); offer(r, 0); offer(r, 0); CHECK_EQ(pop(r), 1);
-	     virtq_hold(&r->q, &r->e))
-BROKEN_SPLIT(split_map_changes_under_the_ring, put(r, 0, BUF, 16, 0, 0); offer(r, 0); block_unmap(r->g->ram);
+BROKEN_SPLIT(split_indirect_next_outside, put(r, 0, TABLE, 32, IND, 0);
+	     r->table[0] = (struct vring_desc){ BUF, 1, NEXT, 2 }; offer(r, 0))
+BROKEN_SPLIT(split_head_twice, put(r, 0, BUF, 16, 0, 0); offer(r, 0); offer(r, 0);
+	     CHECK_EQ(pop(r), 1); virtq_hold(&r->q, &r->e))
+BROKEN_SPLIT(split_map_changes_under_the_ring, put(r, 0, BUF, 16, 0, 0); offer(r, 0);
+	     block_unmap(r->g->ram);
 	     CHECK_EQ(block_map(r->g->ram, 2 * MiB, 2 * MiB, GUEST_RAM - 2 * MiB, 0), 0))
 
-static void put_packed(struct ring *r, unsigned i, uint64_t addr, uint32_t len, uint16_t flags, uint16_t id)
+static void put_packed(struct ring *r, unsigned i, uint64_t addr, uint32_t len, uint16_t flags,
+		       uint16_t id)
 {
 	r->packed[i] = (struct vring_packed_desc){ addr, len, id, flags | D_AVAIL };
 }
 
 BROKEN_PACKED(packed_id_out_of_range, put_packed(r, 0, BUF, 16, 0, SIZE))
-BROKEN_PACKED(packed_id_twice, put_packed(r, 0, BUF, 16, 0, 3); put_packed(r, 1, BUF, 16, 0, 3); CHECK_EQ(pop(r), 1);
-	      virtq_hold(&r->q, &r->e))
-BROKEN_PACKED(packed_endless_chain, for (int i = 0; i < SIZE; i++) put_packed(r, i, BUF, 16, NEXT, 0))
+BROKEN_PACKED(packed_id_twice, put_packed(r, 0, BUF, 16, 0, 3); put_packed(r, 1, BUF, 16, 0, 3);
+	      CHECK_EQ(pop(r), 1); virtq_hold(&r->q, &r->e))
+BROKEN_PACKED(packed_endless_chain,
+	      for (int i = 0; i < SIZE; i++) put_packed(r, i, BUF, 16, NEXT, 0))
 BROKEN_PACKED(packed_address_wraps, put_packed(r, 0, UINT64_MAX, 2, 0, 0))
 BROKEN_PACKED(packed_buffer_nowhere, put_packed(r, 0, GUEST_HOLE, 2, 0, 0))
 BROKEN_PACKED(packed_write_to_rom, put_packed(r, 0, GUEST_ROM, 2, WRITE, 0))
-BROKEN_PACKED(packed_read_behind_write, put_packed(r, 0, BUF, 2, NEXT | WRITE, 0); put_packed(r, 1, BUF, 2, 0, 0))
+BROKEN_PACKED(packed_read_behind_write, put_packed(r, 0, BUF, 2, NEXT | WRITE, 0);
+	      put_packed(r, 1, BUF, 2, 0, 0))
 BROKEN_PACKED(packed_indirect_in_indirect, put_packed(r, 0, TABLE, 16, IND, 0);
-	      *(struct vring_packed_desc *)r->table = (struct vring_packed_desc){ TABLE, 16, 0, IND })
+	      *(struct vring_packed_desc *)r->table = (struct vring_packed_desc){ TABLE, 16, 0,
+										  IND })
 BROKEN_PACKED(packed_indirect_odd_length, put_packed(r, 0, TABLE, 17, IND, 0))
 BROKEN_PACKED(packed_indirect_nowhere, put_packed(r, 0, GUEST_HOLE, 16, IND, 0))
 
@@ -204,7 +219,8 @@ TEST(neighbours_are_one_piece)
 	struct ring *r = ring_new(false);
 
 	for (int i = 0; i < SIZE; i++)
-		put(r, i, BUF + 512 * i, 512, (i < SIZE - 1 ? NEXT : 0) | (i >= 4 ? WRITE : 0), i + 1);
+		put(r, i, BUF + 512 * i, 512, (i < SIZE - 1 ? NEXT : 0) | (i >= 4 ? WRITE : 0),
+		    i + 1);
 	offer(r, 0);
 	CHECK_EQ(pop(r), 1);
 	CHECK_EQ(r->e.out_n, 1);
@@ -232,7 +248,10 @@ TEST(direct_then_indirect_at_odd_address)
 	ring_free(r);
 }
 
-/* Running indices pass 65535, the packed ring's wrap counters turn; used entries of one batch appear together. */
+/*
+ * Running indices pass 65535, the packed ring's wrap counters turn; used entries of one batch
+ * appear together.
+ */
 static void many(bool packed)
 {
 	struct ring *r = ring_new(packed);
@@ -244,7 +263,9 @@ static void many(bool packed)
 
 		for (unsigned k = 0; k < n; k++) {
 			if (packed) {
-				r->packed[slot] = (struct vring_packed_desc){ BUF, 8, k, WRITE | (wrap ? D_AVAIL : D_AVAIL << 8) };
+				r->packed[slot] = (struct vring_packed_desc){
+					BUF, 8, k, WRITE | (wrap ? D_AVAIL : D_AVAIL << 8)
+				};
 				if (++slot == SIZE) {
 					slot = 0;
 					wrap = !wrap;
@@ -259,7 +280,8 @@ static void many(bool packed)
 			CHECK_EQ(r->e.head, k);
 			virtq_push(&r->q, &r->e, k + 1);
 			flag = packed ? r->packed[uslot].flags : 0;
-			CHECK(packed ? !!(flag & D_AVAIL) != !!(flag & D_AVAIL << 8) : r->used->idx == seen);
+			CHECK(packed ? !!(flag & D_AVAIL) != !!(flag & D_AVAIL << 8)
+				     : r->used->idx == seen);
 		}
 		CHECK_EQ(pop(r), 0);
 		virtq_flush(&r->q);
@@ -289,7 +311,9 @@ static void many(bool packed)
 TEST(split_many_times_round) { many(false); }
 TEST(packed_many_times_round) { many(true); }
 
-/* When does a driver with an event index get its interrupt? At the entry it named, and only once. */
+/*
+ * When does a driver with an event index get its interrupt? At the entry it named, and only once.
+ */
 TEST(split_event_index)
 {
 	struct ring *r = ring_new(false);
@@ -304,7 +328,8 @@ TEST(split_event_index)
 		virtq_push(&r->q, &r->e, 0);
 		if (virtq_flush(&r->q)) {
 			interrupts++;
-			CHECK(i == 0 || i == 4);	/* the first flush does not know what was signalled */
+			/* the first flush does not know what was signalled */
+			CHECK(i == 0 || i == 4);
 		}
 	}
 	CHECK_EQ(interrupts, 2);
@@ -327,7 +352,8 @@ TEST(packed_event_index)
 	ev[1] = VRING_PACKED_EVENT_FLAG_DESC;
 	ev[0] = 2;			/* slot 2 of the second round: wrap counter 0 */
 	for (int i = 0; i < 16; i++) {
-		r->packed[i % SIZE] = (struct vring_packed_desc){ BUF, 8, 0, wrap ? D_AVAIL : D_AVAIL << 8 };
+		r->packed[i % SIZE] = (struct vring_packed_desc){ BUF, 8, 0,
+								  wrap ? D_AVAIL : D_AVAIL << 8 };
 		CHECK_EQ(pop(r), 1);
 		virtq_push(&r->q, &r->e, 0);
 		if (virtq_flush(&r->q)) {
@@ -484,11 +510,13 @@ static void *attack(void *arg)
 
 	while (!__atomic_load_n(&a->stop, __ATOMIC_RELAXED)) {
 		uint64_t *d = (uint64_t *)(x & 1 ? r->table : r->desc) + 2 * (x >> 8 & 7);
-		uint64_t hi = (x >> 4 & 1 ? 16 : x & 0xffff) | (uint64_t)(x >> 16 & 7) << 32 | (uint64_t)(x >> 12 & 7) << 48;
+		uint64_t hi = (x >> 4 & 1 ? 16 : x & 0xffff) | (uint64_t)(x >> 16 & 7) << 32 |
+			      (uint64_t)(x >> 12 & 7) << 48;
 
 		if (packed)
 			hi |= (uint64_t)(x >> 28 & 1) << 55 | (uint64_t)(x >> 29 & 1) << 63;
-		__atomic_store_n(d, x >> 20 & 1 ? (x & 1 ? BUF : TABLE) : (uint64_t)x << 8, __ATOMIC_RELAXED);
+		__atomic_store_n(d, x >> 20 & 1 ? (x & 1 ? BUF : TABLE) : (uint64_t)x << 8,
+				 __ATOMIC_RELAXED);
 		__atomic_store_n(d + 1, hi, __ATOMIC_RELAXED);
 		__atomic_store_n(&r->avail->ring[x >> 24 & 7], x >> 5 & 7, __ATOMIC_RELAXED);
 		__atomic_store_n(&r->avail->idx, r->avail->idx + !(x >> 21 & 63), __ATOMIC_RELEASE);
@@ -533,7 +561,8 @@ static void changing(bool packed)
 			r->q.desc = DESC;
 			r->q.avail = AVAIL;
 			r->q.used = USED;
-			r->q.last_avail = packed ? 0 : __atomic_load_n(&r->avail->idx, __ATOMIC_ACQUIRE);
+			r->q.last_avail =
+				packed ? 0 : __atomic_load_n(&r->avail->idx, __ATOMIC_ACQUIRE);
 			CHECK_EQ(virtq_enable(&r->q), 0);
 			resets++;
 		}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The VNC server before a screen of ours: a viewer of our own that checks every pixel (RFC 6143, version 3.8, raw encoding), and
- * vncsnapshot as one that nobody here wrote.
+ * The VNC server before a screen of ours: a viewer of our own that checks every pixel (RFC 6143,
+ * version 3.8, raw encoding), and vncsnapshot as one that nobody here wrote.
  */
 #include <errno.h>
 #include <netinet/in.h>
@@ -35,7 +35,8 @@ static void fake_close(struct screen *s)
 	fake.open--;
 }
 
-static bool fake_update(struct screen *s, void (*changed)(void *ctx, const struct screen_rect *r), void *ctx)
+static bool fake_update(struct screen *s, void (*changed)(void *ctx, const struct screen_rect *r),
+			void *ctx)
 {
 	bool resized;
 
@@ -61,7 +62,8 @@ static const struct display fake_display = { &fake_ops, NULL };
 
 static uint32_t pattern(unsigned x, unsigned y)
 {
-	return (x * 255 / 320 & 0xff) << 16 | (y * 255 / 200 & 0xff) << 8 | ((x / 16 + y / 16) & 1 ? 0x80 : 0);
+	return (x * 255 / 320 & 0xff) << 16 | (y * 255 / 200 & 0xff) << 8 |
+	       ((x / 16 + y / 16) & 1 ? 0x80 : 0);
 }
 
 static void paint(unsigned w, unsigned h)
@@ -100,8 +102,12 @@ static int port;
 static void serve(const char *password, bool need)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	struct vnc_opts o = { .display = &fake_display, .input = &input, .keymap = keymap_find("us", NULL), .name = "test",
-			      .need_password = need, .password = password };
+	struct vnc_opts o = { .display = &fake_display,
+			      .input = &input,
+			      .keymap = keymap_find("us", NULL),
+			      .name = "test",
+			      .need_password = need,
+			      .password = password };
 	struct err err = { "" };
 	socklen_t len = sizeof(a);
 
@@ -110,7 +116,8 @@ static void serve(const char *password, bool need)
 	if (!ops)
 		tap_skip(err.msg);
 	o.listen_fd = socket(AF_INET, SOCK_STREAM, 0);
-	CHECK(bind(o.listen_fd, (struct sockaddr *)&a, sizeof(a)) == 0 && listen(o.listen_fd, 8) == 0);
+	CHECK(bind(o.listen_fd, (struct sockaddr *)&a, sizeof(a)) == 0 &&
+	      listen(o.listen_fd, 8) == 0);
 	CHECK(getsockname(o.listen_fd, (struct sockaddr *)&a, &len) == 0);
 	port = ntohs(a.sin_port);
 	paint(320, 200);
@@ -137,7 +144,9 @@ static void get(int fd, void *p, size_t len)
 
 static int viewer(unsigned *w, unsigned *h)
 {
-	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port) };
+	struct sockaddr_in a = { .sin_family = AF_INET,
+				 .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+				 .sin_port = htons(port) };
 	int fd = socket(AF_INET, SOCK_STREAM, 0);
 	uint8_t b[64], n;
 
@@ -173,7 +182,10 @@ static void request(int fd, bool incremental, unsigned w, unsigned h)
 	CHECK(write(fd, b, 10) == 10);
 }
 
-/* One update; returns pixels received, checks each against the pattern. size gets a new desktop size. */
+/*
+ * One update; returns pixels received, checks each against the pattern. size gets a new desktop
+ * size.
+ */
 static unsigned receive(int fd, struct screen_rect *box, unsigned *w, unsigned *h)
 {
 	static uint8_t line[4 * 4096];
@@ -200,7 +212,8 @@ static unsigned receive(int fd, struct screen_rect *box, unsigned *w, unsigned *
 		for (unsigned i = 0; i < rh; i++) {
 			get(fd, line, 4 * rw);
 			for (unsigned k = 0; k < rw; k++)
-				CHECK_EQ(ld_le32(line + 4 * k) & 0xffffff, fake.s.pixels[(y + i) * fake.s.width + x + k]);
+				CHECK_EQ(ld_le32(line + 4 * k) & 0xffffff,
+					 fake.s.pixels[(y + i) * fake.s.width + x + k]);
 		}
 		pixels += rw * rh;
 	}
@@ -288,10 +301,15 @@ static int snapshot(const char *password)
 {
 	char cmd[512];
 
-	snprintf(cmd, sizeof(cmd), "d=$(mktemp -d) && printf '%%s' '%s' >$d/pw && { test -z '%s' || vncpasswd -f <$d/pw >$d/auth 2>/dev/null; }; "
-		 "timeout 20 vncsnapshot -quality 100 $(test -z '%s' || echo -passwd $d/auth) 127.0.0.1:%d $d/x.jpg >$d/log 2>&1; r=$?; "
-		 "test $r != 0 || { djpeg -pnm $d/x.jpg 2>/dev/null | head -c 15 | tr '\\n' ' ' | grep -q 'P6 320 200 255' || r=9; }; "
-		 "rm -rf $d; exit $r", password, password, password, port - 5900);
+	snprintf(cmd, sizeof(cmd),
+		 "d=$(mktemp -d) && printf '%%s' '%s' >$d/pw && { test -z '%s' || vncpasswd -f "
+		 "<$d/pw >$d/auth 2>/dev/null; }; "
+		 "timeout 20 vncsnapshot -quality 100 $(test -z '%s' || echo -passwd $d/auth) "
+		 "127.0.0.1:%d $d/x.jpg >$d/log 2>&1; r=$?; "
+		 "test $r != 0 || { djpeg -pnm $d/x.jpg 2>/dev/null | head -c 15 | tr '\\n' ' ' | "
+		 "grep -q 'P6 320 200 255' || r=9; }; "
+		 "rm -rf $d; exit $r",
+		 password, password, password, port - 5900);
 	return WEXITSTATUS(system(cmd));
 }
 
@@ -303,7 +321,10 @@ TEST(vncsnapshot_sees_it)
 	CHECK_EQ(snapshot(""), 0);
 }
 
-/* DES of the challenge by the server's own library would judge itself; a viewer that answers nonsense must not get in. */
+/*
+ * DES of the challenge by the server's own library would judge itself; a viewer that answers
+ * nonsense must not get in.
+ */
 TEST(passwords)
 {
 	struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
@@ -327,14 +348,16 @@ TEST(passwords)
 		get(fd, b, 4);
 		CHECK_EQ(ld_be32(b), 1);		/* failed */
 		close(fd);
-		ops->set_password(vnc, NULL);		/* second round: no password at all, nobody gets in */
+		/* second round: no password at all, nobody gets in */
+		ops->set_password(vnc, NULL);
 	}
 	CHECK_EQ(fake.open <= 1, 1);
 }
 
 TEST(vncsnapshot_knows_the_password)
 {
-	if (system("command -v vncsnapshot >/dev/null && command -v vncpasswd >/dev/null && command -v djpeg >/dev/null") != 0)
+	if (system("command -v vncsnapshot >/dev/null && command -v vncpasswd >/dev/null && "
+		   "command -v djpeg >/dev/null") != 0)
 		SKIP("vncsnapshot, vncpasswd (tigervnc-tools) or djpeg is not installed");
 	serve("secret", true);
 	CHECK(snapshot("wrong") != 0);

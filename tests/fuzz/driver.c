@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * driver.c: feeds a target mutated inputs; those that reach new code are kept and mutated further. Coverage comes from
- * -fsanitize-coverage=trace-pc. Usage: TARGET [-s SECONDS] [-c CRASHFILE] SEED...; a SEED that is a folder is all its files;
- * without -s every SEED file is run once.
+ * driver.c: feeds a target mutated inputs; those that reach new code are kept and mutated further.
+ * Coverage comes from -fsanitize-coverage=trace-pc. Usage: TARGET [-s SECONDS] [-c CRASHFILE]
+ * SEED...; a SEED that is a folder is all its files; without -s every SEED file is run once.
  */
 #include <dirent.h>
 #include <fcntl.h>
@@ -104,8 +104,11 @@ static void load(const char *path)
 
 static void mutate_once(void)
 {
-	static const uint64_t odd[] = { 0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff, 0x80000000, 0xffffffff, UINT64_MAX,
-					0x1000, 0xfffff000, 0x8000000000000000ull };
+	static const uint64_t odd[] = { 0,	    1,		0x7f,
+					0x80,	    0xff,	0x7fff,
+					0x8000,	    0xffff,	0x7fffffff,
+					0x80000000, 0xffffffff, UINT64_MAX,
+					0x1000,	    0xfffff000, 0x8000000000000000ull };
 	uint32_t at = rnd(input_len ? input_len : 1), n = 1 + rnd(16);
 	uint64_t v;
 
@@ -145,7 +148,8 @@ static void mutate_once(void)
 		break;
 	default:
 		if (nkept) {
-			uint32_t other = rnd(nkept), from = rnd(kept[other].len ? kept[other].len : 1);
+			uint32_t other = rnd(nkept),
+				 from = rnd(kept[other].len ? kept[other].len : 1);
 
 			n = rnd(256);
 			if (from + n <= kept[other].len && at + n <= MAX_LEN) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: a debugger's packets. Each line of the input is a packet, sent with its right checksum; one that begins with a zero byte
- * is sent as it is.
+ * Fuzz target: a debugger's packets. Each line of the input is a packet, sent with its right
+ * checksum; one that begins with a zero byte is sent as it is.
  */
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -13,7 +13,8 @@ static struct machine *m;
 
 static void make(void)
 {
-	char *argv[] = { "fuzz", "-m", "8", "-nodefaults", "-display", "none", "-vga", "none", "-smp", "2", NULL };
+	char *argv[] = { "fuzz", "-m",	 "8",	 "-nodefaults", "-display", "none",
+			 "-vga", "none", "-smp", "2",		NULL };
 	struct err err = { "" };
 
 	fuzz_enter_folder();

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: the IDE controller, a disk and a CD-ROM drive through ports, configuration space and regions of memory. The
- * input is a program: a byte of code, a few of arguments. Commands are set up whole as often as bent, so that
- * transfers run; in between requests fail, media change, and the machine is saved, loaded and reset.
+ * Fuzz target: the IDE controller, a disk and a CD-ROM drive through ports, configuration space and
+ * regions of memory. The input is a program: a byte of code, a few of arguments. Commands are set
+ * up whole as often as bent, so that transfers run; in between requests fail, media change, and the
+ * machine is saved, loaded and reset.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -35,11 +36,12 @@ static uint32_t take(struct input *in, unsigned n)
 }
 
 static const uint8_t ata_commands[] = {
-	0x20, 0x24, 0x25, 0x29, 0x30, 0x34, 0x35, 0x39, 0x3d, 0x40, 0x06, 0xb0, 0xc4, 0xc5, 0xc6, 0xc8, 0xca, 0xec, 0xef,
-	0xe7, 0xea, 0x90, 0x91, 0xf8, 0xa0, 0xa1, 0x08,
+	0x20, 0x24, 0x25, 0x29, 0x30, 0x34, 0x35, 0x39, 0x3d, 0x40, 0x06, 0xb0, 0xc4, 0xc5,
+	0xc6, 0xc8, 0xca, 0xec, 0xef, 0xe7, 0xea, 0x90, 0x91, 0xf8, 0xa0, 0xa1, 0x08,
 };
 static const uint8_t packets[] = {
-	0x00, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x43, 0x46, 0x4a, 0x51, 0x52, 0x55, 0x5a, 0xa8, 0xad, 0xb9, 0xbd, 0xbe,
+	0x00, 0x03, 0x12, 0x1a, 0x1b, 0x1e, 0x25, 0x28, 0x43, 0x46,
+	0x4a, 0x51, 0x52, 0x55, 0x5a, 0xa8, 0xad, 0xb9, 0xbd, 0xbe,
 };
 
 struct rig {
@@ -50,12 +52,14 @@ struct rig {
 
 static struct device *make(struct guest *g, struct rig *r)
 {
-	struct piix3_ide_opts o = { .devfn = DEVFN, .irq = { irq_source(g->irqs, 14), irq_source(g->irqs, 15) } };
+	struct piix3_ide_opts o = { .devfn = DEVFN,
+				    .irq = { irq_source(g->irqs, 14), irq_source(g->irqs, 15) } };
 	struct ide_drive_opts hd = { .blk = r->hd->blk }, cd = { .blk = r->cd->blk, .cdrom = true };
 	struct err err = { "" };
 	struct device *d = piix3_ide_new(g->pci, &o, &err);
 
-	if (!d || piix3_ide_attach(d, 0, &hd, &err) || piix3_ide_attach(d, 1, &cd, &err) || piix3_ide_attach(d, 2, &cd, &err))
+	if (!d || piix3_ide_attach(d, 0, &hd, &err) || piix3_ide_attach(d, 1, &cd, &err) ||
+	    piix3_ide_attach(d, 2, &cd, &err))
 		abort();
 	return d;
 }
@@ -152,7 +156,8 @@ static void other(struct rig *r, struct input *input)
 		break;
 	case 1:
 		loop_lock(r->g->loop);
-		piix3_ide_change_medium(r->d, 2, take(input, 1) & 1 ? r->cd->blk : NULL, take(input, 1) & 1, &old);
+		piix3_ide_change_medium(r->d, 2, take(input, 1) & 1 ? r->cd->blk : NULL,
+					take(input, 1) & 1, &old);
 		loop_unlock(r->g->loop);
 		break;
 	case 2:
@@ -177,7 +182,8 @@ static void step(struct rig *r, struct input *input)
 
 	switch (v & 7) {
 	case 0:
-		out(r->g->pio, port(take(input, 1)), 1u << (v >> 3 & 3 & ~(v >> 4)), take(input, 2));
+		out(r->g->pio, port(take(input, 1)), 1u << (v >> 3 & 3 & ~(v >> 4)),
+		    take(input, 2));
 		break;
 	case 1:
 		bus_read(r->g->pio, port(take(input, 1)), 1u << (v >> 3 & 1), &(uint64_t){ 0 });
@@ -212,7 +218,9 @@ static void step(struct rig *r, struct input *input)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct input in = { data, len };
-	struct rig r = { .g = chips_guest(), .hd = testdisk_new(256 * 1024, false), .cd = testdisk_new(256 * 2048, true) };
+	struct rig r = { .g = chips_guest(),
+			 .hd = testdisk_new(256 * 1024, false),
+			 .cd = testdisk_new(256 * 2048, true) };
 	int i;
 
 	r.d = make(r.g, &r);

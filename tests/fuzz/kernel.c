@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Any bytes as a kernel: every loader must refuse or load it, and never touch what is not guest RAM. */
+/*
+ * Any bytes as a kernel: every loader must refuse or load it, and never touch what is not guest
+ * RAM.
+ */
 #include "bios/load.h"
 #include "tests/lib/bios_fixture.h"
 
@@ -21,9 +24,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (int kind = 0; kind < 4; kind++) {
 		memset(&cpu, 0, sizeof(cpu));
 		err.msg[0] = 0;
-		int ret = kind == 0 ? load_linux(&c, 0xe0000, &cpu, &err) : kind == 1 ? load_pvh(&c, 0xe0000, &cpu, &err) :
-			  kind == 2 ? load_multiboot(&c, 0xe0000, &cpu, &err) :
-			  kernel_identify(&c.kernel, &err) == KERNEL_UNKNOWN ? -1 : 0;
+		int ret = kind == 0   ? load_linux(&c, 0xe0000, &cpu, &err)
+			  : kind == 1 ? load_pvh(&c, 0xe0000, &cpu, &err)
+			  : kind == 2 ? load_multiboot(&c, 0xe0000, &cpu, &err)
+			  : kernel_identify(&c.kernel, &err) == KERNEL_UNKNOWN ? -1
+									       : 0;
 
 		if (ret < 0 && !err.msg[0])
 			abort();		/* refused without a word */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* luks.c: LUKS headers: read and shown, and, where the ciphers' module is here, tried with a passphrase. See fuzz_image.h. */
+/*
+ * luks.c: LUKS headers: read and shown, and, where the ciphers' module is here, tried with a
+ * passphrase. See fuzz_image.h.
+ */
 #include "disk/crypt/luks.h"
 #include "tests/lib/fuzz_image.h"
 #include "vmm/base/host.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine.h: a whole machine for targets that need one, made once in a folder of its own, paused before its first instruction. It
- * needs /dev/kvm: without it a target says so and ends well.
+ * machine.h: a whole machine for targets that need one, made once in a folder of its own, paused
+ * before its first instruction. It needs /dev/kvm: without it a target says so and ends well.
  */
 #ifndef TESTS_FUZZ_MACHINE_H
 #define TESTS_FUZZ_MACHINE_H
@@ -44,7 +44,10 @@ static inline void fuzz_enter_folder(void)
 	signal(SIGXFSZ, SIG_IGN);
 	signal(SIGPIPE, SIG_IGN);
 	log_set_level(LOG_ERROR);
-	/* What each input makes the machine say is of no interest; the sanitizers have their own way out. */
+	/*
+	 * What each input makes the machine say is of no interest; the sanitizers have their own
+	 * way out.
+	 */
 	if (!getenv("FUZZ_LOG"))
 		log_set_file("/dev/null");
 }
@@ -75,7 +78,8 @@ static inline struct machine *fuzz_machine(char **argv)
 	while (argv[argc])
 		argc++;
 	config_init(&config);
-	if (options_parse(&config, argc, argv, &err) != 0 || config_finish(&config, &err) < 0 || machine_start(&machine, &config, &err) < 0) {
+	if (options_parse(&config, argc, argv, &err) != 0 || config_finish(&config, &err) < 0 ||
+	    machine_start(&machine, &config, &err) < 0) {
 		fprintf(stderr, "%s\n", err.msg);
 		abort();
 	}

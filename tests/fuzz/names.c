@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* names.c: images named by a description. The first byte's lowest bit: a json: name, or the options of --image-opts, one per line. */
+/*
+ * names.c: images named by a description. The first byte's lowest bit: a json: name, or the options
+ * of --image-opts, one per line.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +30,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 	if (!len)
 		return 0;
-	text = xasprintf("%s%.*s", data[0] & 1 ? "" : "json:", (int)len - 1, (const char *)data + 1);
+	text = xasprintf("%s%.*s", data[0] & 1 ? "" : "json:", (int)len - 1,
+			 (const char *)data + 1);
 	name = data[0] & 1 ? from_options(text) : xstrdup(text);
 	if (name && !name_parse(name, &n, &err) && !n.filename)
 		abort();		/* whoever opens it relies on one */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nic_ops.h: bytes as what a driver does with a network card: registers, descriptors and packets in memory, frames on the
- * wire, time. A leaked pin of guest memory hangs bench_free, which the driver's alarm reports.
+ * nic_ops.h: bytes as what a driver does with a network card: registers, descriptors and packets in
+ * memory, frames on the wire, time. A leaked pin of guest memory hangs bench_free, which the
+ * driver's alarm reports.
  */
 #ifndef TESTS_FUZZ_NIC_OPS_H
 #define TESTS_FUZZ_NIC_OPS_H
@@ -19,7 +20,8 @@ struct nic_fuzz {
 	unsigned nhot;
 };
 
-static inline void nic_fuzz_run(struct nic_bench *b, const struct nic_fuzz *f, const uint8_t *p, size_t left)
+static inline void nic_fuzz_run(struct nic_bench *b, const struct nic_fuzz *f, const uint8_t *p,
+				size_t left)
 {
 	static uint8_t frame[9100];
 	uint8_t d[32];
@@ -32,14 +34,17 @@ static inline void nic_fuzz_run(struct nic_bench *b, const struct nic_fuzz *f, c
 		case 0:
 		case 1:
 			v = fuzz_take(&p, &left, 1);
-			bus_write(b->mmio, BAR_MEM + f->hot[v % f->nhot], op & 8 ? 4 : 1u << (op >> 4 & 3), fuzz_take(&p, &left, op & 64 ? 2 : 4));
+			bus_write(b->mmio, BAR_MEM + f->hot[v % f->nhot],
+				  op & 8 ? 4 : 1u << (op >> 4 & 3),
+				  fuzz_take(&p, &left, op & 64 ? 2 : 4));
 			break;
 		case 2:
 			v = fuzz_take(&p, &left, 2) * 4 % f->reg_space;
 			bus_write(b->mmio, BAR_MEM + v, 4, fuzz_take(&p, &left, 4));
 			break;
 		case 3:
-			bus_read(b->mmio, BAR_MEM + fuzz_take(&p, &left, 2) * 4 % f->reg_space, 1u << (op >> 4 & 3), &v);
+			bus_read(b->mmio, BAR_MEM + fuzz_take(&p, &left, 2) * 4 % f->reg_space,
+				 1u << (op >> 4 & 3), &v);
 			break;
 		case 4:
 		case 5:
@@ -53,10 +58,13 @@ static inline void nic_fuzz_run(struct nic_bench *b, const struct nic_fuzz *f, c
 
 				st_le64(d + at, ld_le32(d + at) % RAM);
 			}
-			mem_write(b->mem, f->rings[op >> 4 & 3] + v * f->desc_size, d, f->desc_size);
+			mem_write(b->mem, f->rings[op >> 4 & 3] + v * f->desc_size, d,
+				  f->desc_size);
 			break;
 		case 6:
-			frame_make(frame, sizeof(frame), op & 8 ? (const uint8_t *)"\x52\x54\x00\x01\x02\x03" : (const uint8_t *)"\xff\xff\xff\xff\xff\xff",
+			frame_make(frame, sizeof(frame),
+				   op & 8 ? (const uint8_t *)"\x52\x54\x00\x01\x02\x03"
+					  : (const uint8_t *)"\xff\xff\xff\xff\xff\xff",
 				   fuzz_take(&p, &left, 2));
 			v = 14 + fuzz_take(&p, &left, 2) % 9000;
 			send(b->wire, frame, v, MSG_DONTWAIT);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Fuzz target: the command line, an argument a line: options, key=value lists, and what config_finish makes of them. */
+/*
+ * Fuzz target: the command line, an argument a line: options, key=value lists, and what
+ * config_finish makes of them.
+ */
 #include "tests/fuzz/machine.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

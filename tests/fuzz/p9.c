@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: the 9P2000.L server, a message after the other: type, length, body. The folder is made anew for each input, and
- * what is done to it stays in it.
+ * Fuzz target: the 9P2000.L server, a message after the other: type, length, body. The folder is
+ * made anew for each input, and what is done to it stays in it.
  */
 #include <fcntl.h>
 #include <ftw.h>
@@ -56,7 +56,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static uint8_t req[4096], rep[8192];
-	struct p9_opts o = { .path = dir, .readonly = size && data[0] & 1, .pipes = size && data[0] & 2, .id = "fuzz" };
+	struct p9_opts o = { .path = dir,
+			     .readonly = size && data[0] & 1,
+			     .pipes = size && data[0] & 2,
+			     .id = "fuzz" };
 	struct err err = { 0 };
 	struct p9 *s;
 
@@ -71,9 +74,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	memcpy(req, "\x17\0\0\0\x68\0\0\0\0\0\0\xff\xff\xff\xff\0\0\0\0\0\0\0\0", 23);
 	p9_handle(s, &(struct iovec){ req, 23 }, 1, &(struct iovec){ rep, sizeof(rep) }, 1);
 	while (size >= 3) {
-		uint8_t type = fuzz_take(&data, &size, 1), len = fuzz_take(&data, &size, 1), room = fuzz_take(&data, &size, 1);
+		uint8_t type = fuzz_take(&data, &size, 1), len = fuzz_take(&data, &size, 1),
+			room = fuzz_take(&data, &size, 1);
 		size_t body = MIN((size_t)len, size);
-		struct iovec in[2] = { { req, 7 + body / 2 }, { req + 7 + body / 2, body - body / 2 } };
+		struct iovec in[2] = { { req, 7 + body / 2 },
+				       { req + 7 + body / 2, body - body / 2 } };
 		struct iovec out[2] = { { rep, room }, { rep + room, 4096 } };
 
 		st_le32(req, 7 + body + (type & 128 ? room : 0));

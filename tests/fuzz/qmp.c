@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: the control socket. The first byte chooses: raw bytes for the QMP protocol, or a command of the table by its number with
- * arguments of the types that it wants, made of the bytes that follow. Whatever is asked, the machine answers and lives.
+ * Fuzz target: the control socket. The first byte chooses: raw bytes for the QMP protocol, or a
+ * command of the table by its number with arguments of the types that it wants, made of the bytes
+ * that follow. Whatever is asked, the machine answers and lives.
  */
 #include <poll.h>
 #include <pthread.h>
@@ -17,9 +18,15 @@ static struct machine *m;
 
 static void make(void)
 {
-	char *argv[] = { "fuzz", "-m", "8", "-nodefaults", "-display", "none", "-serial", "null", "-vga", "std", "-drive",
-			 "file=disk,format=qcow2,id=d0", "-drive", "file=disk2,format=qcow2,id=d1,if=none", "-device",
-			 "virtio-balloon-pci", NULL };
+	char *argv[] = { "fuzz",     "-m",
+			 "8",	     "-nodefaults",
+			 "-display", "none",
+			 "-serial",  "null",
+			 "-vga",     "std",
+			 "-drive",   "file=disk,format=qcow2,id=d0",
+			 "-drive",   "file=disk2,format=qcow2,id=d1,if=none",
+			 "-device",  "virtio-balloon-pci",
+			 NULL };
 	struct err err = { "" };
 
 	fuzz_enter_folder();
@@ -34,7 +41,8 @@ static void make(void)
 /* What reaches beyond the folder or ends the machine. */
 static bool forbidden(const uint8_t *p, size_t len)
 {
-	static const char *const words[] = { "/", "\\", "exec:", "quit", "tcp:", "spawn", "http", "nbd", "ssh" };
+	static const char *const words[] = { "/",     "\\",   "exec:", "quit", "tcp:",
+					     "spawn", "http", "nbd",   "ssh" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		if (memmem(p, len, words[i], strlen(words[i])))
@@ -46,7 +54,8 @@ static bool forbidden(const uint8_t *p, size_t len)
 
 static void raw(const uint8_t *p, size_t len)
 {
-	static const char hello[] = "{\"execute\":\"qmp_capabilities\"}\n", end[] = "\n{\"execute\":\"query-status\",\"id\":\"the end\"}\n";
+	static const char hello[] = "{\"execute\":\"qmp_capabilities\"}\n",
+			  end[] = "\n{\"execute\":\"query-status\",\"id\":\"the end\"}\n";
 	struct sockaddr_un un = { .sun_family = AF_UNIX, .sun_path = "qmp" };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	char answer[65536];
@@ -84,7 +93,8 @@ static bool collect(const struct command *c, const void *ctx)
 	static const char *const not_these[] = { "quit", "q", "human-monitor-command" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(not_these); i++)
-		if ((c->name && !strcmp(c->name, not_these[i])) || (c->monitor && !strcmp(c->monitor, not_these[i])))
+		if ((c->name && !strcmp(c->name, not_these[i])) ||
+		    (c->monitor && !strcmp(c->monitor, not_these[i])))
 			return false;
 	if (nall < ARRAY_SIZE(all))
 		all[nall++] = c;
@@ -93,9 +103,19 @@ static bool collect(const struct command *c, const void *ctx)
 
 static json_t *value(enum arg_type type, const uint8_t **p, size_t *left, unsigned depth)
 {
-	static const char *const words[] = { "d0", "d1", "disk", "disk2", "disk3", "new", "", "all", "qcow2", "raw", "full", "none", "x86", "file:new",
-		"unix:none", "compress", "a", "ram", "name", "0", "18446744073709551615", "on", "up", "existing", "report", "\xc3\xa4" };
-	static const char *const keys[] = { "type", "data", "capability", "state", "key", "down", "axis", "id", "driver", "value", "name", "device" };
+	static const char *const words[] = { "d0",	 "d1",	     "disk",
+					     "disk2",	 "disk3",    "new",
+					     "",	 "all",	     "qcow2",
+					     "raw",	 "full",     "none",
+					     "x86",	 "file:new", "unix:none",
+					     "compress", "a",	     "ram",
+					     "name",	 "0",	     "18446744073709551615",
+					     "on",	 "up",	     "existing",
+					     "report",	 "\xc3\xa4" };
+	static const char *const keys[] = {
+		"type", "data", "capability", "state", "key",  "down",
+		"axis", "id",	"driver",     "value", "name", "device"
+	};
 	uint8_t pick = fuzz_take(p, left, 1);
 	char text[40] = "";
 	json_t *v;
@@ -111,7 +131,8 @@ static json_t *value(enum arg_type type, const uint8_t **p, size_t *left, unsign
 		return v;
 	case ARG_INT:
 	case ARG_SIZE:
-		return json_integer((json_int_t)(pick < 128 ? pick : fuzz_take(p, left, pick & 8 ? 8 : 4)));
+		return json_integer(
+			(json_int_t)(pick < 128 ? pick : fuzz_take(p, left, pick & 8 ? 8 : 4)));
 	case ARG_BOOL:
 		return json_boolean(pick & 1);
 	case ARG_ARRAY:

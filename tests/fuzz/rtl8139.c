@@ -7,11 +7,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const uint32_t hot[] = {
-		R_TSD, R_TSD + 4, R_TSD + 8, R_TSD + 12, R_TSAD0, R_TSAD0 + 4, R_CR, R_CAPR, R_IMR, R_ISR, R_TCR, R_RCR, R_9346CR,
-		R_TPPOLL, R_CPCR, R_RBSTART, R_RDSAR, R_TIMERINT, R_TCTR, R_BMCR,
+		R_TSD,	R_TSD + 4, R_TSD + 8, R_TSD + 12, R_TSAD0, R_TSAD0 + 4, R_CR,
+		R_CAPR, R_IMR,	   R_ISR,     R_TCR,	  R_RCR,   R_9346CR,	R_TPPOLL,
+		R_CPCR, R_RBSTART, R_RDSAR,   R_TIMERINT, R_TCTR,  R_BMCR,
 	};
 	static const struct nic_fuzz f = {
-		.rings = { 0x10000, 0x20000, 0x30000, 0x10000 }, .desc_size = 16, .reg_space = 256, .hot = hot, .nhot = ARRAY_SIZE(hot),
+		.rings = { 0x10000, 0x20000, 0x30000, 0x10000 },
+		.desc_size = 16,
+		.reg_space = 256,
+		.hot = hot,
+		.nhot = ARRAY_SIZE(hot),
 	};
 	struct nic_bench *b = bench_new(rtl8139_new, 0, 1);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: serial port (in loopback and with a stream), keyboard controller with keyboard and mouse, and the clock, through
- * their ports, with time that passes, input that arrives, and states saved, bent and loaded.
+ * Fuzz target: serial port (in loopback and with a stream), keyboard controller with keyboard and
+ * mouse, and the clock, through their ports, with time that passes, input that arrives, and states
+ * saved, bent and loaded.
  */
 #include <stdlib.h>
 
@@ -37,15 +38,19 @@ static void save_and_load(struct device *d, struct input *input)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	static const uint16_t ports[] = { 0x60, 0x64, 0x64, 0x60, 0x70, 0x71, 0x71, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x60 };
+	static const uint16_t ports[] = { 0x60,	 0x64,	0x64,  0x60,  0x70,  0x71,  0x71,  0x3f8,
+					  0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x60 };
 	struct input input = { data, len };
 	struct guest *g = chips_guest();
 	struct err err = { "" };
 	struct chardev *chr = chardev_open("c", "null", g->loop, &host_direct, &err);
 	struct i8042_opts kbd = { .kbd = irq_source(g->irqs, 1), .aux = irq_source(g->irqs, 12) };
-	struct mc146818_opts rtc = { .irq = irq_source(g->irqs, 8), .base = RTC_DATE, .date = 1700000000 };
+	struct mc146818_opts rtc = { .irq = irq_source(g->irqs, 8),
+				     .base = RTC_DATE,
+				     .date = 1700000000 };
 	struct device *d[3] = {
-		uart16550_new("serial0", g->pio, 0x3f8, irq_source(g->irqs, 4), chr, g->clock, g->loop, &err),
+		uart16550_new("serial0", g->pio, 0x3f8, irq_source(g->irqs, 4), chr, g->clock,
+			      g->loop, &err),
 		i8042_new(g->pio, g->vm, g->clock, g->loop, &kbd, &err),
 		mc146818_new(g->pio, g->clock, g->loop, &rtc, &err),
 	};
@@ -66,7 +71,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			if (v & 16)
 				i8042_key(d[1], take(&input), v & 1);
 			else
-				i8042_mouse(d[1], (int8_t)take(&input), (int8_t)take(&input) * 100, (int8_t)take(&input), v);
+				i8042_mouse(d[1], (int8_t)take(&input), (int8_t)take(&input) * 100,
+					    (int8_t)take(&input), v);
 			loop_unlock(g->loop);
 			break;
 		case 6:

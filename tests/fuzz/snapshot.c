@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: a saved machine's file (snapshot.h): the header's fields and the tree behind it, with checksums made right. An input is
- * { u8 what to keep, 40 bytes of header from offset 8 on, the tree }.
+ * Fuzz target: a saved machine's file (snapshot.h): the header's fields and the tree behind it,
+ * with checksums made right. An input is { u8 what to keep, 40 bytes of header from offset 8 on,
+ * the tree }.
  */
 #include <libfdt.h>
 #include <sys/mman.h>
@@ -17,7 +18,9 @@ static struct machine *m;
 
 static void make(void)
 {
-	char *argv[] = { "fuzz", "-m", "8", "-nodefaults", "-display", "none", "-vga", "none", NULL };
+	char *argv[] = {
+		"fuzz", "-m", "8", "-nodefaults", "-display", "none", "-vga", "none", NULL
+	};
 
 	fuzz_enter_folder();
 	m = fuzz_machine(argv);
@@ -55,7 +58,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (!(keep & 4))
 		st_le32(header + HEADER - 4, crc32c(0, header, HEADER - 4));
 	fd = memfd_create("fuzz", MFD_CLOEXEC);
-	if (fd < 0 || pwrite_full(fd, header, sizeof(header), 0) < 0 || pwrite_full(fd, data, size, TREE_AT) < 0)
+	if (fd < 0 || pwrite_full(fd, header, sizeof(header), 0) < 0 ||
+	    pwrite_full(fd, data, size, TREE_AT) < 0)
 		abort();
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	if (snapshot_verify(path, &err) < 0 && !err.msg[0])

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: a machine's saved state (machine_state.h). The input is the tree; what is loaded must be refused or lived with: the
- * devices resume, work, stop and are saved again.
+ * Fuzz target: a machine's saved state (machine_state.h). The input is the tree; what is loaded
+ * must be refused or lived with: the devices resume, work, stop and are saved again.
  */
 #include "tests/fuzz/machine.h"
 
@@ -9,9 +9,17 @@ static struct machine *m;
 
 static void make(void)
 {
-	char *argv[] = { "fuzz", "-m", "8", "-nodefaults", "-display", "none", "-serial", "null", "-vga", "std", "-hda", "disk",
-			 "-drive", "file=disk2,format=qcow2", "-netdev", "socket,id=n0,listen=127.0.0.1:0", "-device", "virtio-rng-pci",
-			 "-device", "virtio-balloon-pci", NULL };
+	char *argv[] = { "fuzz",     "-m",
+			 "8",	     "-nodefaults",
+			 "-display", "none",
+			 "-serial",  "null",
+			 "-vga",     "std",
+			 "-hda",     "disk",
+			 "-drive",   "file=disk2,format=qcow2",
+			 "-netdev",  "socket,id=n0,listen=127.0.0.1:0",
+			 "-device",  "virtio-rng-pci",
+			 "-device",  "virtio-balloon-pci",
+			 NULL };
 
 	argv[14] = NULL;		/* the network cards have targets of their own */
 	fuzz_enter_folder();
@@ -30,7 +38,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!m)
 		make();
-	if (!size && machine_save(m, NULL, NULL, &blob, &len, &err) == 0) {	/* how the seed is made: an empty input */
+	if (!size && machine_save(m, NULL, NULL, &blob, &len, &err) == 0) {
+		/* how the seed is made: an empty input */
 		int fd = open("/tmp/minivmm-fuzz-state", O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
 		if (fd >= 0 && write_full(fd, blob, len) == 0)
@@ -43,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (machine_load(m, exact, size, NULL, NULL, &err) == 0) {
 		machine_unquiesce(m);
 		fuzz_settle(m);
-		if (machine_quiesce(m, &err) == 0 && machine_save(m, NULL, NULL, &blob, &len, &err) == 0)
+		if (machine_quiesce(m, &err) == 0 &&
+		    machine_save(m, NULL, NULL, &blob, &len, &err) == 0)
 			free(blob);
 	} else if (!err.msg[0]) {
 		abort();		/* refused without a word */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: what comes over the line of a migration (migrate_stream.h). An input is records of { u8 type, u8 what is right about the
- * head, u16 length, payload }; checksums are made right unless the second byte says otherwise, or nothing would get past them.
+ * Fuzz target: what comes over the line of a migration (migrate_stream.h). An input is records of {
+ * u8 type, u8 what is right about the head, u16 length, payload }; checksums are made right unless
+ * the second byte says otherwise, or nothing would get past them.
  */
 #include <errno.h>
 
@@ -15,12 +16,15 @@ static size_t config_len, state_len;
 
 static void make(void)
 {
-	char *argv[] = { "fuzz", "-m", "8", "-nodefaults", "-display", "none", "-vga", "none", NULL };
+	char *argv[] = {
+		"fuzz", "-m", "8", "-nodefaults", "-display", "none", "-vga", "none", NULL
+	};
 	struct err err = { "" };
 
 	fuzz_enter_folder();
 	m = fuzz_machine(argv);
-	if (stream_config(m, &config, &config_len) < 0 || machine_save(m, NULL, NULL, &state, &state_len, &err) < 0)
+	if (stream_config(m, &config, &config_len) < 0 ||
+	    machine_save(m, NULL, NULL, &state, &state_len, &err) < 0)
 		abort();
 }
 

@@ -18,7 +18,9 @@ static void changed(void *ctx, const struct screen_rect *r)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct fuzz_range ports[] = { { 0x3b0, 0x30 }, { 0x1ce, 4 }, { 0x3c0, 0x10 }, { 0x1ce, 3 } };
+	static const struct fuzz_range ports[] = {
+		{ 0x3b0, 0x30 }, { 0x1ce, 4 }, { 0x3c0, 0x10 }, { 0x1ce, 3 }
+	};
 	static const struct fuzz_range mem[] = { { 0xa0000, 0x20000 }, { 0xe1000000, 0x1000 } };
 	static struct pci_wires w;
 	static struct device *d;
@@ -32,7 +34,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct err err = { "" };
 		struct pci_bus *pci;
 
-		w = (struct pci_wires){ .pio = bus_new("pio", 0xffff), .mmio = bus_new("mmio", UINT64_MAX), .mem = mem_new(NULL, NULL),
+		w = (struct pci_wires){ .pio = bus_new("pio", 0xffff),
+					.mmio = bus_new("mmio", UINT64_MAX),
+					.mem = mem_new(NULL, NULL),
 					.loop = loop_new("fuzz") };
 		pci = pci_bus_new(&w);
 		d = vga_new(pci, &o, &err);
@@ -48,7 +52,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	bus_write(w.pio, 0x3c2, 1, 0x67);
 	bus_write(w.pio, 0x3c0, 1, 0x20);
 	for (size_t at = 0; at < size; at += 64) {
-		fuzz_ops(w.pio, ports, ARRAY_SIZE(ports), w.mmio, mem, ARRAY_SIZE(mem), data + at, MIN(size - at, 64));
+		fuzz_ops(w.pio, ports, ARRAY_SIZE(ports), w.mmio, mem, ARRAY_SIZE(mem), data + at,
+			 MIN(size - at, 64));
 		vga_display_ops.update(s, changed, s);
 		vga_display_ops.text(v, &t, &width, &height);
 	}

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Fuzz target: the virtio devices through registers, rings and configuration space. The input is a program: which device and
- * transport, then operations on registers, guest memory and time. A working driver is set up first, so that the input
- * bends something that runs; every operation is one byte of code and a few of arguments.
+ * Fuzz target: the virtio devices through registers, rings and configuration space. The input is a
+ * program: which device and transport, then operations on registers, guest memory and time. A
+ * working driver is set up first, so that the input bends something that runs; every operation is
+ * one byte of code and a few of arguments.
  */
 #include <linux/virtio_blk.h>
 #include <linux/virtio_net.h>
@@ -46,7 +47,9 @@ struct machine {
 
 static void build(struct machine *m)
 {
-	struct virtio_blk_config_opts bo = { .blk = m->disk->blk, .nqueues = 2, .queue_size = 16, .packed = true };
+	struct virtio_blk_config_opts bo = {
+		.blk = m->disk->blk, .nqueues = 2, .queue_size = 16, .packed = true
+	};
 	struct virtio_net_opts no = { .net = m->net, .pairs = 1, .queue_size = 16, .packed = true };
 	struct guest *g = m->g;
 
@@ -57,8 +60,9 @@ static void build(struct machine *m)
 	case 3: m->v = virtio_console_new("fuzz", g->loop, g->mem, NULL, NULL); break;
 	default: m->v = virtio_balloon_new("fuzz", g->loop, g->mem, NULL);
 	}
-	m->dev = m->transport == V_MMIO ? virtio_mmio_new(g->mmio, MMIO_BASE, irq_source(g->irqs, 5), NULL, m->v, NULL) :
-		 virtio_pci_new(g->pci, DEVFN, m->v, NULL);
+	m->dev = m->transport == V_MMIO ? virtio_mmio_new(g->mmio, MMIO_BASE,
+							  irq_source(g->irqs, 5), NULL, m->v, NULL)
+					: virtio_pci_new(g->pci, DEVFN, m->v, NULL);
 }
 
 static void destroy(struct machine *m)
@@ -68,7 +72,10 @@ static void destroy(struct machine *m)
 	loop_unlock(m->g->loop);
 }
 
-/* The device is saved, and the saved state bent at one place before it is loaded: refused, or usable. */
+/*
+ * The device is saved, and the saved state bent at one place before it is loaded: refused, or
+ * usable.
+ */
 static void save_and_load(struct machine *m, uint32_t at, uint8_t flip)
 {
 	uint8_t *blob;
@@ -94,8 +101,9 @@ static void operate(struct machine *m, struct input *i)
 	switch (take(i, 1) % 12) {
 	case 0:
 	case 1:
-		off = m->transport == V_LEGACY ? take(i, 1) % 64 : m->transport == V_MMIO ? take(i, 2) % 0x200 :
-		      take(i, 2) % 64 + 0x1000 * (take(i, 1) % 4);
+		off = m->transport == V_LEGACY ? take(i, 1) % 64
+		      : m->transport == V_MMIO ? take(i, 2) % 0x200
+					       : take(i, 2) % 64 + 0x1000 * (take(i, 1) % 4);
 		size = 1ull << take(i, 1) % 4;
 		out(bus, m->d.base + off, size, take(i, size));
 		in(bus, m->d.base + off, size);
@@ -106,15 +114,18 @@ static void operate(struct machine *m, struct input *i)
 	case 3:
 	case 4:
 		if (r->size)
-			st_le64(guest_ptr(g, r->desc + take(i, 1) % (2 * r->size) * 8, 8), take(i, 8));
+			st_le64(guest_ptr(g, r->desc + take(i, 1) % (2 * r->size) * 8, 8),
+				take(i, 8));
 		break;
 	case 5:
 		if (r->size)
-			st_le16(guest_ptr(g, r->avail + 2 * (take(i, 1) % (3 + r->size)), 2), take(i, 2));
+			st_le16(guest_ptr(g, r->avail + 2 * (take(i, 1) % (3 + r->size)), 2),
+				take(i, 2));
 		break;
 	case 6:
 		if (r->size)
-			st_le16(guest_ptr(g, r->avail + 2, 2), ld_le16(guest_ptr(g, r->avail + 2, 2)) + take(i, 1) % 4);
+			st_le16(guest_ptr(g, r->avail + 2, 2),
+				ld_le16(guest_ptr(g, r->avail + 2, 2)) + take(i, 1) % 4);
 		break;
 	case 7:
 		vdrv_notify(&m->d, take(i, 1) % 5);
@@ -147,7 +158,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	m.kind = take(&i, 1) % 5;
 	m.transport = take(&i, 1) % 4;
 	m.disk = testdisk_new(MiB, false);
-	if (m.kind == 1 && socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0) {
+	if (m.kind == 1 &&
+	    socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0) {
 		snprintf(spec, sizeof(spec), "socket,fd=%d", pair[0]);
 		m.net = net_open("n0", spec, m.g->loop, &host_direct, NULL);
 		m.wire = pair[1];
@@ -164,7 +176,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 
 		/* Something to chew on in each queue: 16 bytes out, 512 in, 1 in. */
 		for (int k = 0; k < 3 && r->nfree >= 3; k++)
-			vring_add(r, (struct vbuf[]){ { at, 16 }, { at + 512, 512 }, { at + 1500, 1 } }, 1, 2, r);
+			vring_add(
+				r,
+				(struct vbuf[]){ { at, 16 }, { at + 512, 512 }, { at + 1500, 1 } },
+				1, 2, r);
 	}
 	vdrv_start(&m.d);
 	while (i.len)

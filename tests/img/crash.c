@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * crash.c: power cuts and I/O errors under qcow2. Random guest operations run on an image in memory; before every write or
- * flush that the format makes, a power cut may be tried: a random subset of what was not flushed is left, torn at 512-byte
- * sectors. Each such file must open, `check` must find nothing but leaks, and every sector must hold a version that
- * the guest may expect: the one of the last completed flush, or a later one.
+ * crash.c: power cuts and I/O errors under qcow2. Random guest operations run on an image in
+ * memory; before every write or flush that the format makes, a power cut may be tried: a random
+ * subset of what was not flushed is left, torn at 512-byte sectors. Each such file must open,
+ * `check` must find nothing but leaks, and every sector must hold a version that the guest may
+ * expect: the one of the last completed flush, or a later one.
  *
  * SEEDS=n sets how many sequences run (default 240, about 50 power cuts each); SEED=n runs one.
  */
@@ -84,7 +85,8 @@ static struct node *open_copy(const uint8_t *img, uint64_t len, struct node *bas
 {
 	struct blk_options o = { .flags = BLK_RDWR };
 	struct testnode *t;
-	struct node *n = node_new(&qcow2_ops, "crashed", testnode_new(img, len, BLK_RDWR, &t), BLK_RDWR);
+	struct node *n = node_new(&qcow2_ops, "crashed", testnode_new(img, len, BLK_RDWR, &t),
+				  BLK_RDWR);
 
 	if (qcow2_ops.open(n, &o, err)) {
 		node_unref(n);
@@ -106,16 +108,23 @@ static void keep(const uint8_t *img, uint64_t len)
 	close(fd);
 }
 
-#define BAD(...) do { if (img) keep(img, len); tap_fail(__FILE__, __LINE__, __VA_ARGS__); } while (0)
+#define BAD(...)                                                                                   \
+	do {                                                                                       \
+		if (img)                                                                           \
+			keep(img, len);                                                            \
+		tap_fail(__FILE__, __LINE__, __VA_ARGS__);                                         \
+	} while (0)
 
 static void compare(struct run *r, struct node *n, const uint8_t *img, uint64_t len)
 {
 	static uint8_t disk[SIZE];
 
 	if (n->size != SIZE)
-		BAD("seed %u, crash %u in %s: the disk has %llu bytes", r->which, r->crashes, r->doing, (unsigned long long)n->size);
+		BAD("seed %u, crash %u in %s: the disk has %llu bytes", r->which, r->crashes,
+		    r->doing, (unsigned long long)n->size);
 	if (node_pread(n, disk, SIZE, 0))
-		BAD("seed %u, crash %u in %s: the disk cannot be read", r->which, r->crashes, r->doing);
+		BAD("seed %u, crash %u in %s: the disk cannot be read", r->which, r->crashes,
+		    r->doing);
 	for (int i = 0; i < SECTORS; i++) {
 		bool torn, ok = false;
 		uint64_t v = read_stamp(disk + i * 512, &torn);
@@ -123,8 +132,10 @@ static void compare(struct run *r, struct node *n, const uint8_t *img, uint64_t 
 		for (int k = 0; k < r->s[i].n && !ok; k++)
 			ok = r->s[i].v[k] == v;
 		if (torn || !ok)
-			BAD("seed %u, crash %u in %s: sector %d is version %llu%s, may be %llu to %llu", r->which, r->crashes, r->doing, i,
-			    (unsigned long long)v, torn ? " and torn" : "", (unsigned long long)r->s[i].v[0],
+			BAD("seed %u, crash %u in %s: sector %d is version %llu%s, may be %llu to "
+			    "%llu",
+			    r->which, r->crashes, r->doing, i, (unsigned long long)v,
+			    torn ? " and torn" : "", (unsigned long long)r->s[i].v[0],
 			    (unsigned long long)r->s[i].v[r->s[i].n - 1]);
 	}
 }
@@ -138,11 +149,12 @@ static void crash_check(struct run *r, const uint8_t *img, uint64_t len)
 	int ret;
 
 	if (!n)
-		BAD("seed %u, crash %u in %s: does not open: %s", r->which, r->crashes, r->doing, err.msg);
+		BAD("seed %u, crash %u in %s: does not open: %s", r->which, r->crashes, r->doing,
+		    err.msg);
 	ret = n->ops->check(n, &c, 0);
 	if (ret || c.corruptions || c.check_errors)
-		BAD("seed %u, crash %u in %s: check: %d, %llu corruptions: %s", r->which, r->crashes, r->doing, ret,
-		    (unsigned long long)c.corruptions, f.text);
+		BAD("seed %u, crash %u in %s: check: %d, %llu corruptions: %s", r->which,
+		    r->crashes, r->doing, ret, (unsigned long long)c.corruptions, f.text);
 	compare(r, n, img, len);
 	for (int i = 0; i < SNAPS; i++) {
 		static uint8_t disk[SIZE];
@@ -152,10 +164,12 @@ static void crash_check(struct run *r, const uint8_t *img, uint64_t len)
 		n->flags &= ~BLK_RDWR;
 		ret = n->ops->snapshot_load_tmp(n, r->snaps[i].name, &err);
 		if (ret || node_pread(n, disk, SIZE, 0))
-			BAD("seed %u, crash %u in %s: snapshot %s is lost: %s", r->which, r->crashes, r->doing, r->snaps[i].name, err.msg);
+			BAD("seed %u, crash %u in %s: snapshot %s is lost: %s", r->which,
+			    r->crashes, r->doing, r->snaps[i].name, err.msg);
 		for (int k = 0; k < SECTORS; k++)
 			if (*(uint64_t *)(disk + k * 512) != r->snaps[i].v[k])
-				BAD("seed %u, crash %u in %s: sector %d of snapshot %s", r->which, r->crashes, r->doing, k, r->snaps[i].name);
+				BAD("seed %u, crash %u in %s: sector %d of snapshot %s", r->which,
+				    r->crashes, r->doing, k, r->snaps[i].name);
 	}
 	node_unref(n);
 	/* Another opinion now and then. */
@@ -167,9 +181,13 @@ static void crash_check(struct run *r, const uint8_t *img, uint64_t len)
 		close(fd);
 		snprintf(cmd, sizeof(cmd), "qemu-img check -q %s >/dev/null 2>&1", name);
 		ret = WEXITSTATUS(system(cmd));
-		/* An image marked dirty is mended when it is opened for writing: only others must be clean now. */
+		/*
+		 * An image marked dirty is mended when it is opened for writing: only others must
+		 * be clean now.
+		 */
 		if (ret == 2 && !(ld_be32(img + 4) >= 3 && (ld_be64(img + 72) & 1)))
-			BAD("seed %u, crash %u in %s: qemu-img check finds errors", r->which, r->crashes, r->doing);
+			BAD("seed %u, crash %u in %s: qemu-img check finds errors", r->which,
+			    r->crashes, r->doing);
 		unlink(name);
 	}
 }
@@ -229,7 +247,8 @@ static void op_write(struct run *r, int first, int count)
 	}
 	ret = node_pwrite(r->n, buf, count * 512, first * 512ull);
 	if (ret && !r->t->failed)
-		tap_fail(__FILE__, __LINE__, "seed %u: write of %d sectors at %d: %d", r->which, count, first, ret);
+		tap_fail(__FILE__, __LINE__, "seed %u: write of %d sectors at %d: %d", r->which,
+			 count, first, ret);
 	free(buf);
 }
 
@@ -247,7 +266,10 @@ static void op_zeroes(struct run *r, int first, int count, bool discard)
 	if (discard && !ret) {
 		uint8_t *buf = malloc(count * 512);
 
-		/* The part that was not taken away keeps what it was: that is the newest version again. */
+		/*
+		 * The part that was not taken away keeps what it was: that is the newest version
+		 * again.
+		 */
 		CHECK_EQ(node_pread(r->n, buf, count * 512, first * 512ull), 0);
 		for (int i = 0; i < count; i++)
 			if (*(uint64_t *)(buf + i * 512))
@@ -265,7 +287,10 @@ static void op_snapshot(struct run *r)
 		return;
 	snprintf(s->name, sizeof(s->name), "s%d", (int)(s - r->snaps));
 	if (s->sure && rand_r(&r->seed) % 2) {
-		/* Back to it: until that is done the old and the snapshot's versions are both possible, but for what is whole. */
+		/*
+		 * Back to it: until that is done the old and the snapshot's versions are both
+		 * possible, but for what is whole.
+		 */
 		r->doing = "snapshot goto";
 		for (int i = 0; i < SECTORS; i++)
 			possible(r, i, s->v[i]);
@@ -302,7 +327,9 @@ static void op_snapshot(struct run *r)
 	}
 }
 
-/* Another name of the backing file, of another length: the header moves about. Bitmaps come and go. */
+/*
+ * Another name of the backing file, of another length: the header moves about. Bitmaps come and go.
+ */
 static void op_names(struct run *r)
 {
 	char name[80];
@@ -324,7 +351,11 @@ static void op_names(struct run *r)
 
 		CHECK_EQ(r->n->ops->bitmap_list(r->n, &list, &count), 0);
 		free(list);
-		ret = r->n->ops->bitmap(r->n, count && kind == 2 ? BITMAP_REMOVE : count ? BITMAP_CLEAR : BITMAP_ADD, "b", 4096, NULL, NULL, &err);
+		ret = r->n->ops->bitmap(r->n,
+					count && kind == 2 ? BITMAP_REMOVE
+					: count		   ? BITMAP_CLEAR
+							   : BITMAP_ADD,
+					"b", 4096, NULL, NULL, &err);
 	}
 	if (ret)
 		CHECK(r->t->failed);
@@ -342,8 +373,10 @@ static void verify_now(struct run *r)
 		for (int k = 0; k < r->s[i].n && r->faults; k++)
 			ok |= r->s[i].v[k] == v;
 		if (!ok)
-			tap_fail(__FILE__, __LINE__, "seed %u after %s: sector %d is version %llu, not %llu", r->which, r->doing, i,
-				 (unsigned long long)v, (unsigned long long)r->s[i].v[r->s[i].n - 1]);
+			tap_fail(__FILE__, __LINE__,
+				 "seed %u after %s: sector %d is version %llu, not %llu", r->which,
+				 r->doing, i, (unsigned long long)v,
+				 (unsigned long long)r->s[i].v[r->s[i].n - 1]);
 	}
 }
 
@@ -407,7 +440,8 @@ static uint8_t *fresh_image(const struct config *c, uint64_t *len)
 
 static void run_open(struct run *r, const struct config *c)
 {
-	struct blk_options o = { .flags = BLK_RDWR | BLK_DISCARD_UNMAP, .l2_cache_size = rand_r(&r->seed) & 1 ? 4096 : 0 };
+	struct blk_options o = { .flags = BLK_RDWR | BLK_DISCARD_UNMAP,
+				 .l2_cache_size = rand_r(&r->seed) & 1 ? 4096 : 0 };
 	struct err err = { "" };
 	uint64_t len;
 	uint8_t *img = fresh_image(c, &len);
@@ -510,8 +544,11 @@ static void faults(int errnum, bool half, unsigned every)
 				CHECK_EQ(flush(r) && flush(r), 0);
 				nc.report = finding;
 				nc.ctx = &f;
-				if (r->n->ops->check(r->n, &nc, 0) || nc.corruptions || nc.check_errors)
-					tap_fail(__FILE__, __LINE__, "configuration %u, fault at %u: %s", ci, at, f.text);
+				if (r->n->ops->check(r->n, &nc, 0) || nc.corruptions ||
+				    nc.check_errors)
+					tap_fail(__FILE__, __LINE__,
+						 "configuration %u, fault at %u: %s", ci, at,
+						 f.text);
 				/* What a cut leaves now is what was flushed. */
 				img = testnode_crash(r->t, &r->seed, &len);
 				for (int i = 0; i < SNAPS; i++)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * formats.c: every format against raw as the oracle and against programs that are not ours: what we write is read by qemu-img and,
- * where they know the format, by 7-Zip, libqcow, libvmdk and libvhdi; what qemu-img writes is read by us.
+ * formats.c: every format against raw as the oracle and against programs that are not ours: what we
+ * write is read by qemu-img and, where they know the format, by 7-Zip, libqcow, libvmdk and
+ * libvhdi; what qemu-img writes is read by us.
  */
 #include <fcntl.h>
 #include <pthread.h>
@@ -13,18 +14,32 @@
 
 #define SIZE (37 * MiB + 1536)
 
-static const struct { const char *format, *opts; bool write_late, archive; } written[] = {
-	{ "raw", "", true, false }, { "vmdk", "", true, true }, { "vmdk", "subformat=monolithicFlat", true, false },
-	{ "vmdk", "subformat=twoGbMaxExtentSparse", true, false }, { "vmdk", "subformat=twoGbMaxExtentFlat", true, false },
-	{ "vmdk", "subformat=streamOptimized", false, true }, { "vmdk", "zeroed_grain=on", true, false },
+static const struct { const char *format, *opts; bool write_late, archive;
+} written[] = {
+	{ "raw", "", true, false },
+	{ "vmdk", "", true, true },
+	{ "vmdk", "subformat=monolithicFlat", true, false },
+	{ "vmdk", "subformat=twoGbMaxExtentSparse", true, false },
+	{ "vmdk", "subformat=twoGbMaxExtentFlat", true, false },
+	{ "vmdk", "subformat=streamOptimized", false, true },
+	{ "vmdk", "zeroed_grain=on", true, false },
 	{ "vmdk", "adapter_type=lsilogic,hwversion=10", true, true },
-	{ "vdi", "", true, true }, { "vdi", "static=on", true, true }, { "vdi", "preallocation=full", true, false },
-	{ "vpc", "force_size=on", true, true }, { "vpc", "subformat=fixed,force_size=on", true, false },
-	{ "vhdx", "", true, false }, { "vhdx", "block_size=1M", true, false }, { "vhdx", "subformat=fixed", true, false },
+	{ "vdi", "", true, true },
+	{ "vdi", "static=on", true, true },
+	{ "vdi", "preallocation=full", true, false },
+	{ "vpc", "force_size=on", true, true },
+	{ "vpc", "subformat=fixed,force_size=on", true, false },
+	{ "vhdx", "", true, false },
+	{ "vhdx", "block_size=1M", true, false },
+	{ "vhdx", "subformat=fixed", true, false },
 	{ "vhdx", "log_size=2M,block_state_zero=on", true, false },
-	{ "qcow2", "", true, true }, { "qcow2", "cluster_size=4k", true, true }, { "qcow2", "compat=0.10", true, true },
-	{ "qcow2", "extended_l2=on,cluster_size=128k", true, false }, { "qcow2", "refcount_bits=1", true, false },
-	{ "qcow2", "lazy_refcounts=on", true, false }, { "qcow2", "preallocation=metadata", true, false },
+	{ "qcow2", "", true, true },
+	{ "qcow2", "cluster_size=4k", true, true },
+	{ "qcow2", "compat=0.10", true, true },
+	{ "qcow2", "extended_l2=on,cluster_size=128k", true, false },
+	{ "qcow2", "refcount_bits=1", true, false },
+	{ "qcow2", "lazy_refcounts=on", true, false },
+	{ "qcow2", "preallocation=metadata", true, false },
 };
 
 static const char *dash_o(const char *opts)
@@ -48,17 +63,21 @@ static void check_7z(const char *format)
 	if (!img_have("7z"))
 		return;
 	RUN_OK("7z t %s out.%s >/dev/null", type, format);
-	RUN_OK("7z x -so %s out.%s 2>/dev/null | cmp -n %llu - in.raw", type, format, (unsigned long long)SIZE);
+	RUN_OK("7z x -so %s out.%s 2>/dev/null | cmp -n %llu - in.raw", type, format,
+	       (unsigned long long)SIZE);
 }
 
 static void check_libyal(const char *format)
 {
-	const char *tool = !strcmp(format, "vmdk") ? "vmdkinfo" : !strcmp(format, "qcow2") ? "qcowinfo" :
-			   !strcmp(format, "vpc") || !strcmp(format, "vhdx") ? "vhdiinfo" : NULL;
+	const char *tool = !strcmp(format, "vmdk")			       ? "vmdkinfo"
+			   : !strcmp(format, "qcow2")			       ? "qcowinfo"
+			   : !strcmp(format, "vpc") || !strcmp(format, "vhdx") ? "vhdiinfo"
+									       : NULL;
 
 	if (!tool || !img_have(tool))
 		return;
-	RUN_OK("%s out.%s | grep '(%llu bytes)' >/dev/null", tool, format, (unsigned long long)SIZE);
+	RUN_OK("%s out.%s | grep '(%llu bytes)' >/dev/null", tool, format,
+	       (unsigned long long)SIZE);
 }
 
 TEST(what_we_write_others_read)
@@ -83,8 +102,11 @@ TEST(what_we_write_others_read)
 			check_libyal(f);
 		/* qemu-io changes it; we see the change. */
 		if (written[i].write_late) {
-			RUN_OK("cp in.raw copy.raw; for i in 'raw copy.raw' '%s out.%s'; do set -- $i; qemu-io -f $1 "
-			       "-c 'write -P 7 1M 3M' -c 'write -P 9 77824 300k' -c 'write -P 3 34M 1k' $2 || exit 1; done", f, f);
+			RUN_OK("cp in.raw copy.raw; for i in 'raw copy.raw' '%s out.%s'; do set -- "
+			       "$i; qemu-io -f $1 "
+			       "-c 'write -P 7 1M 3M' -c 'write -P 9 77824 300k' -c 'write -P 3 "
+			       "34M 1k' $2 || exit 1; done",
+			       f, f);
 			RUN_OK("%%M compare -f raw -F %s copy.raw out.%s", f, f);
 		}
 		RUN_OK("rm -f out* copy.raw");
@@ -96,7 +118,10 @@ static void store(int fd, uint64_t off, const void *p, size_t len)
 	CHECK(pwrite(fd, p, len, off) == (ssize_t)len);
 }
 
-/* qemu-img 7.2 can no longer compress into qcow; it still reads what was compressed. Built here by the layout. */
+/*
+ * qemu-img 7.2 can no longer compress into qcow; it still reads what was compressed. Built here by
+ * the layout.
+ */
 TEST(qcow1_compressed_is_read)
 {
 	enum { CLUSTERS = 512, CLUSTER = 4096, L2 = 4096, DATA = 8192 };
@@ -141,25 +166,56 @@ TEST(qcow1_compressed_is_read)
 	}
 	store(fd, L2, l2, sizeof(l2));
 	close(fd);
-	RUN_OK("qemu-img compare in.raw q.qcow && %%M compare in.raw q.qcow && %%M map --output=json q.qcow");
+	RUN_OK("qemu-img compare in.raw q.qcow && %%M compare in.raw q.qcow && %%M map "
+	       "--output=json q.qcow");
 }
 
-static const struct { const char *format, *opts, *flags; } foreign[] = {
-	{ "vmdk", "", "" }, { "vmdk", "subformat=monolithicFlat", "" }, { "vmdk", "subformat=twoGbMaxExtentSparse", "" },
-	{ "vmdk", "subformat=twoGbMaxExtentFlat", "" }, { "vmdk", "subformat=streamOptimized", "" }, { "vmdk", "zeroed_grain=on", "" },
-	{ "vmdk", "compat6=on", "" }, { "vdi", "", "" }, { "vdi", "static=on", "" }, { "vpc", "", "" }, { "vpc", "subformat=fixed", "" },
-	{ "vpc", "force_size=on", "" }, { "vhdx", "", "" }, { "vhdx", "block_size=2M", "" }, { "vhdx", "subformat=fixed", "" },
-	{ "vhdx", "block_state_zero=off", "" }, { "qcow", "", "" }, { "parallels", "", "" },
-	{ "parallels", "cluster_size=2M", "" }, { "raw", "preallocation=falloc", "" },
-	{ "qcow2", "", "" }, { "qcow2", "", "-c" }, { "qcow2", "compression_type=zstd", "-c" }, { "qcow2", "cluster_size=512", "" },
-	{ "qcow2", "cluster_size=2M", "-c" }, { "qcow2", "compat=0.10", "-c" }, { "qcow2", "refcount_bits=64", "" },
-	{ "qcow2", "extended_l2=on", "" }, { "qcow2", "preallocation=full", "" }, { "qcow2", "data_file=ext.raw,data_file_raw=on", "" },
-	{ "qcow2", "data_file=ext.raw", "" }, { "qcow2", "preallocation=metadata", "" }, { "qcow2", "preallocation=falloc", "" },
-	{ "qcow2", "lazy_refcounts=on,refcount_bits=1", "" }, { "qcow2", "refcount_bits=8,cluster_size=4k", "-c" },
-	{ "qcow2", "extended_l2=on,cluster_size=16k,compression_type=zstd", "-c" }, { "qcow2", "extended_l2=on,cluster_size=2M", "" },
-	{ "vmdk", "hwversion=6,adapter_type=lsilogic", "" }, { "vmdk", "subformat=twoGbMaxExtentSparse,zeroed_grain=on", "" },
-	{ "vpc", "subformat=fixed,force_size=on", "" }, { "vhdx", "log_size=4M,block_size=256M", "" },
-	{ "vhdx", "subformat=fixed,block_state_zero=off", "" }, { "parallels", "cluster_size=64k", "" }, { "raw", "preallocation=full", "" },
+static const struct { const char *format, *opts, *flags;
+} foreign[] = {
+	{ "vmdk", "", "" },
+	{ "vmdk", "subformat=monolithicFlat", "" },
+	{ "vmdk", "subformat=twoGbMaxExtentSparse", "" },
+	{ "vmdk", "subformat=twoGbMaxExtentFlat", "" },
+	{ "vmdk", "subformat=streamOptimized", "" },
+	{ "vmdk", "zeroed_grain=on", "" },
+	{ "vmdk", "compat6=on", "" },
+	{ "vdi", "", "" },
+	{ "vdi", "static=on", "" },
+	{ "vpc", "", "" },
+	{ "vpc", "subformat=fixed", "" },
+	{ "vpc", "force_size=on", "" },
+	{ "vhdx", "", "" },
+	{ "vhdx", "block_size=2M", "" },
+	{ "vhdx", "subformat=fixed", "" },
+	{ "vhdx", "block_state_zero=off", "" },
+	{ "qcow", "", "" },
+	{ "parallels", "", "" },
+	{ "parallels", "cluster_size=2M", "" },
+	{ "raw", "preallocation=falloc", "" },
+	{ "qcow2", "", "" },
+	{ "qcow2", "", "-c" },
+	{ "qcow2", "compression_type=zstd", "-c" },
+	{ "qcow2", "cluster_size=512", "" },
+	{ "qcow2", "cluster_size=2M", "-c" },
+	{ "qcow2", "compat=0.10", "-c" },
+	{ "qcow2", "refcount_bits=64", "" },
+	{ "qcow2", "extended_l2=on", "" },
+	{ "qcow2", "preallocation=full", "" },
+	{ "qcow2", "data_file=ext.raw,data_file_raw=on", "" },
+	{ "qcow2", "data_file=ext.raw", "" },
+	{ "qcow2", "preallocation=metadata", "" },
+	{ "qcow2", "preallocation=falloc", "" },
+	{ "qcow2", "lazy_refcounts=on,refcount_bits=1", "" },
+	{ "qcow2", "refcount_bits=8,cluster_size=4k", "-c" },
+	{ "qcow2", "extended_l2=on,cluster_size=16k,compression_type=zstd", "-c" },
+	{ "qcow2", "extended_l2=on,cluster_size=2M", "" },
+	{ "vmdk", "hwversion=6,adapter_type=lsilogic", "" },
+	{ "vmdk", "subformat=twoGbMaxExtentSparse,zeroed_grain=on", "" },
+	{ "vpc", "subformat=fixed,force_size=on", "" },
+	{ "vhdx", "log_size=4M,block_size=256M", "" },
+	{ "vhdx", "subformat=fixed,block_state_zero=off", "" },
+	{ "parallels", "cluster_size=64k", "" },
+	{ "raw", "preallocation=full", "" },
 };
 
 TEST(what_qemu_img_writes_we_read)
@@ -171,14 +227,27 @@ TEST(what_qemu_img_writes_we_read)
 
 		if (!node_format_find(f))
 			continue;
-		RUN_OK("qemu-img convert %s -f raw -O %s %s in.raw q.%s", foreign[i].flags, f, dash_o(foreign[i].opts), f);
-		RUN_OK("%%M compare -f raw -F %s in.raw q.%s | grep -v '^Warning: Image size'", f, f);
-		RUN_OK("%%M convert -f %s -O raw q.%s back.raw; cmp -n %llu in.raw back.raw", f, f, (unsigned long long)SIZE);
-		RUN_OK("diff <(%%M info -f %s q.%s | grep -v '^disk size') <(qemu-img info -f %s q.%s | grep -v '^disk size')", f, f, f, f);
-		RUN_OK("diff <(%%M info --output=json -f %s q.%s) <(qemu-img info --output=json -f %s q.%s)", f, f, f, f);
-		/* Where qemu-img does not look closely, gives places for what is not there, or looks for holes in what is. */
-		if (strcmp(f, "vhdx") && !strstr(foreign[i].opts, "extended_l2") && !strstr(foreign[i].opts, "preallocation=metadata"))
-			RUN_OK("diff <(%%M map --output=json -f %s q.%s) <(qemu-img map --output=json -f %s q.%s)", f, f, f, f);
+		RUN_OK("qemu-img convert %s -f raw -O %s %s in.raw q.%s", foreign[i].flags, f,
+		       dash_o(foreign[i].opts), f);
+		RUN_OK("%%M compare -f raw -F %s in.raw q.%s | grep -v '^Warning: Image size'", f,
+		       f);
+		RUN_OK("%%M convert -f %s -O raw q.%s back.raw; cmp -n %llu in.raw back.raw", f, f,
+		       (unsigned long long)SIZE);
+		RUN_OK("diff <(%%M info -f %s q.%s | grep -v '^disk size') <(qemu-img info -f %s "
+		       "q.%s | grep -v '^disk size')",
+		       f, f, f, f);
+		RUN_OK("diff <(%%M info --output=json -f %s q.%s) <(qemu-img info --output=json -f "
+		       "%s q.%s)",
+		       f, f, f, f);
+		/*
+		 * Where qemu-img does not look closely, gives places for what is not there, or
+		 * looks for holes in what is.
+		 */
+		if (strcmp(f, "vhdx") && !strstr(foreign[i].opts, "extended_l2") &&
+		    !strstr(foreign[i].opts, "preallocation=metadata"))
+			RUN_OK("diff <(%%M map --output=json -f %s q.%s) <(qemu-img map "
+			       "--output=json -f %s q.%s)",
+			       f, f, f, f);
 		RUN_OK("rm -f q* back.raw ext.raw");
 	}
 }
@@ -201,18 +270,21 @@ static void *random_ops(void *arg)
 		len = MIN(len, w->to - off);
 		switch (img_random(&w->seed) % 8) {
 		case 0:
-			w->failed |= node_zeroes(w->a, off, len, 0) || node_zeroes(w->b, off, len, 0);
+			w->failed |= node_zeroes(w->a, off, len, 0) ||
+				     node_zeroes(w->b, off, len, 0);
 			break;
 		case 1:
 			w->failed |= node_flush(w->b);
 			break;
 		case 2: case 3: case 4:
-			w->failed |= node_pread(w->a, x, len, off) || node_pread(w->b, y, len, off) || memcmp(x, y, len);
+			w->failed |= node_pread(w->a, x, len, off) ||
+				     node_pread(w->b, y, len, off) || memcmp(x, y, len);
 			break;
 		default:
 			memset(x, img_random(&w->seed), len);
 			x[0] = i;
-			w->failed |= node_pwrite(w->a, x, len, off) || node_pwrite(w->b, x, len, off);
+			w->failed |= node_pwrite(w->a, x, len, off) ||
+				     node_pwrite(w->b, x, len, off);
 		}
 	}
 	free(x);
@@ -222,24 +294,28 @@ static void *random_ops(void *arg)
 
 static void random_format(const char *format, const char *opts, const char *backing)
 {
-	struct blk_options raw = { .format = "raw", .flags = BLK_RDWR }, o = { .format = format, .flags = BLK_RDWR };
+	struct blk_options raw = { .format = "raw", .flags = BLK_RDWR },
+			   o = { .format = format, .flags = BLK_RDWR };
 	struct work w[3];
 	pthread_t t[3];
 	struct err err = { 0 };
 	struct node *a, *b;
 
 	if (backing)
-		RUN_OK("%%M create -q -f %s -b %s -F %s x.img; %%M convert -O raw x.img x.raw", format, backing, format);
+		RUN_OK("%%M create -q -f %s -b %s -F %s x.img; %%M convert -O raw x.img x.raw",
+		       format, backing, format);
 	else
-		RUN_OK("%%M create -q -f %s %s x.img %llu; truncate -s %llu x.raw", format, dash_o(opts),
-		       (unsigned long long)SIZE, (unsigned long long)SIZE);
+		RUN_OK("%%M create -q -f %s %s x.img %llu; truncate -s %llu x.raw", format,
+		       dash_o(opts), (unsigned long long)SIZE, (unsigned long long)SIZE);
 	a = node_open("x.raw", &raw, &err);
 	b = node_open("x.img", &o, &err);
 	if (!a || !b)
 		tap_fail(__FILE__, __LINE__, "%s", err.msg);
 	for (int i = 0; i < 3; i++) {
 		/* Neighbours share blocks, not bytes. */
-		w[i] = (struct work){ a, b, SIZE / 3 * i + i * 1000, SIZE / 3 * (i + 1) - 500, i + 1, 250, 0 };
+		w[i] = (struct work){
+			a, b, SIZE / 3 * i + i * 1000, SIZE / 3 * (i + 1) - 500, i + 1, 250, 0
+		};
 		pthread_create(&t[i], NULL, random_ops, &w[i]);
 	}
 	for (int i = 0; i < 3; i++) {
@@ -259,10 +335,19 @@ static void random_format(const char *format, const char *opts, const char *back
 TEST(random_operations_match_raw)
 {
 	static const char *const cases[][2] = {
-		{ "vmdk", "" }, { "vmdk", "zeroed_grain=on" }, { "vmdk", "subformat=twoGbMaxExtentSparse" },
-		{ "vmdk", "subformat=monolithicFlat" }, { "vdi", "" }, { "vdi", "static=on" }, { "vpc", "" },
-		{ "vpc", "subformat=fixed,force_size=on" }, { "vhdx", "block_size=1M" }, { "vhdx", "" }, { "qcow2", "" },
-		{ "qcow2", "cluster_size=4k" }, { "qcow2", "extended_l2=on" },
+		{ "vmdk", "" },
+		{ "vmdk", "zeroed_grain=on" },
+		{ "vmdk", "subformat=twoGbMaxExtentSparse" },
+		{ "vmdk", "subformat=monolithicFlat" },
+		{ "vdi", "" },
+		{ "vdi", "static=on" },
+		{ "vpc", "" },
+		{ "vpc", "subformat=fixed,force_size=on" },
+		{ "vhdx", "block_size=1M" },
+		{ "vhdx", "" },
+		{ "qcow2", "" },
+		{ "qcow2", "cluster_size=4k" },
+		{ "qcow2", "extended_l2=on" },
 	};
 
 	img_enter();
@@ -280,9 +365,11 @@ TEST(vmdk_delta_and_its_parent)
 {
 	img_enter();
 	img_pattern("in.raw", SIZE, 3);
-	RUN_OK("%%M convert -f raw -O vmdk in.raw base.vmdk; %%M create -q -f vmdk -b base.vmdk -F vmdk d.vmdk");
+	RUN_OK("%%M convert -f raw -O vmdk in.raw base.vmdk; %%M create -q -f vmdk -b base.vmdk -F "
+	       "vmdk d.vmdk");
 	RUN_OK("qemu-img compare in.raw d.vmdk && %%M compare in.raw d.vmdk");
-	RUN_OK("qemu-io -f vmdk -c 'write -P 5 3M 100k' d.vmdk && qemu-io -f raw -c 'write -P 5 3M 100k' in.raw && "
+	RUN_OK("qemu-io -f vmdk -c 'write -P 5 3M 100k' d.vmdk && qemu-io -f raw -c 'write -P 5 3M "
+	       "100k' in.raw && "
 	       "%%M compare in.raw d.vmdk");
 	RUN_OK("qemu-img create -q -f vmdk -b base.vmdk -F vmdk e.vmdk");
 	RUN_OK("%%M info --backing-chain e.vmdk | grep >/dev/null 'backing file: base.vmdk'");
@@ -295,18 +382,23 @@ TEST(vmdk_pieces_open_alone)
 {
 	img_enter();
 	img_pattern("in.raw", SIZE, 4);
-	RUN_OK("%%M convert -f raw -O vmdk -o subformat=twoGbMaxExtentSparse in.raw s.vmdk && %%M compare in.raw s-s001.vmdk");
+	RUN_OK("%%M convert -f raw -O vmdk -o subformat=twoGbMaxExtentSparse in.raw s.vmdk && %%M "
+	       "compare in.raw s-s001.vmdk");
 }
 
 TEST(vmdk_names_outside_its_folder_are_refused)
 {
-	static const char *const names[] = { "/etc/passwd", "../secret", "sub/../../secret", "..", "a/b" };
+	static const char *const names[] = { "/etc/passwd", "../secret", "sub/../../secret", "..",
+					     "a/b" };
 
 	img_enter();
 	RUN_OK("mkdir dir; echo secret >secret; mkdir dir/a; cp secret dir/a/b");
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-		RUN_OK("printf '# Disk DescriptorFile\\nversion=1\\nCID=1\\nparentCID=ffffffff\\ncreateType=\"monolithicFlat\"\\n"
-		       "RW 1 FLAT \"%s\" 0\\n' >dir/x.vmdk", names[i]);
+		RUN_OK("printf '# Disk "
+		       "DescriptorFile\\nversion=1\\nCID=1\\nparentCID=ffffffff\\ncreateType="
+		       "\"monolithicFlat\"\\n"
+		       "RW 1 FLAT \"%s\" 0\\n' >dir/x.vmdk",
+		       names[i]);
 		CHECK(strstr(RUN_FAILS(1, "%%M info dir/x.vmdk")->out, "outside its own folder"));
 	}
 }
@@ -352,11 +444,15 @@ TEST(vmdk_esx_sparse)
 	store(fd, 151 * 512, grain, 512);
 	store(raw, 40959 * 512, grain, 512);
 	close(fd);
-	RUN_OK("printf '# Disk DescriptorFile\\nversion=1\\nCID=1234abcd\\nparentCID=ffffffff\\ncreateType=\"vmfsSparse\"\\n"
+	RUN_OK("printf '# Disk "
+	       "DescriptorFile\\nversion=1\\nCID=1234abcd\\nparentCID=ffffffff\\ncreateType="
+	       "\"vmfsSparse\"\\n"
 	       "RW 40960 VMFSSPARSE \"c-delta.vmdk\"\\n' >c.vmdk");
-	RUN_OK("%%M compare in.raw c.vmdk && qemu-img compare in.raw c.vmdk && %%M compare in.raw c-delta.vmdk");
+	RUN_OK("%%M compare in.raw c.vmdk && qemu-img compare in.raw c.vmdk && %%M compare in.raw "
+	       "c-delta.vmdk");
 	img_pattern("other.raw", 20 * MiB, 11);
-	RUN_OK("%%M convert -n -f raw -O vmdk other.raw c.vmdk && %%M compare other.raw c.vmdk && qemu-img compare other.raw c.vmdk");
+	RUN_OK("%%M convert -n -f raw -O vmdk other.raw c.vmdk && %%M compare other.raw c.vmdk && "
+	       "qemu-img compare other.raw c.vmdk");
 	close(raw);
 	/* seSparse: grains of 4 KiB, tables of 4096 entries. */
 	RUN_OK("rm in.raw");
@@ -386,7 +482,8 @@ TEST(vmdk_esx_sparse)
 	store64(fd, 200, 80);
 	store64(fd, 512, 0xcafecafe);
 	store64(fd, 8 * 512, 0x1000000000000001ull);
-	store64(fd, 16 * 512 + 64 * 512 + 3 * 8, 0x3000000000000000ull | 2ull << 48);	/* grain 2: the low bits come first */
+	/* grain 2: the low bits come first */
+	store64(fd, 16 * 512 + 64 * 512 + 3 * 8, 0x3000000000000000ull | 2ull << 48);
 	store64(fd, 16 * 512 + 64 * 512 + 4 * 8, 0x2000000000000000ull);
 	memset(grain, 0xa5, sizeof(grain));
 	store(fd, 512 * 512 + 2 * 4096, grain, sizeof(grain));
@@ -394,7 +491,9 @@ TEST(vmdk_esx_sparse)
 	CHECK(ftruncate(fd, 512 * 512 + 10 * 4096) == 0);
 	close(fd);
 	close(raw);
-	RUN_OK("printf '# Disk DescriptorFile\\nversion=1\\nCID=1234abcd\\nparentCID=ffffffff\\ncreateType=\"seSparse\"\\n"
+	RUN_OK("printf '# Disk "
+	       "DescriptorFile\\nversion=1\\nCID=1234abcd\\nparentCID=ffffffff\\ncreateType="
+	       "\"seSparse\"\\n"
 	       "RW 40960 SESPARSE \"s-sesparse.vmdk\"\\n' >s.vmdk");
 	RUN_OK("qemu-img compare in.raw s.vmdk && %%M compare in.raw s.vmdk");
 	CHECK(strstr(RUN_FAILS(1, "%%M resize s.vmdk +1G")->out, "seSparse"));
@@ -404,7 +503,8 @@ TEST(stream_without_its_end_does_not_open)
 {
 	img_enter();
 	img_pattern("in.raw", SIZE, 6);
-	RUN_OK("%%M convert -f raw -O vmdk -o subformat=streamOptimized in.raw s.vmdk && %%M compare in.raw s.vmdk");
+	RUN_OK("%%M convert -f raw -O vmdk -o subformat=streamOptimized in.raw s.vmdk && %%M "
+	       "compare in.raw s.vmdk");
 	CHECK(strstr(RUN_FAILS(1, "truncate -s -512 s.vmdk; %%M info s.vmdk")->out, "cut off"));
 }
 
@@ -419,14 +519,17 @@ TEST(vhdx_in_7zip)
 		SKIP("7z is not here (p7zip-full)");
 	img_pattern("in.raw", 37 * MiB, 10);	/* 7-Zip takes whole 4 KiB only */
 	for (unsigned i = 0; i < ARRAY_SIZE(opts); i++)
-		RUN_OK("%%M convert -f raw -O vhdx %s in.raw out.vhdx && 7z x -so out.vhdx 2>/dev/null | cmp - in.raw && rm out.vhdx", opts[i]);
+		RUN_OK("%%M convert -f raw -O vhdx %s in.raw out.vhdx && 7z x -so out.vhdx "
+		       "2>/dev/null | cmp - in.raw && rm out.vhdx",
+		       opts[i]);
 }
 
 TEST(vhd_differencing_is_read)
 {
 	img_enter();
 	img_pattern("in.raw", SIZE, 7);
-	RUN_OK("%%M convert -f raw -O vpc -o force_size=on in.raw base.vhd && %%M create -q -f vpc -o force_size=on d.vhd %llu",
+	RUN_OK("%%M convert -f raw -O vpc -o force_size=on in.raw base.vhd && %%M create -q -f vpc "
+	       "-o force_size=on d.vhd %llu",
 	       (unsigned long long)SIZE);
 	RUN_OK("qemu-io -f vpc -c 'write -P 4 2M 2M' d.vhd");
 	{
@@ -454,7 +557,8 @@ TEST(vhd_differencing_is_read)
 		store(fd, be32toh(be) * 512ull, bitmap, sizeof(bitmap));
 		close(fd);
 	}
-	RUN_OK("qemu-io -f raw -c 'write -P 4 2M 1k' -c 'write -P 4 2101760 512' in.raw && %%M compare -F vpc in.raw d.vhd");
+	RUN_OK("qemu-io -f raw -c 'write -P 4 2M 1k' -c 'write -P 4 2101760 512' in.raw && %%M "
+	       "compare -F vpc in.raw d.vhd");
 	CHECK(strstr(RUN_FAILS(1, "%%M resize d.vhd +1M")->out, "read only"));
 }
 
@@ -464,8 +568,10 @@ TEST(vhdx_log_is_replayed)
 	img_pattern("in.raw", SIZE, 8);
 	RUN_OK("qemu-img convert -f raw -O vhdx -o block_size=1M in.raw x.vhdx");
 	/* qemu-io dies with its log in the file. */
-	img_run("qemu-io -f vhdx -c 'write -P 4 8M 5M' -c 'write -P 5 30M 3M' -c 'flush' -c abort x.vhdx");
-	RUN_OK("qemu-io -f raw -c 'write -P 4 8M 5M' -c 'write -P 5 30M 3M' in.raw; cp x.vhdx y.vhdx");
+	img_run("qemu-io -f vhdx -c 'write -P 4 8M 5M' -c 'write -P 5 30M 3M' -c 'flush' -c abort "
+		"x.vhdx");
+	RUN_OK("qemu-io -f raw -c 'write -P 4 8M 5M' -c 'write -P 5 30M 3M' in.raw; cp x.vhdx "
+	       "y.vhdx");
 	/* Read only: in memory. */
 	RUN_OK("%%M compare in.raw x.vhdx; cmp x.vhdx y.vhdx");
 	/* For writing: in the file, after which qemu-img finds no log. */
@@ -478,12 +584,15 @@ TEST(nbd_and_http)
 	img_pattern("in.raw", SIZE, 9);
 	if (access(img_run("dirname %%M | tr -d '\\n'; echo -n /minivmm-nbd.so")->out, R_OK))
 		SKIP("libnbd is not here");
-	RUN_OK("cp in.raw served.raw; qemu-nbd -t -k $PWD/s -f raw -x disk -e 4 served.raw --fork --pid-file=pid");
+	RUN_OK("cp in.raw served.raw; qemu-nbd -t -k $PWD/s -f raw -x disk -e 4 served.raw --fork "
+	       "--pid-file=pid");
 	RUN_OK("u=\"nbd+unix:///disk?socket=$PWD/s\"; %%M compare -f raw -F raw in.raw \"$u\" && "
 	       "%%M info --output=json \"$u\" && %%M map -f raw \"$u\" >/dev/null && "
 	       "%%M convert -f raw -O vmdk \"$u\" x.vmdk && %%M compare in.raw x.vmdk");
-	RUN_OK("truncate -s %llu zero; %%M convert -n -f raw -O raw zero \"nbd:unix:$PWD/s:exportname=disk\"; kill $(cat pid); "
-	       "sleep 0.2; cmp zero served.raw", (unsigned long long)SIZE);
+	RUN_OK("truncate -s %llu zero; %%M convert -n -f raw -O raw zero "
+	       "\"nbd:unix:$PWD/s:exportname=disk\"; kill $(cat pid); "
+	       "sleep 0.2; cmp zero served.raw",
+	       (unsigned long long)SIZE);
 	CHECK(strstr(RUN_FAILS(1, "%%M info nbd://127.0.0.1:1/x")->out, "127.0.0.1:1"));
 }
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* front.c: the front over raw files: synchronous and asynchronous requests, holding, draining, throttling, locks. */
+/*
+ * front.c: the front over raw files: synchronous and asynchronous requests, holding, draining,
+ * throttling, locks.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -96,8 +99,13 @@ static void many_requests(unsigned flags)
 			memset(io->buf, pass ? 0 : i, SIZE);
 			io->iov = (struct iovec){ io->buf, SIZE };
 			io->left = &left;
-			io->r = (struct blk_req){ .op = pass ? BLK_READ : BLK_WRITE, .off = (uint64_t)i * SIZE, .len = SIZE,
-				.iov = &io->iov, .niov = 1, .done = io_done, .ctx = io };
+			io->r = (struct blk_req){ .op = pass ? BLK_READ : BLK_WRITE,
+						  .off = (uint64_t)i * SIZE,
+						  .len = SIZE,
+						  .iov = &io->iov,
+						  .niov = 1,
+						  .done = io_done,
+						  .ctx = io };
 			blk_submit(q, &io->r);
 			CHECK_EQ(left, N);		/* never inside submit */
 		}
@@ -120,7 +128,10 @@ TEST(async_buffered) { many_requests(0); }
 TEST(async_direct) { many_requests(BLK_NOCACHE); }
 TEST(async_writethrough) { many_requests(BLK_WRITETHROUGH); }
 
-/* Unaligned writes to one block of an O_DIRECT file by several threads: nothing of a neighbour gets lost. */
+/*
+ * Unaligned writes to one block of an O_DIRECT file by several threads: nothing of a neighbour gets
+ * lost.
+ */
 struct piece { struct blk *b; int n; };
 static void *piece_writer(void *arg)
 {
@@ -168,7 +179,9 @@ TEST(drain_holds_and_lets_go)
 	blk_drain_begin(b);
 	blk_drain_begin(b);
 	io = (struct io){ .iov = { buf, 512 }, .left = &left };
-	io.r = (struct blk_req){ .op = BLK_READ, .len = 512, .iov = &io.iov, .niov = 1, .done = io_done, .ctx = &io };
+	io.r = (struct blk_req){
+		.op = BLK_READ, .len = 512, .iov = &io.iov, .niov = 1, .done = io_done, .ctx = &io
+	};
 	blk_submit(q, &io.r);
 	blk_drain_end(b);
 	for (int i = 0; i < 5; i++)
@@ -192,7 +205,10 @@ TEST(drain_holds_and_lets_go)
 	unlink(path);
 }
 
-/* The loop stands still (exclusive section) while requests are in the ring: a drain must not wait for it. */
+/*
+ * The loop stands still (exclusive section) while requests are in the ring: a drain must not wait
+ * for it.
+ */
 TEST(drain_without_the_loop)
 {
 	struct blk *b = open_raw(temp(8 << 20), BLK_RDWR | BLK_NOCACHE);
@@ -205,8 +221,13 @@ TEST(drain_without_the_loop)
 		io[i] = (struct io){ .left = &left };
 		CHECK(posix_memalign((void **)&io[i].buf, 4096, 1 << 20) == 0);
 		io[i].iov = (struct iovec){ io[i].buf, 1 << 20 };
-		io[i].r = (struct blk_req){ .op = BLK_WRITE, .off = (uint64_t)i << 20, .len = 1 << 20, .iov = &io[i].iov,
-			.niov = 1, .done = io_done, .ctx = &io[i] };
+		io[i].r = (struct blk_req){ .op = BLK_WRITE,
+					    .off = (uint64_t)i << 20,
+					    .len = 1 << 20,
+					    .iov = &io[i].iov,
+					    .niov = 1,
+					    .done = io_done,
+					    .ctx = &io[i] };
 		blk_submit(q, &io[i].r);
 	}
 	blk_drain_begin(b);
@@ -230,8 +251,8 @@ static void *close_later(void *b)
 }
 
 /*
- * A lock whose owner is nowhere to be seen may be a killed program's, which the kernel has not taken apart yet (its io_uring holds the files):
- * it is waited for.
+ * A lock whose owner is nowhere to be seen may be a killed program's, which the kernel has not
+ * taken apart yet (its io_uring holds the files): it is waited for.
  */
 TEST(lock_of_a_ghost_is_waited_for)
 {
@@ -270,7 +291,12 @@ static int64_t throttled(const struct blk_throttle *t, int n)
 	blk_set_throttle(b, t);
 	for (int i = 0; i < n; i++) {
 		io[i] = (struct io){ .iov = { buf, 4096 }, .left = &left };
-		io[i].r = (struct blk_req){ .op = BLK_READ, .len = 4096, .iov = &io[i].iov, .niov = 1, .done = io_done, .ctx = &io[i] };
+		io[i].r = (struct blk_req){ .op = BLK_READ,
+					    .len = 4096,
+					    .iov = &io[i].iov,
+					    .niov = 1,
+					    .done = io_done,
+					    .ctx = &io[i] };
 		blk_submit(q, &io[i].r);
 	}
 	while (left)
@@ -292,10 +318,14 @@ TEST(throttle_limits)
 	CHECK(ms > 250 && ms < 3000);
 }
 
-/* Lower bounds are the limits' own; upper ones leave a slow machine time and still tell a burst from none. */
+/*
+ * Lower bounds are the limits' own; upper ones leave a slow machine time and still tell a burst
+ * from none.
+ */
 TEST(throttle_bursts)
 {
-	struct blk_limit burst = { .rate = 10, .max = 50 }, lasting = { .rate = 10, .max = 50, .length = 10 };
+	struct blk_limit burst = { .rate = 10, .max = 50 },
+			 lasting = { .rate = 10, .max = 50, .length = 10 };
 	struct blk_throttle t = { .limit[LIMIT_IOPS] = burst };
 	int64_t ms = throttled(&t, 60);
 
@@ -306,7 +336,8 @@ TEST(throttle_bursts)
 	ms = throttled(&t, 60);
 	CHECK(ms > 1050 && ms < 4000);
 	/* Each of 4 KiB counts as two of 2 KiB: 120 of them, 50 at once, at 40 a second. */
-	t = (struct blk_throttle){ .limit[LIMIT_IOPS_RD] = { .rate = 40, .max = 50 }, .iops_size = 2048 };
+	t = (struct blk_throttle){ .limit[LIMIT_IOPS_RD] = { .rate = 40, .max = 50 },
+				   .iops_size = 2048 };
 	ms = throttled(&t, 60);
 	CHECK(ms > 1600 && ms < 5000);
 	/* The longest burst there is: all of them at once. */
@@ -316,17 +347,23 @@ TEST(throttle_bursts)
 
 TEST(throttle_combinations)
 {
-	static const struct { struct blk_throttle t; const char *says; } bad[] = {
+	static const struct { struct blk_throttle t; const char *says;
+	} bad[] = {
 		{ { .limit[LIMIT_BPS] = { .rate = BLK_LIMIT_MAX + 1 } }, "within" },
 		{ { .limit[LIMIT_BPS] = { .max = 5 } }, "bps_max needs bps" },
-		{ { .limit[LIMIT_IOPS_WR] = { .rate = 6, .max = 5 } }, "iops_wr_max cannot be less" },
-		{ { .limit[LIMIT_BPS] = { .rate = 5, .length = 5 } }, "bps_max_length needs bps_max" },
-		{ { .limit[LIMIT_BPS] = { .rate = 5, .max = 1ull << 40, .length = 1 << 20 } }, "too long" },
+		{ { .limit[LIMIT_IOPS_WR] = { .rate = 6, .max = 5 } },
+		  "iops_wr_max cannot be less" },
+		{ { .limit[LIMIT_BPS] = { .rate = 5, .length = 5 } },
+		  "bps_max_length needs bps_max" },
+		{ { .limit[LIMIT_BPS] = { .rate = 5, .max = 1ull << 40, .length = 1 << 20 } },
+		  "too long" },
 		{ { .limit[LIMIT_BPS].rate = 5, .limit[LIMIT_BPS_WR].rate = 5 }, "same time" },
 		{ { .limit[LIMIT_IOPS].rate = 5, .limit[LIMIT_IOPS_RD].rate = 5 }, "same time" },
 		{ { .iops_size = 512 }, "iops_size needs" },
 	};
-	struct blk_throttle good = { .limit[LIMIT_BPS].rate = 5, .limit[LIMIT_IOPS_WR] = { 5, 10, 3 }, .iops_size = 512 };
+	struct blk_throttle good = { .limit[LIMIT_BPS].rate = 5,
+				     .limit[LIMIT_IOPS_WR] = { 5, 10, 3 },
+				     .iops_size = 512 };
 	struct err err = { "" };
 
 	CHECK_EQ(blk_throttle_check(&good, &err), 0);
@@ -340,7 +377,9 @@ TEST(throttle_combinations)
 /* -snapshot: the guest writes, the image does not change, nothing is left behind. */
 TEST(snapshot_mode)
 {
-	struct blk_options o = { .format = "raw", .flags = BLK_RDWR | BLK_SNAPSHOT, .tmpdir = "/tmp" };
+	struct blk_options o = { .format = "raw",
+				 .flags = BLK_RDWR | BLK_SNAPSHOT,
+				 .tmpdir = "/tmp" };
 	struct err err = { "" };
 	struct blk *b, *r;
 	char buf[4096], back[4096];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * hostile.c: images made to harm. Every field of every format's header and first tables takes extreme values in turn; the tool must end
- * by itself with a message, in less than a second of CPU and 64 MiB, whatever it is asked to do with the file. And the classes
- * behind known advisories: loops, names that point elsewhere, sizes that overflow, blocks that overlap metadata, bombs.
+ * hostile.c: images made to harm. Every field of every format's header and first tables takes
+ * extreme values in turn; the tool must end by itself with a message, in less than a second of CPU
+ * and 64 MiB, whatever it is asked to do with the file. And the classes behind known advisories:
+ * loops, names that point elsewhere, sizes that overflow, blocks that overlap metadata, bombs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -51,30 +52,40 @@ static void run_tool(const char *what, const char *const *argv)
 	got = pread(fd, text, sizeof(text) - 1, 0);
 	text[got < 0 ? 0 : got] = 0;
 	close(fd);
-	cpu = ru.ru_utime.tv_sec + ru.ru_stime.tv_sec + (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
+	cpu = ru.ru_utime.tv_sec + ru.ru_stime.tv_sec +
+	      (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6;
 	if (WIFSIGNALED(status))
-		tap_fail(__FILE__, __LINE__, "%s: %s %s died of signal %d: %s", what, full[1], full[2], WTERMSIG(status), text);
+		tap_fail(__FILE__, __LINE__, "%s: %s %s died of signal %d: %s", what, full[1],
+			 full[2], WTERMSIG(status), text);
 	status = WEXITSTATUS(status);
 	if (status > 4 && status != 63)
-		tap_fail(__FILE__, __LINE__, "%s: %s %s ended with %d: %s", what, full[1], full[2], status, text);
+		tap_fail(__FILE__, __LINE__, "%s: %s %s ended with %d: %s", what, full[1], full[2],
+			 status, text);
 	if (status && !text[0])
-		tap_fail(__FILE__, __LINE__, "%s: %s %s ended with %d and said nothing", what, full[1], full[2], status);
+		tap_fail(__FILE__, __LINE__, "%s: %s %s ended with %d and said nothing", what,
+			 full[1], full[2], status);
 	if (strstr(text, "AddressSanitizer") || strstr(text, "runtime error"))
 		tap_fail(__FILE__, __LINE__, "%s: %s %s: %s", what, full[1], full[2], text);
 	if (!img_sanitized() && cpu > 1)
 		tap_fail(__FILE__, __LINE__, "%s: %s %s took %.1f s", what, full[1], full[2], cpu);
 	if (!img_sanitized() && ru.ru_maxrss > MEMORY_MAX)
-		tap_fail(__FILE__, __LINE__, "%s: %s %s took %ld KiB", what, full[1], full[2], ru.ru_maxrss);
+		tap_fail(__FILE__, __LINE__, "%s: %s %s took %ld KiB", what, full[1], full[2],
+			 ru.ru_maxrss);
 }
 
 static void try_image(const char *what, const char *format, const char *file)
 {
 	const char *info[] = { "info", "-f", format, file, NULL };
 	const char *check[] = { "check", "-f", format, file, NULL };
-	const char *map[] = { "map", "-f", format, "--output=json", "--max-length=64M", file, NULL };
+	const char *map[] = {
+		"map", "-f", format, "--output=json", "--max-length=64M", file, NULL
+	};
 	char in[256];
-	const char *dd[] = { "dd", "-f", format, "-O", "raw", "bs=64k", "count=16", in, "of=dd.raw", NULL };
-	const char *write[] = { "convert", "-n", "-f", "raw", "-O", format, "some.raw", file, NULL };
+	const char *dd[] = { "dd",     "-f",	   format, "-O",	"raw",
+			     "bs=64k", "count=16", in,	   "of=dd.raw", NULL };
+	const char *write[] = {
+		"convert", "-n", "-f", "raw", "-O", format, "some.raw", file, NULL
+	};
 
 	snprintf(in, sizeof(in), "if=%s", file);
 	run_tool(what, info);
@@ -138,10 +149,18 @@ static void fix_vhdx(uint8_t *p, size_t len)
 
 struct range { size_t from, to; };
 
-static void sweep(const char *format, const char *make, const struct range *ranges, void (*fix)(uint8_t *p, size_t len), unsigned seed)
+static void sweep(const char *format, const char *make, const struct range *ranges,
+		  void (*fix)(uint8_t *p, size_t len), unsigned seed)
 {
-	static const uint64_t values[] = { 0, 1, 0x7fffffff, 0x80000000, 0xffffffff, 0x7fffffffffffffff, 0xffffffffffffffff,
-					   0x10000, 0x8000000000000000 };
+	static const uint64_t values[] = { 0,
+					   1,
+					   0x7fffffff,
+					   0x80000000,
+					   0xffffffff,
+					   0x7fffffffffffffff,
+					   0xffffffffffffffff,
+					   0x10000,
+					   0x8000000000000000 };
 	int tries = img_sanitized() ? 1 : 2, step = img_sanitized() ? 12 : 4;
 	uint64_t s = seed;
 	uint8_t *seed_image, *p;
@@ -172,7 +191,8 @@ static void sweep(const char *format, const char *make, const struct range *rang
 					st_be64(p + at, v);
 				fix(p, len);
 				save("bad", p, len);
-				snprintf(what, sizeof(what), "%s: at %zu form %u value %llx", format, at, form, (unsigned long long)v);
+				snprintf(what, sizeof(what), "%s: at %zu form %u value %llx",
+					 format, at, form, (unsigned long long)v);
 				try_image(what, format, "bad");
 			}
 		}
@@ -189,22 +209,67 @@ static void sweep(const char *format, const char *make, const struct range *rang
 
 #define MAKE(format, opts) "qemu-img convert -f raw -O " format " " opts " in.raw seed"
 
-TEST(vmdk_sparse) { sweep("vmdk", MAKE("vmdk", ""), (struct range[]){ { 0, 80 }, { 21 * 512, 21 * 512 + 8 }, { 22 * 512, 22 * 512 + 16 },
-		{ 26 * 512, 26 * 512 + 8 }, { 27 * 512, 27 * 512 + 16 }, { 0, 0 } }, fix_none, 1); }
-TEST(vmdk_stream) { sweep("vmdk", "%M convert -f raw -O vmdk -o subformat=streamOptimized in.raw seed", (struct range[]){ { 0, 80 },
-		{ 64 * KiB, 64 * KiB + 24 }, { 0, 0 } }, fix_none, 2); }
-TEST(vdi) { sweep("vdi", MAKE("vdi", ""), (struct range[]){ { 64, 88 }, { 340, 460 }, { 512, 540 }, { 0, 0 } }, fix_none, 3); }
-TEST(vpc) { sweep("vpc", MAKE("vpc", ""), (struct range[]){ { 0, 88 }, { 512, 568 }, { 576, 600 }, { 1088, 1112 }, { 1536, 1552 },
-		{ 0, 0 } }, fix_none, 4); }
-TEST(vpc_fixed) { sweep("vpc", MAKE("vpc", "-o subformat=fixed"), (struct range[]){ { 3145728, 3145728 + 600 }, { 0, 0 } }, fix_none, 5); }
-TEST(vhdx_headers) { sweep("vhdx", MAKE("vhdx", "-o block_size=1M"), (struct range[]){ { 0, 16 }, { 64 * KiB, 64 * KiB + 80 },
-		{ 192 * KiB, 192 * KiB + 80 }, { 0, 0 } }, fix_vhdx, 6); }
-TEST(vhdx_tables) { sweep("vhdx", MAKE("vhdx", "-o block_size=1M"), (struct range[]){ { 2 * MiB, 2 * MiB + 64 },
-		{ 3 * MiB, 3 * MiB + 200 }, { 3 * MiB + 64 * KiB, 3 * MiB + 64 * KiB + 40 }, { 0, 0 } }, fix_vhdx, 7); }
+TEST(vmdk_sparse)
+{
+	sweep("vmdk", MAKE("vmdk", ""),
+	      (struct range[]){ { 0, 80 },
+				{ 21 * 512, 21 * 512 + 8 },
+				{ 22 * 512, 22 * 512 + 16 },
+				{ 26 * 512, 26 * 512 + 8 },
+				{ 27 * 512, 27 * 512 + 16 },
+				{ 0, 0 } },
+	      fix_none, 1);
+}
+TEST(vmdk_stream)
+{
+	sweep("vmdk", "%M convert -f raw -O vmdk -o subformat=streamOptimized in.raw seed",
+	      (struct range[]){ { 0, 80 }, { 64 * KiB, 64 * KiB + 24 }, { 0, 0 } }, fix_none, 2);
+}
+TEST(vdi)
+{
+	sweep("vdi", MAKE("vdi", ""),
+	      (struct range[]){ { 64, 88 }, { 340, 460 }, { 512, 540 }, { 0, 0 } }, fix_none, 3);
+}
+TEST(vpc)
+{
+	sweep("vpc", MAKE("vpc", ""),
+	      (struct range[]){ { 0, 88 },
+				{ 512, 568 },
+				{ 576, 600 },
+				{ 1088, 1112 },
+				{ 1536, 1552 },
+				{ 0, 0 } },
+	      fix_none, 4);
+}
+TEST(vpc_fixed)
+{
+	sweep("vpc", MAKE("vpc", "-o subformat=fixed"),
+	      (struct range[]){ { 3145728, 3145728 + 600 }, { 0, 0 } }, fix_none, 5);
+}
+TEST(vhdx_headers)
+{
+	sweep("vhdx", MAKE("vhdx", "-o block_size=1M"),
+	      (struct range[]){ { 0, 16 },
+				{ 64 * KiB, 64 * KiB + 80 },
+				{ 192 * KiB, 192 * KiB + 80 },
+				{ 0, 0 } },
+	      fix_vhdx, 6);
+}
+TEST(vhdx_tables)
+{
+	sweep("vhdx", MAKE("vhdx", "-o block_size=1M"),
+	      (struct range[]){ { 2 * MiB, 2 * MiB + 64 },
+				{ 3 * MiB, 3 * MiB + 200 },
+				{ 3 * MiB + 64 * KiB, 3 * MiB + 64 * KiB + 40 },
+				{ 0, 0 } },
+	      fix_vhdx, 7);
+}
 /* A log of no bytes: found by the fuzzer as a division by zero in the first write. */
 TEST(vhdx_without_log)
 {
-	const char *write[] = { "convert", "-n", "-f", "raw", "-O", "vhdx", "some.raw", "seed", NULL };
+	const char *write[] = {
+		"convert", "-n", "-f", "raw", "-O", "vhdx", "some.raw", "seed", NULL
+	};
 	const char *info[] = { "info", "-f", "vhdx", "seed", NULL };
 	uint8_t *p;
 	size_t len;
@@ -220,28 +285,74 @@ TEST(vhdx_without_log)
 	free(p);
 	run_tool("vhdx without a log", write);
 	run_tool("vhdx without a log", info);
-	CHECK(strstr(RUN_FAILS(1, "%%M convert -n -f raw -O vhdx some.raw seed")->out, "no room for a log"));
+	CHECK(strstr(RUN_FAILS(1, "%%M convert -n -f raw -O vhdx some.raw seed")->out,
+		     "no room for a log"));
 	RUN_OK("%%M info seed");
 }
 
-TEST(qcow) { sweep("qcow", MAKE("qcow", ""), (struct range[]){ { 0, 64 }, { 4096, 4112 }, { 0, 0 } }, fix_none, 8); }
-TEST(parallels) { sweep("parallels", MAKE("parallels", ""), (struct range[]){ { 0, 84 }, { 0, 0 } }, fix_none, 9); }
-TEST(qcow2) { sweep("qcow2", MAKE("qcow2", ""), (struct range[]){ { 0, 120 }, { 65536, 65552 }, { 131072, 131088 }, { 196608, 196624 },
-		{ 262144, 262160 }, { 0, 0 } }, fix_none, 10); }
-TEST(qcow2_compressed) { sweep("qcow2", MAKE("qcow2", "-c"), (struct range[]){ { 0, 16 }, { 262144, 262190 }, { 327680, 327690 },
-		{ 0, 0 } }, fix_none, 11); }
-TEST(cloop) { sweep("cloop", "{ printf '#!/bin/sh\\n#V2.0 Format\\nmodprobe cloop file=$0\\n'; head -c 74 /dev/zero; "
-		"printf '\\0\\0\\20\\0\\0\\0\\0\\2\\0\\0\\0\\0\\0\\0\\0\\240\\0\\0\\0\\0\\0\\0\\0\\260\\0\\0\\0\\0\\0\\0\\0\\300'; head -c 9000 /dev/urandom; } >seed",
-		(struct range[]){ { 0, 8 }, { 128, 168 }, { 0, 0 } }, fix_none, 12); }
-TEST(luks) { sweep("luks", "printf secret >pw; %M create -q --object secret,id=s,file=pw -f luks -o key-secret=s,iter-time=10 seed 64k",
-		(struct range[]){ { 0, 16 }, { 104, 112 }, { 160, 176 }, { 208, 280 }, { 0, 0 } }, fix_none, 14); }
-TEST(cow) { sweep("cow", "{ printf 'OOOM\\0\\0\\0\\2'; head -c 1032 /dev/zero; printf '\\0\\0\\0\\0\\0\\1\\0\\0\\0\\0\\2\\0\\0\\0\\0\\0'; "
-		"head -c 99999 /dev/zero | tr '\\0' '\\125'; } >seed",
-		(struct range[]){ { 0, 16 }, { 1028, 1064 }, { 0, 0 } }, fix_none, 13); }
+TEST(qcow)
+{
+	sweep("qcow", MAKE("qcow", ""), (struct range[]){ { 0, 64 }, { 4096, 4112 }, { 0, 0 } },
+	      fix_none, 8);
+}
+TEST(parallels)
+{
+	sweep("parallels", MAKE("parallels", ""), (struct range[]){ { 0, 84 }, { 0, 0 } }, fix_none,
+	      9);
+}
+TEST(qcow2)
+{
+	sweep("qcow2", MAKE("qcow2", ""),
+	      (struct range[]){ { 0, 120 },
+				{ 65536, 65552 },
+				{ 131072, 131088 },
+				{ 196608, 196624 },
+				{ 262144, 262160 },
+				{ 0, 0 } },
+	      fix_none, 10);
+}
+TEST(qcow2_compressed)
+{
+	sweep("qcow2", MAKE("qcow2", "-c"),
+	      (struct range[]){ { 0, 16 }, { 262144, 262190 }, { 327680, 327690 }, { 0, 0 } },
+	      fix_none, 11);
+}
+TEST(cloop)
+{
+	sweep("cloop",
+	      "{ printf '#!/bin/sh\\n#V2.0 Format\\nmodprobe cloop file=$0\\n'; head -c 74 "
+	      "/dev/zero; "
+	      "printf "
+	      "'\\0\\0\\20\\0\\0\\0\\0\\2\\0\\0\\0\\0\\0\\0\\0\\240\\0\\0\\0\\0\\0\\0\\0\\260\\0\\0"
+	      "\\0\\0\\0\\0\\0\\300'; head -c 9000 /dev/urandom; } >seed",
+	      (struct range[]){ { 0, 8 }, { 128, 168 }, { 0, 0 } }, fix_none, 12);
+}
+TEST(luks)
+{
+	sweep("luks",
+	      "printf secret >pw; %M create -q --object secret,id=s,file=pw -f luks -o "
+	      "key-secret=s,iter-time=10 seed 64k",
+	      (struct range[]){ { 0, 16 }, { 104, 112 }, { 160, 176 }, { 208, 280 }, { 0, 0 } },
+	      fix_none, 14);
+}
+TEST(cow)
+{
+	sweep("cow",
+	      "{ printf 'OOOM\\0\\0\\0\\2'; head -c 1032 /dev/zero; printf "
+	      "'\\0\\0\\0\\0\\0\\1\\0\\0\\0\\0\\2\\0\\0\\0\\0\\0'; "
+	      "head -c 99999 /dev/zero | tr '\\0' '\\125'; } >seed",
+	      (struct range[]){ { 0, 16 }, { 1028, 1064 }, { 0, 0 } }, fix_none, 13);
+}
 
-/* What the header points at: snapshots with their tables, bitmaps and their directory, the header's extensions. */
-#define FULL "%M create -q -f qcow2 seed 3M && %M convert -n -f raw -O qcow2 in.raw seed && %M snapshot -c one seed && " \
-	     "%M snapshot -c two seed && %M bitmap --add seed b0 && %M bitmap --add -g 4k seed b1 && %M rebase -u -b some.raw -F raw seed"
+/*
+ * What the header points at: snapshots with their tables, bitmaps and their directory, the header's
+ * extensions.
+ */
+#define FULL                                                                                       \
+	"%M create -q -f qcow2 seed 3M && %M convert -n -f raw -O qcow2 in.raw seed && %M "        \
+	"snapshot -c one seed && "                                                                 \
+	"%M snapshot -c two seed && %M bitmap --add seed b0 && %M bitmap --add -g 4k seed b1 && "  \
+	"%M rebase -u -b some.raw -F raw seed"
 
 static uint64_t seed_be64(uint64_t at)
 {
@@ -279,7 +390,12 @@ TEST(qcow2_snapshot_table)
 	RUN_OK("%s", FULL);
 	at = seed_be64(64);
 	CHECK(at);
-	sweep("qcow2", FULL, (struct range[]){ { 56, 72 }, { at, at + 72 }, { seed_be64(at), seed_be64(at) + 16 }, { 0, 0 } }, fix_none, 15);
+	sweep("qcow2", FULL,
+	      (struct range[]){ { 56, 72 },
+				{ at, at + 72 },
+				{ seed_be64(at), seed_be64(at) + 16 },
+				{ 0, 0 } },
+	      fix_none, 15);
 }
 
 TEST(qcow2_extensions_and_bitmaps)
@@ -293,8 +409,13 @@ TEST(qcow2_extensions_and_bitmaps)
 	ext = seed_extension(0x23852875);
 	CHECK(ext);
 	dir = seed_be64(ext + 16);
-	sweep("qcow2", FULL, (struct range[]){ { 112, 130 }, { ext - 8, ext + 24 }, { dir, dir + 56 }, { seed_be64(dir), seed_be64(dir) + 16 },
-		{ 0, 0 } }, fix_none, 16);
+	sweep("qcow2", FULL,
+	      (struct range[]){ { 112, 130 },
+				{ ext - 8, ext + 24 },
+				{ dir, dir + 56 },
+				{ seed_be64(dir), seed_be64(dir) + 16 },
+				{ 0, 0 } },
+	      fix_none, 16);
 }
 
 /* A data file is a file's name and nothing else, and info does not look for it. */
@@ -314,11 +435,27 @@ TEST(qcow2_data_file_names)
 TEST(vmdk_descriptors)
 {
 	static const char *const lines[] = {
-		"RW 9223372036854775807 FLAT \"f\" 0", "RW 18446744073709551615 FLAT \"f\" 0", "RW 0 FLAT \"f\" 0", "RW -1 FLAT \"f\" 0",
-		"RW 2048 FLAT \"f\" 9223372036854775807", "RW 2048 FLAT \"f\" -5", "RW 2048 FLAT \"f\"", "RW 2048 FLAT", "RW 2048",
-		"RW 2048 SPARSE \"x.vmdk\"", "RW 2048 SPARSE \"f\"", "RW 2048 VMFSSPARSE \"f\"", "RW 2048 SESPARSE \"f\"", "RW 2048 ZERO",
-		"RW 9000000000000000 ZERO", "RW 2048 VMFSRDM \"f\" 0", "NOACCESS 2048 FLAT \"f\" 0", "RW 2048 FLAT \"/dev/zero\" 0",
-		"RW 4611686018427387904 ZERO\\nRW 4611686018427387904 ZERO\\nRW 4611686018427387904 ZERO", "parentFileNameHint=\"x.vmdk\"",
+		"RW 9223372036854775807 FLAT \"f\" 0",
+		"RW 18446744073709551615 FLAT \"f\" 0",
+		"RW 0 FLAT \"f\" 0",
+		"RW -1 FLAT \"f\" 0",
+		"RW 2048 FLAT \"f\" 9223372036854775807",
+		"RW 2048 FLAT \"f\" -5",
+		"RW 2048 FLAT \"f\"",
+		"RW 2048 FLAT",
+		"RW 2048",
+		"RW 2048 SPARSE \"x.vmdk\"",
+		"RW 2048 SPARSE \"f\"",
+		"RW 2048 VMFSSPARSE \"f\"",
+		"RW 2048 SESPARSE \"f\"",
+		"RW 2048 ZERO",
+		"RW 9000000000000000 ZERO",
+		"RW 2048 VMFSRDM \"f\" 0",
+		"NOACCESS 2048 FLAT \"f\" 0",
+		"RW 2048 FLAT \"/dev/zero\" 0",
+		"RW 4611686018427387904 ZERO\\nRW 4611686018427387904 ZERO\\nRW "
+		"4611686018427387904 ZERO",
+		"parentFileNameHint=\"x.vmdk\"",
 		"CID=zzzz\\nCID\\nCID=\\nparentCID=12345678901234567890",
 	};
 
@@ -326,18 +463,29 @@ TEST(vmdk_descriptors)
 	img_pattern("some.raw", 64 * KiB, 1);
 	img_pattern("f", MiB, 2);
 	for (unsigned i = 0; i < ARRAY_SIZE(lines); i++) {
-		RUN_OK("printf '# Disk DescriptorFile\\nversion=1\\nCID=1\\nparentCID=ffffffff\\ncreateType=\"x\"\\n%s\\n' >x.vmdk", lines[i]);
+		RUN_OK("printf '# Disk "
+		       "DescriptorFile\\nversion=1\\nCID=1\\nparentCID=ffffffff\\ncreateType="
+		       "\"x\"\\n%s\\n' >x.vmdk",
+		       lines[i]);
 		try_image(lines[i], "vmdk", "x.vmdk");
 	}
-	/* A thousand extents in one sparse file, each with a large directory; and a line longer than any buffer. */
-	RUN_OK("%%M create -q -f vmdk big.vmdk 16T; { printf '# Disk DescriptorFile\\nversion=1\\nCID=1\\nparentCID=ffffffff\\n'; "
-	       "for ((i = 0; i < 1000; i++)); do echo 'RW 34359738368 SPARSE \"big.vmdk\"'; done; } >x.vmdk");
+	/*
+	 * A thousand extents in one sparse file, each with a large directory; and a line longer
+	 * than any buffer.
+	 */
+	RUN_OK("%%M create -q -f vmdk big.vmdk 16T; { printf '# Disk "
+	       "DescriptorFile\\nversion=1\\nCID=1\\nparentCID=ffffffff\\n'; "
+	       "for ((i = 0; i < 1000; i++)); do echo 'RW 34359738368 SPARSE \"big.vmdk\"'; done; "
+	       "} >x.vmdk");
 	try_image("a thousand directories", "vmdk", "x.vmdk");
-	RUN_OK("{ printf '# Disk DescriptorFile\\nversion=1\\nRW 2048 FLAT \"'; head -c 30000 /dev/zero | tr '\\0' a; printf '\" 0\\n'; } >x.vmdk");
+	RUN_OK("{ printf '# Disk DescriptorFile\\nversion=1\\nRW 2048 FLAT \"'; head -c 30000 "
+	       "/dev/zero | tr '\\0' a; printf '\" 0\\n'; } >x.vmdk");
 	try_image("a long name", "vmdk", "x.vmdk");
-	RUN_OK("{ printf '# Disk DescriptorFile\\nversion=1\\n'; for ((i = 0; i < 5000; i++)); do echo 'RW 1 ZERO'; done; } >x.vmdk");
+	RUN_OK("{ printf '# Disk DescriptorFile\\nversion=1\\n'; for ((i = 0; i < 5000; i++)); do "
+	       "echo 'RW 1 ZERO'; done; } >x.vmdk");
 	try_image("many extents", "vmdk", "x.vmdk");
-	RUN_OK("{ printf '# Disk DescriptorFile\\nversion=1\\n'; head -c 100M /dev/zero; } >x.vmdk");
+	RUN_OK("{ printf '# Disk DescriptorFile\\nversion=1\\n'; head -c 100M /dev/zero; } "
+	       ">x.vmdk");
 	try_image("a huge descriptor", "vmdk", "x.vmdk");
 }
 
@@ -345,10 +493,12 @@ TEST(loops)
 {
 	img_enter();
 	img_pattern("some.raw", 64 * KiB, 1);
-	RUN_OK("qemu-img create -q -f qcow2 a 1M; qemu-img create -q -f qcow2 -b a -F qcow2 b; qemu-img rebase -u -b b -F qcow2 a");
+	RUN_OK("qemu-img create -q -f qcow2 a 1M; qemu-img create -q -f qcow2 -b a -F qcow2 b; "
+	       "qemu-img rebase -u -b b -F qcow2 a");
 	try_image("backing loop", "qcow2", "a");
 	RUN_FAILS(1, "timeout 5 %%M info --backing-chain a");
-	RUN_OK("%%M create -q -f vmdk p.vmdk 1M; sed -i 's/parentCID=ffffffff/parentCID=11111111/; s/^createType.*/parentFileNameHint=\"p.vmdk\"/' p.vmdk");
+	RUN_OK("%%M create -q -f vmdk p.vmdk 1M; sed -i 's/parentCID=ffffffff/parentCID=11111111/; "
+	       "s/^createType.*/parentFileNameHint=\"p.vmdk\"/' p.vmdk");
 	RUN_FAILS(1, "timeout 5 %%M info --backing-chain p.vmdk");
 	try_image("its own parent", "vmdk", "p.vmdk");
 }
@@ -357,18 +507,27 @@ TEST(loops)
 TEST(chain_from_options)
 {
 	img_enter();
-	RUN_OK("%%M create -q -f qcow2 a 1M; %%M create -q -f qcow2 -b a -F qcow2 b; %%M info --image-opts --backing-chain driver=qcow2,file.filename=b");
+	RUN_OK("%%M create -q -f qcow2 a 1M; %%M create -q -f qcow2 -b a -F qcow2 b; %%M info "
+	       "--image-opts --backing-chain driver=qcow2,file.filename=b");
 	RUN_OK("%%M rebase -u -b 'json:{\"driver\":\"qcow2\",\"file.filename\":\"b\"}' -F qcow2 a");
 	RUN_FAILS(1, "timeout 5 %%M info --backing-chain b");
 	RUN_FAILS(1, "timeout 5 %%M map b");
 	/* Depth without end, twice. */
-	RUN_FAILS(1, "n=$(printf '{\"backing\":%%.0s' $(seq 3000)); timeout 5 %%M info \"json:$n\"");
-	RUN_FAILS(1, "n=$(printf 'a.%%.0s' $(seq 20000)); timeout 5 %%M info \"json:{\\\"${n}b\\\":1}\"");
+	RUN_FAILS(1,
+		  "n=$(printf '{\"backing\":%%.0s' $(seq 3000)); timeout 5 %%M info \"json:$n\"");
+	RUN_FAILS(1, "n=$(printf 'a.%%.0s' $(seq 20000)); timeout 5 %%M info "
+		     "\"json:{\\\"${n}b\\\":1}\"");
 	/* Not UTF-8: refused, where the library frees what it refuses. */
-	CHECK(strstr(RUN_FAILS(1, "%%M info --image-opts \"driver=raw,$(printf 'il\\213.h')=1\"")->out, "no UTF-8"));
-	CHECK(strstr(RUN_FAILS(1, "%%M info --image-opts \"driver=raw,$(printf 'il\\213')=1\"")->out, "no UTF-8"));
-	CHECK(strstr(RUN_FAILS(1, "%%M info 'json:{\"driver\":\"vvfat\",\"dir\":\"/\"}'")->out, "Unknown driver 'vvfat'"));
-	RUN_FAILS(1, "n=$(printf 'a.%%.0s' $(seq 60000)); timeout 5 %%M info --image-opts \"driver=raw,${n}b=1\"");
+	CHECK(strstr(
+		RUN_FAILS(1, "%%M info --image-opts \"driver=raw,$(printf 'il\\213.h')=1\"")->out,
+		"no UTF-8"));
+	CHECK(strstr(
+		RUN_FAILS(1, "%%M info --image-opts \"driver=raw,$(printf 'il\\213')=1\"")->out,
+		"no UTF-8"));
+	CHECK(strstr(RUN_FAILS(1, "%%M info 'json:{\"driver\":\"vvfat\",\"dir\":\"/\"}'")->out,
+		     "Unknown driver 'vvfat'"));
+	RUN_FAILS(1, "n=$(printf 'a.%%.0s' $(seq 60000)); timeout 5 %%M info --image-opts "
+		     "\"driver=raw,${n}b=1\"");
 }
 
 /* What inflates without end: the block's size bounds it. */
@@ -376,7 +535,8 @@ TEST(bombs)
 {
 	img_enter();
 	img_pattern("some.raw", 64 * KiB, 1);
-	RUN_OK("truncate -s 64M zero; for t in zlib zstd; do qemu-img convert -S 0 -c -O qcow2 -o cluster_size=2M,compression_type=$t zero $t; done");
+	RUN_OK("truncate -s 64M zero; for t in zlib zstd; do qemu-img convert -S 0 -c -O qcow2 -o "
+	       "cluster_size=2M,compression_type=$t zero $t; done");
 	try_image("zlib", "qcow2", "zlib");
 	try_image("zstd", "qcow2", "zstd");
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * jobs.c: the tree changes under load: overlay in, commit out, backup filter in and out, mirror, stream, resize, close; with a
- * guest that writes, reads and flushes through a queue all the time, for each writable
- * format below; on files, and on a test node that delays, reorders and fails.
+ * jobs.c: the tree changes under load: overlay in, commit out, backup filter in and out, mirror,
+ * stream, resize, close; with a guest that writes, reads and flushes through a queue all the time,
+ * for each writable format below; on files, and on a test node that delays, reorders and fails.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,9 +28,19 @@ static char *path(const char *name)
 	return b;
 }
 
-/* --- the guest: DEPTH requests in flight on a loop's thread; it knows what each block must hold --- */
+/*
+ * --- the guest: DEPTH requests in flight on a loop's thread; it knows what each block must hold
+ * ---
+ */
 
-struct slot { struct blk_req r; struct iovec iov; uint32_t *buf; struct guest *g; uint64_t block; uint32_t version; };
+struct slot {
+	struct blk_req r;
+	struct iovec iov;
+	uint32_t *buf;
+	struct guest *g;
+	uint64_t block;
+	uint32_t version;
+};
 struct guest {
 	struct blk *b;
 	struct loop *loop;
@@ -60,11 +70,14 @@ static void slot_done(struct blk_req *r)
 		if (r->op == BLK_WRITE || r->op == BLK_ZEROES)
 			g->version[s->block] = UNKNOWN;
 	} else if (r->ret)
-		tap_fail(__FILE__, __LINE__, "request %d at block %llu: %d", r->op, (unsigned long long)s->block, r->ret);
+		tap_fail(__FILE__, __LINE__, "request %d at block %llu: %d", r->op,
+			 (unsigned long long)s->block, r->ret);
 	if (r->op == BLK_READ && !r->ret && g->version[s->block] != UNKNOWN)
 		for (int i = 0; i < BLOCK / 4; i += 97)
 			if (s->buf[i] != g->version[s->block])
-				tap_fail(__FILE__, __LINE__, "block %llu holds %u, not %u", (unsigned long long)s->block, s->buf[i], g->version[s->block]);
+				tap_fail(__FILE__, __LINE__, "block %llu holds %u, not %u",
+					 (unsigned long long)s->block, s->buf[i],
+					 g->version[s->block]);
 	if (r->op != BLK_FLUSH)
 		g->busy[s->block] = false;
 	__atomic_add_fetch(&g->done, 1, __ATOMIC_RELAXED);
@@ -84,7 +97,9 @@ static void slot_next(struct slot *s)
 	struct guest *g = s->g;
 	int kind = rand_r(&g->seed) % 20;
 
-	s->r = (struct blk_req){ .done = slot_done, .ctx = s, .iov = &s->iov, .niov = 1, .len = BLOCK };
+	s->r = (struct blk_req){
+		.done = slot_done, .ctx = s, .iov = &s->iov, .niov = 1, .len = BLOCK
+	};
 	s->iov = (struct iovec){ s->buf, BLOCK };
 	if (kind == 0) {
 		s->r.op = BLK_FLUSH;
@@ -148,8 +163,10 @@ static void expect_all(struct node *n, const uint32_t *version)
 
 	for (uint64_t i = 0; i < BLOCKS; i++) {
 		CHECK_EQ(node_pread(n, buf, BLOCK, i * BLOCK), 0);
-		if (version[i] != UNKNOWN && (buf[0] != version[i] || buf[BLOCK / 4 - 1] != version[i]))
-			tap_fail(__FILE__, __LINE__, "block %llu holds %u, not %u", (unsigned long long)i, buf[0], version[i]);
+		if (version[i] != UNKNOWN &&
+		    (buf[0] != version[i] || buf[BLOCK / 4 - 1] != version[i]))
+			tap_fail(__FILE__, __LINE__, "block %llu holds %u, not %u",
+				 (unsigned long long)i, buf[0], version[i]);
 	}
 	free(buf);
 }
@@ -220,8 +237,14 @@ static void qemu_check(const char *file)
 {
 	char cmd[300];
 
-	/* This layer alone: a vhdx below it that is being written has an open log, which qemu-img would have to replay. */
-	snprintf(cmd, sizeof(cmd), "qemu-img check -U -q 'json:{\"driver\":\"qcow2\",\"backing\":null,\"file.filename\":\"%s\"}'", file);
+	/*
+	 * This layer alone: a vhdx below it that is being written has an open log, which qemu-img
+	 * would have to replay.
+	 */
+	snprintf(cmd, sizeof(cmd),
+		 "qemu-img check -U -q "
+		 "'json:{\"driver\":\"qcow2\",\"backing\":null,\"file.filename\":\"%s\"}'",
+		 file);
 	if (access("/usr/bin/qemu-img", X_OK) == 0 && system(cmd))
 		tap_fail(__FILE__, __LINE__, "qemu-img check finds fault with %s", file);
 }
@@ -252,7 +275,8 @@ static void under_load(const char *format)
 	CHECK_EQ(blk_overlay(b, path("over2"), "qcow2", false, &err), 0);
 	guest_work(g, 300);
 	j = job_commit(b, NULL, &paced, &err);
-	CHECK(j && !job_backup(b, open_target(path("backup"), "qcow2"), NULL, NULL));	/* one job at a time */
+	/* one job at a time */
+	CHECK(j && !job_backup(b, open_target(path("backup"), "qcow2"), NULL, NULL));
 	end(j, &err, 0);
 	guest_work(g, 200);
 	qemu_check(path("over2"));
@@ -264,7 +288,10 @@ static void under_load(const char *format)
 	usleep(20000);
 	loop_lock(g->loop);
 	memcpy(then, g->version, sizeof(uint32_t) * BLOCKS);
-	/* Requests on hold have changed the model already, but not the disk: those blocks are not looked at. */
+	/*
+	 * Requests on hold have changed the model already, but not the disk: those blocks are not
+	 * looked at.
+	 */
 	{
 		bool skip[BLOCKS];
 		uint32_t buf;
@@ -334,7 +361,10 @@ TEST(vmdk) { under_load("vmdk"); }
 TEST(vpc) { under_load("vpc"); }
 TEST(vhdx) { under_load("vhdx"); }
 
-/* The disk's file in memory, where every operation takes its time, and so overtakes others; and some fail. */
+/*
+ * The disk's file in memory, where every operation takes its time, and so overtakes others; and
+ * some fail.
+ */
 static struct blk *open_slow(const char *file, const char *format, struct testnode **t)
 {
 	struct blk_options o = { .flags = BLK_RDWR | BLK_DISCARD_UNMAP };
@@ -459,7 +489,9 @@ TEST(target_fails)
 TEST(opened_inactive_then_active_takes_an_overlay)
 {
 	struct blk_options o = { .format = "qcow2", .flags = BLK_RDWR | BLK_INACTIVE };
-	struct node_create c = { .filename = path("inactive"), .size = 1 << 20, .host = &host_direct };
+	struct node_create c = { .filename = path("inactive"),
+				 .size = 1 << 20,
+				 .host = &host_direct };
 	struct err err = { "" };
 	char buf[512], back[512];
 	struct blk *b;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * oracle.c: raw is the oracle. Random writes, reads, zeroes, discards and flushes by several threads, each in stripes of its own, on
- * an image and on memory at once; compared all along, after reopening, and by qemu-img (check and the content).
+ * oracle.c: raw is the oracle. Random writes, reads, zeroes, discards and flushes by several
+ * threads, each in stripes of its own, on an image and on memory at once; compared all along, after
+ * reopening, and by qemu-img (check and the content).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +13,8 @@
 #include "tests/tap.h"
 #include "vmm/base/iov.h"
 
-enum { SIZE = 6 << 20, THREADS = 4, STRIPE = 3000 };	/* stripes of any alignment: threads share clusters */
+/* stripes of any alignment: threads share clusters */
+enum { SIZE = 6 << 20, THREADS = 4, STRIPE = 3000 };
 
 static char dir[64], image[128], base[128], rawcopy[128];
 
@@ -33,9 +35,14 @@ static void cleanup(void)
 	CHECK(system(cmd) == 0);
 }
 
-static void create(const char *path, const char *format, uint64_t size, const char *const *opts, const char *backing)
+static void create(const char *path, const char *format, uint64_t size, const char *const *opts,
+		   const char *backing)
 {
-	struct node_create c = { .filename = path, .size = size, .opts = opts, .backing = backing, .backing_format = backing ? "raw" : NULL };
+	struct node_create c = { .filename = path,
+				 .size = size,
+				 .opts = opts,
+				 .backing = backing,
+				 .backing_format = backing ? "raw" : NULL };
 	struct err err = { "" };
 
 	if (node_create(format, &c, &err))
@@ -62,8 +69,10 @@ static void *work(void *arg)
 	unsigned seed = w->seed;
 
 	for (unsigned i = 0; i < w->ops; i++) {
-		uint64_t stripe = (uint64_t)(rand_r(&seed) % (SIZE / STRIPE / THREADS)) * THREADS + w->n;
-		uint64_t off = stripe * STRIPE + rand_r(&seed) % STRIPE, end = (stripe + 1) * STRIPE;
+		uint64_t stripe = (uint64_t)(rand_r(&seed) % (SIZE / STRIPE / THREADS)) * THREADS +
+				  w->n;
+		uint64_t off = stripe * STRIPE + rand_r(&seed) % STRIPE,
+			 end = (stripe + 1) * STRIPE;
 		uint64_t len = 1 + rand_r(&seed) % (end - off);
 
 		if (rand_r(&seed) % 3 == 0) {
@@ -92,8 +101,10 @@ static void *work(void *arg)
 
 				while (buf[k] == w->model[off + k])
 					k++;
-				tap_fail(__FILE__, __LINE__, "thread %u, operation %u: byte %llu is %02x, not %02x", w->n, i,
-					 (unsigned long long)(off + k), buf[k], w->model[off + k]);
+				tap_fail(__FILE__, __LINE__,
+					 "thread %u, operation %u: byte %llu is %02x, not %02x",
+					 w->n, i, (unsigned long long)(off + k), buf[k],
+					 w->model[off + k]);
 			}
 		}
 	}
@@ -107,7 +118,8 @@ static void big_ops(struct blk *b, uint8_t *model, unsigned seed, unsigned ops)
 	uint8_t *buf = malloc(SIZE);
 
 	for (unsigned i = 0; i < ops; i++) {
-		uint64_t off = rand_r(&seed) % SIZE, len = 1 + rand_r(&seed) % MIN(SIZE - off, 2000000ull);
+		uint64_t off = rand_r(&seed) % SIZE,
+			 len = 1 + rand_r(&seed) % MIN(SIZE - off, 2000000ull);
 
 		switch (rand_r(&seed) % 5) {
 		case 0: case 1:
@@ -141,14 +153,19 @@ static void judge(const char *format, const uint8_t *model)
 		fd = open(rawcopy, O_RDWR | O_CREAT | O_TRUNC, 0600);
 		CHECK(write(fd, model, SIZE) == SIZE);
 		close(fd);
-		snprintf(cmd, sizeof(cmd), "(qemu-img check -q -f %s %s && qemu-img compare -q -f %s -F raw %s %s) >%s/log 2>&1 || "
-			 "{ cat %s/log; qemu-img check -f %s %s | head -20; exit 1; }", format, image, format, image, rawcopy, dir, dir, format, image);
+		snprintf(cmd, sizeof(cmd),
+			 "(qemu-img check -q -f %s %s && qemu-img compare -q -f %s -F raw %s %s) "
+			 ">%s/log 2>&1 || "
+			 "{ cat %s/log; qemu-img check -f %s %s | head -20; exit 1; }",
+			 format, image, format, image, rawcopy, dir, dir, format, image);
 		if (system(cmd))
 			tap_fail(__FILE__, __LINE__, "qemu-img finds fault with the image");
 	}
 }
 
-/* Made by qemu-img out of the same content as the model's; by is its command, up to the file names. */
+/*
+ * Made by qemu-img out of the same content as the model's; by is its command, up to the file names.
+ */
 static void made_by_qemu(const char *by, uint8_t *model)
 {
 	char cmd[700];
@@ -164,7 +181,8 @@ static void made_by_qemu(const char *by, uint8_t *model)
 	fd = open(rawcopy, O_RDWR | O_CREAT | O_TRUNC, 0600);
 	CHECK(write(fd, model, SIZE) == SIZE);
 	close(fd);
-	snprintf(cmd, sizeof(cmd), "cd %s && qemu-img convert -q -f raw %s %s %s", dir, by, rawcopy, image);
+	snprintf(cmd, sizeof(cmd), "cd %s && qemu-img convert -q -f raw %s %s %s", dir, by, rawcopy,
+		 image);
 	CHECK(system(cmd) == 0);
 }
 
@@ -190,9 +208,12 @@ static void oracle(const char *format, const char *const *opts, bool backing)
 	else
 		create(image, format, SIZE, opts, backing ? base : NULL);
 	for (int round = 0; round < 4; round++) {
-		b = open_image(format, BLK_RDWR | (round & 1 ? BLK_DISCARD_UNMAP : 0) | (round == 2 ? BLK_NOCACHE : 0));
+		b = open_image(format, BLK_RDWR | (round & 1 ? BLK_DISCARD_UNMAP : 0) |
+					       (round == 2 ? BLK_NOCACHE : 0));
 		for (int i = 0; i < THREADS; i++) {
-			w[i] = (struct worker){ .b = b, .model = model, .n = i, .seed = round * 100 + i, .ops = 600 };
+			w[i] = (struct worker){
+				.b = b, .model = model, .n = i, .seed = round * 100 + i, .ops = 600
+			};
 			pthread_create(&w[i].thread, NULL, work, &w[i]);
 		}
 		for (int i = 0; i < THREADS; i++)
@@ -219,7 +240,11 @@ static void oracle(const char *format, const char *const *opts, bool backing)
 	free(back);
 }
 
-#define ORACLE(name, format, backing, ...) TEST(name) { oracle(format, (const char *const[]){ __VA_ARGS__ __VA_OPT__(,) NULL }, backing); }
+#define ORACLE(name, format, backing, ...)                                                         \
+	TEST(name)                                                                                 \
+	{                                                                                          \
+		oracle(format, (const char *const[]){ __VA_ARGS__ __VA_OPT__(, ) NULL }, backing); \
+	}
 ORACLE(raw, "raw", false)
 ORACLE(qcow2, "qcow2", false)
 ORACLE(qcow2_v2, "qcow2", false, "compat=0.10")
@@ -239,7 +264,8 @@ ORACLE(qcow2_data_file_raw, "qcow2", false, "data_file=data", "data_file_raw=on"
 ORACLE(qcow2_of_qemu, "qcow2", false, "-O qcow2 -c")
 ORACLE(qcow2_of_qemu_zstd, "qcow2", false, "-O qcow2 -c -o compression_type=zstd,cluster_size=16k")
 ORACLE(qcow2_of_qemu_v2, "qcow2", false, "-O qcow2 -c -o compat=0.10,cluster_size=4k")
-ORACLE(qcow2_of_qemu_extl2, "qcow2", false, "-O qcow2 -o extended_l2=on,lazy_refcounts=on,refcount_bits=8")
+ORACLE(qcow2_of_qemu_extl2, "qcow2", false,
+       "-O qcow2 -o extended_l2=on,lazy_refcounts=on,refcount_bits=8")
 ORACLE(qcow2_of_qemu_data, "qcow2", false, "-O qcow2 -o data_file=data,data_file_raw=on")
 
 TAP_MAIN

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * peers.c: other programs beside ours. Locks in every pairing with qemu-img and qemu-io (R7), and our compressed clusters, whose window
- * is 32 KiB, read by qemu-img, 7-Zip and libqcow.
+ * peers.c: other programs beside ours. Locks in every pairing with qemu-img and qemu-io (R7), and
+ * our compressed clusters, whose window is 32 KiB, read by qemu-img, 7-Zip and libqcow.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,9 @@ static void setup(const char *format)
 	snprintf(over, sizeof(over), "%s/over", dir);
 	if (node_create(format, &c, &err))
 		tap_fail(__FILE__, __LINE__, "%s", err.msg);
-	c = (struct node_create){ .filename = over, .size = 4 << 20, .backing = image, .backing_format = format };
+	c = (struct node_create){
+		.filename = over, .size = 4 << 20, .backing = image, .backing_format = format
+	};
 	if (node_create("qcow2", &c, &err))
 		tap_fail(__FILE__, __LINE__, "%s", err.msg);
 }
@@ -91,16 +93,22 @@ static void locks(const char *format)
 	int in;
 
 	setup(format);
-	/* They write: we may not write, nor read, nor use it as a backing file; and are told who. */
+	/*
+	 * They write: we may not write, nor read, nor use it as a backing file; and are told who.
+	 */
 	snprintf(opt, sizeof(opt), "-f qcow2 %s", over);
 	pid = peer_start(opt, &in);
 	snprintf(pid_text, sizeof(pid_text), "%d", pid);
-	CHECK(!try_open(over, "qcow2", BLK_RDWR, &err) && strstr(err.msg, pid_text) && strstr(err.msg, "qemu-io"));
+	CHECK(!try_open(over, "qcow2", BLK_RDWR, &err) && strstr(err.msg, pid_text) &&
+	      strstr(err.msg, "qemu-io"));
 	CHECK(!try_open(over, "qcow2", 0, &err));
 	n = try_open(over, "qcow2", BLK_SHARE, &err);
 	CHECK(n);
 	node_unref(n);
-	/* Its backing file is held against writers (QEMU leaves a raw one open to them), and can be read. */
+	/*
+	 * Its backing file is held against writers (QEMU leaves a raw one open to them), and can be
+	 * read.
+	 */
 	if (strcmp(format, "raw"))
 		CHECK(!try_open(image, format, BLK_RDWR, &err) && strstr(err.msg, pid_text));
 	n = try_open(image, format, 0, &err);
@@ -168,7 +176,8 @@ TEST(window_of_32k)
 	setup("qcow2");
 	for (int c = 0; c < 64; c++)
 		for (int i = 0; i < 65536; i++)
-			disk[c * 65536 + i] = i < 20000 ? rand_r(&seed) >> 7 : disk[c * 65536 + i - 20000];
+			disk[c * 65536 + i] = i < 20000 ? rand_r(&seed) >> 7
+							: disk[c * 65536 + i - 20000];
 	n = try_open(image, "qcow2", BLK_RDWR, &err);
 	for (int c = 0; c < 64; c++)
 		CHECK_EQ(node_write_compressed(n, c * 65536, disk + c * 65536, 65536), 0);
@@ -177,12 +186,14 @@ TEST(window_of_32k)
 	fd = open(raw, O_RDWR | O_CREAT, 0600);
 	CHECK(write(fd, disk, sizeof(disk)) == sizeof(disk));
 	CHECK(sh("test $(stat -c %%s %s) -lt 2000000", image) == 0);
-	CHECK(sh("qemu-img check -q %s && qemu-img compare -q -f qcow2 -F raw %s %s", image, image, raw) == 0);
+	CHECK(sh("qemu-img check -q %s && qemu-img compare -q -f qcow2 -F raw %s %s", image, image,
+		 raw) == 0);
 	if (access("/usr/bin/7z", X_OK) == 0)
 		CHECK(sh("7z e -tqcow -so %s 2>/dev/null | cmp - %s", image, raw) == 0);
 	if (access("/usr/bin/qcowmount", X_OK) == 0 && access("/dev/fuse", R_OK | W_OK) == 0)
-		CHECK(sh("mkdir %s/m && qcowmount %s %s/m >/dev/null && cmp %s/m/qcow1 %s; r=$?; umount %s/m; exit $r", dir, image, dir, dir, raw,
-			 dir) == 0);
+		CHECK(sh("mkdir %s/m && qcowmount %s %s/m >/dev/null && cmp %s/m/qcow1 %s; r=$?; "
+			 "umount %s/m; exit $r",
+			 dir, image, dir, dir, raw, dir) == 0);
 	close(fd);
 	cleanup();
 }

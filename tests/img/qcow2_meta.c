@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qcow2_meta.c: what changes a qcow2 image as a whole: snapshots, VM state, resizing, repair, amend, commit's emptying; each step
- * judged by qemu-img where it is installed.
+ * qcow2_meta.c: what changes a qcow2 image as a whole: snapshots, VM state, resizing, repair,
+ * amend, commit's emptying; each step judged by qemu-img where it is installed.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -64,7 +64,13 @@ static struct node *open_node(unsigned flags)
 	return n;
 }
 
-#define OK(call) do { struct err err = { "" }; int r_ = call; if (r_) tap_fail(__FILE__, __LINE__, "%s: %d: %s", #call, r_, err.msg); } while (0)
+#define OK(call)                                                                                   \
+	do {                                                                                       \
+		struct err err = { "" };                                                           \
+		int r_ = call;                                                                     \
+		if (r_)                                                                            \
+			tap_fail(__FILE__, __LINE__, "%s: %d: %s", #call, r_, err.msg);            \
+	} while (0)
 
 static void fill(struct node *n, uint64_t off, uint64_t len, int c)
 {
@@ -82,13 +88,15 @@ static void expect(struct node *n, uint64_t off, uint64_t len, int c)
 	CHECK_EQ(node_pread(n, b, len, off), 0);
 	for (uint64_t i = 0; i < len; i++)
 		if (b[i] != (char)c)
-			tap_fail(__FILE__, __LINE__, "byte %llu is %02x, not %02x", (unsigned long long)(off + i), (unsigned char)b[i], c);
+			tap_fail(__FILE__, __LINE__, "byte %llu is %02x, not %02x",
+				 (unsigned long long)(off + i), (unsigned char)b[i], c);
 	free(b);
 }
 
 static void snapshots(const char *opt)
 {
-	struct node_snapshot one = { .name = "one", .date_sec = 1000 }, two = { .name = "two", .date_sec = 2000 }, *list;
+	struct node_snapshot one = { .name = "one", .date_sec = 1000 },
+			     two = { .name = "two", .date_sec = 2000 }, *list;
 	struct node *n;
 	int count;
 
@@ -222,7 +230,8 @@ TEST(resizing)
 
 TEST(preallocations)
 {
-	static const char *const modes[] = { "preallocation=metadata", "preallocation=falloc", "preallocation=full" };
+	static const char *const modes[] = { "preallocation=metadata", "preallocation=falloc",
+					     "preallocation=full" };
 
 	for (int i = 0; i < 3; i++) {
 		struct node *n;
@@ -279,13 +288,20 @@ static void repair_case(unsigned fix, uint64_t off, const void *p, size_t len, b
 	judge();
 	cleanup();
 }
-static const uint8_t one[2] = { 0, 1 }, two[2] = { 0, 2 }, none[2] = { 0, 0 }, zero_block[65536], wild[8] = { 0, 0, 0, 0x7f, 0, 0, 2, 0 };
+static const uint8_t one[2] = { 0, 1 }, two[2] = { 0, 2 }, none[2] = { 0, 0 }, zero_block[65536],
+		     wild[8] = { 0, 0, 0, 0x7f, 0, 0, 2, 0 };
 TEST(repair_leak) { repair_case(CHECK_FIX_LEAKS, 2 * 65536 + 100 * 2, one, 2, true); }
-TEST(repair_count_too_high) { repair_case(CHECK_FIX_LEAKS | CHECK_FIX_ERRORS, 2 * 65536 + 6 * 2, two, 2, true); }
+TEST(repair_count_too_high)
+{
+	repair_case(CHECK_FIX_LEAKS | CHECK_FIX_ERRORS, 2 * 65536 + 6 * 2, two, 2, true);
+}
 TEST(repair_count_too_low) { repair_case(CHECK_FIX_ERRORS, 2 * 65536 + 6 * 2, none, 2, false); }
 TEST(repair_no_counts) { repair_case(CHECK_FIX_ERRORS, 2 * 65536, zero_block, 65536, false); }
 TEST(repair_reftable) { repair_case(CHECK_FIX_ERRORS, 65536, zero_block, 8, false); }
-TEST(repair_wild_reftable) { repair_case(CHECK_FIX_ERRORS | CHECK_FIX_LEAKS, 65536, wild, 8, false); }
+TEST(repair_wild_reftable)
+{
+	repair_case(CHECK_FIX_ERRORS | CHECK_FIX_LEAKS, 65536, wild, 8, false);
+}
 
 TEST(dirty_image_is_mended_at_open)
 {
@@ -331,7 +347,9 @@ TEST(amend)
 	n = open_node(BLK_RDWR);
 	expect(n, 0, 128 << 10, 0);
 	expect(n, 128 << 10, 800 << 10, 'a');
-	OK(node_amend(n, (const char *const[]){ "compat=1.1", "lazy_refcounts=on", "size=16M", NULL }, false, &err));
+	OK(node_amend(n,
+		      (const char *const[]){ "compat=1.1", "lazy_refcounts=on", "size=16M", NULL },
+		      false, &err));
 	CHECK_EQ(n->size, 16 << 20);
 	expect(n, 4 << 20, 1 << 20, 'b');
 	CHECK(node_amend(n, (const char *const[]){ "cluster_size=4k", NULL }, false, NULL) < 0);
@@ -358,7 +376,8 @@ static void encryption(const char *format)
 	setup();
 	snprintf(secret, sizeof(secret), "%s/secret", dir);
 	snprintf(judge_args, sizeof(judge_args),
-		 "--object secret,id=s,file=%s --image-opts driver=qcow2,encrypt.format=%s,encrypt.key-secret=s,file.filename=%s",
+		 "--object secret,id=s,file=%s --image-opts "
+		 "driver=qcow2,encrypt.format=%s,encrypt.key-secret=s,file.filename=%s",
 		 secret, format, image);
 	snprintf(wrong, sizeof(wrong), "%s/wrong", dir);
 	snprintf(opt1, sizeof(opt1), "encrypt.format=%s", format);
@@ -385,7 +404,8 @@ static void encryption(const char *format)
 		o.secret_file = secret;
 	}
 	CHECK(!node_open(image, &(struct blk_options){ .flags = BLK_RDWR }, NULL));
-	CHECK(sh("qemu-io %s -c 'read -P 0x41 1024 100000' -c 'read -P 0x42 200000 77' -c 'write -P 0x43 1M 64k' | grep -q 'verification failed'",
+	CHECK(sh("qemu-io %s -c 'read -P 0x41 1024 100000' -c 'read -P 0x42 200000 77' -c 'write "
+		 "-P 0x43 1M 64k' | grep -q 'verification failed'",
 		 judge_args) != 0);
 	n = node_open(image, &o, &err);
 	CHECK(n);
@@ -486,7 +506,8 @@ TEST(emptying)
 
 TEST(compressed_writes)
 {
-	static const char *const types[] = { "compression_type=zlib", "compression_type=zstd", "cluster_size=512" };
+	static const char *const types[] = { "compression_type=zlib", "compression_type=zstd",
+					     "cluster_size=512" };
 	char b[65536];
 
 	for (int i = 0; i < 3; i++) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * living.c: the checker that runs inside a guest while the host pauses, saves, reverts, backs up and moves it (long-living). Static, so
- * that it needs nothing of the guest. Each worker is a process that tests one thing over and over; once a second the parent says how
- * it went, and any error is a line of its own with the word FAILED.
+ * living.c: the checker that runs inside a guest while the host pauses, saves, reverts, backs up
+ * and moves it (long-living). Static, so that it needs nothing of the guest. Each worker is a
+ * process that tests one thing over and over; once a second the parent says how it went, and any
+ * error is a line of its own with the word FAILED.
  *
  *   living ADDRESS PORT	the host's echo server
  */
@@ -36,8 +37,10 @@
 /* What the workers found, in memory that all see. */
 static struct shared {
 	int64_t latest;			/* the latest time that anybody saw */
-	int64_t gap;			/* the longest time between two looks at the clock, since the last line */
-	uint64_t ticks;			/* the most ticks of a 10 ms timer at once, since the last line */
+	/* the longest time between two looks at the clock, since the last line */
+	int64_t gap;
+	/* the most ticks of a 10 ms timer at once, since the last line */
+	uint64_t ticks;
 	uint64_t files, echoed, sums;
 	unsigned connects;
 	int64_t wall;			/* wall clock minus monotonic */
@@ -90,7 +93,8 @@ static void raise_to(int64_t *where, int64_t v)
 {
 	int64_t old = __atomic_load_n(where, __ATOMIC_SEQ_CST);
 
-	while (v > old && !__atomic_compare_exchange_n(where, &old, v, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+	while (v > old && !__atomic_compare_exchange_n(where, &old, v, false, __ATOMIC_SEQ_CST,
+						       __ATOMIC_SEQ_CST))
 		;
 }
 
@@ -106,18 +110,21 @@ static void watch_clocks(int cpu)
 	sched_setaffinity(0, sizeof(set), &set);
 	timerfd_settime(timer, 0, &every, NULL);
 	for (;;) {
-		int64_t before = __atomic_load_n(&shared->latest, __ATOMIC_SEQ_CST), now = clock_ns(CLOCK_MONOTONIC), wall;
+		int64_t before = __atomic_load_n(&shared->latest, __ATOMIC_SEQ_CST),
+			now = clock_ns(CLOCK_MONOTONIC), wall;
 		uint64_t ticks;
 
 		if (now < before)
-			say("FAILED: the clock of CPU %d went back by %lld us", cpu, (long long)(before - now) / 1000);
+			say("FAILED: the clock of CPU %d went back by %lld us", cpu,
+			    (long long)(before - now) / 1000);
 		raise_to(&shared->latest, now);
 		if (last)
 			raise_to(&shared->gap, now - last);
 		last = now;
 		wall = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC) - shared->wall;
 		if (wall > 2000000000ll || wall < -2000000000ll) {
-			say("FAILED: the wall clock moved by %lld ms beside the other", (long long)wall / 1000000);
+			say("FAILED: the wall clock moved by %lld ms beside the other",
+			    (long long)wall / 1000000);
 			shared->wall += wall;
 		}
 		if (read(timer, &ticks, sizeof(ticks)) == sizeof(ticks))
@@ -151,7 +158,8 @@ static void file_check(const char *name, uint8_t *got, uint8_t *want, size_t len
 	else if (memcmp(got, want, len))
 		for (size_t i = 0; i < len; i++)
 			if (got[i] != want[i]) {
-				say("FAILED: %s differs at %zu of %zu: %02x and not %02x", name, i, len, got[i], want[i]);
+				say("FAILED: %s differs at %zu of %zu: %02x and not %02x", name, i,
+				    len, got[i], want[i]);
 				break;
 			}
 	if (fd >= 0)
@@ -216,8 +224,11 @@ static void watch_stream(const char *address, int port)
 
 	for (;; usleep(200000)) {
 		struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(port) };
-		/* After a revert the two ends do not agree any more, and neither would say so for minutes. Saved for ten seconds, the
-		 * other end may wait for another thirteen until it repeats what it said. */
+		/*
+		 * After a revert the two ends do not agree any more, and neither would say so for
+		 * minutes. Saved for ten seconds, the other end may wait for another thirteen until
+		 * it repeats what it said.
+		 */
 		struct timeval patience = { 40, 0 };
 		int fd = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -225,7 +236,8 @@ static void watch_stream(const char *address, int port)
 		inet_pton(AF_INET, address, &to.sin_addr);
 		__atomic_add_fetch(&shared->connects, 1, __ATOMIC_RELAXED);
 		if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0)
-			while (echo_once(fd, &at, out, in, 8 + at * 808 % (sizeof(out) - 16) / 8 * 8))
+			while (echo_once(fd, &at, out, in,
+					 8 + at * 808 % (sizeof(out) - 16) / 8 * 8))
 				usleep(10000);
 		close(fd);
 	}
@@ -278,7 +290,8 @@ int main(int argc, char **argv)
 
 	if (argc != 3)
 		return 2;
-	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+		      0);
 	shared->wall = clock_ns(CLOCK_REALTIME) - clock_ns(CLOCK_MONOTONIC);
 	for (int i = 0; i < cpus && i < MAX_CPUS; i++)
 		if (start())
@@ -290,11 +303,13 @@ int main(int argc, char **argv)
 	if (start())
 		watch_registers();
 	for (unsigned n = 0;; n++) {
-		say("living %u: clock %lld ms, gap %lld ms, ticks %llu, files %llu, echoed %llu, sums %llu, connects %u", n,
-		    (long long)clock_ns(CLOCK_MONOTONIC) / 1000000,
+		say("living %u: clock %lld ms, gap %lld ms, ticks %llu, files %llu, echoed %llu, "
+		    "sums %llu, connects %u",
+		    n, (long long)clock_ns(CLOCK_MONOTONIC) / 1000000,
 		    (long long)__atomic_exchange_n(&shared->gap, 0, __ATOMIC_SEQ_CST) / 1000000,
-		    (unsigned long long)__atomic_exchange_n(&shared->ticks, 0, __ATOMIC_SEQ_CST), (unsigned long long)shared->files,
-		    (unsigned long long)shared->echoed, (unsigned long long)shared->sums, shared->connects);
+		    (unsigned long long)__atomic_exchange_n(&shared->ticks, 0, __ATOMIC_SEQ_CST),
+		    (unsigned long long)shared->files, (unsigned long long)shared->echoed,
+		    (unsigned long long)shared->sums, shared->connects);
 		usleep(500000);
 		if (waitpid(-1, NULL, WNOHANG) > 0)
 			say("FAILED: a worker died");

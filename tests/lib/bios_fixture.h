@@ -10,12 +10,22 @@
 #include "bios/boot.h"
 
 /* A configuration of the machine version under test with this much RAM; mem and ram are made. */
-static inline struct bios_config bios_fixture(enum bios_machine machine, uint64_t ram_low, uint64_t ram_high)
+static inline struct bios_config bios_fixture(enum bios_machine machine, uint64_t ram_low,
+					      uint64_t ram_high)
 {
 	struct bios_config c = {
-		.machine = machine, .version = 1, .ram_low = ram_low, .ram_high = ram_high, .ncpus = 1, .serial_mask = 1,
-		.boot_splash_ms = -1, .boot_reboot_ms = -1, .phys_bits = 40,
-		.firmware = { .fd = -1 }, .kernel = { .fd = -1 }, .initrd = { .fd = -1 },
+		.machine = machine,
+		.version = 1,
+		.ram_low = ram_low,
+		.ram_high = ram_high,
+		.ncpus = 1,
+		.serial_mask = 1,
+		.boot_splash_ms = -1,
+		.boot_reboot_ms = -1,
+		.phys_bits = 40,
+		.firmware = { .fd = -1 },
+		.kernel = { .fd = -1 },
+		.initrd = { .fd = -1 },
 	};
 	struct err err = { "" };
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* blk_bench.h: a machine with one virtio disk over a test's own, and requests to it: for the two halves of its tests. */
+/*
+ * blk_bench.h: a machine with one virtio disk over a test's own, and requests to it: for the two
+ * halves of its tests.
+ */
 #ifndef TESTS_LIB_BLK_BENCH_H
 #define TESTS_LIB_BLK_BENCH_H
 
@@ -14,7 +17,9 @@
 #define DEVFN PCI_DEVFN(3, 0)
 #define MMIO_BASE 0xd0000000ull
 #define F(bit) (1ull << (bit))
-#define FEATURES (F(VIRTIO_BLK_F_FLUSH) | F(VIRTIO_BLK_F_DISCARD) | F(VIRTIO_BLK_F_WRITE_ZEROES) | F(VIRTIO_BLK_F_SEG_MAX))
+#define FEATURES                                                                                   \
+	(F(VIRTIO_BLK_F_FLUSH) | F(VIRTIO_BLK_F_DISCARD) | F(VIRTIO_BLK_F_WRITE_ZEROES) |          \
+	 F(VIRTIO_BLK_F_SEG_MAX))
 #define RINGS (F(VIRTIO_RING_F_EVENT_IDX) | F(VIRTIO_RING_F_INDIRECT_DESC))
 #define PACKED F(VIRTIO_F_RING_PACKED)
 
@@ -32,14 +37,17 @@ struct bench {
 
 static inline void build(struct bench *b)
 {
-	struct virtio_blk_config_opts o = { .blk = b->disk->blk, .nqueues = b->nqueues ? b->nqueues : 1,
-					    .serial = "SERIAL-0123456789", .packed = true };
+	struct virtio_blk_config_opts o = { .blk = b->disk->blk,
+					    .nqueues = b->nqueues ? b->nqueues : 1,
+					    .serial = "SERIAL-0123456789",
+					    .packed = true };
 	struct err err = { "" };
 
 	b->v = virtio_blk_new("disk0", b->g->loop, b->g->mem, &o, &err);
 	CHECK(b->v);
 	if (b->transport == V_MMIO)
-		b->dev = virtio_mmio_new(b->g->mmio, MMIO_BASE, irq_source(b->g->irqs, 5), NULL, b->v, &err);
+		b->dev = virtio_mmio_new(b->g->mmio, MMIO_BASE, irq_source(b->g->irqs, 5), NULL,
+					 b->v, &err);
 	else
 		b->dev = virtio_pci_new(b->g->pci, DEVFN, b->v, &err);
 	CHECK(b->dev);
@@ -126,7 +134,8 @@ static inline uint8_t req_status(struct bench *b, struct req *q)
 }
 
 /* One request from start to end; its status. */
-static inline uint8_t req_run(struct bench *b, uint32_t type, uint64_t sector, void *data, uint32_t len)
+static inline uint8_t req_run(struct bench *b, uint32_t type, uint64_t sector, void *data,
+			      uint32_t len)
 {
 	struct req *q = req_new(b, type, sector, len);
 	uint8_t status;

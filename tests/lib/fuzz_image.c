@@ -43,7 +43,10 @@ static void fuzz_lock_owner(void *ctx, int fd, char *buf, size_t len)
 }
 
 static const struct host_ops fuzz_host_ops = {
-	.open = fuzz_open, .connect = fuzz_connect, .spawn = fuzz_spawn, .lock_owner = fuzz_lock_owner,
+	.open = fuzz_open,
+	.connect = fuzz_connect,
+	.spawn = fuzz_spawn,
+	.lock_owner = fuzz_lock_owner,
 };
 static const struct host fuzz_host = { &fuzz_host_ops, NULL };
 
@@ -72,7 +75,8 @@ static int make_file(const uint8_t *data, size_t len)
 static void use(struct node *n, bool write)
 {
 	static uint8_t buf[128 * 1024];
-	const uint64_t places[] = { 0, 4096, MiB + 512, n->size / 2, n->size > 70000 ? n->size - 70000 : 0 };
+	const uint64_t places[] = { 0, 4096, MiB + 512, n->size / 2,
+				    n->size > 70000 ? n->size - 70000 : 0 };
 	struct node_info info = { 0 };
 	struct node_check check = { 0 };
 	struct node_snapshot *snaps = NULL;
@@ -113,12 +117,15 @@ static void use(struct node *n, bool write)
 
 int fuzz_image(const char *format, const uint8_t *data, size_t len)
 {
-	static const unsigned flags[] = { BLK_NO_IO | BLK_NO_BACKING, BLK_CHECK, BLK_RDWR | BLK_CHECK | BLK_NO_BACKING };
+	static const unsigned flags[] = { BLK_NO_IO | BLK_NO_BACKING, BLK_CHECK,
+					  BLK_RDWR | BLK_CHECK | BLK_NO_BACKING };
 
 	log_set_level(LOG_ERROR);
 	log_set_file("/dev/null");
 	for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
-		struct blk_options o = { .format = format, .flags = flags[i] | BLK_SHARE, .host = &fuzz_host };
+		struct blk_options o = { .format = format,
+					 .flags = flags[i] | BLK_SHARE,
+					 .host = &fuzz_host };
 		struct err err = { 0 };
 		struct node *n;
 
@@ -135,7 +142,8 @@ int fuzz_image(const char *format, const uint8_t *data, size_t len)
 	return 0;
 }
 
-void fuzz_image_file(const uint8_t *data, size_t len, void (*use_file)(struct node *file, const void *ctx), const void *ctx)
+void fuzz_image_file(const uint8_t *data, size_t len,
+		     void (*use_file)(struct node *file, const void *ctx), const void *ctx)
 {
 	struct err err = { 0 };
 	struct node *file;

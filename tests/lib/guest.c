@@ -62,7 +62,8 @@ struct guest *guest_new(void)
 	g->irqs = irq_hub_new(&recorder, g);
 	g->ram = block_new(g->mem, "ram", GUEST_RAM, BLOCK_RAM | BLOCK_SHARED, &err);
 	rom = block_new(g->mem, "rom", GUEST_ROM_SIZE, BLOCK_ROM, &err);
-	if (!g->ram || !rom || block_map(g->ram, 0, 0, GUEST_RAM, 0) || block_map(rom, GUEST_ROM, 0, GUEST_ROM_SIZE, 1))
+	if (!g->ram || !rom || block_map(g->ram, 0, 0, GUEST_RAM, 0) ||
+	    block_map(rom, GUEST_ROM, 0, GUEST_ROM_SIZE, 1))
 		tap_fail(__FILE__, __LINE__, "guest memory: %s", err.msg);
 	guest_pci_new(g, NULL);
 	guest_alloc_reset(g);
@@ -161,7 +162,8 @@ uint64_t bar_addr(struct guest *g, unsigned devfn, int n)
 	if (lo & PCI_BASE_ADDRESS_SPACE_IO)
 		return lo & PCI_BASE_ADDRESS_IO_MASK;
 	if ((lo & PCI_BASE_ADDRESS_MEM_TYPE_MASK) == PCI_BASE_ADDRESS_MEM_TYPE_64)
-		return (lo & ~0xfull) | (uint64_t)cfg_read(g, devfn, PCI_BASE_ADDRESS_0 + 4 * n + 4, 4) << 32;
+		return (lo & ~0xfull) |
+		       (uint64_t)cfg_read(g, devfn, PCI_BASE_ADDRESS_0 + 4 * n + 4, 4) << 32;
 	return lo & ~0xfull;
 }
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * guest.h: the guest's side of a machine without KVM, for tests/device: memory, buses, a PCI bus, and a recorder of
- * interrupts. The test is the only vCPU; guest_run lets the main loop work as the VMM's main thread would.
+ * guest.h: the guest's side of a machine without KVM, for tests/device: memory, buses, a PCI bus,
+ * and a recorder of interrupts. The test is the only vCPU; guest_run lets the main loop work as the
+ * VMM's main thread would.
  */
 #ifndef TESTS_LIB_GUEST_H
 #define TESTS_LIB_GUEST_H

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ide_rig.h: the PIIX3 IDE controller with a disk and a CD-ROM drive, and how a driver moves data, for tests/device/{ide,atapi}.c. */
+/*
+ * ide_rig.h: the PIIX3 IDE controller with a disk and a CD-ROM drive, and how a driver moves data,
+ * for tests/device/{ide,atapi}.c.
+ */
 #ifndef TESTS_IDE_RIG_H
 #define TESTS_IDE_RIG_H
 
@@ -62,8 +65,10 @@ static inline void disks_free(struct disks *d)
 static inline struct device *make(struct guest *g, void *ctx)
 {
 	struct disks *k = ctx;
-	struct piix3_ide_opts o = { .devfn = DEVFN, .irq = { irq_source(g->irqs, 14), irq_source(g->irqs, 15) } };
-	struct ide_drive_opts hd = { .blk = k->hd->blk, .serial = "S123" }, cd = { .blk = k->cd->blk, .cdrom = true };
+	struct piix3_ide_opts o = { .devfn = DEVFN,
+				    .irq = { irq_source(g->irqs, 14), irq_source(g->irqs, 15) } };
+	struct ide_drive_opts hd = { .blk = k->hd->blk, .serial = "S123" },
+			      cd = { .blk = k->cd->blk, .cdrom = true };
 	struct err err = { "" };
 	struct device *d = piix3_ide_new(g->pci, &o, &err);
 
@@ -190,7 +195,9 @@ static inline struct rig rig_new(void)
 	return r;
 }
 
-/* What hdparm reads in IDENTIFY's 256 words: somebody else's eyes. Empty when it is not installed. */
+/*
+ * What hdparm reads in IDENTIFY's 256 words: somebody else's eyes. Empty when it is not installed.
+ */
 static inline void hdparm_says(const uint8_t *words, char *said, size_t max)
 {
 	char path[] = "/tmp/identify.XXXXXX", command[128];
@@ -202,7 +209,8 @@ static inline void hdparm_says(const uint8_t *words, char *said, size_t max)
 	for (unsigned i = 0; i < 256; i++)
 		fprintf(f, "%04x%c", ld_le16(words + 2 * i), i % 8 == 7 ? '\n' : ' ');
 	fclose(f);
-	snprintf(command, sizeof(command), "PATH=$PATH:/sbin:/usr/sbin hdparm --Istdin <%s 2>&1", path);
+	snprintf(command, sizeof(command), "PATH=$PATH:/sbin:/usr/sbin hdparm --Istdin <%s 2>&1",
+		 path);
 	p = popen(command, "r");
 	CHECK(p);
 	n = fread(said, 1, max - 1, p);

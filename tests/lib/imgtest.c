@@ -45,7 +45,10 @@ static void leave(void)
 	folder[0] = 0;
 }
 
-/* The test's process ends by _exit when it fails: its parent would not know the folder, so a small guard waits for it. */
+/*
+ * The test's process ends by _exit when it fails: its parent would not know the folder, so a small
+ * guard waits for it.
+ */
 static void guard(void)
 {
 	int p[2];
@@ -172,7 +175,8 @@ struct img_result *img_expect(const char *file, int line, int status, const char
 	va_end(ap);
 	r = run(text);
 	if (r->status != status)
-		tap_fail(file, line, "'%s' ended with %d, not %d:\n# %.3000s", text, r->status, status, r->out);
+		tap_fail(file, line, "'%s' ended with %d, not %d:\n# %.3000s", text, r->status,
+			 status, r->out);
 	return r;
 }
 
@@ -204,7 +208,9 @@ void img_pattern(const char *filename, uint64_t size, unsigned seed)
 		if (len > size - off)
 			len = size - off;
 		for (uint64_t i = 0; kind != 4 && i < len; i++)
-			buf[i] = kind == 0 ? 0 : kind == 1 ? (uint8_t)"minivmm image test "[i % 19] : (uint8_t)(img_random(&s) >> 7);
+			buf[i] = kind == 0   ? 0
+				 : kind == 1 ? (uint8_t) "minivmm image test "[i % 19]
+					     : (uint8_t)(img_random(&s) >> 7);
 		if (kind != 4 && pwrite(fd, buf, len, off) != (ssize_t)len)
 			tap_fail(__FILE__, __LINE__, "%s: %s", filename, strerror(errno));
 		off += len;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * nic_bench.h: a PCI bus with one network card, 16 MiB of memory and a wire whose far end is in the test's hand.
+ * nic_bench.h: a PCI bus with one network card, 16 MiB of memory and a wire whose far end is in the
+ * test's hand.
  */
 #ifndef TESTS_LIB_NIC_BENCH_H
 #define TESTS_LIB_NIC_BENCH_H
@@ -39,7 +40,8 @@ static inline void bench_intx(void *ctx, unsigned slot, unsigned pin, int level)
 	b->line = level;
 }
 
-typedef struct device *nic_new_fn(struct pci_bus *, unsigned, const char *, struct net *, const uint8_t[6], struct loop *, struct err *);
+typedef struct device *nic_new_fn(struct pci_bus *, unsigned, const char *, struct net *,
+				  const uint8_t[6], struct loop *, struct err *);
 
 static inline void bench_config(struct nic_bench *b, unsigned off, unsigned size, uint32_t val)
 {
@@ -72,7 +74,8 @@ static inline void bench_copy(struct nic_bench *from, struct nic_bench *to)
 }
 
 /* A machine with the card at 00:03.0; io_bar and mem_bar are the numbers of its BARs. */
-static inline struct nic_bench *bench_new_mac(nic_new_fn *make, int io_bar, int mem_bar, const uint8_t mac[6])
+static inline struct nic_bench *bench_new_mac(nic_new_fn *make, int io_bar, int mem_bar,
+					      const uint8_t mac[6])
 {
 	static const struct irq_backend irq_ops = { .line = bench_line, .msi = bench_msi };
 	struct nic_bench *b = xcalloc(1, sizeof(*b));
@@ -197,7 +200,9 @@ static inline void frame_tcp(uint8_t *f, size_t len)
 	uint8_t *ip = f + 14, *tcp = ip + 20;
 
 	frame_make(f, len, (const uint8_t *)"\x52\x54\x00\x01\x02\x03", 0x800);
-	memcpy(ip, "\x45\x00\x00\x00\x12\x34\x40\x00\x40\x06\x00\x00\x0a\x00\x00\x01\x0a\x00\x00\x02", 20);
+	memcpy(ip,
+	       "\x45\x00\x00\x00\x12\x34\x40\x00\x40\x06\x00\x00\x0a\x00\x00\x01\x0a\x00\x00\x02",
+	       20);
 	st_be16(ip + 2, len - 14);
 	st_be16(ip + 10, ~inet_sum(ip, 20, 0));
 	memset(tcp, 0, 20);
@@ -213,7 +218,8 @@ static inline bool frame_tcp_ok(const uint8_t *f)
 	const uint8_t *ip = f + 14;
 	size_t len = ld_be16(ip + 2);
 
-	return inet_sum(ip, 20, 0) == 0xffff && inet_sum(ip + 20, len - 20, inet_sum(ip + 12, 8, 6 + len - 20)) == 0xffff;
+	return inet_sum(ip, 20, 0) == 0xffff &&
+	       inet_sum(ip + 20, len - 20, inet_sum(ip + 12, 8, 6 + len - 20)) == 0xffff;
 }
 
 #endif

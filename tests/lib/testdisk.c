@@ -13,8 +13,8 @@ static int enter(struct testdisk *t)
 {
 	unsigned now = ADD(t->running, 1), most = GET(t->max_running);
 
-	while (now > most && !__atomic_compare_exchange_n(&t->max_running, &most, now, false, __ATOMIC_SEQ_CST,
-							  __ATOMIC_SEQ_CST))
+	while (now > most && !__atomic_compare_exchange_n(&t->max_running, &most, now, false,
+							  __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
 		;
 	if (GET(t->delay_us))
 		usleep(GET(t->delay_us));
@@ -44,7 +44,8 @@ static int test_read(struct node *n, uint64_t off, const struct iovec *iov, int 
 	return leave(t, ret);
 }
 
-static int test_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int test_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		      unsigned flags)
 {
 	struct testdisk *t = n->priv;
 	int ret = enter(t);
@@ -102,8 +103,13 @@ static int test_resize(struct node *n, uint64_t size, struct err *err)
 }
 
 static const struct node_ops test_ops = {
-	.format = "test", .read = test_read, .write = test_write, .zeroes = test_zeroes, .discard = test_discard,
-	.flush = test_flush, .resize = test_resize,
+	.format = "test",
+	.read = test_read,
+	.write = test_write,
+	.zeroes = test_zeroes,
+	.discard = test_discard,
+	.flush = test_flush,
+	.resize = test_resize,
 };
 
 struct testdisk *testdisk_new(uint64_t size, bool readonly)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* testdisk.h: a disk in memory that can be slow and can fail, behind the same front as any image. */
+/*
+ * testdisk.h: a disk in memory that can be slow and can fail, behind the same front as any image.
+ */
 #ifndef TESTS_LIB_TESTDISK_H
 #define TESTS_LIB_TESTDISK_H
 

@@ -59,7 +59,8 @@ static int tn_read(struct node *n, uint64_t off, const struct iovec *iov, int ni
 	return 0;
 }
 
-static int tn_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len, unsigned flags)
+static int tn_write(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len,
+		    unsigned flags)
 {
 	struct testnode *t = n->priv;
 	int ret = 0;
@@ -105,7 +106,9 @@ static int tn_flush(struct node *n)
 				struct testnode_write *w = &t->log[i];
 
 				if (w->data)
-					memcpy(t->durable + w->off, w->data, MIN(w->len, t->now_len > w->off ? t->now_len - w->off : 0));
+					memcpy(t->durable + w->off, w->data,
+					       MIN(w->len,
+						   t->now_len > w->off ? t->now_len - w->off : 0));
 				free(w->data);
 			}
 			if (t->now_len < t->durable_len)
@@ -154,7 +157,12 @@ static int tn_reopen(struct node *n, bool rdwr, struct err *err)
 }
 
 static const struct node_ops testnode_ops = {
-	.format = "test", .read = tn_read, .write = tn_write, .flush = tn_flush, .resize = tn_resize, .close = tn_close,
+	.format = "test",
+	.read = tn_read,
+	.write = tn_write,
+	.flush = tn_flush,
+	.resize = tn_resize,
+	.close = tn_close,
 	.reopen = tn_reopen,
 };
 
@@ -207,7 +215,8 @@ uint8_t *testnode_crash(struct testnode *t, unsigned *seed, uint64_t *len)
 		if (style > 1 && rand_r(seed) % 3 == 0) {
 			/* Torn: each sector of the file for itself. */
 			for (uint64_t at = w->off; at < w->off + w->len;) {
-				uint64_t n = MIN(ALIGN_DOWN(at, 512ull) + 512, w->off + w->len) - at;
+				uint64_t n = MIN(ALIGN_DOWN(at, 512ull) + 512, w->off + w->len) -
+					     at;
 
 				if (rand_r(seed) & 1) {
 					memcpy(img + at, w->data + (at - w->off), n);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * testnode.h: a file in memory below a format, that fails, delays and forgets on request. It keeps what is durable and
- * what was written since the last flush apart, so that a test can ask what a power cut would leave: each unflushed write
- * applied, dropped, or torn at 512-byte sectors.
+ * testnode.h: a file in memory below a format, that fails, delays and forgets on request. It keeps
+ * what is durable and what was written since the last flush apart, so that a test can ask what a
+ * power cut would leave: each unflushed write applied, dropped, or torn at 512-byte sectors.
  */
 #ifndef TESTS_TESTNODE_H
 #define TESTS_TESTNODE_H
@@ -11,7 +11,8 @@
 
 #include "disk/node.h"
 
-struct testnode_write { uint64_t off, len; uint8_t *data; };	/* data NULL: the length becomes off */
+/* data NULL: the length becomes off */
+struct testnode_write { uint64_t off, len; uint8_t *data; };
 struct testnode {
 	pthread_mutex_t lock;
 	uint8_t *now, *durable;
@@ -22,7 +23,10 @@ struct testnode {
 	/* Before each write or flush; with no lock held. */
 	void (*hook)(struct testnode *t, bool flush);
 	void *ctx;
-	/* The fail_at-th write or flush from now fails once with fail_errno; fail_half: half of a write is done before. */
+	/*
+	 * The fail_at-th write or flush from now fails once with fail_errno; fail_half: half of a
+	 * write is done before.
+	 */
 	unsigned fail_at;
 	int fail_errno;
 	bool fail_half, failed;

@@ -3,8 +3,8 @@
 #include "tests/lib/threeway.h"
 
 /*
- * The leak sanitizer watches the three-way runs, which take everything apart again. A test of a single rule leaves
- * its machine to the end of its process.
+ * The leak sanitizer watches the three-way runs, which take everything apart again. A test of a
+ * single rule leaves its machine to the end of its process.
  */
 extern void __lsan_disable(void) __attribute__((weak));
 static bool taken_apart;
@@ -72,8 +72,10 @@ static void same(const char *want, const char *got, const char *how, size_t k)
 	for (; *want && *want == *got; want++, got++)
 		line += *want == '\n';
 	if (*want != *got)
-		tap_fail(__FILE__, __LINE__, "%s after step %zu: line %zu of the log differs: want ...%.60s got ...%.60s", how, k,
-			 line, want, got);
+		tap_fail(__FILE__, __LINE__,
+			 "%s after step %zu: line %zu of the log differs: want ...%.60s got "
+			 "...%.60s",
+			 how, k, line, want, got);
 }
 
 static void run(struct tw *t, const struct tw_scenario *s, size_t from, size_t to)
@@ -84,7 +86,10 @@ static void run(struct tw *t, const struct tw_scenario *s, size_t from, size_t t
 	}
 }
 
-/* Memory travels beside the registers: RAM, and what devices have (VRAM). To copies, or back from them. */
+/*
+ * Memory travels beside the registers: RAM, and what devices have (VRAM). To copies, or back from
+ * them.
+ */
 static void copy_memory(struct mem *mem, void *copies[16], bool back)
 {
 	struct block *b = NULL;
@@ -94,7 +99,8 @@ static void copy_memory(struct mem *mem, void *copies[16], bool back)
 		CHECK(n < 16);
 		if (!back)
 			copies[n] = malloc(block_size(b));
-		memcpy(back ? block_host(b) : copies[n], back ? copies[n] : block_host(b), block_size(b));
+		memcpy(back ? block_host(b) : copies[n], back ? copies[n] : block_host(b),
+		       block_size(b));
 		if (back)
 			free(copies[n]);
 		n++;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* vdriver.c: a virtio driver for tests, written from the specification (virtio 1.2), sharing no code with the devices. */
+/*
+ * vdriver.c: a virtio driver for tests, written from the specification (virtio 1.2), sharing no
+ * code with the devices.
+ */
 #include <linux/virtio_mmio.h>
 #include <linux/virtio_pci.h>
 #include <stdlib.h>
@@ -51,7 +54,8 @@ static void find_caps(struct vdrv *d)
 			continue;
 		type = cfg_read(d->g, d->devfn, at + VIRTIO_PCI_CAP_CFG_TYPE, 1);
 		off = cfg_read(d->g, d->devfn, at + VIRTIO_PCI_CAP_OFFSET, 4);
-		if (type != VIRTIO_PCI_CAP_PCI_CFG && cfg_read(d->g, d->devfn, at + VIRTIO_PCI_CAP_BAR, 1) != 4)
+		if (type != VIRTIO_PCI_CAP_PCI_CFG &&
+		    cfg_read(d->g, d->devfn, at + VIRTIO_PCI_CAP_BAR, 1) != 4)
 			FAIL("capability %u is not in BAR 4", type);
 		switch (type) {
 		case VIRTIO_PCI_CAP_COMMON_CFG: d->common = off; break;
@@ -60,7 +64,8 @@ static void find_caps(struct vdrv *d)
 		case VIRTIO_PCI_CAP_PCI_CFG: d->window = at; break;
 		case VIRTIO_PCI_CAP_NOTIFY_CFG:
 			d->notify = off;
-			d->notify_mult = cfg_read(d->g, d->devfn, at + VIRTIO_PCI_NOTIFY_CAP_MULT, 4);
+			d->notify_mult = cfg_read(d->g, d->devfn, at + VIRTIO_PCI_NOTIFY_CAP_MULT,
+						  4);
 			break;
 		}
 	}
@@ -68,7 +73,8 @@ static void find_caps(struct vdrv *d)
 		FAIL("capability list");
 }
 
-void vdrv_find(struct vdrv *d, struct guest *g, enum vtransport t, unsigned devfn, uint64_t mmio_base)
+void vdrv_find(struct vdrv *d, struct guest *g, enum vtransport t, unsigned devfn,
+	       uint64_t mmio_base)
 {
 	memset(d, 0, sizeof(*d));
 	d->g = g;
@@ -76,14 +82,16 @@ void vdrv_find(struct vdrv *d, struct guest *g, enum vtransport t, unsigned devf
 	d->devfn = devfn;
 	if (t == V_MMIO) {
 		d->base = mmio_base;
-		if (rd(d, VIRTIO_MMIO_MAGIC_VALUE, 4) != 0x74726976 || rd(d, VIRTIO_MMIO_VERSION, 4) != 2)
+		if (rd(d, VIRTIO_MMIO_MAGIC_VALUE, 4) != 0x74726976 ||
+		    rd(d, VIRTIO_MMIO_VERSION, 4) != 2)
 			FAIL("no virtio-mmio device of version 2");
 		return;
 	}
 	if (cfg_read(g, devfn, PCI_VENDOR_ID, 2) != 0x1af4)
 		FAIL("no virtio function");
 	guest_assign_bars(g);
-	cfg_write(g, devfn, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+	cfg_write(g, devfn, PCI_COMMAND, 2,
+		  PCI_COMMAND_IO | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
 	find_caps(d);
 	d->base = bar_addr(g, devfn, t == V_LEGACY ? 0 : 4);
 }
@@ -216,11 +224,14 @@ void vdrv_msix(struct vdrv *d, unsigned nqueues)
 	cfg_write(d->g, d->devfn, at + PCI_MSIX_FLAGS, 2, PCI_MSIX_FLAGS_ENABLE);
 	d->msix = true;
 	for (unsigned i = 0; i <= nqueues; i++) {
-		unsigned sel = d->transport == V_LEGACY ? VIRTIO_PCI_QUEUE_SEL : d->common + VIRTIO_PCI_COMMON_Q_SELECT;
-		unsigned vec = d->transport == V_LEGACY ? VIRTIO_MSI_QUEUE_VECTOR : d->common + VIRTIO_PCI_COMMON_Q_MSIX;
+		unsigned sel = d->transport == V_LEGACY ? VIRTIO_PCI_QUEUE_SEL
+							: d->common + VIRTIO_PCI_COMMON_Q_SELECT;
+		unsigned vec = d->transport == V_LEGACY ? VIRTIO_MSI_QUEUE_VECTOR
+							: d->common + VIRTIO_PCI_COMMON_Q_MSIX;
 
 		if (i == nqueues)
-			vec = d->transport == V_LEGACY ? VIRTIO_MSI_CONFIG_VECTOR : d->common + VIRTIO_PCI_COMMON_MSIX;
+			vec = d->transport == V_LEGACY ? VIRTIO_MSI_CONFIG_VECTOR
+						       : d->common + VIRTIO_PCI_COMMON_MSIX;
 		else
 			wr(d, sel, 2, i);
 		wr(d, vec, 2, i);
@@ -356,7 +367,8 @@ void vdrv_free(struct vdrv *d)
 
 /* --- adding --- */
 
-static void put_desc(struct dring *r, uint64_t table, unsigned i, const struct vbuf *b, uint16_t flags, uint16_t next)
+static void put_desc(struct dring *r, uint64_t table, unsigned i, const struct vbuf *b,
+		     uint16_t flags, uint16_t next)
 {
 	struct vring_desc *d = guest_ptr(r->drv->g, table + 16 * i, 16);
 
@@ -371,13 +383,16 @@ static uint16_t flags_of(int i, int nout, int n)
 	return (i >= nout ? VRING_DESC_F_WRITE : 0) | (i + 1 < n ? VRING_DESC_F_NEXT : 0);
 }
 
-/* Every third chain of more than one buffer goes into an indirect table, where the device has them. */
+/*
+ * Every third chain of more than one buffer goes into an indirect table, where the device has them.
+ */
 static bool use_indirect(struct dring *r, int n)
 {
 	return r->indirect && n > 1 && (r->next_avail % 3 == 2 || n > r->nfree);
 }
 
-static struct vbuf indirect_table(struct dring *r, unsigned head, const struct vbuf *bufs, int nout, int n)
+static struct vbuf indirect_table(struct dring *r, unsigned head, const struct vbuf *bufs, int nout,
+				  int n)
 {
 	struct vbuf table = { guest_alloc(r->drv->g, 16ull * n, 16), 16 * n };
 
@@ -385,7 +400,9 @@ static struct vbuf indirect_table(struct dring *r, unsigned head, const struct v
 		struct vring_packed_desc *d = guest_ptr(r->drv->g, table.gpa + 16 * i, 16);
 
 		if (r->packed)	/* the id may be anything */
-			*d = (struct vring_packed_desc){ bufs[i].gpa, bufs[i].len, 0x5a5a, flags_of(i, nout, n) & VRING_DESC_F_WRITE };
+			*d = (struct vring_packed_desc){ bufs[i].gpa, bufs[i].len, 0x5a5a,
+							 flags_of(i, nout, n) &
+								 VRING_DESC_F_WRITE };
 		else
 			put_desc(r, table.gpa, i, &bufs[i], flags_of(i, nout, n), i + 1);
 	}
@@ -410,7 +427,8 @@ static unsigned add_split(struct dring *r, const struct vbuf *bufs, int nout, in
 		for (int i = 0; i < n; i++)
 			ids[i] = r->free_list[--r->nfree];
 		for (int i = 0; i < n; i++)
-			put_desc(r, r->desc, ids[i], &bufs[i], flags_of(i, nout, n), i + 1 < n ? ids[i + 1] : 0);
+			put_desc(r, r->desc, ids[i], &bufs[i], flags_of(i, nout, n),
+				 i + 1 < n ? ids[i + 1] : 0);
 	}
 	r->ndesc[ids[0]] = taken;
 	avail[2 + r->next_avail % r->size] = ids[0];
@@ -439,7 +457,8 @@ static unsigned add_packed(struct dring *r, const struct vbuf *bufs, int nout, i
 		struct vring_packed_desc *d = &ring[r->next_avail];
 		uint16_t flags = indirect ? VRING_DESC_F_INDIRECT : flags_of(i, nout, n);
 
-		flags |= r->avail_wrap ? 1 << VRING_PACKED_DESC_F_AVAIL : 1 << VRING_PACKED_DESC_F_USED;
+		flags |= r->avail_wrap ? 1 << VRING_PACKED_DESC_F_AVAIL
+				       : 1 << VRING_PACKED_DESC_F_USED;
 		d->addr = bufs[i].gpa;
 		d->len = bufs[i].len;
 		d->id = id;
@@ -475,15 +494,23 @@ bool vring_kick(struct dring *r)
 	if (r->packed) {
 		uint16_t *ev = guest_ptr(r->drv->g, r->used, 4);
 
-		/* With an event index a driver may be lazier; telling too often is always allowed. */
+		/*
+		 * With an event index a driver may be lazier; telling too often is always allowed.
+		 */
 		want = SHARED_LOAD(uint16_t, &ev[1]) != VRING_PACKED_EVENT_FLAG_DISABLE;
 	} else if (r->event_idx) {
-		uint16_t event = SHARED_LOAD(uint16_t, (char *)guest_ptr(r->drv->g, r->used, 6 + 8ull * r->size) + 4 + 8 * r->size);
+		uint16_t event = SHARED_LOAD(
+			uint16_t, (char *)guest_ptr(r->drv->g, r->used, 6 + 8ull * r->size) + 4 +
+					  8 * r->size);
 
-		/* One chain since the last look, as these tests add them; the device must want the one it waits for. */
+		/*
+		 * One chain since the last look, as these tests add them; the device must want the
+		 * one it waits for.
+		 */
 		want = vring_need_event(event, r->next_avail, r->next_avail - r->outstanding);
 	} else {
-		want = !(SHARED_LOAD(uint16_t, guest_ptr(r->drv->g, r->used, 2)) & VRING_USED_F_NO_NOTIFY);
+		want = !(SHARED_LOAD(uint16_t, guest_ptr(r->drv->g, r->used, 2)) &
+			 VRING_USED_F_NO_NOTIFY);
 	}
 	if (want)
 		vdrv_notify(r->drv, r->index);
@@ -521,7 +548,8 @@ static void *get_split(struct dring *r, uint32_t *len)
 	if (idx == r->last_used)
 		return NULL;
 	if ((uint16_t)(idx - r->last_used) > r->outstanding)
-		FAIL("queue %u: used index %u, we saw %u and wait for %u", r->index, idx, r->last_used, r->outstanding);
+		FAIL("queue %u: used index %u, we saw %u and wait for %u", r->index, idx,
+		     r->last_used, r->outstanding);
 	elem = (uint32_t *)(used + 4 + 8 * (r->last_used % r->size));
 	r->last_used++;
 	*len = elem[1];
@@ -532,7 +560,8 @@ static void *get_packed(struct dring *r, uint32_t *len)
 {
 	struct vring_packed_desc *d = guest_ptr(r->drv->g, r->desc + 16 * r->last_used, 16);
 	uint16_t flags = SHARED_LOAD(uint16_t, &d->flags);
-	bool avail = flags >> VRING_PACKED_DESC_F_AVAIL & 1, used = flags >> VRING_PACKED_DESC_F_USED & 1;
+	bool avail = flags >> VRING_PACKED_DESC_F_AVAIL & 1,
+	     used = flags >> VRING_PACKED_DESC_F_USED & 1;
 	uint16_t id = d->id;
 
 	if (avail != used || used != r->used_wrap)
@@ -562,7 +591,8 @@ void *vring_wait(struct dring *r, uint32_t *len)
 
 	while (!(token = vring_get(r, len))) {
 		if (now_ns() > end)
-			FAIL("queue %u: nothing comes back (%u outstanding)", r->index, r->outstanding);
+			FAIL("queue %u: nothing comes back (%u outstanding)", r->index,
+			     r->outstanding);
 		guest_run(r->drv->g, 1);
 	}
 	return token;
@@ -574,8 +604,10 @@ void vring_want_irq(struct dring *r, bool on)
 
 	if (r->packed) {
 		avail[0] = r->last_used | r->used_wrap << VRING_PACKED_EVENT_F_WRAP_CTR;
-		SHARED_STORE(uint16_t, &avail[1], !on ? VRING_PACKED_EVENT_FLAG_DISABLE : r->event_idx ?
-			     VRING_PACKED_EVENT_FLAG_DESC : VRING_PACKED_EVENT_FLAG_ENABLE);
+		SHARED_STORE(uint16_t, &avail[1],
+			     !on	    ? VRING_PACKED_EVENT_FLAG_DISABLE
+			     : r->event_idx ? VRING_PACKED_EVENT_FLAG_DESC
+					    : VRING_PACKED_EVENT_FLAG_ENABLE);
 	} else if (r->event_idx) {
 		SHARED_STORE(uint16_t, &avail[2 + r->size], on ? r->last_used : r->last_used - 1);
 	} else {

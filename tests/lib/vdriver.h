@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vdriver.h: a virtio driver as a guest has one, for tests/device: it finds the device on PCI (legacy registers, modern
- * capabilities, or only the window in configuration space) or behind memory-mapped registers, negotiates, builds split or
- * packed rings in guest memory, and checks that each buffer it gave comes back exactly once.
+ * vdriver.h: a virtio driver as a guest has one, for tests/device: it finds the device on PCI
+ * (legacy registers, modern capabilities, or only the window in configuration space) or behind
+ * memory-mapped registers, negotiates, builds split or packed rings in guest memory, and checks
+ * that each buffer it gave comes back exactly once.
  */
 #ifndef TESTS_LIB_VDRIVER_H
 #define TESTS_LIB_VDRIVER_H
@@ -43,8 +44,12 @@ struct vdrv {
 };
 
 /* Finds the device's registers; nothing is written yet but BARs and the command word. */
-void vdrv_find(struct vdrv *d, struct guest *g, enum vtransport t, unsigned devfn, uint64_t mmio_base);
-/* Reset, ACKNOWLEDGE, DRIVER, features (wanted and offered), FEATURES_OK. False when the device refuses. */
+void vdrv_find(struct vdrv *d, struct guest *g, enum vtransport t, unsigned devfn,
+	       uint64_t mmio_base);
+/*
+ * Reset, ACKNOWLEDGE, DRIVER, features (wanted and offered), FEATURES_OK. False when the device
+ * refuses.
+ */
 bool vdrv_negotiate(struct vdrv *d, uint64_t wanted);
 uint64_t vdrv_offer(struct vdrv *d);
 uint8_t vdrv_status(struct vdrv *d);
@@ -66,7 +71,10 @@ void vdrv_notify(struct vdrv *d, unsigned q);
 unsigned vring_add(struct dring *r, const struct vbuf *bufs, int nout, int nin, void *token);
 /* Would the device want to be told? Then tells it. */
 bool vring_kick(struct dring *r);
-/* A chain that came back: its token and the bytes written; NULL when there is none. Fails the test on anything odd. */
+/*
+ * A chain that came back: its token and the bytes written; NULL when there is none. Fails the test
+ * on anything odd.
+ */
 void *vring_get(struct dring *r, uint32_t *len);
 /* The same, running the loop until one comes; fails after 5 s. */
 void *vring_wait(struct dring *r, uint32_t *len);

@@ -39,8 +39,12 @@ static void rec_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 }
 
 static const struct region_ops any = { .name = "any", .read = rec_read, .write = rec_write };
-static const struct region_ops bytes = { .name = "bytes", .read = rec_read, .write = rec_write, .max_width = 1 };
-static const struct region_ops words = { .name = "words", .read = rec_read, .write = rec_write, .min_width = 4, .max_width = 4 };
+static const struct region_ops bytes = {
+	.name = "bytes", .read = rec_read, .write = rec_write, .max_width = 1
+};
+static const struct region_ops words = {
+	.name = "words", .read = rec_read, .write = rec_write, .min_width = 4, .max_width = 4
+};
 
 static struct bus *b;
 static struct rec dev[4];
@@ -168,7 +172,11 @@ static void rep_read(void *d, uint64_t off, unsigned size, void *data, size_t co
 
 Test(bus, repeated_accesses, .init = setup, .fini = teardown)
 {
-	static const struct region_ops rep = { .name = "ide", .read = rec_read, .write = rec_write, .read_rep = rep_read, .max_width = 4 };
+	static const struct region_ops rep = { .name = "ide",
+					       .read = rec_read,
+					       .write = rec_write,
+					       .read_rep = rep_read,
+					       .max_width = 4 };
 	uint16_t buf[4] = { 1, 2, 3, 4 };
 
 	bus_add(b, 0x1f0, 1, &rep, &dev[0], NULL, "ide", 0);
@@ -188,8 +196,8 @@ Test(bus, repeated_accesses, .init = setup, .fini = teardown)
 }
 
 static int events, refuse;
-static int backend_eventfd(void *ctx, struct bus *bus, uint64_t addr, unsigned size, bool any_value, uint64_t match, int fd,
-			   bool add)
+static int backend_eventfd(void *ctx, struct bus *bus, uint64_t addr, unsigned size, bool any_value,
+			   uint64_t match, int fd, bool add)
 {
 	events += add ? 1 : -1;
 	return refuse;
@@ -283,7 +291,8 @@ static void *hammer(void *arg)
 
 	while (!__atomic_load_n(&stop, __ATOMIC_RELAXED)) {
 		bus_read(b, 0x5000, 4, &v);
-		bus_lookup(b, 0x5000, &(const char *){ 0 }, &(const char *){ 0 }, &v, &(const char *){ 0 }, false);
+		bus_lookup(b, 0x5000, &(const char *){ 0 }, &(const char *){ 0 }, &v,
+			   &(const char *){ 0 }, false);
 	}
 	return NULL;
 }

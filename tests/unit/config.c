@@ -57,8 +57,10 @@ Test(config, demo_line)
 
 Test(config, memory_sizes)
 {
-	static const struct { const char *line; uint64_t bytes; } good[] = {
-		{ "-m 512", 512 * MiB }, { "-m 2G", 2 * GiB }, { "-m size=1G", GiB }, { "-m 1.5G", 3 * GiB / 2 },
+	static const struct { const char *line; uint64_t bytes;
+	} good[] = {
+		{ "-m 512", 512 * MiB },       { "-m 2G", 2 * GiB },
+		{ "-m size=1G", GiB },	       { "-m 1.5G", 3 * GiB / 2 },
 		{ "-m 300000", 300000 * MiB }, { "-m 65536K", 64 * MiB },
 	};
 
@@ -102,13 +104,16 @@ Test(config, apic_ids_leave_room)
 
 Test(config, old_lines)
 {
-	cr_assert_eq(parse("-hda root.img -hdb swap.img -m 4096 -net nic -net tap,ifname=tap1,script=no -daemonize"), 0, "%s", e.msg);
+	cr_assert_eq(parse("-hda root.img -hdb swap.img -m 4096 -net nic -net "
+			   "tap,ifname=tap1,script=no -daemonize"),
+		     0, "%s", e.msg);
 	cr_assert(device(DEV_E1000), "a bare nic beside IDE disks is e1000");
 	cr_assert_eq(c.drives[0].index, 0);
 	cr_assert_eq(c.drives[1].index, 1);
 	cr_assert_str_eq(c.serial[0], "null", "a daemon has no terminal");
 	config_free(&c);
-	cr_assert_eq(parse("-m 386 -std-vga -cdrom /dev/cdrom image.img -soundhw all -usb"), 0, "%s", e.msg);
+	cr_assert_eq(parse("-m 386 -std-vga -cdrom /dev/cdrom image.img -soundhw all -usb"), 0,
+		     "%s", e.msg);
 	cr_assert(strstr(c.unsupported, "sound") && strstr(c.unsupported, "USB"));
 	cr_assert_eq(c.drives[0].index, 2);
 	cr_assert_eq(c.drives[1].index, 0, "the image is the first disk");
@@ -118,15 +123,17 @@ Test(config, old_lines)
 	cr_assert_eq(parse("-m 256 -cdrom image.iso -boot d image.img"), 0, "%s", e.msg);
 	cr_assert_str_eq(c.boot_order, "d");
 	config_free(&c);
-	cr_assert_eq(parse("-net nic,model=virtio,macaddr=52:54:00:aa:bb:cc -net user"), 0, "%s", e.msg);
+	cr_assert_eq(parse("-net nic,model=virtio,macaddr=52:54:00:aa:bb:cc -net user"), 0, "%s",
+		     e.msg);
 	cr_assert_eq(device(DEV_VIRTIO_NET)->mac[3], 0xaa);
 	config_free(&c);
 }
 
 Test(config, vlans_pair)
 {
-	cr_assert_eq(parse("-net nic,vlan=1,model=e1000 -net nic,vlan=2,model=rtl8139 -net tap,br2,vlan=2 -net tap,br1,vlan=1"), 0,
-		     "%s", e.msg);
+	cr_assert_eq(parse("-net nic,vlan=1,model=e1000 -net nic,vlan=2,model=rtl8139 -net "
+			   "tap,br2,vlan=2 -net tap,br1,vlan=1"),
+		     0, "%s", e.msg);
 	cr_assert_str_eq(device(DEV_RTL8139)->backend, c.nets[0].id);
 	cr_assert_str_eq(device(DEV_E1000)->backend, c.nets[1].id);
 	cr_assert_str_eq(c.nets[0].spec, "tap,br2", "vlan= is ours, not the backend's");
@@ -135,13 +142,16 @@ Test(config, vlans_pair)
 
 Test(config, drives)
 {
-	cr_assert_eq(parse("-drive file=a.img,format=raw,if=none,id=d0,cache=none,readonly=on -device virtio-blk-pci,drive=d0,addr=7"), 0,
-		     "%s", e.msg);
+	cr_assert_eq(parse("-drive file=a.img,format=raw,if=none,id=d0,cache=none,readonly=on "
+			   "-device virtio-blk-pci,drive=d0,addr=7"),
+		     0, "%s", e.msg);
 	cr_assert_eq(c.drives[0].open.flags & (BLK_RDWR | BLK_NOCACHE), BLK_NOCACHE);
 	cr_assert_eq(device(DEV_VIRTIO_BLK)->slot, 7);
 	cr_assert(!device(DEV_VIRTIO_BLK)->packed);
 	config_free(&c);
-	cr_assert_eq(parse("-drive file=a.img,if=none,id=d0 -device virtio-blk-pci,drive=d0,num-queues=4,packed=on"), 0, "%s", e.msg);
+	cr_assert_eq(parse("-drive file=a.img,if=none,id=d0 -device "
+			   "virtio-blk-pci,drive=d0,num-queues=4,packed=on"),
+		     0, "%s", e.msg);
 	cr_assert(device(DEV_VIRTIO_BLK)->packed && device(DEV_VIRTIO_BLK)->queues == 4);
 	config_free(&c);
 	cr_assert_eq(parse("-drive file=a,,b.img"), 0, "%s", e.msg);
@@ -164,7 +174,9 @@ Test(config, debug_port)
 	cr_assert_str_eq(device(DEV_DEBUGCON)->backend, "file:log");
 	cr_assert_eq(device(DEV_DEBUGCON)->iobase, 0, "the default, where firmware writes");
 	config_free(&c);
-	cr_assert_eq(parse("-global isa-debugcon.iobase=0xe9 -debugcon stdio -device isa-debugcon,iobase=0x403,chardev=null"), 0, "%s", e.msg);
+	cr_assert_eq(parse("-global isa-debugcon.iobase=0xe9 -debugcon stdio -device "
+			   "isa-debugcon,iobase=0x403,chardev=null"),
+		     0, "%s", e.msg);
 	cr_assert_eq(c.devices[0].iobase, 0xe9);
 	cr_assert_eq(c.devices[1].iobase, 0x403);
 	config_free(&c);
@@ -194,9 +206,15 @@ Test(config, refusals)
 
 Test(config, a_graphics_card_asked_for_is_there)
 {
-	static const struct { const char *line; bool there; } t[] = {
-		{ "", true }, { "-nodefaults", false }, { "-nographic", false }, { "-vga none", false }, { "-nodefaults -vga std", true },
-		{ "-nographic -std-vga", true }, { "-nodefaults -device VGA", true },
+	static const struct { const char *line; bool there;
+	} t[] = {
+		{ "", true },
+		{ "-nodefaults", false },
+		{ "-nographic", false },
+		{ "-vga none", false },
+		{ "-nodefaults -vga std", true },
+		{ "-nographic -std-vga", true },
+		{ "-nodefaults -device VGA", true },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {

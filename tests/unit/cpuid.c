@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Processor models: stable ones against their golden dump, flags, topology. Needs /dev/kvm; says so where there is none. */
+/*
+ * Processor models: stable ones against their golden dump, flags, topology. Needs /dev/kvm; says so
+ * where there is none.
+ */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,17 +33,28 @@ static struct kvm_cpuid_entry2 *leaf(struct kvm_cpuid2 *c, uint32_t function, ui
 /* A host that has everything, so that the leaves of a model are the model's alone. */
 static struct kvm_cpuid2 *host_with_everything(void)
 {
-	static const struct { uint32_t function, index; } leaves[] = {
-		{ 0, 0 }, { 1, 0 }, { 6, 0 }, { 7, 0 }, { 7, 1 }, { 0xd, 0 }, { 0xd, 1 }, { 0x40000000, 0 }, { 0x40000001, 0 },
-		{ 0x80000000, 0 }, { 0x80000001, 0 }, { 0x80000007, 0 }, { 0x80000008, 0 }, { 0x8000000a, 0 }, { 0x80000021, 0 },
+	static const struct { uint32_t function, index;
+	} leaves[] = {
+		{ 0, 0 },	   { 1, 0 },	      { 6, 0 },		 { 7, 0 },
+		{ 7, 1 },	   { 0xd, 0 },	      { 0xd, 1 },	 { 0x40000000, 0 },
+		{ 0x40000001, 0 }, { 0x80000000, 0 }, { 0x80000001, 0 }, { 0x80000007, 0 },
+		{ 0x80000008, 0 }, { 0x8000000a, 0 }, { 0x80000021, 0 },
 	};
 	struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + sizeof(c->entries[0]) * ARRAY_SIZE(leaves));
 
 	c->nent = ARRAY_SIZE(leaves);
 	for (size_t i = 0; i < ARRAY_SIZE(leaves); i++)
-		c->entries[i] = (struct kvm_cpuid_entry2){ .function = leaves[i].function, .index = leaves[i].index,
-			.flags = leaves[i].function == 7 || leaves[i].function == 0xd ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
-			.eax = ~0u, .ebx = ~0u, .ecx = ~0u, .edx = ~0u };
+		c->entries[i] = (struct kvm_cpuid_entry2){
+			.function = leaves[i].function,
+			.index = leaves[i].index,
+			.flags = leaves[i].function == 7 || leaves[i].function == 0xd
+					 ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+					 : 0,
+			.eax = ~0u,
+			.ebx = ~0u,
+			.ecx = ~0u,
+			.edx = ~0u
+		};
 	return c;
 }
 
@@ -52,13 +66,25 @@ static void write_leaves(FILE *out, const char *title, const struct kvm_cpuid2 *
 	free(text);
 }
 
-/* Everything a guest of this machine version sees of its processors: each stable model, KVM's and Hyper-V's leaves, a second thread. */
+/*
+ * Everything a guest of this machine version sees of its processors: each stable model, KVM's and
+ * Hyper-V's leaves, a second thread.
+ */
 Test(cpuid, stable_models_are_golden)
 {
-	static const char *const specs[] = { "qemu64", "x86-64-v1", "x86-64-v2", "x86-64-v3", "x86-64-v4", "Opteron_G1", "IvyBridge",
-					     "x86-64-v1,hv_relaxed,hv_time,hv_vapic", "x86-64-v1,hv_spinlocks=0x1fff,hv_vpindex,kvm=off" };
+	static const char *const specs[] = { "qemu64",
+					     "x86-64-v1",
+					     "x86-64-v2",
+					     "x86-64-v3",
+					     "x86-64-v4",
+					     "Opteron_G1",
+					     "IvyBridge",
+					     "x86-64-v1,hv_relaxed,hv_time,hv_vapic",
+					     "x86-64-v1,hv_spinlocks=0x1fff,hv_vpindex,kvm=off" };
 	static const struct cpu_topology t = { .sockets = 2, .cores = 2, .threads = 2 };
-	struct cpuid_host host = { .leaves = host_with_everything(), .hyperv = true, .hyperv_time = true };
+	struct cpuid_host host = { .leaves = host_with_everything(),
+				   .hyperv = true,
+				   .hyperv_time = true };
 	static const char path[] = "tests/golden/pc-1.cpuid";
 	char line[160], *text = NULL, *save = NULL;
 	size_t len;
@@ -83,10 +109,14 @@ Test(cpuid, stable_models_are_golden)
 	cr_assert(f, "%s is missing (GOLDEN_WRITE=1 makes it)", path);
 	if (getenv("GOLDEN_WRITE"))
 		fputs(text, f);
-	for (char *l = strtok_r(text, "\n", &save); l && !getenv("GOLDEN_WRITE"); l = strtok_r(NULL, "\n", &save)) {
+	for (char *l = strtok_r(text, "\n", &save); l && !getenv("GOLDEN_WRITE");
+	     l = strtok_r(NULL, "\n", &save)) {
 		cr_assert_not_null(fgets(line, sizeof(line), f), "%s ends before: %s", path, l);
 		line[strcspn(line, "\n")] = 0;
-		cr_assert_str_eq(l, line, "what a guest sees of its processor changed; that needs a new machine version (%s)", path);
+		cr_assert_str_eq(l, line,
+				 "what a guest sees of its processor changed; that needs a new "
+				 "machine version (%s)",
+				 path);
 	}
 	cr_assert(getenv("GOLDEN_WRITE") || !fgets(line, sizeof(line), f), "gone: %s", line);
 	fclose(f);
@@ -108,7 +138,10 @@ Test(cpuid, small_host)
 	cr_assert(c, "%s", e.msg);
 	cr_assert_eq(leaf(c, 1, 0)->ecx & F_SSE4_2, 0);
 	free(c);
-	/* Intel's processors have what AMD repeats in 80000001.EDX in 1.EDX alone: the guest sees it all the same. */
+	/*
+	 * Intel's processors have what AMD repeats in 80000001.EDX in 1.EDX alone: the guest sees
+	 * it all the same.
+	 */
 	leaf(host.leaves, 0x80000001, 0)->edx = 1 << 11 | 1 << 20 | 1 << 29;
 	e.msg[0] = 0;
 	c = cpuid_derive(&host, "x86-64-v1", &e);
@@ -128,7 +161,8 @@ Test(cpuid, small_host)
 	e.msg[0] = 0;
 	c = cpuid_derive(&host, "x86-64-v1,hv_relaxed,hv_vapic", &e);
 	cr_assert(c, "%s", e.msg);
-	cr_assert_eq(leaf(c, 0x40000004, 0)->eax, 1 << 5 | 1 << 3, "relaxed timing, end of interrupt by register");
+	cr_assert_eq(leaf(c, 0x40000004, 0)->eax, 1 << 5 | 1 << 3,
+		     "relaxed timing, end of interrupt by register");
 	free(c);
 	free(host.leaves);
 }
@@ -171,7 +205,8 @@ Test(cpuid, flags)
 	c = cpuid_build(kvm, "kvm64,enforce=off,hv_vpindex,hv_time", &e);
 	cr_assert(c, "%s", e.msg);
 	if (kvm_has(kvm, KVM_CAP_HYPERV))
-		cr_assert_eq(leaf(c, 0x40000003, 0)->eax & 1 << 6, 1 << 6, "virtual processor index");
+		cr_assert_eq(leaf(c, 0x40000003, 0)->eax & 1 << 6, 1 << 6,
+			     "virtual processor index");
 	free(c);
 	/* No processor has all of them; what the host lacks is refused, or left out on request. */
 	cr_assert_null(cpuid_build(kvm, "x86-64-v1,+svm,+vmx,+3dnow", &e));
@@ -179,7 +214,8 @@ Test(cpuid, flags)
 	e.msg[0] = 0;
 	c = cpuid_build(kvm, "x86-64-v1,+svm,+vmx,+3dnow,enforce=off", &e);
 	cr_assert(c, "%s", e.msg);
-	cr_assert((leaf(c, 1, 0)->ecx & 1 << 5) == 0 || (leaf(c, 0x80000001, 0)->ecx & 1 << 2) == 0, "both VMX and SVM");
+	cr_assert((leaf(c, 1, 0)->ecx & 1 << 5) == 0 || (leaf(c, 0x80000001, 0)->ecx & 1 << 2) == 0,
+		  "both VMX and SVM");
 	free(c);
 	cr_assert_null(cpuid_build(kvm, "host,vendor=Intel", &e));
 	cr_assert(strstr(e.msg, "twelve"), "%s", e.msg);
@@ -204,7 +240,8 @@ Test(cpuid, topology_leaves)
 
 	if (!open_kvm())
 		return;
-	base = cpuid_build(kvm, "x86-64-v1,enforce=off", &e);		/* an emulated host lacks some */
+	/* an emulated host lacks some */
+	base = cpuid_build(kvm, "x86-64-v1,enforce=off", &e);
 	cr_assert(base, "%s", e.msg);
 	c = cpuid_for_vcpu(base, &t, cpu_apic_id(&t, 11));
 	cr_assert_eq(cpu_apic_id(&t, 11), 11);

@@ -84,7 +84,8 @@ static void signal_fd(int fd)
 
 Test(irq, a_shared_line_is_a_wired_or, .init = setup, .fini = teardown)
 {
-	struct irq a = irq_source(h, 11), b = irq_source(h, 11), other = irq_source(h, 10), none = { NULL, NULL, 0 };
+	struct irq a = irq_source(h, 11), b = irq_source(h, 11), other = irq_source(h, 10),
+		   none = { NULL, NULL, 0 };
 
 	irq_set(&none, 1);
 	irq_set(&a, 1);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/kvm/kvm_pit.c: what the ports do before KVM has the chip, when it gets it, and that it gets what was said. Needs /dev/kvm. */
+/*
+ * Unit tests of vmm/kvm/kvm_pit.c: what the ports do before KVM has the chip, when it gets it, and
+ * that it gets what was said. Needs /dev/kvm.
+ */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -82,7 +85,8 @@ Test(kvm_pit, made_by_the_first_count)
 	cr_expect_eq(in(0x42) & 0x7f, 0x70, "no count yet, both bytes, mode 0");
 	out(0x42, 0x34);
 	cr_expect_not(made(), "half a count");
-	out(0x43, 0xb6);				/* thinks again: mode 3; the half is forgotten */
+	/* thinks again: mode 3; the half is forgotten */
+	out(0x43, 0xb6);
 	cr_expect_eq(in(0x61) & 0x20, 0x20, "OUT is high in mode 3");
 	out(0x42, 0x78);
 	out(0x42, 0x56);

@@ -19,7 +19,8 @@ struct fake {
 	int calls, fail_after;		/* the n-th making of a slot fails; 0: never */
 };
 
-static int fake_slot(void *ctx, unsigned n, uint64_t gpa, uint64_t size, void *host, bool rom, bool log)
+static int fake_slot(void *ctx, unsigned n, uint64_t gpa, uint64_t size, void *host, bool rom,
+		     bool log)
 {
 	struct fake *f = ctx;
 	struct slot *s = &f->slots[n];
@@ -35,7 +36,8 @@ static int fake_slot(void *ctx, unsigned n, uint64_t gpa, uint64_t size, void *h
 		return -ENOMEM;
 	for (unsigned i = 0; i < 32; i++)	/* KVM refuses overlap */
 		if (i != n && f->slots[i].size)
-			cr_assert(gpa + size <= f->slots[i].gpa || f->slots[i].gpa + f->slots[i].size <= gpa);
+			cr_assert(gpa + size <= f->slots[i].gpa ||
+				  f->slots[i].gpa + f->slots[i].size <= gpa);
 	if (s->size)	/* KVM changes only the flags of a slot that exists */
 		cr_assert(s->gpa == gpa && s->size == size && s->host == host && s->rom == rom);
 	*s = (struct slot){ gpa, size, host, rom, log, { 0 } };
@@ -56,7 +58,8 @@ static const struct mem_backend fake_backend = { fake_slot, fake_log };
 static struct slot *slot_at(struct fake *f, uint64_t gpa)
 {
 	for (int i = 0; i < 32; i++)
-		if (f->slots[i].size && gpa >= f->slots[i].gpa && gpa - f->slots[i].gpa < f->slots[i].size)
+		if (f->slots[i].size && gpa >= f->slots[i].gpa &&
+		    gpa - f->slots[i].gpa < f->slots[i].size)
 			return &f->slots[i];
 	return NULL;
 }
@@ -78,7 +81,8 @@ Test(flat, agrees_with_painting_every_address)
 
 			for (; at > 0 && in[at - 1].start > start; at--)
 				in[at] = in[at - 1];
-			in[at] = (struct span){ start, start + rand_r(&seed) % 12, i, (void *)(intptr_t)(i + 1) };
+			in[at] = (struct span){ start, start + rand_r(&seed) % 12, i,
+						(void *)(intptr_t)(i + 1) };
 		}
 		k = flatten(in, n, out);
 		cr_assert_leq(k, 2 * (size_t)n);
@@ -197,7 +201,8 @@ Test(mem, a_scatter_list_pins_until_done, .init = setup)
 	pthread_create(&t, NULL, body, NULL);
 	usleep(20000);
 	cr_assert_eq(__atomic_load_n(&freed, __ATOMIC_SEQ_CST), 0);
-	memset(iov[0].iov_base, 1, iov[0].iov_len);	/* a device's late write still lands somewhere */
+	/* a device's late write still lands somewhere */
+	memset(iov[0].iov_base, 1, iov[0].iov_len);
 	mem_iov_done(m, iov, 1, PAGE);
 	usleep(10000);
 	cr_assert_eq(__atomic_load_n(&freed, __ATOMIC_SEQ_CST), 0);
@@ -277,7 +282,10 @@ Test(mem, what_does_not_change_keeps_its_slot, .init = setup)
 
 Test(mem, one_piece_can_be_hidden, .init = setup)
 {
-	/* As the host bridge shows shadow RAM: over what lies there, in parts that need not be those it showed. */
+	/*
+	 * As the host bridge shows shadow RAM: over what lies there, in parts that need not be
+	 * those it showed.
+	 */
 	cr_assert_eq(block_map(ram, 2 * GiB, 0, 4 * PAGE, MEM_PRIO_CHIPSET), 0);
 	cr_assert_eq(mem_write(m, 2 * GiB + PAGE, "x", 1), 0);
 	cr_assert_eq(block_unmap_piece(ram, 2 * GiB + PAGE, PAGE), 0);
@@ -366,7 +374,8 @@ Test(dirty, every_consumer_sees_every_writer_once, .init = setup)
 	slot_at(&fake, GiB)->dirty[0] = 1 << 5;			/* the guest: page 37 */
 	cr_assert_eq(mem_dirty_sync(m), 0);
 	cr_assert_eq(dirty_client_take(all, ram, out), 6);
-	cr_assert(bit(out, 2) && bit(out, 3) && bit(out, 32) && bit(out, 33) && bit(out, 37) && bit(out, 63));
+	cr_assert(bit(out, 2) && bit(out, 3) && bit(out, 32) && bit(out, 33) && bit(out, 37) &&
+		  bit(out, 63));
 	cr_assert_eq(mem_dirty_sync(m), 0);
 	cr_assert_eq(dirty_client_take(all, ram, out), 0);
 	cr_assert_eq(dirty_client_take(only, ram, out), 6);

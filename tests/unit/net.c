@@ -36,8 +36,12 @@ Test(net_mac, parse)
 	cr_expect_eq(net_parse_mac("52:54:00:12:34:5f", mac, NULL), 0);
 	cr_expect_eq(memcmp(mac, "\x52\x54\x00\x12\x34\x5f", 6), 0);
 	cr_expect_eq(net_parse_mac("52-54-00-12-34-5F", mac, NULL), 0);
-	for (const char *const *p = (const char *const[]){ "", "52:54:00:12:34", "52:54:00:12:34:56:78", "53:54:00:12:34:56",
-	     "00:00:00:00:00:00", "52:54-00:12:34:56", "52:54:00:12:34:5g", "5254.0012.3456", NULL }; *p; p++)
+	for (const char *const *p =
+		     (const char *const[]){ "", "52:54:00:12:34", "52:54:00:12:34:56:78",
+					    "53:54:00:12:34:56", "00:00:00:00:00:00",
+					    "52:54-00:12:34:56", "52:54:00:12:34:5g",
+					    "5254.0012.3456", NULL };
+	     *p; p++)
 		cr_expect_eq(net_parse_mac(*p, mac, NULL), -EINVAL, "%s", *p);
 }
 
@@ -109,7 +113,11 @@ Test(net_gso, segments_are_whole_packets)
 	struct iovec iov[2];
 	unsigned n = 0, payload = 0;
 
-	g.hdr = (struct virtio_net_hdr){ .flags = 1, .gso_type = VIRTIO_NET_HDR_GSO_TCPV4, .gso_size = 1000, .csum_start = 34, .csum_offset = 16 };
+	g.hdr = (struct virtio_net_hdr){ .flags = 1,
+					 .gso_type = VIRTIO_NET_HDR_GSO_TCPV4,
+					 .gso_size = 1000,
+					 .csum_start = 34,
+					 .csum_offset = 16 };
 	put_ip4(g.frame, 2500, 0x99);		/* CWR ACK PSH FIN */
 	cr_assert_eq(gso_begin(&g), 0);
 	while (gso_segment(&g, iov)) {
@@ -126,7 +134,9 @@ Test(net_gso, segments_are_whole_packets)
 		cr_expect_eq(h[47], n == 0 ? 0x90 : n == 1 ? 0x10 : 0x19);
 		cr_expect_eq(csum_fold(csum_add(0, h + 14, 20)), 0);
 		sum = csum_add(0, h + 26, 8);
-		sum = csum_add(sum, (uint8_t[]){ 0, 6, (20 + iov[1].iov_len) >> 8, 20 + iov[1].iov_len }, 4);
+		sum = csum_add(sum,
+			       (uint8_t[]){ 0, 6, (20 + iov[1].iov_len) >> 8, 20 + iov[1].iov_len },
+			       4);
 		cr_expect_eq(csum_fold(csum_add(sum, h + 34, 20 + iov[1].iov_len)), 0);
 		for (unsigned i = 0; i < iov[1].iov_len; i++)
 			cr_assert_eq(p[54 + i], (uint8_t)((payload + i) * 3));
@@ -139,7 +149,10 @@ Test(net_gso, segments_are_whole_packets)
 	free(g.frame);
 }
 
-/* Random headers over random frames: refused or sent, never outside the buffer (the sanitizers watch). */
+/*
+ * Random headers over random frames: refused or sent, never outside the buffer (the sanitizers
+ * watch).
+ */
 Test(net_gso, nonsense)
 {
 	struct net_gso g = { .frame = calloc(1, NET_MAX_FRAME) };

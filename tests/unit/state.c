@@ -16,7 +16,8 @@ static const struct state_field fields[] = {
 	STATE_FIELD(struct chip, STATE_U32, c), STATE_FIELD(struct chip, STATE_U64, d),
 	STATE_FIELD(struct chip, STATE_BOOL, e), STATE_FIELD(struct chip, STATE_BYTES, fifo),
 };
-static const struct chip sample = { 0x11, 0x2233, 0x44556677, 0x8899aabbccddeeffull, true, { 1, 2, 3, 4, 5 } };
+static const struct chip sample = { 0x11, 0x2233,	    0x44556677, 0x8899aabbccddeeffull,
+				    true, { 1, 2, 3, 4, 5 } };
 
 static void *blob;
 static size_t len;
@@ -321,7 +322,10 @@ Test(state, every_cut_is_refused, .init = write_sample)
 	}
 }
 
-/* A flipped bit may give another valid tree; it must never crash or read beyond the blob (asan watches). */
+/*
+ * A flipped bit may give another valid tree; it must never crash or read beyond the blob (asan
+ * watches).
+ */
 Test(state, every_flipped_bit_is_survived, .init = write_sample)
 {
 	uint8_t *bytes = blob;

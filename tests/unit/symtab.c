@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* symtab.c: names from a kernel's own table, in both of its layouts, and from tables that are none. */
+/*
+ * symtab.c: names from a kernel's own table, in both of its layouts, and from tables that are none.
+ */
 #include <criterion/criterion.h>
 #include <elf.h>
 #include <stdio.h>
@@ -39,7 +41,9 @@ static void put_offsets(struct image *im)
 	put64(im, BASE);
 }
 
-/* As scripts/kallsyms.c lays it out, with a token for each character; every tenth symbol is data. */
+/*
+ * As scripts/kallsyms.c lays it out, with a token for each character; every tenth symbol is data.
+ */
 static struct image make_table(bool new_layout)
 {
 	struct image im = { 0 };
@@ -59,8 +63,10 @@ static struct image make_table(bool new_layout)
 	for (unsigned i = 0; i < SYMBOLS; i++) {
 		char name[200];
 		/* Since Linux 6.1 a length from 128 on takes two bytes. */
-		int len = snprintf(name, sizeof(name), "%cfn%u%s%.*s", i % 10 ? 't' : 'D', i, i == 7 ? "_" : "", i == 7 ? 140 : 0,
-				   "long_long_long_long_long_long_long_long_long_long_long_long_long_long_long_long_long_long_long_long_"
+		int len = snprintf(name, sizeof(name), "%cfn%u%s%.*s", i % 10 ? 't' : 'D', i,
+				   i == 7 ? "_" : "", i == 7 ? 140 : 0,
+				   "long_long_long_long_long_long_long_long_long_long_long_long_"
+				   "long_long_long_long_long_long_long_long_"
 				   "long_long_long_long_long_long_long_long_long_long_");
 
 		if (i % 256 == 0)
@@ -115,10 +121,12 @@ static void check(bool new_layout)
 	cr_assert_str_eq(name, "fn4321+0x1c");
 	cr_assert(symtab_name(t, BASE + 7 * STEP, name, sizeof(name)));
 	cr_assert_eq(strlen(name), 4 + 140);
-	cr_assert(symtab_has(t, "fn4998") && !symtab_has(t, "fn10") && !symtab_has(t, "fn5000"), "data is no function");
+	cr_assert(symtab_has(t, "fn4998") && !symtab_has(t, "fn10") && !symtab_has(t, "fn5000"),
+		  "data is no function");
 	cr_assert(!symtab_name(t, BASE, name, sizeof(name)), "before the first function");
 	cr_assert(!symtab_name(t, BASE + 10 * STEP, name, sizeof(name)), "data");
-	cr_assert(!symtab_name(t, BASE + 4999 * STEP, name, sizeof(name)), "behind the last function is data");
+	cr_assert(!symtab_name(t, BASE + 4999 * STEP, name, sizeof(name)),
+		  "behind the last function is data");
 	symtab_free(t);
 	free(im.p);
 }
@@ -139,7 +147,8 @@ Test(symtab, a_cut_or_bent_table_is_harmless)
 		unsigned n = 0;
 
 		for (size_t cut = im.n; cut > 66000; cut -= 97) {
-			void *copy = malloc(cut);		/* so that the sanitizer sees a byte too many */
+			/* so that the sanitizer sees a byte too many */
+			void *copy = malloc(cut);
 
 			memcpy(copy, im.p, cut);
 			kallsyms_read(copy, cut, none, &n);
@@ -159,7 +168,8 @@ Test(symtab, a_cut_or_bent_table_is_harmless)
 
 Test(symtab, maps_and_files_without_names)
 {
-	static const char map[] = "ffffffff81000000 T _text\nffffffff81000100 D data\nffffffff81000200 t second\nffffffff81000300 D more\n";
+	static const char map[] = "ffffffff81000000 T _text\nffffffff81000100 D "
+				  "data\nffffffff81000200 t second\nffffffff81000300 D more\n";
 	struct symtab *t = load(map, sizeof(map) - 1);
 	char name[80];
 
@@ -167,8 +177,10 @@ Test(symtab, maps_and_files_without_names)
 	cr_assert_str_eq(name, "second+0x10");
 	cr_assert(symtab_name(t, 0xffffffff810000ff, name, sizeof(name)));
 	cr_assert_str_eq(name, "_text+0xff");
-	cr_assert(!symtab_name(t, 0xffffffff81000110, name, sizeof(name)), "data has no function's name");
-	cr_assert(!symtab_name(t, 0xffffffff81000310, name, sizeof(name)), "nor has what is behind all of them");
+	cr_assert(!symtab_name(t, 0xffffffff81000110, name, sizeof(name)),
+		  "data has no function's name");
+	cr_assert(!symtab_name(t, 0xffffffff81000310, name, sizeof(name)),
+		  "nor has what is behind all of them");
 	symtab_free(t);
 	cr_assert_null(load("MZ, and then a kernel in its own wrapping", 41));
 	cr_assert_null(load(ELFMAG "and nothing of it", 21));

@@ -16,12 +16,25 @@
 
 Test(util, sizes)
 {
-	static const struct { const char *s; uint64_t unit, want; int ret; } t[] = {
-		{ "512", MiB, 512 * MiB, 0 }, { "2G", MiB, 2 * GiB, 0 }, { "64k", 1, 64 * KiB, 0 }, { "1.5T", 1, 3ull << 39, 0 },
-		{ "0x10", 1, 16, 0 }, { "16b", MiB, 16, 0 }, { "4MiB", 1, 4 * MiB, 0 }, { "4MB", 1, 4 * MiB, 0 },
-		{ "", 1, 0, -EINVAL }, { "-1", 1, 0, -EINVAL }, { "1Q", 1, 0, -EINVAL }, { "1GG", 1, 0, -EINVAL },
-		{ "99999999999999999999", 1, 0, -ERANGE }, { "16E", 1, 0, -ERANGE }, { "18446744073709551615", 1, UINT64_MAX, 0 },
-		{ " 1", 1, 0, -EINVAL }, { "nan", 1, 0, -EINVAL },
+	static const struct { const char *s; uint64_t unit, want; int ret;
+	} t[] = {
+		{ "512", MiB, 512 * MiB, 0 },
+		{ "2G", MiB, 2 * GiB, 0 },
+		{ "64k", 1, 64 * KiB, 0 },
+		{ "1.5T", 1, 3ull << 39, 0 },
+		{ "0x10", 1, 16, 0 },
+		{ "16b", MiB, 16, 0 },
+		{ "4MiB", 1, 4 * MiB, 0 },
+		{ "4MB", 1, 4 * MiB, 0 },
+		{ "", 1, 0, -EINVAL },
+		{ "-1", 1, 0, -EINVAL },
+		{ "1Q", 1, 0, -EINVAL },
+		{ "1GG", 1, 0, -EINVAL },
+		{ "99999999999999999999", 1, 0, -ERANGE },
+		{ "16E", 1, 0, -ERANGE },
+		{ "18446744073709551615", 1, UINT64_MAX, 0 },
+		{ " 1", 1, 0, -EINVAL },
+		{ "nan", 1, 0, -EINVAL },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
@@ -265,7 +278,8 @@ Test(host, connects_to_a_unix_socket)
 
 Test(host, runs_programs)
 {
-	char *ok[] = { "sh", "-c", "cat; echo out", NULL }, *no[] = { "/nonexistent/prog", NULL }, buf[16] = "";
+	char *ok[] = { "sh", "-c", "cat; echo out", NULL }, *no[] = { "/nonexistent/prog", NULL },
+	     buf[16] = "";
 	struct err err = { "" };
 	int in[2], out[2], status;
 	pid_t pid;
@@ -349,7 +363,8 @@ Test(module, one_of_another_build_is_refused)
 	struct err err = { "" };
 
 	cr_assert_not_null(mkdtemp(dir));
-	snprintf(command, sizeof(command), "echo 'int f;' | gcc -shared -fPIC -x c -o %s/minivmm-vnc.so -", dir);
+	snprintf(command, sizeof(command),
+		 "echo 'int f;' | gcc -shared -fPIC -x c -o %s/minivmm-vnc.so -", dir);
 	cr_assert_eq(system(command), 0);
 	setenv("MINIVMM_LIBDIR", dir, 1);
 	cr_assert_null(module_symbol("vnc", "f", &err));

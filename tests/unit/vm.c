@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Unit tests of vmm/wires/vm.c: threads that behave as vCPUs, with a guest that is a flag they look at. */
+/*
+ * Unit tests of vmm/wires/vm.c: threads that behave as vCPUs, with a guest that is a flag they look
+ * at.
+ */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -113,7 +116,8 @@ static void ask_sometimes(struct cpu *c)
 		return;
 	ADD(asked, 1);
 	vm_exclusive(vm, section, NULL);
-	if (c == &cpus[0] && LOAD(cpus[1].entries) == 0)	/* alone: not before the access ends */
+	/* alone: not before the access ends */
+	if (c == &cpus[0] && LOAD(cpus[1].entries) == 0)
 		cr_assert_eq(LOAD(sections), before);
 }
 
@@ -135,7 +139,8 @@ Test(vm, exclusive_work_keeps_every_vcpu_out, .init = setup)
 	vm_resume(vm, PAUSE_BOOT);
 	run_until(&sections, 500);
 	for (int i = 0; i < 50; i++) {
-		vm_exclusive(vm, section, NULL);		/* from the main loop's thread: posted */
+		/* from the main loop's thread: posted */
+		vm_exclusive(vm, section, NULL);
 		vm_exclusive_sync(vm, section, NULL);
 	}
 	run_until(&sections, LOAD(asked) + 100);

@@ -12,8 +12,10 @@
 enum ci_end {
 	END_TIMEOUT = 124,		/* --timeout */
 	END_ERROR = 125,		/* our own: bad option, no kernel */
-	END_CANNOT_RUN = 126, END_NOT_FOUND = 127,	/* as a shell; 128 + n: killed by signal n */
-	END_PANIC = 240, END_TRIPLE_FAULT = 242, END_KVM = 244, END_HANG = 246, END_OOPS = 248,	/* 240 to 246: minivmm's own numbers */
+	/* as a shell; 128 + n: killed by signal n */
+	END_CANNOT_RUN = 126, END_NOT_FOUND = 127,
+	/* 240 to 246: minivmm's own numbers */
+	END_PANIC = 240, END_TRIPLE_FAULT = 242, END_KVM = 244, END_HANG = 246, END_OOPS = 248,
 };
 struct ci_ending { int status; const char *range, *text, *name; };
 extern const struct ci_ending ci_endings[];	/* text is NULL at the end; status 0: a range */
@@ -24,8 +26,10 @@ const char *ci_end_name(int status);	/* NULL: the command's own */
 #define CI_MODULES 128
 
 struct ci_options {
-	const char *kernel;		/* a file, a folder, a .deb or a version; NULL: the newest in /boot */
-	const char *modules;		/* the folder that has lib/modules; NULL: beside the kernel, or / */
+	/* a file, a folder, a .deb or a version; NULL: the newest in /boot */
+	const char *kernel;
+	/* the folder that has lib/modules; NULL: beside the kernel, or / */
+	const char *modules;
 	const char *root;
 	const char *net;		/* the card: "virtio", "e1000", "rtl8139"; NULL: none */
 	bool rw, oops_fails, kmsg, keep, tty, show_keys;
@@ -58,8 +62,12 @@ int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err
 void kernel_free(struct ci_kernel *k);
 /* The kernel's functions, from its System.map or its image; NULL: no names known. */
 struct symtab *kernel_symbols(const struct ci_kernel *k);
-/* The files of these modules and of all they need, in the order of loading; built-in ones are passed over. n or -errno. */
-int kernel_modules(const struct ci_kernel *k, const char *const *names, char *files[CI_MODULES], struct err *err);
+/*
+ * The files of these modules and of all they need, in the order of loading; built-in ones are
+ * passed over. n or -errno.
+ */
+int kernel_modules(const struct ci_kernel *k, const char *const *names, char *files[CI_MODULES],
+		   struct err *err);
 
 /* image.c: the kernel proper inside a bzImage, in the user's cache; NULL: it cannot be had. */
 char *image_unpacked(const char *bzimage, const char *version);
@@ -71,7 +79,8 @@ struct cpio;
 struct cpio *cpio_new(void);
 void cpio_dir(struct cpio *c, const char *name);
 void cpio_file(struct cpio *c, const char *name, unsigned mode, const void *data, size_t len);
-int cpio_add(struct cpio *c, const char *name, unsigned mode, const char *path, struct err *err);	/* .xz, .zst, .gz unpacked */
+/* .xz, .zst, .gz unpacked */
+int cpio_add(struct cpio *c, const char *name, unsigned mode, const char *path, struct err *err);
 int cpio_finish(struct cpio *c, struct err *err);		/* a memfd; frees c */
 
 /* run.c: one machine, to its end. Output goes to out and err. Returns the ending. */
@@ -93,7 +102,8 @@ struct ci_result {
 	int64_t started;
 };
 struct ci_report { struct ci_result *results; unsigned n; };
-void report_progress(const struct ci_options *o, const struct ci_result *r, unsigned index);	/* one has ended */
+/* one has ended */
+void report_progress(const struct ci_options *o, const struct ci_result *r, unsigned index);
 int report_write(const struct ci_options *o, const struct ci_report *rep, struct err *err);
 
 #endif

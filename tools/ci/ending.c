@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ending.c: what the guest said, what minivmm said and what stands on the console make one number; a bad one is explained by the
- * console's last words and the registers, with the names of the kernel's functions.
+ * ending.c: what the guest said, what minivmm said and what stands on the console make one number;
+ * a bad one is explained by the console's last words and the registers, with the names of the
+ * kernel's functions.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -21,7 +22,8 @@ static char *slurp_text(const char *path, size_t max)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	char *text = xcalloc(1, max + 1);
 	off_t size = fd < 0 ? 0 : lseek(fd, 0, SEEK_END);
-	ssize_t n = fd < 0 ? 0 : pread(fd, text, max, size > (off_t)max ? size - (off_t)max : 0), out = 0;
+	ssize_t n = fd < 0 ? 0 : pread(fd, text, max, size > (off_t)max ? size - (off_t)max : 0),
+		out = 0;
 
 	/* A serial console's lines end with CR LF; a NUL would end the text. */
 	for (ssize_t i = 0; i < n; i++)
@@ -35,7 +37,8 @@ static char *slurp_text(const char *path, size_t max)
 
 static void print_console(struct run *r, const char *text)
 {
-	static const char *const trouble[] = { "BUG: ", "Oops", "general protection fault", "[#1]", "Kernel panic" };
+	static const char *const trouble[] = { "BUG: ", "Oops", "general protection fault", "[#1]",
+					       "Kernel panic" };
 	const char *p = text + strlen(text);
 	int lines = 0;
 
@@ -54,7 +57,8 @@ static void print_console(struct run *r, const char *text)
 			p = at - (at > text);
 		}
 	}
-	dprintf(r->err, "minivmm-ci: last lines of the console:\n%s%s", p + (*p == '\n'), text[strlen(text) - 1] == '\n' ? "" : "\n");
+	dprintf(r->err, "minivmm-ci: last lines of the console:\n%s%s", p + (*p == '\n'),
+		text[strlen(text) - 1] == '\n' ? "" : "\n");
 }
 
 /* A kernel address in 16 digits, at p. */
@@ -67,7 +71,10 @@ static bool is_address(const char *p, uint64_t *v)
 	return !isxdigit((unsigned char)p[16]) && *v >> 63;
 }
 
-/* minivmm's words. Addresses of functions get their names; of what may be return addresses those stay that are one. */
+/*
+ * minivmm's words. Addresses of functions get their names; of what may be return addresses those
+ * stay that are one.
+ */
 static void print_log(struct run *r, const char *log)
 {
 	struct symtab *t = kernel_symbols(&r->kernel);
@@ -81,7 +88,8 @@ static void print_log(struct run *r, const char *log)
 	for (const char *line = log, *end; *line && f; line = end) {
 		end = strchrnul(line, '\n');
 		end += *end == '\n';
-		stack = *line == ' ' ? stack : memmem(line, end - line, "return addresses", 16) != NULL;
+		stack = *line == ' ' ? stack
+				     : memmem(line, end - line, "return addresses", 16) != NULL;
 		for (const char *p = line; p < end; p++) {
 			bool start = p == line || !isxdigit((unsigned char)p[-1]);
 
@@ -107,14 +115,16 @@ static void write_log(struct run *r, const char *console, const char *log)
 {
 	int fd = open(r->o->log, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0644);
 
-	if (fd < 0 || write_full(fd, console, strlen(console)) < 0 || write_full(fd, log, strlen(log)) < 0)
+	if (fd < 0 || write_full(fd, console, strlen(console)) < 0 ||
+	    write_full(fd, log, strlen(log)) < 0)
 		dprintf(r->err, "minivmm-ci: --log %s: %s\n", r->o->log, strerror(errno));
 	if (fd >= 0)
 		close(fd);
 }
 
 /* The number, and in words why it is none of the command's. */
-static int decide(const struct run *r, int made, int status, const char *said, const char *console, const char **why)
+static int decide(const struct run *r, int made, int status, const char *said, const char *console,
+		  const char **why)
 {
 	int n;
 
@@ -128,22 +138,30 @@ static int decide(const struct run *r, int made, int status, const char *said, c
 		return made;
 	}
 	if (status == END_PANIC || strstr(console, "Kernel panic - not syncing"))
-		n = r->o->oops_fails && strstr(console, "Kernel panic - not syncing: Fatal exception") ? END_OOPS : END_PANIC;
-	else if (status == END_TIMEOUT || status == END_TRIPLE_FAULT || status == END_KVM || status == END_HANG)
+		n = r->o->oops_fails &&
+				    strstr(console, "Kernel panic - not syncing: Fatal exception")
+			    ? END_OOPS
+			    : END_PANIC;
+	else if (status == END_TIMEOUT || status == END_TRIPLE_FAULT || status == END_KVM ||
+		 status == END_HANG)
 		n = status;
 	else
 		n = END_ERROR;
-	*why = n != END_ERROR ? ci_end_name(n) :
-		!strncmp(said, "error", 5) ? "the machine could not be prepared for the command" :
-		status == 0 ? "the guest powered off or rebooted before the command ended" : "minivmm failed";
+	*why = n != END_ERROR		    ? ci_end_name(n)
+	       : !strncmp(said, "error", 5) ? "the machine could not be prepared for the command"
+	       : status == 0 ? "the guest powered off or rebooted before the command ended"
+			     : "minivmm failed";
 	return n;
 }
 
 int ending_judge(struct run *r, int made, int wait_status)
 {
-	char *path = run_path(r, "o/status"), *said = slurp_text(path, 63), *console = slurp_text(r->console_path, 1 << 20);
+	char *path = run_path(r, "o/status"), *said = slurp_text(path, 63),
+	     *console = slurp_text(r->console_path, 1 << 20);
 	char *log = slurp_text(r->log_path, 65536);
-	int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status), end;
+	int status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status)
+					    : 128 + WTERMSIG(wait_status),
+	    end;
 	const char *why;
 
 	end = decide(r, made, status, said, console, &why);

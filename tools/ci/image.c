@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * image.c: the kernel proper out of a bzImage (Documentation/arch/x86/boot.rst: payload_offset, payload_length), unpacked once and
- * kept in the user's cache. Started by its PVH entry it does not unpack itself at every boot; and its symbols can be read.
+ * image.c: the kernel proper out of a bzImage (Documentation/arch/x86/boot.rst: payload_offset,
+ * payload_length), unpacked once and kept in the user's cache. Started by its PVH entry it does not
+ * unpack itself at every boot; and its symbols can be read.
  */
 #include <dirent.h>
 #include <elf.h>
@@ -25,7 +26,10 @@ extern char **environ;
 char *cache_folder(void)
 {
 	const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-	char *base = cache && *cache == '/' ? xstrdup(cache) : home && *home == '/' ? xasprintf("%s/.cache", home) : NULL, *dir;
+	char *base = cache && *cache == '/' ? xstrdup(cache)
+		     : home && *home == '/' ? xasprintf("%s/.cache", home)
+					    : NULL,
+	     *dir;
 
 	if (!base)
 		return NULL;
@@ -41,9 +45,16 @@ char *cache_folder(void)
 
 static const char *packer(const uint8_t *p)
 {
-	static const struct { const char *magic; unsigned len; const char *tool; } kinds[] = {
-		{ "\xfd" "7zXZ", 5, "xz" }, { "\x1f\x8b", 2, "gzip" }, { "\x28\xb5\x2f\xfd", 4, "zstd" }, { "BZh", 3, "bzip2" },
-		{ "\x02\x21\x4c\x18", 4, "lz4" }, { "\x89LZO", 4, "lzop" },
+	static const struct { const char *magic; unsigned len; const char *tool;
+	} kinds[] = {
+		{ "\xfd"
+		  "7zXZ",
+		  5, "xz" },
+		{ "\x1f\x8b", 2, "gzip" },
+		{ "\x28\xb5\x2f\xfd", 4, "zstd" },
+		{ "BZh", 3, "bzip2" },
+		{ "\x02\x21\x4c\x18", 4, "lz4" },
+		{ "\x89LZO", 4, "lzop" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
@@ -76,7 +87,8 @@ static bool has_pvh(const uint8_t *p, size_t size)
 {
 	const Elf64_Ehdr *e = (const void *)p;
 
-	if (size < sizeof(*e) || memcmp(e->e_ident, ELFMAG, SELFMAG) || e->e_ident[EI_CLASS] != ELFCLASS64)
+	if (size < sizeof(*e) || memcmp(e->e_ident, ELFMAG, SELFMAG) ||
+	    e->e_ident[EI_CLASS] != ELFCLASS64)
 		return false;
 	for (unsigned i = 0; i < e->e_phnum; i++) {
 		uint64_t at = e->e_phoff + i * sizeof(Elf64_Phdr);
@@ -90,9 +102,11 @@ static bool has_pvh(const uint8_t *p, size_t size)
 		for (at = 0; range_ok(at, 16, ph.p_filesz);) {
 			const uint8_t *note = p + ph.p_offset + at;
 
-			if (ld_le32(note) == 4 && ld_le32(note + 8) == PVH_NOTE && !memcmp(note + 12, "Xen", 4))
+			if (ld_le32(note) == 4 && ld_le32(note + 8) == PVH_NOTE &&
+			    !memcmp(note + 12, "Xen", 4))
 				return true;
-			at += 12 + ALIGN_UP((uint64_t)ld_le32(note), 4) + ALIGN_UP((uint64_t)ld_le32(note + 4), 4);
+			at += 12 + ALIGN_UP((uint64_t)ld_le32(note), 4) +
+			      ALIGN_UP((uint64_t)ld_le32(note + 4), 4);
 		}
 	}
 	return false;
@@ -129,7 +143,8 @@ static void prune(const char *dir)
 		time_t when = 0;
 
 		while (d && (e = readdir(d))) {
-			if (strncmp(e->d_name, "vmlinux-", 8) || fstatat(dirfd(d), e->d_name, &st, 0) < 0)
+			if (strncmp(e->d_name, "vmlinux-", 8) ||
+			    fstatat(dirfd(d), e->d_name, &st, 0) < 0)
 				continue;
 			n++;
 			if (!oldest || st.st_atime < when) {
@@ -156,11 +171,13 @@ static int payload(int fd, const struct stat *st, const char **tool)
 	uint8_t *data;
 	int mem, ret;
 
-	if (pread_full(fd, head, sizeof(head), 0) < 0 || ld_le32(head + 0x202) != 0x53726448 || ld_le16(head + 0x206) < 0x208)
+	if (pread_full(fd, head, sizeof(head), 0) < 0 || ld_le32(head + 0x202) != 0x53726448 ||
+	    ld_le16(head + 0x206) < 0x208)
 		return -ENOEXEC;
 	at = ((head[0x1f1] ? head[0x1f1] : 4) + 1) * 512ull + ld_le32(head + 0x248);
 	len = ld_le32(head + 0x24c);
-	if (len < 16 || !range_ok(at, len, st->st_size) || pread_full(fd, magic, sizeof(magic), at) < 0)
+	if (len < 16 || !range_ok(at, len, st->st_size) ||
+	    pread_full(fd, magic, sizeof(magic), at) < 0)
 		return -ENOEXEC;
 	*tool = packer(magic);
 	if (!*tool)
@@ -209,10 +226,14 @@ char *image_unpacked(const char *bzimage, const char *version)
 	struct stat st;
 
 	if (fd >= 0 && dir && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
-		path = xasprintf("%s/vmlinux-%s-%llx-%llx", dir, version ? version : "unknown", (unsigned long long)st.st_size,
+		path = xasprintf("%s/vmlinux-%s-%llx-%llx", dir, version ? version : "unknown",
+				 (unsigned long long)st.st_size,
 				 (unsigned long long)st.st_mtim.tv_sec);
 		if (access(path, R_OK) == 0) {
-			utimensat(AT_FDCWD, path, (struct timespec[]){ { .tv_nsec = UTIME_NOW }, { .tv_nsec = UTIME_OMIT } }, 0);
+			utimensat(AT_FDCWD, path,
+				  (struct timespec[]){ { .tv_nsec = UTIME_NOW },
+						       { .tv_nsec = UTIME_OMIT } },
+				  0);
 		} else if (unpack_to(fd, &st, dir, path) < 0) {
 			free(path);
 			path = NULL;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* initramfs.c: a cpio archive ("newc": Documentation/driver-api/early-userspace/buffer-format.rst of Linux) in a memfd. */
+/*
+ * initramfs.c: a cpio archive ("newc": Documentation/driver-api/early-userspace/buffer-format.rst
+ * of Linux) in a memfd.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
@@ -36,8 +39,9 @@ static void entry(struct cpio *c, const char *name, unsigned mode, const void *d
 {
 	char head[111];
 
-	snprintf(head, sizeof(head), "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x", ++c->ino, mode, 0, 0, 1, 0,
-		 (unsigned)len, 0, 0, 0, 0, (unsigned)strlen(name) + 1, 0);
+	snprintf(head, sizeof(head), "070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x",
+		 ++c->ino, mode, 0, 0, 1, 0, (unsigned)len, 0, 0, 0, 0, (unsigned)strlen(name) + 1,
+		 0);
 	put(c, head, 110);
 	put(c, name, strlen(name) + 1);
 	pad(c);
@@ -83,7 +87,10 @@ static int slurp(int fd, uint8_t **data, size_t *len)
 	}
 }
 
-/* Compressed modules are unpacked by the tool of their kind: kernels differ in what they unpack themselves. */
+/*
+ * Compressed modules are unpacked by the tool of their kind: kernels differ in what they unpack
+ * themselves.
+ */
 static const char *unpacker(const char *path)
 {
 	size_t n = strlen(path);
@@ -95,7 +102,8 @@ static const char *unpacker(const char *path)
 	return n > 4 && !strcmp(path + n - 4, ".zst") ? "zstd" : NULL;
 }
 
-static int slurp_command(const char *tool, const char *path, uint8_t **data, size_t *len, struct err *err)
+static int slurp_command(const char *tool, const char *path, uint8_t **data, size_t *len,
+			 struct err *err)
 {
 	char *argv[] = { (char *)tool, "-dc", (char *)path, NULL };
 	posix_spawn_file_actions_t fa;
@@ -111,7 +119,8 @@ static int slurp_command(const char *tool, const char *path, uint8_t **data, siz
 	close(fds[1]);
 	if (ret) {
 		close(fds[0]);
-		return err_set(err, ret, "cannot run %s, which %s needs: %s", tool, path, strerror(ret));
+		return err_set(err, ret, "cannot run %s, which %s needs: %s", tool, path,
+			       strerror(ret));
 	}
 	ret = slurp(fds[0], data, len);
 	close(fds[0]);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* kernel.c: finds a kernel image and the modules it needs: in /boot, a folder, an unpacked or packed .deb. */
+/*
+ * kernel.c: finds a kernel image and the modules it needs: in /boot, a folder, an unpacked or
+ * packed .deb.
+ */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +29,10 @@ static bool is_dir(const char *path)
 	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-/* The entry of dir with this prefix that comes last by version ("vmlinuz-6.1.0-9" before "-6.1.0-10"); free it. */
+/*
+ * The entry of dir with this prefix that comes last by version ("vmlinuz-6.1.0-9" before
+ * "-6.1.0-10"); free it.
+ */
 static char *newest(const char *dir, const char *prefix)
 {
 	struct dirent *e;
@@ -46,7 +52,10 @@ static char *newest(const char *dir, const char *prefix)
 	return best;
 }
 
-/* The version a bzImage says of itself (Documentation/x86/boot.rst: kernel_version at 0x20e); free it. */
+/*
+ * The version a bzImage says of itself (Documentation/x86/boot.rst: kernel_version at 0x20e); free
+ * it.
+ */
 static char *image_version(const char *path)
 {
 	uint8_t head[0x10000];
@@ -72,17 +81,21 @@ static char *image_version(const char *path)
 static char *unpack_deb(const char *path, struct err *err)
 {
 	const char *base = strrchr(path, '/');
-	char *argv[] = { "dpkg-deb", "-x", (char *)path, NULL, NULL }, *dir, *cache = cache_folder();
+	char *argv[] = { "dpkg-deb", "-x", (char *)path, NULL, NULL }, *dir,
+	     *cache = cache_folder();
 	int status = 0, ret;
 	struct stat st;
 	pid_t pid;
 
 	if (!cache || stat(path, &st) < 0) {
-		err_set(err, errno, "%s: %s", cache ? path : "no folder to unpack to: set XDG_CACHE_HOME or HOME", strerror(errno));
+		err_set(err, errno, "%s: %s",
+			cache ? path : "no folder to unpack to: set XDG_CACHE_HOME or HOME",
+			strerror(errno));
 		free(cache);
 		return NULL;
 	}
-	argv[3] = xasprintf("%s/%s-%llx", cache, base ? base + 1 : path, (unsigned long long)st.st_mtim.tv_sec);
+	argv[3] = xasprintf("%s/%s-%llx", cache, base ? base + 1 : path,
+			    (unsigned long long)st.st_mtim.tv_sec);
 	free(cache);
 	dir = xasprintf("%s/boot", argv[3]);
 	if (is_dir(dir)) {
@@ -94,7 +107,8 @@ static char *unpack_deb(const char *path, struct err *err)
 	while (!ret && waitpid(pid, &status, 0) < 0 && errno == EINTR)
 		;
 	if (ret || status) {
-		err_set(err, EIO, "dpkg-deb could not unpack %s%s%s", path, ret ? ": " : "", ret ? strerror(ret) : "");
+		err_set(err, EIO, "dpkg-deb could not unpack %s%s%s", path, ret ? ": " : "",
+			ret ? strerror(ret) : "");
 		free(argv[3]);
 		return NULL;
 	}
@@ -112,8 +126,12 @@ static int find_in_root(struct ci_kernel *k, const char *root, struct err *err)
 		k->image = xasprintf("%s/%s", boot, name);
 	free(name);
 	free(boot);
-	return k->image ? 0 : err_set(err, ENOENT, "no vmlinuz in %s/boot: install linux-image-amd64, or give --kernel FILE, "
-				      "a folder with boot/ and lib/modules/, or a linux-image .deb", root);
+	return k->image ? 0
+			: err_set(err, ENOENT,
+				  "no vmlinuz in %s/boot: install linux-image-amd64, or give "
+				  "--kernel FILE, "
+				  "a folder with boot/ and lib/modules/, or a linux-image .deb",
+				  root);
 }
 
 static void find_modules(struct ci_kernel *k, const char *root)
@@ -121,7 +139,8 @@ static void find_modules(struct ci_kernel *k, const char *root)
 	static const char *const where[] = { "%s/lib/modules", "%s/usr/lib/modules" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(where) && !k->modules_dir; i++) {
-		char *base = i ? xasprintf("%s/usr/lib/modules", root) : xasprintf("%s/lib/modules", root);
+		char *base = i ? xasprintf("%s/usr/lib/modules", root)
+			       : xasprintf("%s/lib/modules", root);
 		char *only = k->version ? NULL : newest(base, "");
 		char *dir = xasprintf("%s/%s", base, k->version ? k->version : only ? only : "-");
 
@@ -143,8 +162,10 @@ static void find_proper(struct ci_kernel *k)
 	char *slash = strrchr(k->image, '/');
 
 	if (k->version)
-		k->symbols = xasprintf("%.*s/System.map-%s", (int)(slash ? slash - k->image : 1), slash ? k->image : ".", k->version);
-	k->unpacked = image_has_pvh(k->image) ? xstrdup(k->image) : image_unpacked(k->image, k->version);
+		k->symbols = xasprintf("%.*s/System.map-%s", (int)(slash ? slash - k->image : 1),
+				       slash ? k->image : ".", k->version);
+	k->unpacked = image_has_pvh(k->image) ? xstrdup(k->image)
+					      : image_unpacked(k->image, k->version);
 	k->boot = xstrdup(k->unpacked && image_has_pvh(k->unpacked) ? k->unpacked : k->image);
 }
 
@@ -171,7 +192,8 @@ int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err
 		if (strchr(given, '/'))
 			ret = err_set(err, errno, "--kernel %s: %s", given, strerror(errno));
 		else if (!exists(k->image))
-			ret = err_set(err, ENOENT, "--kernel %s: no such file or folder, and no %s", given, k->image);
+			ret = err_set(err, ENOENT, "--kernel %s: no such file or folder, and no %s",
+				      given, k->image);
 		root = xstrdup("");
 	}
 	if (ret == 0 && !k->image)
@@ -182,8 +204,8 @@ int kernel_find(const struct ci_options *o, struct ci_kernel *k, struct err *err
 			find_modules(k, o->modules);
 		if (root && !k->modules_dir)
 			find_modules(k, root);
-		if (!k->modules_dir && !root && (slash = strrchr(k->image, '/')) && slash - k->image > 5 &&
-		    !strncmp(slash - 5, "/boot", 5)) {
+		if (!k->modules_dir && !root && (slash = strrchr(k->image, '/')) &&
+		    slash - k->image > 5 && !strncmp(slash - 5, "/boot", 5)) {
 			char *up = xasprintf("%.*s", (int)(slash - 5 - k->image), k->image);
 
 			find_modules(k, up);
@@ -234,7 +256,10 @@ static char *read_text(const char *dir, const char *name)
 	return text;
 }
 
-/* Does the path of `len` bytes name this module? '-' and '_' are one; ".ko" and a packer's suffix follow. */
+/*
+ * Does the path of `len` bytes name this module? '-' and '_' are one; ".ko" and a packer's suffix
+ * follow.
+ */
 static bool is_module(const char *path, size_t len, const char *name)
 {
 	const char *base = path + len;
@@ -263,7 +288,8 @@ static const char *dep_line(const char *dep, const char *name)
 	return NULL;
 }
 
-static int add_file(const struct ci_kernel *k, const char *rel, size_t len, char *files[CI_MODULES], int n)
+static int add_file(const struct ci_kernel *k, const char *rel, size_t len, char *files[CI_MODULES],
+		    int n)
 {
 	char *path = xasprintf("%s/%.*s", k->modules_dir, (int)len, rel);
 
@@ -314,10 +340,13 @@ struct symtab *kernel_symbols(const struct ci_kernel *k)
 /* Is it built into a kernel that has no list of what is? By a function of it. */
 static bool in_image(const struct ci_kernel *k, struct symtab **names, const char *module)
 {
-	static const struct { const char *module, *function; } marks[] = {
-		{ "9p", "v9fs_session_init" }, { "9pnet_virtio", "p9_virtio_probe" }, { "virtio_pci", "virtio_pci_probe" },
-		{ "virtio_mmio", "virtio_mmio_probe" }, { "overlay", "ovl_fill_super" }, { "virtio_net", "virtnet_probe" },
-		{ "virtio_blk", "virtblk_probe" }, { "e1000", "e1000_probe" }, { "8139cp", "cp_init_one" },
+	static const struct { const char *module, *function;
+	} marks[] = {
+		{ "9p", "v9fs_session_init" },	      { "9pnet_virtio", "p9_virtio_probe" },
+		{ "virtio_pci", "virtio_pci_probe" }, { "virtio_mmio", "virtio_mmio_probe" },
+		{ "overlay", "ovl_fill_super" },      { "virtio_net", "virtnet_probe" },
+		{ "virtio_blk", "virtblk_probe" },    { "e1000", "e1000_probe" },
+		{ "8139cp", "cp_init_one" },
 	};
 
 	if (!*names)
@@ -328,7 +357,8 @@ static bool in_image(const struct ci_kernel *k, struct symtab **names, const cha
 	return true;			/* it has no names: all we can do is hope */
 }
 
-int kernel_modules(const struct ci_kernel *k, const char *const *names, char *files[CI_MODULES], struct err *err)
+int kernel_modules(const struct ci_kernel *k, const char *const *names, char *files[CI_MODULES],
+		   struct err *err)
 {
 	char *dep = k->modules_dir ? read_text(k->modules_dir, "modules.dep") : NULL;
 	char *builtin = k->modules_dir ? read_text(k->modules_dir, "modules.builtin") : NULL;
@@ -350,11 +380,19 @@ int kernel_modules(const struct ci_kernel *k, const char *const *names, char *fi
 		if (have || (!builtin && in_image(k, &functions, name)))
 			continue;
 		if (k->modules_dir)
-			n = err_set(err, ENOENT, "kernel %s has no %s, neither built in nor as a module in %s%s", version, name, k->modules_dir,
-				    strstr(version, "cloud") ? ": Debian's cloud kernel lacks it, take linux-image-amd64" : "");
+			n = err_set(
+				err, ENOENT,
+				"kernel %s has no %s, neither built in nor as a module in %s%s",
+				version, name, k->modules_dir,
+				strstr(version, "cloud")
+					? ": Debian's cloud kernel lacks it, take linux-image-amd64"
+					: "");
 		else
-			n = err_set(err, ENOENT, "kernel %s has no %s built in, and there is no lib/modules/%s beside it or in /: give "
-				    "--modules DIR", version, name, version);
+			n = err_set(err, ENOENT,
+				    "kernel %s has no %s built in, and there is no lib/modules/%s "
+				    "beside it or in /: give "
+				    "--modules DIR",
+				    version, name, version);
 	}
 	symtab_free(functions);
 	free(dep);

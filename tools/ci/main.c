@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* main.c: minivmm-ci: one machine, or many: kernels times commands times repetitions, so many at once. */
+/*
+ * main.c: minivmm-ci: one machine, or many: kernels times commands times repetitions, so many at
+ * once.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -39,7 +42,8 @@ static void list_add(struct list *l, char *s)
 	l->v[l->n++] = s;
 }
 
-static int read_matrix(const char *path, struct list *kernels, struct list *commands, struct err *err)
+static int read_matrix(const char *path, struct list *kernels, struct list *commands,
+		       struct err *err)
 {
 	FILE *f = fopen(path, "re");
 	char *line = NULL;
@@ -61,7 +65,10 @@ static int read_matrix(const char *path, struct list *kernels, struct list *comm
 		else if (len == 7 && !strncmp(word, "command", 7) && *rest)
 			list_add(commands, xstrdup(rest));
 		else
-			ret = err_set(err, EINVAL, "--matrix %s, line %u: neither \"kernel K\" nor \"command TEXT\": %s", path, n, word);
+			ret = err_set(err, EINVAL,
+				      "--matrix %s, line %u: neither \"kernel K\" nor \"command "
+				      "TEXT\": %s",
+				      path, n, word);
 	}
 	free(line);
 	fclose(f);
@@ -90,8 +97,10 @@ static void add_result(struct ci_report *r, const char *kernel, char **command, 
 		r->results = xrealloc(r->results, (r->n + 1) * sizeof(*r->results));
 		one = &r->results[r->n++];
 		*one = (struct ci_result){ .kernel = kernel, .command = command };
-		one->name = repeat > 1 ? xasprintf("%s%s%s #%u", kernel ? kernel : "", kernel ? ": " : "", text, i + 1) :
-			xasprintf("%s%s%s", kernel ? kernel : "", kernel ? ": " : "", text);
+		one->name = repeat > 1 ? xasprintf("%s%s%s #%u", kernel ? kernel : "",
+						   kernel ? ": " : "", text, i + 1)
+				       : xasprintf("%s%s%s", kernel ? kernel : "",
+						   kernel ? ": " : "", text);
 		free(text);
 	}
 }
@@ -107,7 +116,8 @@ static int plan(const struct ci_options *o, struct ci_report *r, struct err *err
 	if (read_matrix(o->matrix, &kernels, &commands, err) < 0)
 		return -EINVAL;
 	if (!commands.n && !o->command)
-		return err_set(err, EINVAL, "--matrix %s: no command in it, and none given", o->matrix);
+		return err_set(err, EINVAL, "--matrix %s: no command in it, and none given",
+			       o->matrix);
 	if (!kernels.n)
 		list_add(&kernels, (char *)o->kernel);
 	for (unsigned k = 0; k < kernels.n; k++) {

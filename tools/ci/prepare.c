@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * prepare.c: what a machine needs before it starts: the initial RAM disk with the modules and what the first program is told; a
- * folder of its own under /tmp with the FIFOs that the guest's streams come out of, its status and its console; minivmm's
- * arguments.
+ * prepare.c: what a machine needs before it starts: the initial RAM disk with the modules and what
+ * the first program is told; a folder of its own under /tmp with the FIFOs that the guest's streams
+ * come out of, its status and its console; minivmm's arguments.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -66,8 +66,10 @@ static void tell_number(struct text *t, const char *key, long v)
 
 static bool env_wanted(const char *e)
 {
-	static const char *const drop[] = { "SSH_", "DBUS_", "XDG_RUNTIME_DIR=", "DISPLAY=", "WAYLAND_", "GPG_", "AWS_",
-					    "GITHUB_TOKEN", "GH_TOKEN", "_=" };
+	static const char *const drop[] = {
+		"SSH_", "DBUS_", "XDG_RUNTIME_DIR=", "DISPLAY=", "WAYLAND_",
+		"GPG_", "AWS_",	 "GITHUB_TOKEN",     "GH_TOKEN", "_="
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(drop); i++)
 		if (!strncmp(e, drop[i], strlen(drop[i])))
@@ -120,7 +122,8 @@ static bool is_micro(const struct run *r)
 
 int prepare_initrd(struct run *r, struct err *err)
 {
-	const char *base[8] = { is_micro(r) ? "virtio_mmio" : "virtio_pci", "9pnet_virtio", "9p", "overlay" };
+	const char *base[8] = { is_micro(r) ? "virtio_mmio" : "virtio_pci", "9pnet_virtio", "9p",
+				"overlay" };
 	char *files[CI_MODULES], name[16], *init;
 	struct cpio *c = cpio_new();
 	struct text cfg = { 0 };
@@ -128,7 +131,9 @@ int prepare_initrd(struct run *r, struct err *err)
 
 	base[k++] = "?pvpanic-mmio";
 	if (r->o->net)
-		base[k++] = !strcmp(r->o->net, "virtio") ? "virtio_net" : !strcmp(r->o->net, "e1000") ? "e1000" : "8139cp";
+		base[k++] = !strcmp(r->o->net, "virtio")  ? "virtio_net"
+			    : !strcmp(r->o->net, "e1000") ? "e1000"
+							  : "8139cp";
 	if (r->o->ndisks)
 		base[k++] = "virtio_blk";
 	n = kernel_modules(&r->kernel, base, files, err);
@@ -158,7 +163,8 @@ int prepare_initrd(struct run *r, struct err *err)
 
 /* --- the folder and its FIFOs --- */
 
-static int make_fifo(struct run *r, const char *name, int *read_end, int *write_end, struct err *err)
+static int make_fifo(struct run *r, const char *name, int *read_end, int *write_end,
+		     struct err *err)
 {
 	char *path = run_path(r, name);
 	int ret = 0;
@@ -185,7 +191,9 @@ int prepare_folder(struct run *r, struct err *err)
 
 	r->dir = xasprintf("%s/minivmm-ci-XXXXXX", tmp && *tmp == '/' ? tmp : "/tmp");
 	if (!mkdtemp(r->dir)) {
-		ret = err_set(err, errno, "cannot make a folder %s: %s (TMPDIR names another place)", r->dir, strerror(errno));
+		ret = err_set(err, errno,
+			      "cannot make a folder %s: %s (TMPDIR names another place)", r->dir,
+			      strerror(errno));
 		free(r->dir);
 		r->dir = NULL;
 		return ret;
@@ -223,7 +231,8 @@ static int remove_one(const char *path, const struct stat *st, int type, struct 
 /* Whatever the guest has put into its shares goes too; links are not followed. */
 void prepare_remove(struct run *r)
 {
-	const int fds[] = { r->fifo_in, r->fifo_in_keep, r->s_out.from, r->s_out.keep, r->s_err.from, r->s_err.keep, r->console, r->initrd };
+	const int fds[] = { r->fifo_in,	   r->fifo_in_keep, r->s_out.from, r->s_out.keep,
+			    r->s_err.from, r->s_err.keep,   r->console,	   r->initrd };
 
 	for (size_t i = 0; i < ARRAY_SIZE(fds); i++)
 		if (fds[i] >= 0)
@@ -281,7 +290,9 @@ static void build_args(struct run *r, char **argv)
 	int n = 0;
 
 	argv[n++] = (char *)o->minivmm;
-	for (const char *const *p = (const char *const[]){ "-nodefaults", "-display", "none", "-no-reboot", "-monitor", "none", NULL }; *p; p++)
+	for (const char *const *p = (const char *const[]){ "-nodefaults", "-display", "none",
+							   "-no-reboot", "-monitor", "none", NULL };
+	     *p; p++)
 		argv[n++] = (char *)*p;
 	argv[n++] = "-M";
 	argv[n++] = is_micro(r) ? "micro" : "pc";
@@ -294,8 +305,12 @@ static void build_args(struct run *r, char **argv)
 	argv[n++] = "-initrd";
 	argv[n++] = xasprintf("/proc/self/fd/%d", r->initrd);
 	argv[n++] = "-append";
-	argv[n++] = xasprintf("console=ttyS0 %s panic=-1 nokaslr net.ifnames=0 %s%s%s", o->kmsg ? "ignore_loglevel" : "quiet",
-			      /* Not to look for PCI on 256 buses; with reduced ACPI hardware Linux would reset by EFI, and that is not there. */
+	argv[n++] = xasprintf("console=ttyS0 %s panic=-1 nokaslr net.ifnames=0 %s%s%s",
+			      o->kmsg ? "ignore_loglevel" : "quiet",
+			      /*
+			       * Not to look for PCI on 256 buses; with reduced ACPI hardware Linux
+			       * would reset by EFI, and that is not there.
+			       */
 			      is_micro(r) ? "pci=off reboot=a " : "",
 			      o->oops_fails ? "oops=panic " : "", o->append ? o->append : "");
 	if (o->timeout) {
@@ -324,7 +339,8 @@ static void build_args(struct run *r, char **argv)
 	free(path);
 	if (o->rw && getcwd(cwd, sizeof(cwd))) {
 		argv[n++] = "-device";
-		argv[n++] = share(cwd, "cwd", strchr(hide + 1, ','));	/* the same without readonly */
+		/* the same without readonly */
+		argv[n++] = share(cwd, "cwd", strchr(hide + 1, ','));
 	}
 	if (o->net) {
 		argv[n++] = "-net";

@@ -9,7 +9,11 @@
 /* How long the UTF-8 character at s is; 0: it is none that XML 1.0 carries. */
 static unsigned utf8(const unsigned char *s)
 {
-	unsigned n = *s < 0x80 ? 1 : *s >= 0xc2 && *s < 0xe0 ? 2 : (*s & 0xf0) == 0xe0 ? 3 : *s >= 0xf0 && *s < 0xf5 ? 4 : 0;
+	unsigned n = *s < 0x80		       ? 1
+		     : *s >= 0xc2 && *s < 0xe0 ? 2
+		     : (*s & 0xf0) == 0xe0     ? 3
+		     : *s >= 0xf0 && *s < 0xf5 ? 4
+					       : 0;
 
 	if (n == 1)
 		return *s >= 0x20 || *s == '\n' || *s == '\t';
@@ -17,7 +21,8 @@ static unsigned utf8(const unsigned char *s)
 		if ((s[i] & 0xc0) != 0x80)
 			return 0;
 	/* Overlong forms, surrogates, beyond U+10FFFF, U+FFFE and U+FFFF. */
-	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] > 0x9f) || (*s == 0xf0 && s[1] < 0x90) || (*s == 0xf4 && s[1] > 0x8f) ||
+	if ((*s == 0xe0 && s[1] < 0xa0) || (*s == 0xed && s[1] > 0x9f) ||
+	    (*s == 0xf0 && s[1] < 0x90) || (*s == 0xf4 && s[1] > 0x8f) ||
 	    (*s == 0xef && s[1] == 0xbf && s[2] >= 0xbe))
 		return 0;
 	return n;
@@ -73,7 +78,9 @@ static int junit(const struct ci_options *o, const struct ci_report *rep, struct
 		failed += rep->results[i].status != 0;
 		total += rep->results[i].seconds;
 	}
-	fprintf(f, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"minivmm-ci\" tests=\"%u\" failures=\"%u\" time=\"%.3f\">\n",
+	fprintf(f,
+		"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuite name=\"minivmm-ci\" "
+		"tests=\"%u\" failures=\"%u\" time=\"%.3f\">\n",
 		rep->n, failed, total);
 	for (unsigned i = 0; i < rep->n; i++) {
 		const struct ci_result *r = &rep->results[i];
@@ -82,7 +89,8 @@ static int junit(const struct ci_options *o, const struct ci_report *rep, struct
 		xml(f, r->name);
 		fprintf(f, "\" time=\"%.3f\">\n", r->seconds);
 		if (r->status)
-			fprintf(f, "    <failure message=\"%s, status %d\"/>\n", verdict(r), r->status);
+			fprintf(f, "    <failure message=\"%s, status %d\"/>\n", verdict(r),
+				r->status);
 		fprintf(f, "    <system-out>");
 		xml(f, r->output);
 		fprintf(f, "</system-out>\n  </testcase>\n");
@@ -98,7 +106,8 @@ void report_progress(const struct ci_options *o, const struct ci_result *r, unsi
 	if (o->tap) {
 		printf("%sok %u - ", r->status ? "not " : "", index + 1);
 		for (const char *p = r->name; *p; p++)
-			*p == '#' ? fputs("\\#", stdout) : putchar((unsigned char)*p < 0x20 ? ' ' : *p);
+			*p == '#' ? fputs("\\#", stdout)
+				  : putchar((unsigned char)*p < 0x20 ? ' ' : *p);
 		printf(" (%.1f s, %s %d)\n", r->seconds, verdict(r), r->status);
 		for (const char *p = r->output, *end; r->status && *p; p = end + (*end == '\n')) {
 			end = strchrnul(p, '\n');
@@ -106,7 +115,8 @@ void report_progress(const struct ci_options *o, const struct ci_result *r, unsi
 		}
 		fflush(stdout);
 	} else if (r->status) {
-		fprintf(stderr, "== %s\n%s%s", r->name, r->output, *r->output && r->output[strlen(r->output) - 1] != '\n' ? "\n" : "");
+		fprintf(stderr, "== %s\n%s%s", r->name, r->output,
+			*r->output && r->output[strlen(r->output) - 1] != '\n' ? "\n" : "");
 	}
 }
 
@@ -121,7 +131,8 @@ int report_write(const struct ci_options *o, const struct ci_report *rep, struct
 			const struct ci_result *r = &rep->results[i];
 
 			failed += r->status != 0;
-			fprintf(stderr, "%3u  %-24s %3d  %7.1f s  ", i + 1, verdict(r), r->status, r->seconds);
+			fprintf(stderr, "%3u  %-24s %3d  %7.1f s  ", i + 1, verdict(r), r->status,
+				r->seconds);
 			plain(stderr, r->name);
 			fputc('\n', stderr);
 		}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * run.c: one machine, from its kernel to its ending: minivmm is a child, the guest's streams come and go through FIFOs
- * (virtio-9p with pipes=on). One thread, one poll.
+ * run.c: one machine, from its kernel to its ending: minivmm is a child, the guest's streams come
+ * and go through FIFOs (virtio-9p with pipes=on). One thread, one poll.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,8 @@
 #include "tools/ci/run.h"
 
 #define BUFFER (256 << 10)
-#define GRACE_S 15			/* for minivmm to end by its own time limit and say where the guest was */
+/* for minivmm to end by its own time limit and say where the guest was */
+#define GRACE_S 15
 
 static volatile sig_atomic_t interrupted, resized;
 static void on_signal(int sig) { interrupted = sig; }
@@ -52,7 +53,8 @@ static void put_piece(struct run *r, char type, const void *data, size_t len)
 	uint8_t *p = r->input + r->have;
 
 	if (r->have + 3 + len > sizeof(r->input))
-		return;			/* a terminal's new size that has to wait for room is asked for again */
+		/* a terminal's new size that has to wait for room is asked for again */
+		return;
 	p[0] = type;
 	st_le16(p + 1, len);
 	memcpy(p + 3, data, len);
@@ -86,7 +88,8 @@ static size_t find_escape(struct run *r, uint8_t *buf, size_t n)
 				return out;
 			}
 			if (c != '~' && out < n)
-				buf[out++] = '~';	/* i is ahead of out: the held-back ~ has its room */
+				/* i is ahead of out: the held-back ~ has its room */
+				buf[out++] = '~';
 		} else if (r->escape == 1 && c == '~') {
 			r->escape = 2;
 			continue;
@@ -171,11 +174,17 @@ static int ending_made(const struct run *r, int64_t now)
 	return 0;
 }
 
-/* Until minivmm ends, by itself or by us. 0, or the ending that we made. Signals come only while it waits. */
+/*
+ * Until minivmm ends, by itself or by us. 0, or the ending that we made. Signals come only while it
+ * waits.
+ */
 static int attend(struct run *r, const sigset_t *while_waiting)
 {
 	int pidfd = syscall(SYS_pidfd_open, r->pid, 0), made;
-	struct pollfd p[4] = { { r->s_out.from, POLLIN, 0 }, { r->s_err.from, POLLIN, 0 }, { pidfd, POLLIN, 0 }, { -1, 0, 0 } };
+	struct pollfd p[4] = { { r->s_out.from, POLLIN, 0 },
+			       { r->s_err.from, POLLIN, 0 },
+			       { pidfd, POLLIN, 0 },
+			       { -1, 0, 0 } };
 
 	while (!(made = ending_made(r, now_ns()))) {
 		struct timespec wait = { r->o->kmsg ? 0 : 1, r->o->kmsg ? 100 * NS_PER_MS : 0 };
@@ -247,8 +256,17 @@ int ci_run(const struct ci_options *o, int in, int out, int err_fd)
 	struct err err = { "" };
 	sigset_t before;
 
-	*r = (struct run){ .o = o, .in = in, .out = out, .err = err_fd, .console = -1, .initrd = -1, .fifo_in = -1, .fifo_in_keep = -1,
-			   .s_out = { -1, -1 }, .s_err = { -1, -1 }, .started = now_ns() };
+	*r = (struct run){ .o = o,
+			   .in = in,
+			   .out = out,
+			   .err = err_fd,
+			   .console = -1,
+			   .initrd = -1,
+			   .fifo_in = -1,
+			   .fifo_in_keep = -1,
+			   .s_out = { -1, -1 },
+			   .s_err = { -1, -1 },
+			   .started = now_ns() };
 	r->tty = (!o->command || o->tty) && in >= 0 && isatty(in) && isatty(out);
 	catch_signals(&before);
 	ret = kernel_find(o, &r->kernel, &err);

@@ -9,7 +9,8 @@
 
 #define CI_INPUT 65536
 
-struct stream { int from, keep; };	/* keep: an end of ours, so that the FIFO does not end before we say so */
+/* keep: an end of ours, so that the FIFO does not end before we say so */
+struct stream { int from, keep; };
 
 struct run {
 	const struct ci_options *o;
@@ -22,7 +23,10 @@ struct run {
 	int console;			/* for --kmsg */
 	pid_t pid;			/* minivmm; 0: not started */
 	bool broken;			/* nobody reads our output any more */
-	/* The terminal: what goes in is in pieces of type, length, bytes (init.c), so that its size can change. */
+	/*
+	 * The terminal: what goes in is in pieces of type, length, bytes (init.c), so that its size
+	 * can change.
+	 */
 	bool tty;
 	struct termios saved;
 	unsigned escape;		/* how much of Enter ~ . has been typed */
@@ -38,7 +42,10 @@ int prepare_start(struct run *r, struct err *err);	/* minivmm itself */
 void prepare_remove(struct run *r);
 char *run_path(const struct run *r, const char *name);	/* in the run's folder; free it */
 
-/* ending.c: the number; a bad one is explained on r->err. made: an ending of our own, or 0; wait_status: minivmm's. */
+/*
+ * ending.c: the number; a bad one is explained on r->err. made: an ending of our own, or 0;
+ * wait_status: minivmm's.
+ */
 int ending_judge(struct run *r, int made, int wait_status);
 
 #endif

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * minivmm-ctl: running machines from the shell: which there are, one line of the monitor or one QMP request, and the words people
- * know from virsh. It speaks QMP to the machine's control socket (-qmp unix:PATH,server,nowait), which it finds by the machine's
- * name or process number.
+ * minivmm-ctl: running machines from the shell: which there are, one line of the monitor or one QMP
+ * request, and the words people know from virsh. It speaks QMP to the machine's control socket
+ * (-qmp unix:PATH,server,nowait), which it finds by the machine's name or process number.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -73,7 +73,8 @@ static bool look_at(int pid, struct found *f)
 		return false;
 	exe[n] = 0;
 	base = strrchr(exe, '/') ? strrchr(exe, '/') + 1 : exe;
-	if (strcmp(base, "minivmm") && strcmp(base, "minivmm (deleted)"))	/* a newer one was installed meanwhile */
+	/* a newer one was installed meanwhile */
+	if (strcmp(base, "minivmm") && strcmp(base, "minivmm (deleted)"))
 		return false;
 	*f = (struct found){ .pid = pid };
 	for (const char *a = args, *next; a < args + len; a = next) {
@@ -157,7 +158,8 @@ static int connect_unix(const char *path, struct err *err)
 	int fd;
 
 	if (strlen(path) >= sizeof(un.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path, sizeof(un.sun_path) - 1);
+		return err_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path,
+			       sizeof(un.sun_path) - 1);
 	strcpy(un.sun_path, path);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0) {
@@ -192,9 +194,11 @@ static int call(struct client *c, const char *path, struct err *err)
 }
 
 /* Runs a command; *value (may be NULL) is the caller's. 0 or -errno with the machine's words. */
-static int execute(struct client *c, const char *command, json_t *args, json_t **value, struct err *err)
+static int execute(struct client *c, const char *command, json_t *args, json_t **value,
+		   struct err *err)
 {
-	json_t *q = json_pack("{s:s,s:o}", "execute", command, "arguments", args ? args : json_object());
+	json_t *q = json_pack("{s:s,s:o}", "execute", command, "arguments",
+			      args ? args : json_object());
 	char *text = json_dumps(q, JSON_COMPACT);
 	json_t *a = request(c, text), *e = a ? json_object_get(a, "error") : NULL;
 	int ret = 0;
@@ -216,7 +220,8 @@ static int execute(struct client *c, const char *command, json_t *args, json_t *
 static int line(struct client *c, const char *text, struct err *err)
 {
 	json_t *v;
-	int ret = execute(c, "human-monitor-command", json_pack("{s:s}", "command-line", text), &v, err);
+	int ret = execute(c, "human-monitor-command", json_pack("{s:s}", "command-line", text), &v,
+			  err);
 
 	for (const char *p = json_string_value(v); p && *p; p++)
 		if (*p != '\r')
@@ -301,7 +306,9 @@ static int console(struct client *c, struct err *err)
 	path = name ? strndup(name, strcspn(name, ",")) : NULL;
 	json_decref(list);
 	if (!path)
-		return err_set(err, ENOENT, "no serial port lies on a socket (start the machine with -serial unix:PATH,server,nowait)");
+		return err_set(err, ENOENT,
+			       "no serial port lies on a socket (start the machine with -serial "
+			       "unix:PATH,server,nowait)");
 	fd = connect_unix(path, err);
 	free(path);
 	if (fd < 0)
@@ -380,7 +387,8 @@ static int run_words(const char *socket, int argc, char **argv, struct err *err)
 		for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 			if (argc == 1 && !strcmp(argv[0], words[i].word))
 				monitor = words[i].line;
-		ret = !strcmp(monitor, "quit") ? execute(&c, "quit", NULL, NULL, err) : line(&c, monitor, err);
+		ret = !strcmp(monitor, "quit") ? execute(&c, "quit", NULL, NULL, err)
+					       : line(&c, monitor, err);
 	}
 	hang_up(&c);
 out:
@@ -407,8 +415,8 @@ static int list_machines(void)
 			status = v ? json_string_value(json_object_get(v, "status")) : "?";
 			hang_up(&c);
 		}
-		printf("%-8d %-20s %-12s %s\n", list[i].pid, list[i].name ? list[i].name : "-", status,
-		       list[i].socket ? list[i].socket : "-");
+		printf("%-8d %-20s %-12s %s\n", list[i].pid, list[i].name ? list[i].name : "-",
+		       status, list[i].socket ? list[i].socket : "-");
 		json_decref(v);
 	}
 	return 0;
@@ -444,14 +452,19 @@ static int for_machines(const char *who, int argc, char **argv)
 		if (!is_meant(&list[i], who))
 			continue;
 		met++;
-		ret = list[i].socket ? run_words(list[i].socket, argc, argv, &err) :
-			err_set(&err, ENOENT, "it has no control socket (-qmp unix:PATH,server,nowait)");
+		ret = list[i].socket
+			      ? run_words(list[i].socket, argc, argv, &err)
+			      : err_set(&err, ENOENT,
+					"it has no control socket (-qmp unix:PATH,server,nowait)");
 		if (err.msg[0])
-			log_error("%s (process %d): %s", list[i].name ? list[i].name : who, list[i].pid, err.msg);
+			log_error("%s (process %d): %s", list[i].name ? list[i].name : who,
+				  list[i].pid, err.msg);
 		worst |= ret < 0;
 	}
 	if (!met && strcmp(who, "all")) {
-		log_error("no machine that runs has the name or process number '%s' (minivmm-ctl list)", who);
+		log_error("no machine that runs has the name or process number '%s' (minivmm-ctl "
+			  "list)",
+			  who);
 		return 1;
 	}
 	return worst;
@@ -460,12 +473,15 @@ static int for_machines(const char *who, int argc, char **argv)
 static int usage(FILE *out)
 {
 	fprintf(out, "minivmm-ctl list                       the machines that run\n"
-		"minivmm-ctl MACHINE COMMAND [ARG...]   MACHINE: its name, its process number, the path of its control socket, or all\n\n");
+		     "minivmm-ctl MACHINE COMMAND [ARG...]   MACHINE: its name, its process "
+		     "number, the path of its control socket, or all\n\n");
 	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
 		fprintf(out, "  %-14s %s\n", words[i].word, words[i].help);
-	fprintf(out, "  %-14s %s\n  %-14s %s\n  %-14s %s\n  %-14s %s\n  %-14s %s\n", "save FILE", "into a file, and end; minivmm -incoming file:FILE starts it again",
-		"console", "its serial port here (-serial unix:PATH,server,nowait); Ctrl-] leaves", "events", "what happens to it, a line each, until it ends",
-		"{...}", "a QMP request as it is", "anything else", "a line of its monitor: \"info block\", \"help\"");
+	fprintf(out, "  %-14s %s\n  %-14s %s\n  %-14s %s\n  %-14s %s\n  %-14s %s\n", "save FILE",
+		"into a file, and end; minivmm -incoming file:FILE starts it again", "console",
+		"its serial port here (-serial unix:PATH,server,nowait); Ctrl-] leaves", "events",
+		"what happens to it, a line each, until it ends", "{...}", "a QMP request as it is",
+		"anything else", "a line of its monitor: \"info block\", \"help\"");
 	return out == stdout ? 0 : 2;
 }
 
@@ -474,7 +490,8 @@ int main(int argc, char **argv)
 	log_set_name("minivmm-ctl");
 	if (argc == 2 && !strcmp(argv[1], "list"))
 		return list_machines();
-	if (argc == 2 && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help")))
+	if (argc == 2 &&
+	    (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help") || !strcmp(argv[1], "help")))
 		return usage(stdout);
 	return argc < 3 ? usage(stderr) : for_machines(argv[1], argc - 2, argv + 2);
 }

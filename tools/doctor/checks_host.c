@@ -43,10 +43,12 @@ void check_memory(void)
 	uint64_t available = meminfo("MemAvailable") / 1024;
 	char thp[128];
 
-	finding(available < 256 ? LIMIT : GOOD, "memory", available < 256 ? "close other programs" : NULL, "%lu MiB available to guests",
+	finding(available < 256 ? LIMIT : GOOD, "memory",
+		available < 256 ? "close other programs" : NULL, "%lu MiB available to guests",
 		available);
 	read_line("/sys/kernel/mm/transparent_hugepage/enabled", thp, sizeof(thp));
-	finding(GOOD, "huge pages", NULL, "transparent: %s; reserved: %lu", *thp ? thp : "no", meminfo("HugePages_Total"));
+	finding(GOOD, "huge pages", NULL, "transparent: %s; reserved: %lu", *thp ? thp : "no",
+		meminfo("HugePages_Total"));
 }
 
 /* A default route on a bridge's own port steals the bridge's packets; so does an address there. */
@@ -63,10 +65,15 @@ static void check_ports(void)
 		if (access(at(path), F_OK) == 0) {
 			char cure[160];
 
-			snprintf(cure, sizeof(cure), dest ? "sudo ip addr flush dev %s (and give the address to the bridge)" :
-				 "sudo ip route del default dev %s", dev);
-			finding(LIMIT, "network", cure, "%s is a bridge's port but has %s of its own: answers to guests go astray", dev,
-				dest ? "an address" : "the default route");
+			snprintf(cure, sizeof(cure),
+				 dest ? "sudo ip addr flush dev %s (and give the address to the "
+					"bridge)"
+				      : "sudo ip route del default dev %s",
+				 dev);
+			finding(LIMIT, "network", cure,
+				"%s is a bridge's port but has %s of its own: answers to guests go "
+				"astray",
+				dev, dest ? "an address" : "the default route");
 			break;
 		}
 	}
@@ -87,7 +94,8 @@ static unsigned count_bridges(char *names, size_t len)
 
 		snprintf(path, sizeof(path), "/sys/class/net/%s/bridge", e->d_name);
 		if (e->d_name[0] != '.' && access(at(path), F_OK) == 0) {
-			used += snprintf(names + used, used < len ? len - used : 0, "%s%s", n ? ", " : "", e->d_name);
+			used += snprintf(names + used, used < len ? len - used : 0, "%s%s",
+					 n ? ", " : "", e->d_name);
 			n++;
 		}
 	}
@@ -103,10 +111,14 @@ void check_network(void)
 	bool admin = have_capability(CAP_NET_ADMIN);
 
 	if (tun < 0)
-		finding(LIMIT, "TUN/TAP", "sudo modprobe tun", "/dev/net/tun: %s: only -net user works", strerror(errno));
+		finding(LIMIT, "TUN/TAP", "sudo modprobe tun",
+			"/dev/net/tun: %s: only -net user works", strerror(errno));
 	else if (!admin)
-		finding(LIMIT, "TUN/TAP", "run as root, or have root make a TAP: ip tuntap add tap0 mode tap user $USER",
-			"no CAP_NET_ADMIN: -net tap,ifname=TAP with a TAP that is yours, or -net user");
+		finding(LIMIT, "TUN/TAP",
+			"run as root, or have root make a TAP: ip tuntap add tap0 mode tap user "
+			"$USER",
+			"no CAP_NET_ADMIN: -net tap,ifname=TAP with a TAP that is yours, or -net "
+			"user");
 	else
 		finding(GOOD, "TUN/TAP", NULL, "may be made");
 	if (tun >= 0)
@@ -114,13 +126,17 @@ void check_network(void)
 	if (count_bridges(names, sizeof(names)))
 		finding(GOOD, "bridges", NULL, "%s", names);
 	else
-		finding(GOOD, "bridges", "sudo ip link add br0 type bridge; sudo ip link set br0 up", "none yet");
-	if (!strcmp(read_line("/proc/sys/net/bridge/bridge-nf-call-iptables", buf, sizeof(buf)), "1"))
+		finding(GOOD, "bridges",
+			"sudo ip link add br0 type bridge; sudo ip link set br0 up", "none yet");
+	if (!strcmp(read_line("/proc/sys/net/bridge/bridge-nf-call-iptables", buf, sizeof(buf)),
+		    "1"))
 		finding(LIMIT, "bridges", "sudo sysctl net.bridge.bridge-nf-call-iptables=0",
-			"bridged frames go through iptables: its FORWARD policy may drop guests' packets");
+			"bridged frames go through iptables: its FORWARD policy may drop guests' "
+			"packets");
 	check_ports();
 	finding(GOOD, "vhost-net", NULL, "%s",
-		access(at("/dev/vhost-net"), R_OK | W_OK) == 0 ? "there" : "not there (not needed)");
+		access(at("/dev/vhost-net"), R_OK | W_OK) == 0 ? "there"
+							       : "not there (not needed)");
 }
 
 /* FICLONE of an empty file onto another tells whether the file system shares blocks. */
@@ -152,7 +168,9 @@ static void check_device(const char *path, const char *what, const char *group)
 	if (stat(at(path), &st) < 0 || access(at(path), R_OK) == 0)
 		return;
 	g = getgrgid(st.st_gid);
-	snprintf(cure, sizeof(cure), "sudo adduser $USER %s, then log in again; or run minivmm as root for it", g && st.st_gid ? g->gr_name : group);
+	snprintf(cure, sizeof(cure),
+		 "sudo adduser $USER %s, then log in again; or run minivmm as root for it",
+		 g && st.st_gid ? g->gr_name : group);
 	finding(LIMIT, "disks", cure, "%s (%s) may not be read by you", path, what);
 }
 
@@ -184,23 +202,28 @@ static void check_io_uring(void)
 			io_uring_queue_exit(&ring);
 		finding(GOOD, "io_uring", NULL, "allowed");
 	} else {
-		finding(GOOD, "io_uring", "sudo sysctl kernel.io_uring_disabled=0", "refused (%s): disks use threads instead, a little slower",
-			strerror(-ret));
+		finding(GOOD, "io_uring", "sudo sysctl kernel.io_uring_disabled=0",
+			"refused (%s): disks use threads instead, a little slower", strerror(-ret));
 	}
 }
 
 void check_disks(void)
 {
 	check_io_uring();
-	finding(GOOD, "this folder", NULL, "%s", can_reflink() ? "reflinks: copies of images share blocks" : "no reflinks: copies of images take room");
+	finding(GOOD, "this folder", NULL, "%s",
+		can_reflink() ? "reflinks: copies of images share blocks"
+			      : "no reflinks: copies of images take room");
 	check_raw_disks();
 	check_device("/dev/cdrom", "CD drive", "cdrom");
 }
 
 void check_rivals(void)
 {
-	static const struct { const char *module, *name; } rivals[] = {
-		{ "vboxdrv", "VirtualBox" }, { "vmmon", "VMware" }, { "prl_hypervisor", "Parallels" },
+	static const struct { const char *module, *name;
+	} rivals[] = {
+		{ "vboxdrv", "VirtualBox" },
+		{ "vmmon", "VMware" },
+		{ "prl_hypervisor", "Parallels" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(rivals); i++) {
@@ -208,7 +231,9 @@ void check_rivals(void)
 
 		if (!module_loaded(rivals[i].module))
 			continue;
-		snprintf(cure, sizeof(cure), "stop its guests, or: sudo modprobe -r %s", rivals[i].module);
-		finding(LIMIT, "rivals", cure, "%s is loaded: while its guests run, KVM's may not", rivals[i].name);
+		snprintf(cure, sizeof(cure), "stop its guests, or: sudo modprobe -r %s",
+			 rivals[i].module);
+		finding(LIMIT, "rivals", cure, "%s is loaded: while its guests run, KVM's may not",
+			rivals[i].name);
 	}
 }

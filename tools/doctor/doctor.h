@@ -11,7 +11,8 @@
 enum verdict { GOOD, LIMIT, BAD };
 
 /* Records a finding. cure: what to do, or NULL. */
-void finding(enum verdict v, const char *topic, const char *cure, const char *fmt, ...) PRINTF(4, 5);
+void finding(enum verdict v, const char *topic, const char *cure, const char *fmt, ...)
+	PRINTF(4, 5);
 
 /* The examinations, in order (checks_*.c). */
 void check_processor(void);
@@ -21,7 +22,10 @@ void check_network(void);
 void check_disks(void);
 void check_rivals(void);
 
-/* The host looked at: "" or --sysroot's folder. at() gives the path there; the string is good for the next three calls. */
+/*
+ * The host looked at: "" or --sysroot's folder. at() gives the path there; the string is good for
+ * the next three calls.
+ */
 extern const char *sysroot;
 const char *at(const char *path);
 FILE *open_text(const char *path);

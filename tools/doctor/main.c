@@ -75,8 +75,10 @@ static void print_json(enum verdict worst)
 	json_t *list = json_array(), *all;
 
 	for (unsigned i = 0; i < nfindings; i++)
-		json_array_append_new(list, json_pack("{s:s,s:s,s:s,s:s*}", "topic", findings[i].topic, "verdict",
-						      words[findings[i].v], "text", findings[i].text, "cure", findings[i].cure));
+		json_array_append_new(list,
+				      json_pack("{s:s,s:s,s:s,s:s*}", "topic", findings[i].topic,
+						"verdict", words[findings[i].v], "text",
+						findings[i].text, "cure", findings[i].cure));
 	all = json_pack("{s:s,s:o}", "verdict", words[worst], "findings", list);
 	json_dumpf(all, stdout, JSON_INDENT(2));
 	printf("\n");
@@ -92,15 +94,18 @@ static void print_text(enum verdict worst)
 		if (findings[i].cure)
 			printf("%21s-> %s\n", "", findings[i].cure);
 	}
-	printf("\n%s\n", worst == GOOD ? "This machine runs guests." :
-			 worst == LIMIT ? "This machine runs guests, with the limits above." : "This machine cannot run guests yet.");
+	printf("\n%s\n", worst == GOOD	  ? "This machine runs guests."
+			 : worst == LIMIT ? "This machine runs guests, with the limits above."
+					  : "This machine cannot run guests yet.");
 }
 
 static int usage(FILE *out, int status)
 {
 	fprintf(out, "usage: minivmm-doctor [--json] [--sysroot DIR]\n"
-		"Says whether this machine can run guests and how well, and what to do where it cannot.\n"
-		"Exit status: 0 yes, 2 yes with limits, 1 no; 125 the question was not understood.\n");
+		     "Says whether this machine can run guests and how well, and what to do where "
+		     "it cannot.\n"
+		     "Exit status: 0 yes, 2 yes with limits, 1 no; 125 the question was not "
+		     "understood.\n");
 	return status;
 }
 
@@ -108,24 +113,36 @@ static int manual(void)
 {
 	printf(".TH MINIVMM-DOCTOR 1 \"\" \"minivmm %s\" \"User Commands\"\n"
 	       ".SH NAME\nminivmm-doctor \\- can this machine run virtual machines\n"
-	       ".SH SYNOPSIS\n.B minivmm-doctor\n[\\fB\\-\\-json\\fR] [\\fB\\-\\-sysroot\\fR \\fIDIR\\fR]\n"
+	       ".SH SYNOPSIS\n.B minivmm-doctor\n[\\fB\\-\\-json\\fR] [\\fB\\-\\-sysroot\\fR "
+	       "\\fIDIR\\fR]\n"
 	       ".SH DESCRIPTION\n"
-	       "Looks at the processor and its firmware setup, /dev/kvm and its rights, other hypervisors, memory, networking and disks, and\n"
-	       "runs a guest of a few bytes for half a second to measure how many exits and instructions a second this machine gives.\n"
-	       "Each finding is a line: ok, limit or NO; below it, after an arrow, the command that cures it.\n"
-	       "Nothing is changed, and nothing needs root. minivmm never falls back to emulation: what is missing here, minivmm refuses.\n"
+	       "Looks at the processor and its firmware setup, /dev/kvm and its rights, other "
+	       "hypervisors, memory, networking and disks, and\n"
+	       "runs a guest of a few bytes for half a second to measure how many exits and "
+	       "instructions a second this machine gives.\n"
+	       "Each finding is a line: ok, limit or NO; below it, after an arrow, the command "
+	       "that cures it.\n"
+	       "Nothing is changed, and nothing needs root. minivmm never falls back to emulation: "
+	       "what is missing here, minivmm refuses.\n"
 	       ".SH OPTIONS\n"
-	       ".TP\n.B \\-\\-json\nThe same for programs: an object with the verdict (good, limit, bad) and the list of findings, each with\n"
+	       ".TP\n.B \\-\\-json\nThe same for programs: an object with the verdict (good, "
+	       "limit, bad) and the list of findings, each with\n"
 	       "topic, verdict, text and cure.\n"
-	       ".TP\n.BI \\-\\-sysroot \" DIR\"\nLook at the files below DIR instead of this machine's /proc, /sys and /dev: a copy from another\n"
+	       ".TP\n.BI \\-\\-sysroot \" DIR\"\nLook at the files below DIR instead of this "
+	       "machine's /proc, /sys and /dev: a copy from another\n"
 	       "machine, or a test.\n"
-	       ".SH EXIT STATUS\n.TP\n.B 0\nThis machine runs guests.\n.TP\n.B 1\nIt does not.\n.TP\n.B 2\nIt does, with the limits listed.\n"
+	       ".SH EXIT STATUS\n.TP\n.B 0\nThis machine runs guests.\n.TP\n.B 1\nIt does "
+	       "not.\n.TP\n.B 2\nIt does, with the limits listed.\n"
 	       ".TP\n.B 125\nAn unknown option.\n"
-	       ".SH EXAMPLES\n.nf\nminivmm\\-doctor\nminivmm\\-doctor \\-\\-json | jq \\-r '.findings[] | select(.verdict != \"good\") | .cure'\n.fi\n"
-	       ".SH FILES\n.TP\n.I /dev/kvm\nThe kernel's virtual machines.\n.TP\n.I /proc/cpuinfo\nThe processor's flags.\n"
-	       ".TP\n.I /sys/module/kvm_*/parameters\nWhat KVM's modules were told.\n.TP\n.I /dev/cpu/0/msr\nWhere root sees what the firmware\n"
+	       ".SH EXAMPLES\n.nf\nminivmm\\-doctor\nminivmm\\-doctor \\-\\-json | jq \\-r "
+	       "'.findings[] | select(.verdict != \"good\") | .cure'\n.fi\n"
+	       ".SH FILES\n.TP\n.I /dev/kvm\nThe kernel's virtual machines.\n.TP\n.I "
+	       "/proc/cpuinfo\nThe processor's flags.\n"
+	       ".TP\n.I /sys/module/kvm_*/parameters\nWhat KVM's modules were told.\n.TP\n.I "
+	       "/dev/cpu/0/msr\nWhere root sees what the firmware\n"
 	       "has switched off.\n"
-	       ".SH SEE ALSO\n.BR minivmm (1),\n.BR minivmm\\-img (1),\n.BR minivmm\\-ci (1)\n", MINIVMM_VERSION);
+	       ".SH SEE ALSO\n.BR minivmm (1),\n.BR minivmm\\-img (1),\n.BR minivmm\\-ci (1)\n",
+	       MINIVMM_VERSION);
 	return 0;
 }
 

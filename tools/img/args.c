@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* args.c: the command line by the tables of main.c, and -o lists. Options may follow operands; long ones may be shortened. */
+/*
+ * args.c: the command line by the tables of main.c, and -o lists. Options may follow operands; long
+ * ones may be shortened.
+ */
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
@@ -55,15 +58,17 @@ static void make_tables(const struct img_opt **all, int n, char *letters, struct
 				*letters++ = ':';
 		}
 		if (lname)
-			*longs++ = (struct option){ lname, all[i]->arg ? required_argument : no_argument, NULL, id };
+			*longs++ = (struct option){ lname,
+						    all[i]->arg ? required_argument : no_argument,
+						    NULL, id };
 	}
 	*letters = 0;
 	*longs = (struct option){ NULL, 0, NULL, 0 };
 }
 
 /*
- * resize takes a size that may begin with '-': it is found from the end and set aside, so that getopt does not take it
- * for an option.
+ * resize takes a size that may begin with '-': it is found from the end and set aside, so that
+ * getopt does not take it for an option.
  */
 static char *take_size(int *argc, char **argv)
 {
@@ -218,7 +223,8 @@ int args_optlist(const struct args *a, struct optlist *l)
 
 static int compare_opts(const void *a, const void *b)
 {
-	return strcmp((*(const struct node_opt *const *)a)->name, (*(const struct node_opt *const *)b)->name);
+	return strcmp((*(const struct node_opt *const *)a)->name,
+		      (*(const struct node_opt *const *)b)->name);
 }
 
 int print_format_help(const char *format, bool with_protocol, bool amend)
@@ -250,6 +256,7 @@ int print_format_help(const char *format, bool with_protocol, bool amend)
 		free(left);
 	}
 	if (!amend && !with_protocol)
-		printf("\nThe protocol level may support further options.\nSpecify the target filename to include those options.\n");
+		printf("\nThe protocol level may support further options.\nSpecify the target "
+		       "filename to include those options.\n");
 	return 0;
 }

@@ -53,8 +53,8 @@ static void submit_more(struct bench *b)
 			break;
 		if (s->r.ctx)
 			continue;
-		if (b->flush_interval && b->submitted && b->submitted % b->flush_interval == 0 && !b->flushing &&
-		    b->slots[b->depth].r.id != b->submitted) {
+		if (b->flush_interval && b->submitted && b->submitted % b->flush_interval == 0 &&
+		    !b->flushing && b->slots[b->depth].r.id != b->submitted) {
 			if (b->drain && b->in_flight)
 				break;
 			start_flush(b);
@@ -63,8 +63,13 @@ static void submit_more(struct bench *b)
 				break;
 		}
 		s->iov = (struct iovec){ b->buf + i * b->size, b->size };
-		s->r = (struct blk_req){ .op = b->write ? BLK_WRITE : BLK_READ, .off = b->off, .len = b->size, .iov = &s->iov,
-					 .niov = 1, .done = request_done, .ctx = b };
+		s->r = (struct blk_req){ .op = b->write ? BLK_WRITE : BLK_READ,
+					 .off = b->off,
+					 .len = b->size,
+					 .iov = &s->iov,
+					 .niov = 1,
+					 .done = request_done,
+					 .ctx = b };
 		b->off += b->step;
 		if (b->image_size <= b->size)
 			b->off = 0;
@@ -77,7 +82,8 @@ static void submit_more(struct bench *b)
 	blk_unplug(b->q);
 }
 
-static int number(struct args *a, const char *name, uint64_t def, uint64_t max, uint64_t *v, const char *what)
+static int number(struct args *a, const char *name, uint64_t def, uint64_t max, uint64_t *v,
+		  const char *what)
 {
 	const char *s = arg_get(a, name);
 
@@ -92,8 +98,10 @@ static int parse(struct args *a, struct bench *b, uint64_t *pattern)
 	const char *aio = arg_get(a, "-i");
 
 	if (number(a, "-c", 75000, INT64_MAX, &b->count, "request count") ||
-	    number(a, "-d", 64, 65536, &b->depth, "queue depth") || number(a, "-o", 0, INT64_MAX, &b->off, "offset") ||
-	    number(a, "-s", 4096, INT32_MAX, &b->size, "buffer size") || number(a, "-S", 0, INT64_MAX, &b->step, "step size") ||
+	    number(a, "-d", 64, 65536, &b->depth, "queue depth") ||
+	    number(a, "-o", 0, INT64_MAX, &b->off, "offset") ||
+	    number(a, "-s", 4096, INT32_MAX, &b->size, "buffer size") ||
+	    number(a, "-S", 0, INT64_MAX, &b->step, "step size") ||
 	    number(a, "--flush-interval", 0, INT64_MAX, &b->flush_interval, "flush interval") ||
 	    number(a, "--pattern", 0, 255, pattern, "pattern byte"))
 		return 1;
@@ -127,11 +135,14 @@ static int run(struct args *a, struct bench *b, uint64_t pattern)
 		return fail("no memory for the buffers");
 	memset(b->buf, pattern, b->depth * b->size);
 	if (!args_quiet(a))
-		printf("Sending %llu %s requests, %llu bytes each, %llu in parallel (starting at offset %llu, step size %llu)\n",
-		       (unsigned long long)b->count, b->write ? "write" : "read", (unsigned long long)b->size,
-		       (unsigned long long)b->depth, (unsigned long long)b->off, (unsigned long long)b->step);
+		printf("Sending %llu %s requests, %llu bytes each, %llu in parallel (starting at "
+		       "offset %llu, step size %llu)\n",
+		       (unsigned long long)b->count, b->write ? "write" : "read",
+		       (unsigned long long)b->size, (unsigned long long)b->depth,
+		       (unsigned long long)b->off, (unsigned long long)b->step);
 	if (b->flush_interval && !args_quiet(a))
-		printf("Sending flush every %s%llu requests\n", b->drain ? "" : "ca. ", (unsigned long long)b->flush_interval);
+		printf("Sending flush every %s%llu requests\n", b->drain ? "" : "ca. ",
+		       (unsigned long long)b->flush_interval);
 	start = now_ns();
 	loop_lock(b->loop);
 	submit_more(b);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* chain.c: commit and rebase: moving data along a chain of backing files, or a chain onto another base. */
+/*
+ * chain.c: commit and rebase: moving data along a chain of backing files, or a chain onto another
+ * base.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <time.h>
@@ -13,7 +16,8 @@
 
 struct commit {
 	struct args *a;
-	struct node *layer[64];		/* from the top down to the one above the base, each without its backing file */
+	/* from the top down to the one above the base, each without its backing file */
+	struct node *layer[64];
 	int n;
 	struct node *base;
 	uint64_t rate;
@@ -51,7 +55,8 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 		c->layer[c->n++] = n;
 		path = node_backing_path(n);
 		if (!path && wanted)
-			return fail("Did not find '%s' in the backing chain of '%s'", wanted, filename);
+			return fail("Did not find '%s' in the backing chain of '%s'", wanted,
+				    filename);
 		if (!path)
 			return fail("Image does not have a backing file");
 		format = n->backing_format;
@@ -65,14 +70,17 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 }
 
 /* The layer that decides about [off, off + *len); NULL: the base. */
-static int find_layer(struct commit *c, uint64_t off, uint64_t *len, struct node **n, struct extent *x)
+static int find_layer(struct commit *c, uint64_t off, uint64_t *len, struct node **n,
+		      struct extent *x)
 {
 	*n = NULL;
 	for (int i = 0; i < c->n; i++) {
 		int ret;
 
 		if (off >= c->layer[i]->size) {
-			/* A shorter image in between: it ends, and what lies below does not show. */
+			/*
+			 * A shorter image in between: it ends, and what lies below does not show.
+			 */
 			*x = (struct extent){ .len = *len, .flags = EXT_ZERO | EXT_ALLOCATED };
 			*n = c->layer[i];
 			return 0;
@@ -235,7 +243,8 @@ static int rebase_copy(struct node *n, struct node *to)
 	return ret;
 }
 
-static int rebase_to(struct args *a, struct node *n, const char *name, const char *format, unsigned src_flags)
+static int rebase_to(struct args *a, struct node *n, const char *name, const char *format,
+		     unsigned src_flags)
 {
 	struct node over = { .filename = n->filename, .backing_name = (char *)name };
 	struct err err = { 0 };
@@ -260,12 +269,17 @@ static int rebase_to(struct args *a, struct node *n, const char *name, const cha
 		if (ret == 0)
 			ret = node_flush(n);
 		if (ret < 0)
-			return stop_requested() ? 1 : fail("error while rebasing: %s", strerror(-ret));
+			return stop_requested() ? 1
+						: fail("error while rebasing: %s", strerror(-ret));
 	}
 	if (*name && !format)
-		return fail("Could not change the backing file to '%s': backing format must be specified", name);
-	if (n->ops->set_backing(n, *name ? name : NULL, *name ? format : NULL, &err) < 0 || node_flush(n) < 0)
-		return fail("Could not change the backing file to '%s': %s", name, err.msg[0] ? err.msg : "write error");
+		return fail("Could not change the backing file to '%s': backing format must be "
+			    "specified",
+			    name);
+	if (n->ops->set_backing(n, *name ? name : NULL, *name ? format : NULL, &err) < 0 ||
+	    node_flush(n) < 0)
+		return fail("Could not change the backing file to '%s': %s", name,
+			    err.msg[0] ? err.msg : "write error");
 	return 0;
 }
 
@@ -285,14 +299,16 @@ int cmd_rebase(struct args *a)
 		return usage_error("Expecting one image file name");
 	if (!unsafe && !name)
 		return usage_error("Must specify backing file (-b) or use unsafe mode (-u)");
-	n = img_open(a, a->operand[0], arg_get(a, "-f"), BLK_RDWR | flags | (unsafe ? BLK_NO_BACKING : 0));
+	n = img_open(a, a->operand[0], arg_get(a, "-f"),
+		     BLK_RDWR | flags | (unsafe ? BLK_NO_BACKING : 0));
 	if (!n)
 		return 1;
 	if (format && !node_format_find(format))
 		ret = fail("Invalid format name: '%s'", format);
 	else if (!n->ops->set_backing)
-		ret = fail("Could not change the backing file to '%s': the format %s has no backing files", name ? name : "",
-			   n->ops->format);
+		ret = fail("Could not change the backing file to '%s': the format %s has no "
+			   "backing files",
+			   name ? name : "", n->ops->format);
 	else {
 		progress_start(arg_has(a, "-p") && !args_quiet(a), n->size);
 		ret = rebase_to(a, n, name ? name : "", format, src_flags);

@@ -18,26 +18,35 @@ static void check_print(const struct node_check *c, unsigned fix, bool quiet)
 	if (quiet)
 		return;
 	if (c->corruptions_fixed || c->leaks_fixed) {
-		printf("The following inconsistencies were found and repaired:\n\n    %llu leaked clusters\n    %llu corruptions\n\n"
-		       "Double checking the fixed image now...\n", (unsigned long long)c->leaks_fixed,
+		printf("The following inconsistencies were found and repaired:\n\n    %llu leaked "
+		       "clusters\n    %llu corruptions\n\n"
+		       "Double checking the fixed image now...\n",
+		       (unsigned long long)c->leaks_fixed,
 		       (unsigned long long)c->corruptions_fixed);
 	}
 	if (!c->corruptions && !c->leaks && !c->check_errors) {
 		printf("No errors were found on the image.\n");
 	} else {
 		if (c->corruptions)
-			printf("\n%llu errors were found on the image.\nData may be corrupted, or further writes to the image may "
-			       "corrupt it.\n", (unsigned long long)c->corruptions);
+			printf("\n%llu errors were found on the image.\nData may be corrupted, or "
+			       "further writes to the image may "
+			       "corrupt it.\n",
+			       (unsigned long long)c->corruptions);
 		if (c->leaks)
-			printf("\n%llu leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n",
+			printf("\n%llu leaked clusters were found on the image.\nThis means waste "
+			       "of disk space, but no harm to data.\n",
 			       (unsigned long long)c->leaks);
 		if (c->check_errors)
-			printf("\n%llu internal errors have occurred during the check.\n", (unsigned long long)c->check_errors);
+			printf("\n%llu internal errors have occurred during the check.\n",
+			       (unsigned long long)c->check_errors);
 	}
 	if (c->total_clusters && c->allocated_clusters)
-		printf("%llu/%llu = %0.2f%% allocated, %0.2f%% fragmented, %0.2f%% compressed clusters\n",
-		       (unsigned long long)c->allocated_clusters, (unsigned long long)c->total_clusters,
-		       c->allocated_clusters * 100.0 / c->total_clusters, c->fragmented_clusters * 100.0 / c->allocated_clusters,
+		printf("%llu/%llu = %0.2f%% allocated, %0.2f%% fragmented, %0.2f%% compressed "
+		       "clusters\n",
+		       (unsigned long long)c->allocated_clusters,
+		       (unsigned long long)c->total_clusters,
+		       c->allocated_clusters * 100.0 / c->total_clusters,
+		       c->fragmented_clusters * 100.0 / c->allocated_clusters,
 		       c->compressed_clusters * 100.0 / c->allocated_clusters);
 	if (c->image_end_offset)
 		printf("Image end offset: %llu\n", (unsigned long long)c->image_end_offset);
@@ -46,14 +55,20 @@ static void check_print(const struct node_check *c, unsigned fix, bool quiet)
 
 static void check_json(struct node *n, const struct node_check *c)
 {
-	const struct { const char *key; uint64_t v; } optional[] = {
-		{ "image-end-offset", c->image_end_offset }, { "corruptions", c->corruptions }, { "leaks", c->leaks },
-		{ "corruptions-fixed", c->corruptions_fixed }, { "leaks-fixed", c->leaks_fixed },
-		{ "total-clusters", c->total_clusters }, { "allocated-clusters", c->allocated_clusters },
-		{ "fragmented-clusters", c->fragmented_clusters }, { "compressed-clusters", c->compressed_clusters },
+	const struct { const char *key; uint64_t v;
+	} optional[] = {
+		{ "image-end-offset", c->image_end_offset },
+		{ "corruptions", c->corruptions },
+		{ "leaks", c->leaks },
+		{ "corruptions-fixed", c->corruptions_fixed },
+		{ "leaks-fixed", c->leaks_fixed },
+		{ "total-clusters", c->total_clusters },
+		{ "allocated-clusters", c->allocated_clusters },
+		{ "fragmented-clusters", c->fragmented_clusters },
+		{ "compressed-clusters", c->compressed_clusters },
 	};
-	json_t *j = json_pack("{s:s, s:s, s:I}", "filename", n->filename, "format", n->ops->format, "check-errors",
-			      (json_int_t)c->check_errors);
+	json_t *j = json_pack("{s:s, s:s, s:I}", "filename", n->filename, "format", n->ops->format,
+			      "check-errors", (json_int_t)c->check_errors);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(optional); i++)
 		if (optional[i].v)
@@ -82,7 +97,8 @@ int cmd_check(struct args *a)
 	else if (repair && !strcmp(repair, "all"))
 		fix = CHECK_FIX_LEAKS | CHECK_FIX_ERRORS;
 	else if (repair)
-		return usage_error("Unknown option value for -r (expecting 'leaks' or 'all'): %s", repair);
+		return usage_error("Unknown option value for -r (expecting 'leaks' or 'all'): %s",
+				   repair);
 	if (a->n != 1)
 		return usage_error("Expecting one image file name");
 	n = img_open(a, a->operand[0], arg_get(a, "-f"), flags | BLK_CHECK | (fix ? BLK_RDWR : 0));
@@ -105,7 +121,8 @@ int cmd_check(struct args *a)
 		again.corruptions_fixed = again.leaks_fixed = 0;
 		ret = n->ops->check(n, &again, 0);
 		if (output)
-			again.corruptions_fixed = c.corruptions_fixed, again.leaks_fixed = c.leaks_fixed;
+			again.corruptions_fixed = c.corruptions_fixed,
+			again.leaks_fixed = c.leaks_fixed;
 		c = again;
 	}
 	if (ret == -ENOTSUP) {
@@ -138,8 +155,9 @@ struct map_entry {
 
 static bool map_joins(const struct map_entry *a, const struct map_entry *b)
 {
-	return a->data == b->data && a->zero == b->zero && a->present == b->present && a->has_off == b->has_off &&
-	       a->depth == b->depth && a->file == b->file && (!a->has_off || a->off + a->len == b->off);
+	return a->data == b->data && a->zero == b->zero && a->present == b->present &&
+	       a->has_off == b->has_off && a->depth == b->depth && a->file == b->file &&
+	       (!a->has_off || a->off + a->len == b->off);
 }
 
 static int map_look(struct node *top, uint64_t off, uint64_t len, struct map_entry *m)
@@ -169,13 +187,16 @@ static int map_print(const struct map_entry *m, const struct map_entry *next, in
 		if (m->data && !m->zero && !m->has_off)
 			return fail("File contains external, encrypted or compressed clusters.");
 		if (m->data && !m->zero)
-			printf("%#-16llx%#-16llx%#-16llx%s\n", (unsigned long long)m->start, (unsigned long long)m->len,
-			       (unsigned long long)m->off, m->file ? m->file->filename : "");
+			printf("%#-16llx%#-16llx%#-16llx%s\n", (unsigned long long)m->start,
+			       (unsigned long long)m->len, (unsigned long long)m->off,
+			       m->file ? m->file->filename : "");
 		return 0;
 	}
-	printf("{ \"start\": %llu, \"length\": %llu, \"depth\": %d, \"present\": %s, \"zero\": %s, \"data\": %s",
-	       (unsigned long long)m->start, (unsigned long long)m->len, m->depth, m->present ? "true" : "false",
-	       m->zero ? "true" : "false", m->data ? "true" : "false");
+	printf("{ \"start\": %llu, \"length\": %llu, \"depth\": %d, \"present\": %s, \"zero\": %s, "
+	       "\"data\": %s",
+	       (unsigned long long)m->start, (unsigned long long)m->len, m->depth,
+	       m->present ? "true" : "false", m->zero ? "true" : "false",
+	       m->data ? "true" : "false");
 	if (m->has_off)
 		printf(", \"offset\": %llu", (unsigned long long)m->off);
 	printf("}%s", next ? ",\n" : "");
@@ -226,7 +247,8 @@ int cmd_map(struct args *a)
 	n = img_open(a, a->operand[0], arg_get(a, "-f"), 0);
 	if (!n)
 		return 1;
-	ret = map_image(n, start, start < n->size ? start + MIN(len, n->size - start) : start, output);
+	ret = map_image(n, start, start < n->size ? start + MIN(len, n->size - start) : start,
+			output);
 	node_unref(n);
 	return ret;
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* compare.c: compare and bitmap. Exit codes of compare: 0 identical, 1 different, 2 cannot open, 3 status, 4 read error. */
+/*
+ * compare.c: compare and bitmap. Exit codes of compare: 0 identical, 1 different, 2 cannot open, 3
+ * status, 4 read error.
+ */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -32,7 +35,8 @@ static int compare_range(struct compare *c, uint64_t off, uint64_t *len)
 	bool zero[2];
 
 	for (int i = 0; i < 2; i++) {
-		int ret = off < c->end[i] ? 0 : node_extent_chain(c->n[i], off, *len, &c->x[i], &owner);
+		int ret = off < c->end[i] ? 0
+					  : node_extent_chain(c->n[i], off, *len, &c->x[i], &owner);
 
 		if (ret < 0)
 			return fail("Sector allocation test failed for %s", c->n[i]->filename) + 2;
@@ -50,9 +54,12 @@ static int compare_range(struct compare *c, uint64_t off, uint64_t *len)
 		int ret = zero[i] ? 0 : node_pread(c->n[i], c->buf[i], *len, off);
 
 		if (ret < 0)
-			return fail("Error while reading offset %lld of %s: %s", (long long)off, c->n[i]->filename, strerror(-ret)) + 3;
+			return fail("Error while reading offset %lld of %s: %s", (long long)off,
+				    c->n[i]->filename, strerror(-ret)) +
+			       3;
 	}
-	if (zero[0] || zero[1] ? buf_is_zero(c->buf[zero[0]], *len) : !memcmp(c->buf[0], c->buf[1], *len))
+	if (zero[0] || zero[1] ? buf_is_zero(c->buf[zero[0]], *len)
+			       : !memcmp(c->buf[0], c->buf[1], *len))
 		return 0;
 	/* Somewhere in here: the sector is asked for. */
 	for (uint64_t at = 0; at < *len; at += 512) {
@@ -84,11 +91,13 @@ static int compare_rest(struct compare *c, struct node *n, uint64_t from)
 			len = MIN(len, STEP);
 			ret = node_pread(n, c->buf[0], len, off);
 			if (ret < 0)
-				return fail("Error while reading offset %lld of %s: %s", (long long)off, n->filename,
-					    strerror(-ret)) + 3;
+				return fail("Error while reading offset %lld of %s: %s",
+					    (long long)off, n->filename, strerror(-ret)) +
+				       3;
 			for (uint64_t at = 0; at < len; at += 512)
 				if (!buf_is_zero(c->buf[0] + at, MIN(512, len - at)))
-					return differ(c, "Content mismatch at offset %lld!\n", off + at);
+					return differ(c, "Content mismatch at offset %lld!\n",
+						      off + at);
 		}
 		progress_add(len);
 	}
@@ -155,9 +164,14 @@ int cmd_compare(struct args *a)
 
 /* --- bitmap --- */
 
-static const struct { const char *opt, *word; enum bitmap_op op; } bitmap_ops[] = {
-	{ "--add", "add", BITMAP_ADD }, { "--remove", "remove", BITMAP_REMOVE }, { "--clear", "clear", BITMAP_CLEAR },
-	{ "--enable", "enable", BITMAP_ENABLE }, { "--disable", "disable", BITMAP_DISABLE }, { "--merge", "merge", BITMAP_MERGE },
+static const struct { const char *opt, *word; enum bitmap_op op;
+} bitmap_ops[] = {
+	{ "--add", "add", BITMAP_ADD },
+	{ "--remove", "remove", BITMAP_REMOVE },
+	{ "--clear", "clear", BITMAP_CLEAR },
+	{ "--enable", "enable", BITMAP_ENABLE },
+	{ "--disable", "disable", BITMAP_DISABLE },
+	{ "--merge", "merge", BITMAP_MERGE },
 };
 
 static int bitmap_do(struct args *a, struct node *n, struct node *src, uint64_t granularity)
@@ -171,9 +185,12 @@ static int bitmap_do(struct args *a, struct node *n, struct node *src, uint64_t 
 
 			if (strcmp(a->set[i].name, bitmap_ops[k].opt))
 				continue;
-			if (n->ops->bitmap(n, bitmap_ops[k].op, name, bitmap_ops[k].op == BITMAP_ADD ? granularity : 0,
-					   bitmap_ops[k].op == BITMAP_MERGE ? src : NULL, a->set[i].value, &err) < 0)
-				ret = fail("Operation %s on bitmap %s failed: %s", bitmap_ops[k].word, name, err.msg);
+			if (n->ops->bitmap(n, bitmap_ops[k].op, name,
+					   bitmap_ops[k].op == BITMAP_ADD ? granularity : 0,
+					   bitmap_ops[k].op == BITMAP_MERGE ? src : NULL,
+					   a->set[i].value, &err) < 0)
+				ret = fail("Operation %s on bitmap %s failed: %s",
+					   bitmap_ops[k].word, name, err.msg);
 		}
 	}
 	if (!ret && node_flush(n) < 0)
@@ -195,10 +212,12 @@ int cmd_bitmap(struct args *a)
 	if (a->n != 2)
 		return usage_error("Expecting filename and bitmap name");
 	if (!any)
-		return fail("Need at least one of --add, --remove, --clear, --enable, --disable, or --merge");
+		return fail("Need at least one of --add, --remove, --clear, --enable, --disable, "
+			    "or --merge");
 	if (g && !arg_has(a, "--add"))
 		return fail("granularity only supported with --add");
-	if (g && (parse_size(g, 1, &granularity) < 0 || granularity > 2 * GiB || !IS_POWER_OF_2(granularity) || granularity < 512))
+	if (g && (parse_size(g, 1, &granularity) < 0 || granularity > 2 * GiB ||
+		  !IS_POWER_OF_2(granularity) || granularity < 512))
 		return fail("Invalid granularity '%s': a power of two from 512 to 2G", g);
 	if (file && !arg_has(a, "--merge"))
 		return fail("Merge bitmap source file only supported with --merge");
@@ -212,8 +231,9 @@ int cmd_bitmap(struct args *a)
 	if (file && !src)
 		ret = fail("Could not open '%s': %s", file, err.msg);
 	else if (!n->ops->bitmap)
-		ret = fail("the format %s keeps no bitmaps; '%s convert -O qcow2 %s %s.qcow2' makes an image that does", n->ops->format,
-			   log_name(), n->filename, n->filename);
+		ret = fail("the format %s keeps no bitmaps; '%s convert -O qcow2 %s %s.qcow2' "
+			   "makes an image that does",
+			   n->ops->format, log_name(), n->filename, n->filename);
 	else
 		ret = bitmap_do(a, n, src ? src : n, granularity);
 	node_unref(src);

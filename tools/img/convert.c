@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* convert.c: convert and dd: sources opened, output made, copied, flushed, and only then left in place. */
+/*
+ * convert.c: convert and dd: sources opened, output made, copied, flushed, and only then left in
+ * place.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -54,7 +57,9 @@ static char *snapshot_param(struct node *n, const char *s)
 	id = optlist_take(&l, "snapshot.id");
 	name = optlist_take(&l, "snapshot.name");
 	if (l.n)
-		fail("Failed in parsing snapshot param '%s': it takes snapshot.id and snapshot.name", s);
+		fail("Failed in parsing snapshot param '%s': it takes snapshot.id and "
+		     "snapshot.name",
+		     s);
 	else
 		found = snapshot_id(n, id, name);
 	free(id);
@@ -70,11 +75,14 @@ int img_load_snapshot(struct node *n, const char *param)
 	int ret;
 
 	if (!n->ops->snapshot_load_tmp)
-		return fail("Failed to load snapshot: format %s has no internal snapshots", n->ops->format);
+		return fail("Failed to load snapshot: format %s has no internal snapshots",
+			    n->ops->format);
 	name = snapshot_param(n, param);
 	if (!name)
 		return 1;
-	ret = n->ops->snapshot_load_tmp(n, name, &err) < 0 ? fail("Failed to load snapshot: %s", err.msg) : 0;
+	ret = n->ops->snapshot_load_tmp(n, name, &err) < 0
+		      ? fail("Failed to load snapshot: %s", err.msg)
+		      : 0;
 	free(name);
 	return ret;
 }
@@ -141,11 +149,14 @@ static int make_output(struct convert *cv, const struct node_ops *ops)
 
 		if (prealloc && strcmp(prealloc, "off"))
 			return fail("Compression and preallocation not supported at the same time");
-		if (optlist_get(&cv->opts, "encrypt.format") || optlist_get(&cv->opts, "encryption"))
+		if (optlist_get(&cv->opts, "encrypt.format") ||
+		    optlist_get(&cv->opts, "encryption"))
 			return fail("Compression and encryption not supported at the same time");
 	}
-	if (img_create(cv->a, cv->out_format, cv->out_name, size, cv->backing, cv->backing_format, &cv->opts, &err) < 0)
-		return fail("%s: error while converting %s: %s", cv->out_name, cv->out_format, err.msg);
+	if (img_create(cv->a, cv->out_format, cv->out_name, size, cv->backing, cv->backing_format,
+		       &cv->opts, &err) < 0)
+		return fail("%s: error while converting %s: %s", cv->out_name, cv->out_format,
+			    err.msg);
 	return 0;
 }
 
@@ -163,7 +174,10 @@ static bool laid_out(const struct optlist *opts)
 	return false;
 }
 
-/* Does fresh output read as zeros? Not a block device, not encrypted blocks, and not an image that existed before. */
+/*
+ * Does fresh output read as zeros? Not a block device, not encrypted blocks, and not an image that
+ * existed before.
+ */
 static bool reads_as_zeros(const struct convert *cv)
 {
 	const char *format = cv->copy.dst->ops->format;
@@ -187,8 +201,11 @@ static int open_output(struct convert *cv, const struct node_ops *ops)
 {
 	struct copy *c = &cv->copy;
 	struct err err = { 0 };
-	const char *secret = optlist_get(&cv->opts, !strcmp(cv->out_format, "luks") ? "key-secret" : "encrypt.key-secret");
-	struct blk_options o = { .format = cv->out_format, .flags = cv->dst_flags | BLK_RDWR | BLK_NO_BACKING, .host = &img_host };
+	const char *secret = optlist_get(
+		&cv->opts, !strcmp(cv->out_format, "luks") ? "key-secret" : "encrypt.key-secret");
+	struct blk_options o = { .format = cv->out_format,
+				 .flags = cv->dst_flags | BLK_RDWR | BLK_NO_BACKING,
+				 .host = &img_host };
 
 	if (c->dst_backing)
 		o.flags &= ~BLK_NO_BACKING;
@@ -231,13 +248,17 @@ static int copy_bitmaps(struct convert *cv)
 				fail("warning: Skipping inconsistent bitmap '%s'", list[i].name);
 				continue;
 			}
-			ret = fail("Cannot copy inconsistent bitmap '%s': try --skip-broken-bitmaps, or use 'bitmap --remove'",
+			ret = fail("Cannot copy inconsistent bitmap '%s': try "
+				   "--skip-broken-bitmaps, or use 'bitmap --remove'",
 				   list[i].name);
 			break;
 		}
-		if (dst->ops->bitmap(dst, BITMAP_ADD, list[i].name, list[i].granularity, NULL, NULL, &err) < 0 ||
-		    dst->ops->bitmap(dst, BITMAP_MERGE, list[i].name, 0, src, list[i].name, &err) < 0 ||
-		    (!list[i].autoload && dst->ops->bitmap(dst, BITMAP_DISABLE, list[i].name, 0, NULL, NULL, &err) < 0))
+		if (dst->ops->bitmap(dst, BITMAP_ADD, list[i].name, list[i].granularity, NULL, NULL,
+				     &err) < 0 ||
+		    dst->ops->bitmap(dst, BITMAP_MERGE, list[i].name, 0, src, list[i].name, &err) <
+			    0 ||
+		    (!list[i].autoload &&
+		     dst->ops->bitmap(dst, BITMAP_DISABLE, list[i].name, 0, NULL, NULL, &err) < 0))
 			ret = fail("Failed to populate bitmap %s: %s", list[i].name, err.msg);
 	}
 	free(list);
@@ -251,7 +272,10 @@ static int finish(struct convert *cv)
 
 	if (arg_has(cv->a, "--bitmaps") && copy_bitmaps(cv))
 		return 1;
-	/* The format's tables reach the file now, where an error can still be told; "unsafe" remains for the file itself. */
+	/*
+	 * The format's tables reach the file now, where an error can still be told; "unsafe"
+	 * remains for the file itself.
+	 */
 	dst->flags &= ~BLK_UNSAFE;
 	ret = node_flush(dst);
 	return ret < 0 ? fail("error while writing '%s': %s", cv->out_name, strerror(-ret)) : 0;
@@ -275,7 +299,8 @@ static int sparse_size(struct convert *cv)
 	uint64_t v = 4096;
 
 	if (s && (parse_size(s, 1, &v) < 0 || v % 512 || v > 16 * MiB))
-		return fail("Invalid buffer size for sparse output specified. Valid sizes are multiples of 512 up to 16777216. "
+		return fail("Invalid buffer size for sparse output specified. Valid sizes are "
+			    "multiples of 512 up to 16777216. "
 			    "Select 0 to disable sparse detection (fully allocates output).");
 	cv->copy.min_sparse = v;
 	return 0;
@@ -287,12 +312,15 @@ static int parse_numbers(struct convert *cv)
 	uint64_t v;
 
 	if (s && (parse_u64(s, 16, &v) < 0 || v < 1))
-		return fail("Invalid number of coroutines. Allowed number of coroutines is between 1 and 16");
+		return fail("Invalid number of coroutines. Allowed number of coroutines is between "
+			    "1 and 16");
 	cv->copy.threads = s ? v : 0;
 	s = arg_get(cv->a, "-r");
 	if (s && (parse_size(s, 1, &cv->copy.rate) < 0 || !cv->copy.rate))
-		return fail("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes for\n%s: kilobytes, megabytes, "
-			    "gigabytes, terabytes, petabytes and exabytes.", log_name());
+		return fail("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes "
+			    "for\n%s: kilobytes, megabytes, "
+			    "gigabytes, terabytes, petabytes and exabytes.",
+			    log_name());
 	return sparse_size(cv);
 }
 
@@ -434,14 +462,16 @@ static int dd_copy(struct convert *cv, const struct dd *d)
 	if (__builtin_mul_overflow(d->skip, d->bs, &from))
 		from = UINT64_MAX;
 	size = c->src[0]->size;
-	if (d->counted && d->count <= INT64_MAX / d->bs && d->count * d->bs + MIN(from, size) < size)
+	if (d->counted && d->count <= INT64_MAX / d->bs &&
+	    d->count * d->bs + MIN(from, size) < size)
 		size = d->count * d->bs + MIN(from, size);
 	if (from > size)
 		fail("%s: cannot skip to specified offset", d->in);
 	from = MIN(from, size);
 	c->total = size - from;
 	if (img_create(cv->a, cv->out_format, d->out, c->total, NULL, NULL, &cv->opts, &err) < 0)
-		return fail("%s: error while creating output image of type '%s': %s", d->out, cv->out_format, err.msg);
+		return fail("%s: error while creating output image of type '%s': %s", d->out,
+			    cv->out_format, err.msg);
 	if (open_output(cv, NULL))
 		return 1;
 	buf = img_buffer(MiB);

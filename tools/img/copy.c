@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * copy.c: the copy engine of convert and dd. Workers take pieces of the output in ascending order from one cursor that
- * follows the sources' allocation; each reads, looks for zeros and writes its piece, all at once. Formats that must be
- * written in order (streamOptimized) compress at once and append in turn.
+ * copy.c: the copy engine of convert and dd. Workers take pieces of the output in ascending order
+ * from one cursor that follows the sources' allocation; each reads, looks for zeros and writes its
+ * piece, all at once. Formats that must be written in order (streamOptimized) compress at once and
+ * append in turn.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -15,7 +16,8 @@
 #include "tools/img/img.h"
 #include "vmm/base/iov.h"
 
-#define PIECE (512 * KiB)		/* small enough to stay in a processor's cache between read and write */
+/* small enough to stay in a processor's cache between read and write */
+#define PIECE (512 * KiB)
 #define PIECE_PACKED (512 * KiB)
 #define HEAD 4096			/* of a unit: what is read to see that it is not zeros */
 #define WORKERS_MAX 16
@@ -39,14 +41,17 @@ struct ready {
 struct engine {
 	struct copy *c;
 	struct err *err;
-	uint64_t piece, grain;		/* most of one piece; pieces begin and end at multiples of grain */
+	/* most of one piece; pieces begin and end at multiples of grain */
+	uint64_t piece, grain;
 	uint64_t unit;			/* of looking for zeros */
 	bool packed;
-	bool in_kernel;			/* pieces may be copied unread: until the first one could not */
+	/* pieces may be copied unread: until the first one could not */
+	bool in_kernel;
 	bool copied_in_kernel;
 	pthread_mutex_t lock;		/* cursor and turns */
 	pthread_cond_t turned;
-	pthread_mutex_t writing;	/* plain writes one at a time: the kernel lets in no more, and its lock spins */
+	/* plain writes one at a time: the kernel lets in no more, and its lock spins */
+	pthread_mutex_t writing;
 	uint64_t cursor, seq, turn;
 	struct ready ready[READY_MAX];	/* by their seq; [turn] is next */
 	bool appending;			/* a worker writes ready pieces */
@@ -100,10 +105,11 @@ static int look(struct engine *e, uint64_t off)
 	else
 		ret = node_extent_chain(n, off - c->start[i], c->start[i + 1] - off, &x, &owner);
 	if (ret < 0 && !c->salvage)
-		return err_set(e->err, -ret, "error while reading block status at offset %llu: %s", (unsigned long long)off,
-			       strerror(-ret));
+		return err_set(e->err, -ret, "error while reading block status at offset %llu: %s",
+			       (unsigned long long)off, strerror(-ret));
 	if (ret < 0)			/* what cannot be told is tried in steps */
-		x = (struct extent){ .len = MIN(e->grain, c->start[i + 1] - off), .flags = EXT_DATA | EXT_ALLOCATED };
+		x = (struct extent){ .len = MIN(e->grain, c->start[i + 1] - off),
+				     .flags = EXT_DATA | EXT_ALLOCATED };
 	e->ext_off = off;
 	e->ext_end = off + MIN(x.len, c->start[i + 1] - off);
 	e->ext_skip = c->dst_backing && !(x.flags & (EXT_ALLOCATED | EXT_DATA | EXT_ZERO));
@@ -112,8 +118,8 @@ static int look(struct engine *e, uint64_t off)
 }
 
 /*
- * Output the extent at off needs no reading for: zeros, or left to the backing file, at least a grain of it. Returns its
- * length, 0 when there is data.
+ * Output the extent at off needs no reading for: zeros, or left to the backing file, at least a
+ * grain of it. Returns its length, 0 when there is data.
  */
 static int idle_run(struct engine *e, uint64_t off, uint64_t *len, bool *skip)
 {
@@ -131,7 +137,8 @@ static int idle_run(struct engine *e, uint64_t off, uint64_t *len, bool *skip)
 			break;
 		end = e->ext_end;
 	} while (end < e->c->total);
-	*len = end >= e->c->total ? e->c->total - off : ALIGN_DOWN(end, e->grain) - MIN(off, ALIGN_DOWN(end, e->grain));
+	*len = end >= e->c->total ? e->c->total - off
+				  : ALIGN_DOWN(end, e->grain) - MIN(off, ALIGN_DOWN(end, e->grain));
 	return 0;
 }
 
@@ -191,14 +198,17 @@ static void give_up(struct engine *e, int ret)
 static int write_failed(struct engine *e, uint64_t off, int ret)
 {
 	pthread_mutex_lock(&e->lock);
-	err_set(e->err, -ret, "error while writing at byte %llu: %s", (unsigned long long)off, strerror(-ret));
+	err_set(e->err, -ret, "error while writing at byte %llu: %s", (unsigned long long)off,
+		strerror(-ret));
 	pthread_mutex_unlock(&e->lock);
 	return ret;
 }
 
 static int write_zeros(struct engine *e, uint64_t off, uint64_t len)
 {
-	int ret = e->c->dst_zero && !e->c->dst_backing ? 0 : node_zeroes(e->c->dst, off, len, e->c->min_sparse ? BLK_UNMAP : 0);
+	int ret = e->c->dst_zero && !e->c->dst_backing
+			  ? 0
+			  : node_zeroes(e->c->dst, off, len, e->c->min_sparse ? BLK_UNMAP : 0);
 
 	return ret < 0 ? write_failed(e, off, ret) : 0;
 }
@@ -254,7 +264,10 @@ static int write_compressed(struct engine *e, const uint8_t *buf, uint64_t off, 
 	return 0;
 }
 
-/* Appends what is ready, in order, unless another worker is at it. Lock held, but for the writing itself. */
+/*
+ * Appends what is ready, in order, unless another worker is at it. Lock held, but for the writing
+ * itself.
+ */
 static int append_ready(struct engine *e)
 {
 	const struct node_ops *ops = e->c->dst->ops;
@@ -285,7 +298,9 @@ static int append_ready(struct engine *e)
 static int write_packed(struct engine *e, const struct piece *p, const uint8_t *buf)
 {
 	struct ready r = { .filled = true, .off = p->off };
-	int ret = p->what == COPY_ZERO ? 0 : e->c->dst->ops->pack(e->c->dst, p->off, buf, p->len, &r.packed, &r.len);
+	int ret = p->what == COPY_ZERO
+			  ? 0
+			  : e->c->dst->ops->pack(e->c->dst, p->off, buf, p->len, &r.packed, &r.len);
 
 	if (ret < 0)
 		return write_failed(e, p->off, ret);
@@ -312,15 +327,17 @@ static int read_salvage(struct engine *e, uint8_t *buf, uint64_t off, uint64_t l
 
 		if (ret < 0) {
 			memset(buf + at, 0, part);
-			log_warn("error while reading offset %llu: %s", (unsigned long long)(off + at), strerror(-ret));
+			log_warn("error while reading offset %llu: %s",
+				 (unsigned long long)(off + at), strerror(-ret));
 		}
 	}
 	return 0;
 }
 
 /*
- * The kernel's own copy: one instead of two, or none where the file system can share blocks. -ENOTSUP: the bytes of the source do not
- * lie in a row in a file, or the output cannot take them so.
+ * The kernel's own copy: one instead of two, or none where the file system can share blocks.
+ * -ENOTSUP: the bytes of the source do not lie in a row in a file, or the output cannot take them
+ * so.
  */
 static int copy_in_kernel(struct engine *e, uint64_t off, uint64_t len)
 {
@@ -354,7 +371,8 @@ static int unit_is_zero(struct engine *e, uint8_t *buf, uint64_t off, uint64_t l
 }
 
 /* How far from off on the units are alike: zeros, or not. */
-static int units_alike(struct engine *e, uint8_t *buf, uint64_t off, uint64_t end, uint64_t *len, bool *zero)
+static int units_alike(struct engine *e, uint8_t *buf, uint64_t off, uint64_t end, uint64_t *len,
+		       bool *zero)
 {
 	uint64_t at = off, part;
 	bool other;
@@ -407,7 +425,8 @@ static int copy_piece(struct engine *e, const struct piece *p, uint8_t *buf)
 		ret = copy_unread(e, p, buf);
 		if (!ret)
 			__atomic_store_n(&e->copied_in_kernel, true, __ATOMIC_RELAXED);
-		else if (ret == -ENOTSUP && !__atomic_load_n(&e->copied_in_kernel, __ATOMIC_RELAXED))
+		else if (ret == -ENOTSUP &&
+			 !__atomic_load_n(&e->copied_in_kernel, __ATOMIC_RELAXED))
 			__atomic_store_n(&e->in_kernel, false, __ATOMIC_RELAXED);
 		if (ret != -ENOTSUP)
 			return ret < 0 ? write_failed(e, p->off, ret) : 0;
@@ -417,7 +436,8 @@ static int copy_piece(struct engine *e, const struct piece *p, uint8_t *buf)
 		ret = read_salvage(e, buf, p->off, p->len);
 	if (ret < 0) {
 		pthread_mutex_lock(&e->lock);
-		err_set(e->err, -ret, "error while reading at byte %llu: %s", (unsigned long long)p->off, strerror(-ret));
+		err_set(e->err, -ret, "error while reading at byte %llu: %s",
+			(unsigned long long)p->off, strerror(-ret));
 		pthread_mutex_unlock(&e->lock);
 		return ret;
 	}
@@ -484,7 +504,8 @@ static int plan(struct engine *e)
 		json_decref(info.specific);
 	}
 	if (info.cluster_size > 4096)
-		e->grain = c->compressed || e->packed ? info.cluster_size : MIN(info.cluster_size, (uint64_t)PIECE);
+		e->grain = c->compressed || e->packed ? info.cluster_size
+						      : MIN(info.cluster_size, (uint64_t)PIECE);
 	if (c->compressed && !e->packed && info.cluster_size)
 		e->grain = info.cluster_size;
 	else if (c->compressed && !e->packed)
@@ -503,7 +524,8 @@ static int plan(struct engine *e)
 		e->unit = MIN(e->unit, e->piece);
 	}
 	/* Small units would be read nearly whole. */
-	e->in_kernel = !e->packed && !c->compressed && (c->copy_range || !e->unit || e->unit >= 4 * HEAD);
+	e->in_kernel = !e->packed && !c->compressed &&
+		       (c->copy_range || !e->unit || e->unit >= 4 * HEAD);
 	return 0;
 }
 

@@ -20,33 +20,41 @@ struct create {
 /* Where an option comes in the line below: QEMU's order for qcow2, the table's for the rest. */
 static int option_rank(const char *name)
 {
-	static const char *const first[] = { "encrypt", "cluster_size", "extended_l2", "preallocation", "compression_type", "size",
-					     "compat", "backing_file", "backing_fmt", "data_file", "data_file_raw",
-					     "lazy_refcounts", "refcount_bits" };
+	static const char *const first[] = { "encrypt",	      "cluster_size",	  "extended_l2",
+					     "preallocation", "compression_type", "size",
+					     "compat",	      "backing_file",	  "backing_fmt",
+					     "data_file",     "data_file_raw",	  "lazy_refcounts",
+					     "refcount_bits" };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(first); i++)
-		if (!strcmp(name, first[i]) || (i == 0 && !strncmp(name, first[i], strlen(first[i]))))
+		if (!strcmp(name, first[i]) ||
+		    (i == 0 && !strncmp(name, first[i], strlen(first[i]))))
 			return i;
 	return ARRAY_SIZE(first);
 }
 
 static int compare_rank(const void *a, const void *b)
 {
-	const struct node_opt *x = *(const struct node_opt *const *)a, *y = *(const struct node_opt *const *)b;
+	const struct node_opt *x = *(const struct node_opt *const *)a,
+			      *y = *(const struct node_opt *const *)b;
 	int r = option_rank(x->name) - option_rank(y->name);
 
 	return r ? r : x < y ? -1 : x > y;
 }
 
-/* "Formatting 'x', fmt=qcow2 size=..": options in the format's order, with the defaults it shows. */
+/*
+ * "Formatting 'x', fmt=qcow2 size=..": options in the format's order, with the defaults it shows.
+ */
 static void print_formatting(const struct create *c, const struct node_ops *ops)
 {
-	static const struct node_opt only_size[] = { { "size", "size", "", NULL, false }, { NULL, NULL, NULL, NULL, false } };
+	static const struct node_opt only_size[] = { { "size", "size", "", NULL, false },
+						     { NULL, NULL, NULL, NULL, false } };
 	const struct node_opt *list[128];
 	bool size_shown = false;
 	int n = 0;
 
-	for (const struct node_opt *o = ops->create_opts ? ops->create_opts : only_size; o->name && n < 128; o++)
+	for (const struct node_opt *o = ops->create_opts ? ops->create_opts : only_size;
+	     o->name && n < 128; o++)
 		list[n++] = o;
 	if (!strcmp(ops->format, "qcow2"))
 		qsort(list, n, sizeof(*list), compare_rank);
@@ -93,16 +101,19 @@ static int probe_backing(struct create *c)
 
 	if (unsafe) {
 		if (!c->backing_format)
-			return fail("%s: Backing file specified without backing format", c->filename);
+			return fail("%s: Backing file specified without backing format",
+				    c->filename);
 		return 0;
 	}
 	path = node_backing_path(&over);
-	b = img_open_layer(c->a, path ? path : c->backing, c->backing_format, c->backing_format ? 0 : BLK_NO_IO, &err);
+	b = img_open_layer(c->a, path ? path : c->backing, c->backing_format,
+			   c->backing_format ? 0 : BLK_NO_IO, &err);
 	free(path);
 	if (!b)
 		return fail("%s: %s\nCould not open backing image.", c->filename, err.msg);
 	if (!c->backing_format) {
-		fail("%s: Backing file specified without backing format\nDetected format of %s.", c->filename, b->ops->format);
+		fail("%s: Backing file specified without backing format\nDetected format of %s.",
+		     c->filename, b->ops->format);
 		node_unref(b);
 		return 1;
 	}
@@ -164,9 +175,10 @@ static int check_options(struct create *c, const struct node_ops *ops)
 		if (!node_create_takes(ops, c->opts.v[i]))
 			return fail("%s: Invalid parameter '%.*s'", c->filename, len, c->opts.v[i]);
 		for (const struct node_opt *o = ops->create_opts; o && o->name; o++)
-			if ((int)strlen(o->name) == len && !strncmp(o->name, c->opts.v[i], len) && !strncmp(o->type, "bool", 4) &&
-			    parse_bool(c->opts.v[i] + len + 1, &v))
-				return fail("%s: Parameter '%s' expects 'on' or 'off'", c->filename, o->name);
+			if ((int)strlen(o->name) == len && !strncmp(o->name, c->opts.v[i], len) &&
+			    !strncmp(o->type, "bool", 4) && parse_bool(c->opts.v[i] + len + 1, &v))
+				return fail("%s: Parameter '%s' expects 'on' or 'off'", c->filename,
+					    o->name);
 	}
 	return 0;
 }
@@ -179,30 +191,36 @@ static int create_image(struct create *c)
 	if (!ops)
 		return fail("%s: Unknown file format '%s'", c->filename, c->format);
 	if (!ops->create)
-		return fail("%s: Format driver '%s' does not support image creation", c->filename, ops->format);
+		return fail("%s: Format driver '%s' does not support image creation", c->filename,
+			    ops->format);
 	if (name_is_json(c->filename))
 		return fail("%s: Unknown protocol 'json'", c->filename);
 	if (create_options(c))
 		return 1;
 	if (c->backing && !node_create_takes(ops, "backing_file"))
-		return fail("%s: Backing file not supported for file format '%s'", c->filename, ops->format);
+		return fail("%s: Backing file not supported for file format '%s'", c->filename,
+			    ops->format);
 	if (c->backing && !*c->backing)
 		return fail("%s: Expected backing file name, got empty string", c->filename);
 	if (c->backing_format && !c->backing)
 		return fail("%s: Backing format cannot be used without backing file", c->filename);
 	if (c->backing_format && !node_format_find(c->backing_format))
-		return fail("%s: Unknown driver '%s'\nCould not open backing image.", c->filename, c->backing_format);
+		return fail("%s: Unknown driver '%s'\nCould not open backing image.", c->filename,
+			    c->backing_format);
 	if (check_options(c, ops))
 		return 1;
 	if (c->backing && !strcmp(c->backing, c->filename))
-		return fail("%s: Error: Trying to create an image with the same filename as the backing file", c->filename);
+		return fail("%s: Error: Trying to create an image with the same filename as the "
+			    "backing file",
+			    c->filename);
 	if (c->backing && *c->backing && probe_backing(c))
 		return 1;
 	if (!c->has_size)
 		return fail("%s: Image creation needs a size parameter", c->filename);
 	if (!args_quiet(c->a))
 		print_formatting(c, ops);
-	if (img_create(c->a, c->format, c->filename, c->size, c->backing, c->backing_format, &c->opts, &err) < 0)
+	if (img_create(c->a, c->format, c->filename, c->size, c->backing, c->backing_format,
+		       &c->opts, &err) < 0)
 		return fail("%s: %s", c->filename, err.msg);
 	outputs_keep();
 	return 0;
@@ -263,7 +281,9 @@ int cmd_amend(struct args *a)
 		goto out;
 	}
 	progress_start(arg_has(a, "-p") && !args_quiet(a), 0);
-	ret = node_amend(n, (const char *const *)files.v, arg_has(a, "--force"), &err) < 0 ? fail("%s", err.msg) : 0;
+	ret = node_amend(n, (const char *const *)files.v, arg_has(a, "--force"), &err) < 0
+		      ? fail("%s", err.msg)
+		      : 0;
 	if (ret == 0 && node_flush(n) < 0)
 		ret = fail("could not write '%s'", a->operand[0]);
 	progress_end();
@@ -282,7 +302,8 @@ static int new_size(struct node *n, const char *s, uint64_t *size)
 	uint64_t v;
 
 	if (parse_size(sign ? s + 1 : s, 1, &v) < 0) {
-		fail("Parameter 'size' expects a non-negative number below 2^64\nOptional suffix k, M, G, T, P or E means kilo-, "
+		fail("Parameter 'size' expects a non-negative number below 2^64\nOptional suffix "
+		     "k, M, G, T, P or E means kilo-, "
 		     "mega-, giga-, tera-, peta-\nand exabytes, respectively.");
 		return -EINVAL;
 	}
@@ -310,17 +331,20 @@ static int resize_image(struct args *a, struct node *n, const char *size_text)
 		return 1;
 	if (size < old && !arg_has(a, "--shrink")) {
 		fail("Use the --shrink option to perform a shrink operation.");
-		return fail("warning: Shrinking an image will delete all data beyond the shrunken image's end. Before performing such an "
+		return fail("warning: Shrinking an image will delete all data beyond the shrunken "
+			    "image's end. Before performing such an "
 			    "operation, make sure there is no important data there.");
 	}
 	if (size <= old && mode && strcmp(mode, "off"))
 		return fail("Preallocation can only be used for growing images");
 	if (!n->ops->resize)
 		return fail("Image format driver '%s' does not support resize", n->ops->format);
-	if (mode && strcmp(mode, "off") && strcmp(mode, "metadata") && strcmp(mode, "falloc") && strcmp(mode, "full"))
+	if (mode && strcmp(mode, "off") && strcmp(mode, "metadata") && strcmp(mode, "falloc") &&
+	    strcmp(mode, "full"))
 		return fail("Invalid preallocation mode '%s'", mode);
 	if (mode && strcmp(mode, "off") && !n->ops->preallocate)
-		return fail("Unsupported preallocation mode '%s' for format %s", mode, n->ops->format);
+		return fail("Unsupported preallocation mode '%s' for format %s", mode,
+			    n->ops->format);
 	if (node_resize(n, size, &err) < 0)
 		return fail("%s", err.msg);
 	if (mode && strcmp(mode, "off") && n->ops->preallocate(n, old, size - old, mode, &err) < 0)
@@ -354,8 +378,8 @@ int cmd_resize(struct args *a)
 static int measure_print(const struct node_measure *m, int output)
 {
 	if (output) {
-		json_t *j = json_pack("{s:I, s:I}", "required", (json_int_t)m->required, "fully-allocated",
-				      (json_int_t)m->fully_allocated);
+		json_t *j = json_pack("{s:I, s:I}", "required", (json_int_t)m->required,
+				      "fully-allocated", (json_int_t)m->fully_allocated);
 
 		if (m->has_bitmaps)
 			json_object_set_new(j, "bitmaps", json_integer(m->bitmaps));
@@ -370,14 +394,18 @@ static int measure_print(const struct node_measure *m, int output)
 	return 0;
 }
 
-/* What the source's bitmaps would take in an image with clusters of 64 KiB: their bits, their tables, the directory. */
+/*
+ * What the source's bitmaps would take in an image with clusters of 64 KiB: their bits, their
+ * tables, the directory.
+ */
 static void measure_bitmaps(struct node *n, struct node_measure *m)
 {
 	struct node_bitmap *list = NULL;
 	uint64_t cluster = 64 * KiB, dir = 0;
 	int count = 0;
 
-	if (!n || m->has_bitmaps || !n->ops->bitmap_list || n->ops->bitmap_list(n, &list, &count) < 0)
+	if (!n || m->has_bitmaps || !n->ops->bitmap_list ||
+	    n->ops->bitmap_list(n, &list, &count) < 0)
 		return;
 	m->has_bitmaps = true;
 	for (int i = 0; i < count; i++) {
@@ -391,7 +419,8 @@ static void measure_bitmaps(struct node *n, struct node_measure *m)
 	free(list);
 }
 
-static int measure_image(struct args *a, const char *format, uint64_t size, struct node *n, int output)
+static int measure_image(struct args *a, const char *format, uint64_t size, struct node *n,
+			 int output)
 {
 	const struct node_ops *ops = node_format_find(format);
 	struct node_measure m = { 0 };

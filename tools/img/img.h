@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * img.h: what the commands of minivmm-img share: the option tables, opening images, output, progress.
- * One thread, except for the copy engine's workers.
+ * img.h: what the commands of minivmm-img share: the option tables, opening images, output,
+ * progress. One thread, except for the copy engine's workers.
  */
 #ifndef TOOLS_IMG_H
 #define TOOLS_IMG_H
@@ -31,13 +31,15 @@ extern const struct img_opt img_common_opts[];
 
 struct args {
 	const struct img_cmd *cmd;
-	struct { const char *name, *value; } *set;	/* in the order given; name as in the table */
+	/* in the order given; name as in the table */
+	struct { const char *name, *value; } *set;
 	int nset;
 	char **operand;
 	int n;
 };
 bool arg_has(const struct args *a, const char *name);
-const char *arg_get(const struct args *a, const char *name);		/* the last one given, or NULL */
+/* the last one given, or NULL */
+const char *arg_get(const struct args *a, const char *name);
 int args_parse(struct args *a, const struct img_cmd *cmd, int argc, char **argv);
 void args_free(struct args *a);
 /* "PREFIX: message", and the hint to --help. Returns 1. */
@@ -64,22 +66,37 @@ int print_format_help(const char *format, bool with_protocol, bool amend);
 /* --- opening --- */
 /* Cache mode ("none", "writeback" ...) as BLK_ flags; -1 after a message. NULL: def. */
 int cache_flags(const char *mode, const char *def, bool *ok);
-/* Opens an operand: with --image-opts, -U and the secrets of the command line. NULL after a message. */
-struct node *img_open(const struct args *a, const char *filename, const char *format, unsigned flags);
+/*
+ * Opens an operand: with --image-opts, -U and the secrets of the command line. NULL after a
+ * message.
+ */
+struct node *img_open(const struct args *a, const char *filename, const char *format,
+		      unsigned flags);
 /* Opens what an option string, or an image, names. */
-struct node *img_open_options(const struct args *a, const char *text, unsigned flags, struct err *err);
-struct node *img_open_layer(const struct args *a, const char *filename, const char *format, unsigned flags, struct err *err);
+struct node *img_open_options(const struct args *a, const char *text, unsigned flags,
+			      struct err *err);
+struct node *img_open_layer(const struct args *a, const char *filename, const char *format,
+			    unsigned flags, struct err *err);
 /* --object secret,id=ID,file=FILE: the file of the secret, or NULL. */
 const char *secret_file(const char *id);
-/* A copy of -o options in which ids of secrets have become the names of their files. 0 or -errno. */
+/*
+ * A copy of -o options in which ids of secrets have become the names of their files. 0 or -errno.
+ */
 int secrets_to_files(const struct optlist *in, struct optlist *out, struct err *err);
 int args_objects(const struct args *a);			/* takes them all. 0 or 1 after a message */
 /* Makes an image; ids of secrets among the options become files. 0 or -errno. */
-int img_create(const struct args *a, const char *format, const char *filename, uint64_t size, const char *backing,
-	       const char *backing_format, const struct optlist *opts, struct err *err);
-/* The disk as an internal snapshot has it: a name or ID, or "snapshot.id=1,snapshot.name=x". 0, or 1 after a message. */
+int img_create(const struct args *a, const char *format, const char *filename, uint64_t size,
+	       const char *backing, const char *backing_format, const struct optlist *opts,
+	       struct err *err);
+/*
+ * The disk as an internal snapshot has it: a name or ID, or "snapshot.id=1,snapshot.name=x". 0, or
+ * 1 after a message.
+ */
 int img_load_snapshot(struct node *n, const char *param);
-/* For data: begins at a page, or the kernel's copies take twice as long. NULL: no memory. free() it. */
+/*
+ * For data: begins at a page, or the kernel's copies take twice as long. NULL: no memory. free()
+ * it.
+ */
 void *img_buffer(size_t len);
 /* Size from the command line; -errno after a message in qemu-img's words. */
 int size_arg(const char *s, uint64_t *size);
@@ -91,13 +108,16 @@ void outputs_remove(void);
 /* --- output --- */
 char *size_human(uint64_t bytes);			/* "1.5 GiB"; free it */
 void json_print(const json_t *v);			/* pretty, keys in QEMU's order, newline */
-void json_print_text(const json_t *v, int indent);	/* as info prints format specific information */
+/* as info prints format specific information */
+void json_print_text(const json_t *v, int indent);
 void snapshot_print_head(void);
 void snapshot_print(const struct node_snapshot *s);
 json_t *snapshot_json(const struct node_snapshot *s);
 
 /* --- progress and signals --- */
-/* From here on SIGINT, SIGTERM and SIGHUP only set a flag; SIGUSR1 prints how far we are. show: -p. */
+/*
+ * From here on SIGINT, SIGTERM and SIGHUP only set a flag; SIGUSR1 prints how far we are. show: -p.
+ */
 void progress_start(bool show, uint64_t total);
 void progress_add(uint64_t bytes);			/* any thread */
 void progress_end(void);
@@ -107,7 +127,8 @@ int stop_signal(void);
 /* --- the copy engine (copy.c) --- */
 struct copy {
 	struct node **src;
-	uint64_t *start;			/* of each source in the output, and the end: nsrc + 1 */
+	/* of each source in the output, and the end: nsrc + 1 */
+	uint64_t *start;
 	int nsrc;
 	struct node *dst;
 	uint64_t total;				/* bytes of output written */

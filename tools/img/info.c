@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* info.c: info and snapshot. info opens the image itself, and its backing files only when --backing-chain asks for them. */
+/*
+ * info.c: info and snapshot. info opens the image itself, and its backing files only when
+ * --backing-chain asks for them.
+ */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -47,22 +50,26 @@ static json_t *image_json(struct image *im)
 		json_object_set_new(j, "backing-filename", json_string(n->backing_name));
 		json_object_set_new(j, "full-backing-filename", json_string(im->full_backing));
 		if (n->backing_format && *n->backing_format)
-			json_object_set_new(j, "backing-filename-format", json_string(n->backing_format));
+			json_object_set_new(j, "backing-filename-format",
+					    json_string(n->backing_format));
 	}
 	if (im->nsnaps)
 		json_object_set_new(j, "snapshots", snapshots_json(im->snaps, im->nsnaps));
 	if (im->info.specific)
-		json_object_set_new(j, "format-specific", json_pack("{s:s, s:O}", "type", n->ops->format, "data", im->info.specific));
+		json_object_set_new(
+			j, "format-specific",
+			json_pack("{s:s, s:O}", "type", n->ops->format, "data", im->info.specific));
 	return j;
 }
 
 static void image_print(struct image *im)
 {
 	struct node *n = im->n;
-	char *virt = size_human(n->size), *disk = im->actual >= 0 ? size_human(im->actual) : xstrdup("unavailable");
+	char *virt = size_human(n->size),
+	     *disk = im->actual >= 0 ? size_human(im->actual) : xstrdup("unavailable");
 
-	printf("image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\ndisk size: %s\n", n->filename, n->ops->format, virt,
-	       (unsigned long long)n->size, disk);
+	printf("image: %s\nfile format: %s\nvirtual size: %s (%llu bytes)\ndisk size: %s\n",
+	       n->filename, n->ops->format, virt, (unsigned long long)n->size, disk);
 	free(virt);
 	free(disk);
 	if (im->info.encrypted)
@@ -98,12 +105,14 @@ static int image_read(struct image *im)
 	if (n->ops->info) {
 		ret = n->ops->info(n, &im->info);
 		if (ret < 0)
-			return fail("Could not read information of '%s': %s", n->filename, strerror(-ret));
+			return fail("Could not read information of '%s': %s", n->filename,
+				    strerror(-ret));
 	}
 	if (n->ops->snapshot_list) {
 		ret = n->ops->snapshot_list(n, &im->snaps, &im->nsnaps);
 		if (ret < 0 && ret != -ENOTSUP)
-			return fail("Could not read the snapshots of '%s': %s", n->filename, strerror(-ret));
+			return fail("Could not read the snapshots of '%s': %s", n->filename,
+				    strerror(-ret));
 	}
 	im->full_backing = node_backing_path(n);
 	if (!im->full_backing)
@@ -158,7 +167,8 @@ int cmd_info(struct args *a)
 
 		if (!n)
 			im.n = img_open(a, name, format, BLK_NO_IO | BLK_NO_BACKING);
-		else if (!(im.n = img_open_layer(a, name, format, BLK_NO_IO | BLK_NO_BACKING, &err)))
+		else if (!(im.n = img_open_layer(a, name, format, BLK_NO_IO | BLK_NO_BACKING,
+						 &err)))
 			fail("Could not open '%s': %s", name, err.msg);
 		if (im.n && seen_before(&seen, im.n))
 			ret = fail("Backing file '%s' creates an infinite loop.", name);
@@ -197,7 +207,8 @@ static int snapshot_list(struct node *n)
 	if (n->ops->snapshot_list)
 		ret = n->ops->snapshot_list(n, &list, &count);
 	if (ret < 0)
-		return fail("Could not read the snapshots of '%s': %s", n->filename, strerror(-ret));
+		return fail("Could not read the snapshots of '%s': %s", n->filename,
+			    strerror(-ret));
 	if (count > 0) {
 		snapshot_print_head();
 		for (int i = 0; i < count; i++)
@@ -231,7 +242,8 @@ static int snapshot_create(struct node *n, const char *name)
 	struct timeval tv;
 
 	if (strlen(name) >= sizeof(s.name))
-		return fail("Could not create snapshot '%s': its name is longer than %zu bytes", name, sizeof(s.name) - 1);
+		return fail("Could not create snapshot '%s': its name is longer than %zu bytes",
+			    name, sizeof(s.name) - 1);
 	strcpy(s.name, name);
 	gettimeofday(&tv, NULL);
 	s.date_sec = tv.tv_sec;
@@ -251,13 +263,18 @@ static int snapshot_change(struct node *n, char what, const char *name)
 	int ret;
 
 	if (!n->ops->snapshot_create)
-		return fail("Could not %s snapshot '%s': the format %s has no internal snapshots; '%s convert -O qcow2 %s %s.qcow2' "
-			    "makes an image that has", verb[(int)what], name, n->ops->format, log_name(), n->filename, n->filename);
+		return fail("Could not %s snapshot '%s': the format %s has no internal snapshots; "
+			    "'%s convert -O qcow2 %s %s.qcow2' "
+			    "makes an image that has",
+			    verb[(int)what], name, n->ops->format, log_name(), n->filename,
+			    n->filename);
 	if (what == 'c')
 		return snapshot_create(n, name);
 	found = find_snapshot(n, name);
 	if (!found && what == 'a')
-		return fail("Could not apply snapshot '%s': Failed to load snapshot: No such file or directory", name);
+		return fail("Could not apply snapshot '%s': Failed to load snapshot: No such file "
+			    "or directory",
+			    name);
 	if (!found)
 		return fail("Could not delete snapshot '%s': snapshot not found", name);
 	if (what == 'a')

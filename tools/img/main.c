@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * main.c: minivmm-img, the disk image tool: its table of commands and options, from which the command line is
- * parsed, --help is printed and the manual page is made. Commands, output and exit codes are those of qemu-img 7.2.
+ * main.c: minivmm-img, the disk image tool: its table of commands and options, from which the
+ * command line is parsed, --help is printed and the manual page is made. Commands, output and exit
+ * codes are those of qemu-img 7.2.
  */
 #include <errno.h>
 #include <signal.h>
@@ -10,13 +11,35 @@
 
 #include "tools/img/img.h"
 
-#define OBJECT { "--object", "objectdef", "a secret: secret,id=ID,file=FILE (never the passphrase itself)" }
-#define IMAGE_OPTS { "--image-opts", NULL, "file names are option strings: driver=qcow2,file.filename=NAME" }
+#define OBJECT                                                                                     \
+	{                                                                                          \
+		"--object", "objectdef",                                                           \
+			"a secret: secret,id=ID,file=FILE (never the passphrase itself)"           \
+	}
+#define IMAGE_OPTS                                                                                 \
+	{                                                                                          \
+		"--image-opts", NULL,                                                              \
+			"file names are option strings: driver=qcow2,file.filename=NAME"           \
+	}
 #define FMT { "-f", "fmt", "format of the image; it is probed when not given" }
 #define QUIET { "-q", NULL, "print nothing but errors" }
-#define SHARE { "-U|--force-share", NULL, "open even when another process writes to the image; what is read may be inconsistent" }
-#define PROGRESS { "-p", NULL, "show progress; on a terminal with rate and time left. SIGUSR1 shows it once" }
-#define CACHE { "-t", "cache", "how output is written: none, writeback, writethrough, directsync, unsafe" }
+#define SHARE                                                                                      \
+	{                                                                                          \
+		"-U|--force-share", NULL,                                                          \
+			"open even when another process writes to the image; what is read may be " \
+			"inconsistent"                                                             \
+	}
+#define PROGRESS                                                                                   \
+	{                                                                                          \
+		"-p", NULL,                                                                        \
+			"show progress; on a terminal with rate and time left. SIGUSR1 shows it "  \
+			"once"                                                                     \
+	}
+#define CACHE                                                                                      \
+	{                                                                                          \
+		"-t", "cache",                                                                     \
+			"how output is written: none, writeback, writethrough, directsync, unsafe" \
+	}
 #define SRC_CACHE { "-T", "src_cache", "the same for images that are read" }
 #define OUTPUT { "--output", "ofmt", "human or json" }
 #define OPTIONS { "-o", "options", "format options: name=value,...; -o help lists them" }
@@ -28,92 +51,190 @@ const struct img_opt img_common_opts[] = {
 	END
 };
 
-static const struct img_opt amend_opts[] = {
-	OBJECT, IMAGE_OPTS, PROGRESS, QUIET, FMT, CACHE, { "--force", NULL, "allow changes that may lose access to the data" },
-	OPTIONS, END
-};
+static const struct img_opt amend_opts[] = { OBJECT,
+					     IMAGE_OPTS,
+					     PROGRESS,
+					     QUIET,
+					     FMT,
+					     CACHE,
+					     { "--force", NULL,
+					       "allow changes that may lose access to the data" },
+					     OPTIONS,
+					     END };
 static const struct img_opt bench_opts[] = {
-	{ "-c", "count", "number of requests (75000)" }, { "-d", "depth", "requests in flight (64)" }, FMT,
-	{ "--flush-interval", "n", "flush after so many writes" }, { "-i", "aio", "native, threads or io_uring: accepted; the engine is chosen by itself" },
-	{ "-n|--native", NULL, "bypass the host's page cache" }, { "--no-drain", NULL, "do not wait for all requests before a flush" },
-	{ "-o", "offset", "of the first request" }, { "--pattern", "byte", "what writes contain" }, QUIET,
-	{ "-s", "buffer_size", "bytes of each request (4096)" }, { "-S", "step_size", "distance of requests (buffer_size)" }, CACHE,
-	{ "-w", NULL, "write instead of read" }, SHARE, OBJECT, IMAGE_OPTS, END
+	{ "-c", "count", "number of requests (75000)" },
+	{ "-d", "depth", "requests in flight (64)" },
+	FMT,
+	{ "--flush-interval", "n", "flush after so many writes" },
+	{ "-i", "aio", "native, threads or io_uring: accepted; the engine is chosen by itself" },
+	{ "-n|--native", NULL, "bypass the host's page cache" },
+	{ "--no-drain", NULL, "do not wait for all requests before a flush" },
+	{ "-o", "offset", "of the first request" },
+	{ "--pattern", "byte", "what writes contain" },
+	QUIET,
+	{ "-s", "buffer_size", "bytes of each request (4096)" },
+	{ "-S", "step_size", "distance of requests (buffer_size)" },
+	CACHE,
+	{ "-w", NULL, "write instead of read" },
+	SHARE,
+	OBJECT,
+	IMAGE_OPTS,
+	END
 };
-static const struct img_opt bitmap_opts[] = {
-	{ "--add", NULL, "make the bitmap" }, { "--remove", NULL, "remove it" }, { "--clear", NULL, "forget what it recorded" },
-	{ "--enable", NULL, "record from now on" }, { "--disable", NULL, "stop recording" },
-	{ "--merge", "SOURCE", "add what the bitmap SOURCE recorded" }, { "-b", "source_file", "image that holds SOURCE" },
-	{ "-F", "source_fmt", "its format" }, { "-g|--granularity", "bytes", "of --add" }, OBJECT, IMAGE_OPTS, FMT, END
-};
+static const struct img_opt bitmap_opts[] = { { "--add", NULL, "make the bitmap" },
+					      { "--remove", NULL, "remove it" },
+					      { "--clear", NULL, "forget what it recorded" },
+					      { "--enable", NULL, "record from now on" },
+					      { "--disable", NULL, "stop recording" },
+					      { "--merge", "SOURCE",
+						"add what the bitmap SOURCE recorded" },
+					      { "-b", "source_file", "image that holds SOURCE" },
+					      { "-F", "source_fmt", "its format" },
+					      { "-g|--granularity", "bytes", "of --add" },
+					      OBJECT,
+					      IMAGE_OPTS,
+					      FMT,
+					      END };
 static const struct img_opt check_opts[] = {
-	OBJECT, IMAGE_OPTS, QUIET, FMT, OUTPUT, { "-r", "leaks|all", "repair leaks only, or all that was found" }, SRC_CACHE, SHARE, END
+	OBJECT,	   IMAGE_OPTS, QUIET,
+	FMT,	   OUTPUT,     { "-r", "leaks|all", "repair leaks only, or all that was found" },
+	SRC_CACHE, SHARE,      END
 };
 static const struct img_opt commit_opts[] = {
-	OBJECT, IMAGE_OPTS, QUIET, FMT, CACHE, { "-b", "base", "commit into this image of the chain, not only the next one" },
-	RATE, { "-d", NULL, "do not empty the overlay afterwards" }, PROGRESS, END
+	OBJECT,	  IMAGE_OPTS,
+	QUIET,	  FMT,
+	CACHE,	  { "-b", "base", "commit into this image of the chain, not only the next one" },
+	RATE,	  { "-d", NULL, "do not empty the overlay afterwards" },
+	PROGRESS, END
 };
 static const struct img_opt compare_opts[] = {
-	OBJECT, IMAGE_OPTS, FMT, { "-F", "fmt", "format of the second image" }, SRC_CACHE, PROGRESS, QUIET,
-	{ "-s", NULL, "strict: sizes and allocation must be the same, too" }, SHARE, END
+	OBJECT,	   IMAGE_OPTS,
+	FMT,	   { "-F", "fmt", "format of the second image" },
+	SRC_CACHE, PROGRESS,
+	QUIET,	   { "-s", NULL, "strict: sizes and allocation must be the same, too" },
+	SHARE,	   END
 };
 static const struct img_opt convert_opts[] = {
-	OBJECT, IMAGE_OPTS, { "--target-image-opts", NULL, "the output name is an option string" },
-	{ "--target-is-zero", NULL, "with -n: the output reads as zeros already" }, { "--bitmaps", NULL, "copy dirty bitmaps, too" },
-	{ "--skip-broken-bitmaps", NULL, "with --bitmaps: leave out those that are inconsistent" }, SHARE,
-	{ "-C", NULL, "let the kernel copy (reflink where the file system can)" }, { "-c", NULL, "compress" }, PROGRESS, QUIET,
-	{ "-n", NULL, "do not make the output; it exists" }, FMT, CACHE, SRC_CACHE,
-	{ "-O", "output_fmt", "output format (raw)" }, { "-B", "backing_file", "backing file of the output: only what differs in the top layer is copied" },
-	{ "-F", "backing_fmt", "its format" }, OPTIONS, { "-l", "snapshot", "take this internal snapshot of the source" },
+	OBJECT,
+	IMAGE_OPTS,
+	{ "--target-image-opts", NULL, "the output name is an option string" },
+	{ "--target-is-zero", NULL, "with -n: the output reads as zeros already" },
+	{ "--bitmaps", NULL, "copy dirty bitmaps, too" },
+	{ "--skip-broken-bitmaps", NULL, "with --bitmaps: leave out those that are inconsistent" },
+	SHARE,
+	{ "-C", NULL, "let the kernel copy (reflink where the file system can)" },
+	{ "-c", NULL, "compress" },
+	PROGRESS,
+	QUIET,
+	{ "-n", NULL, "do not make the output; it exists" },
+	FMT,
+	CACHE,
+	SRC_CACHE,
+	{ "-O", "output_fmt", "output format (raw)" },
+	{ "-B", "backing_file",
+	  "backing file of the output: only what differs in the top layer is copied" },
+	{ "-F", "backing_fmt", "its format" },
+	OPTIONS,
+	{ "-l", "snapshot", "take this internal snapshot of the source" },
 	{ "-s", "snapshot", "the same (older form)" },
-	{ "-S", "sparse_size", "runs of zeros this long become holes (4k); 0: write all" }, RATE,
-	{ "-m", "num_coroutines", "requests in parallel, 1 to 16 (one for each processor)" }, { "-W", NULL, "write out of order" },
-	{ "--salvage", NULL, "go on after read errors; what cannot be read becomes zeros" }, END
+	{ "-S", "sparse_size", "runs of zeros this long become holes (4k); 0: write all" },
+	RATE,
+	{ "-m", "num_coroutines", "requests in parallel, 1 to 16 (one for each processor)" },
+	{ "-W", NULL, "write out of order" },
+	{ "--salvage", NULL, "go on after read errors; what cannot be read becomes zeros" },
+	END
 };
-static const struct img_opt create_opts[] = {
-	OBJECT, QUIET, FMT, { "-b", "backing_file", "the new image is an overlay of this one" }, { "-F", "backing_fmt", "its format" },
-	{ "-u", NULL, "do not open the backing file" }, OPTIONS, { "-6", NULL, "vmdk: the same as -o compat6" }, END
+static const struct img_opt create_opts[] = { OBJECT,
+					      QUIET,
+					      FMT,
+					      { "-b", "backing_file",
+						"the new image is an overlay of this one" },
+					      { "-F", "backing_fmt", "its format" },
+					      { "-u", NULL, "do not open the backing file" },
+					      OPTIONS,
+					      { "-6", NULL, "vmdk: the same as -o compat6" },
+					      END };
+static const struct img_opt dd_opts[] = {
+	OBJECT, IMAGE_OPTS, SHARE, FMT, { "-O", "output_fmt", "output format (raw)" }, END
 };
-static const struct img_opt dd_opts[] = { OBJECT, IMAGE_OPTS, SHARE, FMT, { "-O", "output_fmt", "output format (raw)" }, END };
 static const struct img_opt info_opts[] = {
-	OBJECT, IMAGE_OPTS, FMT, OUTPUT, { "--backing-chain", NULL, "all images of the chain" }, SHARE, END
+	OBJECT, IMAGE_OPTS, FMT, OUTPUT, { "--backing-chain", NULL, "all images of the chain" },
+	SHARE,	END
 };
-static const struct img_opt map_opts[] = {
-	OBJECT, IMAGE_OPTS, FMT, { "-s|--start-offset", "offset", "where to begin" }, { "-l|--max-length", "len", "how much to show" }, OUTPUT, SHARE, END
-};
+static const struct img_opt map_opts[] = { OBJECT,
+					   IMAGE_OPTS,
+					   FMT,
+					   { "-s|--start-offset", "offset", "where to begin" },
+					   { "-l|--max-length", "len", "how much to show" },
+					   OUTPUT,
+					   SHARE,
+					   END };
 static const struct img_opt measure_opts[] = {
-	OUTPUT, { "-O", "output_fmt", "format of the image to be made (raw)" }, OPTIONS, { "--size", "N", "of a new image" },
-	OBJECT, IMAGE_OPTS, FMT, { "-l", "snapshot", "measure this internal snapshot" }, SHARE, END
+	OUTPUT,	 { "-O", "output_fmt", "format of the image to be made (raw)" },
+	OPTIONS, { "--size", "N", "of a new image" },
+	OBJECT,	 IMAGE_OPTS,
+	FMT,	 { "-l", "snapshot", "measure this internal snapshot" },
+	SHARE,	 END
 };
-static const struct img_opt rebase_opts[] = {
-	OBJECT, IMAGE_OPTS, SHARE, QUIET, FMT, CACHE, SRC_CACHE, PROGRESS, { "-u", NULL, "only change the name in the image" },
-	{ "-b", "backing_file", "the new backing file; empty: none" }, { "-F", "backing_fmt", "its format" }, END
-};
+static const struct img_opt rebase_opts[] = { OBJECT,
+					      IMAGE_OPTS,
+					      SHARE,
+					      QUIET,
+					      FMT,
+					      CACHE,
+					      SRC_CACHE,
+					      PROGRESS,
+					      { "-u", NULL, "only change the name in the image" },
+					      { "-b", "backing_file",
+						"the new backing file; empty: none" },
+					      { "-F", "backing_fmt", "its format" },
+					      END };
 static const struct img_opt resize_opts[] = {
-	OBJECT, IMAGE_OPTS, FMT, { "--preallocation", "mode", "off, metadata, falloc or full, for the new part" }, QUIET,
-	{ "--shrink", NULL, "allow the image to become smaller" }, END
+	OBJECT, IMAGE_OPTS,
+	FMT,	{ "--preallocation", "mode", "off, metadata, falloc or full, for the new part" },
+	QUIET,	{ "--shrink", NULL, "allow the image to become smaller" },
+	END
 };
-static const struct img_opt snapshot_opts[] = {
-	OBJECT, IMAGE_OPTS, SHARE, QUIET, FMT, { "-l", NULL, "list (default)" }, { "-a", "snapshot", "go back to it" },
-	{ "-c", "snapshot", "make it" }, { "-d", "snapshot", "delete it" }, END
-};
+static const struct img_opt snapshot_opts[] = { OBJECT,
+						IMAGE_OPTS,
+						SHARE,
+						QUIET,
+						FMT,
+						{ "-l", NULL, "list (default)" },
+						{ "-a", "snapshot", "go back to it" },
+						{ "-c", "snapshot", "make it" },
+						{ "-d", "snapshot", "delete it" },
+						END };
 
 const struct img_cmd img_cmds[] = {
 	{ "amend", "filename", "Change format options of an image.", cmd_amend, amend_opts },
 	{ "bench", "filename", "Time simple sequential I/O.", cmd_bench, bench_opts },
-	{ "bitmap", "filename bitmap", "Change dirty bitmaps of an image.", cmd_bitmap, bitmap_opts },
-	{ "check", "filename", "Check an image; exit code 0 clean, 1 check failed, 2 corrupt, 3 leaked clusters, 63 not supported.", cmd_check, check_opts },
-	{ "commit", "filename", "Write what an overlay holds into its backing file.", cmd_commit, commit_opts },
-	{ "compare", "filename1 filename2", "Compare contents; exit code 0 identical, 1 different, more on errors.", cmd_compare, compare_opts },
-	{ "convert", "filename [filename2 ...] output_filename", "Copy images into another format; several sources are joined.", cmd_convert, convert_opts },
+	{ "bitmap", "filename bitmap", "Change dirty bitmaps of an image.", cmd_bitmap,
+	  bitmap_opts },
+	{ "check", "filename",
+	  "Check an image; exit code 0 clean, 1 check failed, 2 corrupt, 3 leaked clusters, 63 not "
+	  "supported.",
+	  cmd_check, check_opts },
+	{ "commit", "filename", "Write what an overlay holds into its backing file.", cmd_commit,
+	  commit_opts },
+	{ "compare", "filename1 filename2",
+	  "Compare contents; exit code 0 identical, 1 different, more on errors.", cmd_compare,
+	  compare_opts },
+	{ "convert", "filename [filename2 ...] output_filename",
+	  "Copy images into another format; several sources are joined.", cmd_convert,
+	  convert_opts },
 	{ "create", "filename [size]", "Make an image.", cmd_create, create_opts },
-	{ "dd", "[bs=block_size] [count=blocks] [skip=blocks] if=input of=output", "Copy blocks.", cmd_dd, dd_opts },
+	{ "dd", "[bs=block_size] [count=blocks] [skip=blocks] if=input of=output", "Copy blocks.",
+	  cmd_dd, dd_opts },
 	{ "info", "filename", "Say what an image is.", cmd_info, info_opts },
 	{ "map", "filename", "Show where the data of an image lies.", cmd_map, map_opts },
-	{ "measure", "[--size N | filename]", "Say how much space a new image would need.", cmd_measure, measure_opts },
-	{ "rebase", "-b backing_file filename", "Change the backing file of an image.", cmd_rebase, rebase_opts },
+	{ "measure", "[--size N | filename]", "Say how much space a new image would need.",
+	  cmd_measure, measure_opts },
+	{ "rebase", "-b backing_file filename", "Change the backing file of an image.", cmd_rebase,
+	  rebase_opts },
 	{ "resize", "filename [+|-]size", "Change the size of the disk.", cmd_resize, resize_opts },
-	{ "snapshot", "filename", "List, make, apply or delete internal snapshots.", cmd_snapshot, snapshot_opts },
+	{ "snapshot", "filename", "List, make, apply or delete internal snapshots.", cmd_snapshot,
+	  snapshot_opts },
 	{ NULL, NULL, NULL, NULL, NULL },
 };
 
@@ -140,9 +261,11 @@ static void print_formats(const char *before)
 
 static void print_help(void)
 {
-	printf("usage: %s [standard options] command [command options]\nminivmm disk image utility\n\n"
+	printf("usage: %s [standard options] command [command options]\nminivmm disk image "
+	       "utility\n\n"
 	       "    '-h', '--help'       display this help and exit\n"
-	       "    '-V', '--version'    output version information and exit\n\nCommand syntax:\n", log_name());
+	       "    '-V', '--version'    output version information and exit\n\nCommand syntax:\n",
+	       log_name());
 	for (const struct img_cmd *c = img_cmds; c->name; c++)
 		print_command(c);
 	printf("\n'%s COMMAND --help' explains the options of a command.\n\n", log_name());
@@ -175,11 +298,16 @@ static void roff(const char *s)
 /* The manual page, from the same tables. */
 static void print_man(void)
 {
-	printf(".TH MINIVMM\\-IMG 1 \"\" \"minivmm " MINIVMM_VERSION "\" \"minivmm\"\n.SH NAME\nminivmm\\-img \\- disk image utility\n"
-	       ".SH SYNOPSIS\n.B minivmm\\-img\n.I command\n[\\fIoptions\\fR] \\fIfile\\fR ...\n.SH DESCRIPTION\n"
-	       "Makes, converts, checks and changes disk images. Commands, options, output and exit codes are those of\n"
-	       ".BR qemu\\-img (1),\nversion 7.2; scripts need only the name changed. Installed as\n.B kvm\\-img\nas well.\n"
-	       "Options may come after file names. Sizes take the suffixes k, M, G, T, P and E (powers of 1024).\n.SH COMMANDS\n");
+	printf(".TH MINIVMM\\-IMG 1 \"\" \"minivmm " MINIVMM_VERSION
+	       "\" \"minivmm\"\n.SH NAME\nminivmm\\-img \\- disk image utility\n"
+	       ".SH SYNOPSIS\n.B minivmm\\-img\n.I command\n[\\fIoptions\\fR] \\fIfile\\fR "
+	       "...\n.SH DESCRIPTION\n"
+	       "Makes, converts, checks and changes disk images. Commands, options, output and "
+	       "exit codes are those of\n"
+	       ".BR qemu\\-img (1),\nversion 7.2; scripts need only the name changed. Installed "
+	       "as\n.B kvm\\-img\nas well.\n"
+	       "Options may come after file names. Sizes take the suffixes k, M, G, T, P and E "
+	       "(powers of 1024).\n.SH COMMANDS\n");
 	for (const struct img_cmd *c = img_cmds; c->name; c++) {
 		printf(".SS %s [\\fIoptions\\fR] ", c->name);
 		roff(c->operands);
@@ -202,7 +330,10 @@ static void print_man(void)
 
 		if (!f->read)
 			continue;
-		printf(".SS %s\n%s\n", f->format, f->create ? "Read and written." : f->write ? "Read and written; not made." : "Read only.");
+		printf(".SS %s\n%s\n", f->format,
+		       f->create  ? "Read and written."
+		       : f->write ? "Read and written; not made."
+				  : "Read only.");
 		for (const struct node_opt *o = f->create_opts; o && o->name; o++) {
 			printf(".TP\n.BI \\-o\\ %s= ", o->name);
 			roff(o->type);
@@ -211,9 +342,11 @@ static void print_man(void)
 			printf("\n");
 		}
 	}
-	printf(".SH SIGNALS\nSIGUSR1 prints how far a long command is. SIGINT, SIGTERM and SIGHUP end it; output that is not\n"
+	printf(".SH SIGNALS\nSIGUSR1 prints how far a long command is. SIGINT, SIGTERM and SIGHUP "
+	       "end it; output that is not\n"
 	       "complete is removed.\n"
-	       ".SH EXIT STATUS\n.TP\n.B 0\nDone; compare: the contents are the same; check: no errors.\n"
+	       ".SH EXIT STATUS\n.TP\n.B 0\nDone; compare: the contents are the same; check: no "
+	       "errors.\n"
 	       ".TP\n.B 1\nIt failed, and standard error says why; compare: the contents differ.\n"
 	       ".TP\n.B 2\ncheck: the image is corrupt; compare: it could not be done.\n"
 	       ".TP\n.B 3\ncheck: the image has leaked clusters, but is not corrupt.\n"
@@ -221,7 +354,8 @@ static void print_man(void)
 	       ".SH EXAMPLES\n.nf\nminivmm\\-img create \\-f qcow2 disk.qcow2 20G\n"
 	       "minivmm\\-img create \\-f qcow2 \\-b disk.qcow2 \\-F qcow2 today.qcow2\n"
 	       "minivmm\\-img convert \\-p \\-O qcow2 old.vmdk disk.qcow2\n.fi\n"
-	       ".SH FILES\nDisk images, raw disks (/dev/sdX), and where the NBD and http modules are installed, nbd:// and https:// addresses.\n"
+	       ".SH FILES\nDisk images, raw disks (/dev/sdX), and where the NBD and http modules "
+	       "are installed, nbd:// and https:// addresses.\n"
 	       ".SH SEE ALSO\n.BR minivmm (1),\n.BR minivmm\\-doctor (1),\n.BR qemu\\-img (1)\n");
 }
 
@@ -264,7 +398,8 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	if (!strcmp(argv[1], "-V") || !strcmp(argv[1], "--version")) {
-		printf("%s version " MINIVMM_VERSION " (output as qemu-img version 7.2)\n", log_name());
+		printf("%s version " MINIVMM_VERSION " (output as qemu-img version 7.2)\n",
+		       log_name());
 		return 0;
 	}
 	if (!strcmp(argv[1], "-man") || !strcmp(argv[1], "--man")) {

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* open.c: opening and making images as the command line says, and removing what was left half made. */
+/*
+ * open.c: opening and making images as the command line says, and removing what was left half made.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -11,8 +13,8 @@
 
 /*
  * --- outputs: every file created through img_host ---
- * A file that was there before is ours to remove only once it has been made anew: until then it may be refused to us, because
- * a running machine has it open.
+ * A file that was there before is ours to remove only once it has been made anew: until then it may
+ * be refused to us, because a running machine has it open.
  */
 static struct output { char *path; bool existed; } *outputs;
 static int noutputs;
@@ -23,7 +25,8 @@ static int record_open(void *ctx, const char *path, int flags, int mode, struct 
 	bool existed = flags & O_CREAT && lstat(path, &st) == 0;
 	int fd = host_open(&host_direct, path, flags, mode, err);
 
-	if (fd >= 0 && flags & O_CREAT && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && strncmp(path, "/dev/", 5)) {
+	if (fd >= 0 && flags & O_CREAT && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	    strncmp(path, "/dev/", 5)) {
 		outputs = xrealloc(outputs, (noutputs + 1) * sizeof(*outputs));
 		outputs[noutputs++] = (struct output){ xstrdup(path), existed };
 	}
@@ -46,7 +49,10 @@ static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
 }
 
 static const struct host_ops record_ops = {
-	.open = record_open, .connect = direct_connect, .spawn = direct_spawn, .lock_owner = direct_lock_owner,
+	.open = record_open,
+	.connect = direct_connect,
+	.spawn = direct_spawn,
+	.lock_owner = direct_lock_owner,
 };
 const struct host img_host = { &record_ops, NULL };
 
@@ -90,11 +96,15 @@ static int add_secret(const char *text)
 		size_t len = strcspn(l.v[i], "="), k = 0;
 
 		if (len == 4 && !strncmp(l.v[i], "data", len))
-			ret = fail("a secret's data on the command line can be read by every user: put it into a file and use file=FILE");
-		while (k < ARRAY_SIZE(known) && (strlen(known[k]) != len || strncmp(known[k], l.v[i], len)))
+			ret = fail("a secret's data on the command line can be read by every user: "
+				   "put it into a file and use file=FILE");
+		while (k < ARRAY_SIZE(known) &&
+		       (strlen(known[k]) != len || strncmp(known[k], l.v[i], len)))
 			k++;
 		if (!ret && k == ARRAY_SIZE(known))
-			ret = fail("Invalid object '%s': Parameter '%.*s' is not known; a secret has id=ID and file=FILE", text, (int)len, l.v[i]);
+			ret = fail("Invalid object '%s': Parameter '%.*s' is not known; a secret "
+				   "has id=ID and file=FILE",
+				   text, (int)len, l.v[i]);
 	}
 	if (ret)
 		goto out;
@@ -104,9 +114,12 @@ static int add_secret(const char *text)
 	else if (!optlist_get(&l, "id") || !optlist_get(&l, "file"))
 		ret = fail("Invalid object '%s': it needs id=ID and file=FILE", text);
 	else if (format && strcmp(format, "raw"))
-		ret = fail("Invalid object '%s': only format=raw is known; 'base64 -d' makes such a file", text);
+		ret = fail("Invalid object '%s': only format=raw is known; 'base64 -d' makes such "
+			   "a file",
+			   text);
 	else if (secret_file(optlist_get(&l, "id")))
-		ret = fail("attempt to add duplicate property '%s' to object (type 'container')", optlist_get(&l, "id"));
+		ret = fail("attempt to add duplicate property '%s' to object (type 'container')",
+			   optlist_get(&l, "id"));
 	if (ret)
 		goto out;
 	secrets = xrealloc(secrets, (nsecrets + 2) * sizeof(*secrets));
@@ -130,9 +143,14 @@ int args_objects(const struct args *a)
 
 int cache_flags(const char *mode, const char *def, bool *ok)
 {
-	static const struct { const char *name; int flags; } modes[] = {
-		{ "none", BLK_NOCACHE }, { "off", BLK_NOCACHE }, { "directsync", BLK_NOCACHE | BLK_WRITETHROUGH },
-		{ "writeback", 0 }, { "unsafe", BLK_UNSAFE }, { "writethrough", BLK_WRITETHROUGH },
+	static const struct { const char *name; int flags;
+	} modes[] = {
+		{ "none", BLK_NOCACHE },
+		{ "off", BLK_NOCACHE },
+		{ "directsync", BLK_NOCACHE | BLK_WRITETHROUGH },
+		{ "writeback", 0 },
+		{ "unsafe", BLK_UNSAFE },
+		{ "writethrough", BLK_WRITETHROUGH },
 	};
 
 	if (!mode)
@@ -152,19 +170,27 @@ static void warn_raw_guess(const struct node *n)
 {
 	if (!n->probed || strcmp(n->ops->format, "raw") || !(n->flags & BLK_RDWR))
 		return;
-	fprintf(stderr, "WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
-		"         Automatically detecting the format is dangerous for raw images, write operations on block 0 will be restricted.\n"
-		"         Specify the 'raw' format explicitly to remove the restrictions.\n", n->filename);
+	fprintf(stderr,
+		"WARNING: Image format was not specified for '%s' and probing guessed raw.\n"
+		"         Automatically detecting the format is dangerous for raw images, write "
+		"operations on block 0 will be restricted.\n"
+		"         Specify the 'raw' format explicitly to remove the restrictions.\n",
+		n->filename);
 }
 
-struct node *img_open_layer(const struct args *a, const char *filename, const char *format, unsigned flags, struct err *err)
+struct node *img_open_layer(const struct args *a, const char *filename, const char *format,
+			    unsigned flags, struct err *err)
 {
-	struct blk_options o = { .format = format, .flags = flags | BLK_GUESS_TOLD, .host = &img_host, .secrets = secrets };
+	struct blk_options o = { .format = format,
+				 .flags = flags | BLK_GUESS_TOLD,
+				 .host = &img_host,
+				 .secrets = secrets };
 	struct node *n;
 
 	if (arg_has(a, "-U|--force-share")) {
 		if (flags & BLK_RDWR) {
-			err_set(err, EINVAL, "force-share=on can only be used with read-only images");
+			err_set(err, EINVAL,
+				"force-share=on can only be used with read-only images");
 			return NULL;
 		}
 		o.flags |= BLK_SHARE;
@@ -175,7 +201,8 @@ struct node *img_open_layer(const struct args *a, const char *filename, const ch
 	return n;
 }
 
-struct node *img_open_options(const struct args *a, const char *text, unsigned flags, struct err *err)
+struct node *img_open_options(const struct args *a, const char *text, unsigned flags,
+			      struct err *err)
 {
 	struct optlist l = { 0 };
 	struct node *n = NULL;
@@ -192,7 +219,8 @@ struct node *img_open_options(const struct args *a, const char *text, unsigned f
 	return n;
 }
 
-struct node *img_open(const struct args *a, const char *filename, const char *format, unsigned flags)
+struct node *img_open(const struct args *a, const char *filename, const char *format,
+		      unsigned flags)
 {
 	bool options = arg_has(a, "--image-opts");
 	struct err err = { 0 };
@@ -202,7 +230,8 @@ struct node *img_open(const struct args *a, const char *filename, const char *fo
 		fail("--image-opts and --format are mutually exclusive");
 		return NULL;
 	}
-	n = options ? img_open_options(a, filename, flags, &err) : img_open_layer(a, filename, format, flags, &err);
+	n = options ? img_open_options(a, filename, flags, &err)
+		    : img_open_layer(a, filename, format, flags, &err);
 	if (!n)
 		fail("Could not open '%s': %s", filename, err.msg);
 	return n;
@@ -224,8 +253,10 @@ int size_arg(const char *s, uint64_t *size)
 	if (ret == -ERANGE || (ret == 0 && *size > INT64_MAX))
 		fail("Invalid image size specified. Must be between 0 and 9223372036854775807.");
 	else
-		fail("Invalid image size specified. You may use k, M, G, T, P or E suffixes for\n%s: kilobytes, megabytes, "
-		     "gigabytes, terabytes, petabytes and exabytes.", log_name());
+		fail("Invalid image size specified. You may use k, M, G, T, P or E suffixes "
+		     "for\n%s: kilobytes, megabytes, "
+		     "gigabytes, terabytes, petabytes and exabytes.",
+		     log_name());
 	return -EINVAL;
 }
 
@@ -234,7 +265,8 @@ int secrets_to_files(const struct optlist *in, struct optlist *out, struct err *
 	static const char *const ids[] = { "key-secret", "new-secret", "old-secret" };
 
 	for (int i = 0; i < in->n; i++) {
-		char *eq = strchr(in->v[i], '='), *name = xasprintf("%.*s", (int)(eq - in->v[i]), in->v[i]);
+		char *eq = strchr(in->v[i], '='),
+		     *name = xasprintf("%.*s", (int)(eq - in->v[i]), in->v[i]);
 		const char *last = strncmp(name, "encrypt.", 8) ? name : name + 8, *value = eq + 1;
 
 		for (unsigned k = 0; k < ARRAY_SIZE(ids); k++)
@@ -248,12 +280,17 @@ int secrets_to_files(const struct optlist *in, struct optlist *out, struct err *
 	return 0;
 }
 
-int img_create(const struct args *a, const char *format, const char *filename, uint64_t size, const char *backing,
-	       const char *backing_format, const struct optlist *opts, struct err *err)
+int img_create(const struct args *a, const char *format, const char *filename, uint64_t size,
+	       const char *backing, const char *backing_format, const struct optlist *opts,
+	       struct err *err)
 {
 	struct node_create c = {
-		.filename = filename, .size = size, .backing = backing, .backing_format = backing_format,
-		.opts = (const char *const *)opts->v, .host = &img_host,
+		.filename = filename,
+		.size = size,
+		.backing = backing,
+		.backing_format = backing_format,
+		.opts = (const char *const *)opts->v,
+		.host = &img_host,
 	};
 	struct optlist copy = { 0 };
 	int ret = secrets_to_files(opts, &copy, err);

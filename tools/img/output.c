@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * output.c: numbers, JSON and text in the form qemu-img gives them. Members of an object come in the order of QEMU's
- * dictionary (512 buckets by a hash of the key), so that output can be compared byte for byte.
+ * output.c: numbers, JSON and text in the form qemu-img gives them. Members of an object come in
+ * the order of QEMU's dictionary (512 buckets by a hash of the key), so that output can be compared
+ * byte for byte.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -39,7 +40,8 @@ static int compare_members(const void *a, const void *b)
 
 	if (x->bucket != y->bucket)
 		return x->bucket < y->bucket ? -1 : 1;
-	return x->seq > y->seq ? -1 : x->seq < y->seq;	/* within a bucket the last one put in comes first */
+	/* within a bucket the last one put in comes first */
+	return x->seq > y->seq ? -1 : x->seq < y->seq;
 }
 
 static struct member *members(const json_t *object, size_t *n)
@@ -141,7 +143,8 @@ void json_print_text(const json_t *v, int indent)
 
 void snapshot_print_head(void)
 {
-	printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK", "ICOUNT");
+	printf("Snapshot list:\n%-10s%-17s%8s%20s%13s%11s\n", "ID", "TAG", "VM SIZE", "DATE",
+	       "VM CLOCK", "ICOUNT");
 }
 
 void snapshot_print(const struct node_snapshot *s)
@@ -153,8 +156,8 @@ void snapshot_print(const struct node_snapshot *s)
 
 	localtime_r(&t, &tm);
 	strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
-	snprintf(clock, sizeof(clock), "%02d:%02d:%02d.%03d", (int)(sec / 3600), (int)(sec / 60 % 60), (int)(sec % 60),
-		 (int)(s->vm_clock_nsec / 1000000 % 1000));
+	snprintf(clock, sizeof(clock), "%02d:%02d:%02d.%03d", (int)(sec / 3600),
+		 (int)(sec / 60 % 60), (int)(sec % 60), (int)(s->vm_clock_nsec / 1000000 % 1000));
 	if (s->icount != UINT64_MAX)
 		snprintf(icount, sizeof(icount), "%llu", (unsigned long long)s->icount);
 	printf("%-9s %-16s %8s%20s%13s%11s\n", s->id, s->name, size, date, clock, icount);
@@ -163,10 +166,11 @@ void snapshot_print(const struct node_snapshot *s)
 
 json_t *snapshot_json(const struct node_snapshot *s)
 {
-	json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "id", s->id, "name", s->name, "vm-state-size",
-			      (json_int_t)s->vm_state_size, "date-sec", (json_int_t)s->date_sec, "date-nsec", (json_int_t)s->date_nsec,
-			      "vm-clock-sec", (json_int_t)(s->vm_clock_nsec / NS_PER_SEC), "vm-clock-nsec",
-			      (json_int_t)(s->vm_clock_nsec % NS_PER_SEC));
+	json_t *j = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "id", s->id, "name", s->name,
+			      "vm-state-size", (json_int_t)s->vm_state_size, "date-sec",
+			      (json_int_t)s->date_sec, "date-nsec", (json_int_t)s->date_nsec,
+			      "vm-clock-sec", (json_int_t)(s->vm_clock_nsec / NS_PER_SEC),
+			      "vm-clock-nsec", (json_int_t)(s->vm_clock_nsec % NS_PER_SEC));
 
 	if (s->icount != UINT64_MAX)
 		json_object_set_new(j, "icount", json_integer(s->icount));

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* progress.c: how far a long command is, and the signals that ask for it or end it. progress_add: any thread. */
+/*
+ * progress.c: how far a long command is, and the signals that ask for it or end it. progress_add:
+ * any thread.
+ */
 #include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -28,7 +31,8 @@ static void on_usr1(int sig)
 static void print_progress(FILE *out, const char *end)
 {
 	uint64_t done = __atomic_load_n(&p.done, __ATOMIC_RELAXED);
-	double percent = p.total ? 100.0 * done / p.total : 100, seconds = (now_ns() - p.start) / 1e9;
+	double percent = p.total ? 100.0 * done / p.total : 100,
+	       seconds = (now_ns() - p.start) / 1e9;
 
 	if (percent > 100)
 		percent = 100;
@@ -47,7 +51,8 @@ static void print_progress(FILE *out, const char *end)
 
 void progress_start(bool show, uint64_t total)
 {
-	struct sigaction stop = { .sa_handler = on_stop }, usr1 = { .sa_handler = on_usr1, .sa_flags = SA_RESTART };
+	struct sigaction stop = { .sa_handler = on_stop },
+			 usr1 = { .sa_handler = on_usr1, .sa_flags = SA_RESTART };
 
 	p.show = show;
 	p.terminal = isatty(1);

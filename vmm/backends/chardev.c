@@ -2,10 +2,11 @@
 /*
  * chardev.c: byte streams to the host for serial ports, consoles and monitors. Main loop.
  *
- * Output is gathered and written when a page of it is there or a millisecond has passed: a guest's console writes
- * single bytes, each costs an exit already and must not cost a system call as well. What the host does not take
- * stays in the buffer; when that is full the writer is told (chardev_write is short, then writable()), except on
- * a pty or a server without a client, where the newest is lost, as on a line nobody listens to.
+ * Output is gathered and written when a page of it is there or a millisecond has passed: a guest's
+ * console writes single bytes, each costs an exit already and must not cost a system call as well.
+ * What the host does not take stays in the buffer; when that is full the writer is told
+ * (chardev_write is short, then writable()), except on a pty or a server without a client, where
+ * the newest is lost, as on a line nobody listens to.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +27,10 @@
 
 static void out_event(void *ctx, uint32_t events);
 
-/* Input and output of a socket or terminal are one descriptor, and a loop watches a descriptor once: output by a duplicate. */
+/*
+ * Input and output of a socket or terminal are one descriptor, and a loop watches a descriptor
+ * once: output by a duplicate.
+ */
 static void out_watch(struct chardev *c)
 {
 	int fd = fcntl(c->out_fd, F_DUPFD_CLOEXEC, 0);
@@ -73,8 +77,9 @@ static ssize_t out_write(struct chardev *c, const void *buf, size_t len)
 	ssize_t n;
 
 	do
-		n = c->kind == CHARDEV_SOCKET ? send(c->out_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL)
-					      : write(c->out_fd, buf, len);
+		n = c->kind == CHARDEV_SOCKET
+			    ? send(c->out_fd, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL)
+			    : write(c->out_fd, buf, len);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }
@@ -94,7 +99,8 @@ static bool out_flush(struct chardev *c)
 			return true;
 		}
 		if (n < 0) {
-			log_warn("%s: writing to %s: %s; further output is lost", c->label, c->filename, strerror((int)-n));
+			log_warn("%s: writing to %s: %s; further output is lost", c->label,
+				 c->filename, strerror((int)-n));
 			c->out_fd = -1;
 			break;
 		}

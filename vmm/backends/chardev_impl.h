@@ -9,7 +9,8 @@
 
 #define CHARDEV_BUFFER (64 * 1024u)
 
-enum chardev_kind { CHARDEV_NULL, CHARDEV_STDIO, CHARDEV_FILE, CHARDEV_PTY, CHARDEV_SOCKET, CHARDEV_TTY };
+enum chardev_kind { CHARDEV_NULL, CHARDEV_STDIO, CHARDEV_FILE, CHARDEV_PTY, CHARDEV_SOCKET,
+                    CHARDEV_TTY };
 
 struct chardev {
 	char *label, *filename;
@@ -20,11 +21,13 @@ struct chardev {
 	int owned[4];			/* descriptors to close at the end */
 	int nowned;
 	int listen_fd;			/* a server's */
-	int keep_fd;			/* pty: our own hold on the slave, so that the master never hangs up */
+	/* pty: our own hold on the slave, so that the master never hangs up */
+	int keep_fd;
 	char *unlink_path;		/* a server's socket file */
 	struct loop_fd *in, *out, *listener;
 	struct loop_timer flush;
-	bool lossy;			/* a full buffer loses the newest instead of stopping the guest */
+	/* a full buffer loses the newest instead of stopping the guest */
+	bool lossy;
 	bool restore_tty;		/* stdin's terminal was changed */
 	bool escapes, escape_seen;	/* Ctrl-A keys */
 	bool was_full;			/* a write was short: writable() is owed */

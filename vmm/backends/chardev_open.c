@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * chardev_open.c: the kinds of streams: terminal, file, pty, sockets. Opening may block (start-up, control threads).
+ * chardev_open.c: the kinds of streams: terminal, file, pty, sockets. Opening may block (start-up,
+ * control threads).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -67,8 +68,8 @@ static int own(struct chardev *c, int fd)
 }
 
 /*
- * A descriptor for the same terminal or pipe with its own flags: O_NONBLOCK on the one we were given would
- * change it for the shell that lent it to us.
+ * A descriptor for the same terminal or pipe with its own flags: O_NONBLOCK on the one we were
+ * given would change it for the shell that lent it to us.
  */
 static int reopen(const struct host *host, int fd, int flags)
 {
@@ -144,7 +145,8 @@ static int open_pty(struct chardev *c, const struct host *host, struct err *err)
 		return master;
 	own(c, master);
 	if (grantpt(master) || unlockpt(master) || (ret = ptsname_r(master, name, sizeof(name))))
-		return err_set(err, errno, "%s: no pseudo terminal to be had: %s", c->label, strerror(errno));
+		return err_set(err, errno, "%s: no pseudo terminal to be had: %s", c->label,
+			       strerror(errno));
 	slave = host_open(host, name, O_RDWR | O_NOCTTY, 0, err);
 	if (slave < 0)
 		return slave;
@@ -188,13 +190,16 @@ static int socket_parse(char *address, struct socket_options *o, struct err *err
 		else if (!strcmp(word, "wait") || !strcmp(word, "wait=on"))
 			o->wait = true;
 		else
-			return err_set(err, EINVAL, "%s: '%s' is not an option of a socket; known are server and nowait",
+			return err_set(err, EINVAL,
+				       "%s: '%s' is not an option of a socket; known are server "
+				       "and nowait",
 				       address, word);
 	}
 	return 0;
 }
 
-static int open_socket(struct chardev *c, const char *spec, const struct host *host, struct err *err)
+static int open_socket(struct chardev *c, const char *spec, const struct host *host,
+		       struct err *err)
 {
 	char *address = xstrdup(spec);
 	struct socket_options o;
@@ -205,7 +210,8 @@ static int open_socket(struct chardev *c, const char *spec, const struct host *h
 	c->kind = CHARDEV_SOCKET;
 	free(c->filename);
 	c->filename = xstrdup(address);
-	ret = o.server ? host->ops->listen(host->ctx, address, err) : host->ops->connect(host->ctx, address, err);
+	ret = o.server ? host->ops->listen(host->ctx, address, err)
+		       : host->ops->connect(host->ctx, address, err);
 	if (ret < 0)
 		goto out;
 	if (!o.server) {
@@ -241,17 +247,22 @@ static int open_kind(struct chardev *c, const char *spec, const struct host *hos
 		return open_socket(c, spec, host, err);
 	if (!strncmp(spec, "/dev/", 5))
 		return open_tty(c, spec, host, err);
-	return err_set(err, EINVAL, "'%s' is no character device; known are stdio, mon:stdio, file:PATH, pty, "
-		       "unix:PATH[,server][,nowait], tcp:HOST:PORT[,server][,nowait], /dev/ttyX, null and none", spec);
+	return err_set(err, EINVAL,
+		       "'%s' is no character device; known are stdio, mon:stdio, file:PATH, pty, "
+		       "unix:PATH[,server][,nowait], tcp:HOST:PORT[,server][,nowait], /dev/ttyX, "
+		       "null and none",
+		       spec);
 }
 
-struct chardev *chardev_open(const char *id, const char *spec, struct loop *loop, const struct host *host, struct err *err)
+struct chardev *chardev_open(const char *id, const char *spec, struct loop *loop,
+			     const struct host *host, struct err *err)
 {
 	struct chardev *c;
 
 	if (!strcmp(spec, "none"))
 		return NULL;
-	signal(SIGPIPE, SIG_IGN);	/* a reader that leaves is an error of one stream, not the end of the machine */
+	/* a reader that leaves is an error of one stream, not the end of the machine */
+	signal(SIGPIPE, SIG_IGN);
 	c = chardev_alloc(id, loop);
 	c->filename = xstrdup(spec);
 	if (open_kind(c, spec, host, err) < 0) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * keymap.h: from what a person typed (X11 keysyms, names, terminal characters) to keys of the PC keyboard.
+ * keymap.h: from what a person typed (X11 keysyms, names, terminal characters) to keys of the PC
+ * keyboard.
  */
 #ifndef VMM_BACKENDS_KEYMAP_H
 #define VMM_BACKENDS_KEYMAP_H
@@ -16,7 +17,10 @@ enum key_level { KEY_LEVEL_ANY, KEY_LEVEL_PLAIN, KEY_LEVEL_SHIFT, KEY_LEVEL_ALTG
 /* The key and level that give the keysym on this layout. false: none does. */
 bool keymap_lookup(const struct keymap *k, uint32_t keysym, unsigned *key, enum key_level *level);
 
-/* A typist: keeps the modifiers such that what was typed arrives, whatever keyboard the viewer has. One thread. */
+/*
+ * A typist: keeps the modifiers such that what was typed arrives, whatever keyboard the viewer has.
+ * One thread.
+ */
 struct typist {
 	const struct keymap *map;
 	const struct input *input;

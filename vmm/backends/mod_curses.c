@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mod_curses.c: the text screen on the terminal, so that a machine with a BIOS can be used over ssh. A module (ncursesw).
- * One thread of its own draws and reads keys. Ctrl-A X ends the machine, Ctrl-A H helps, Ctrl-A Ctrl-A is Ctrl-A.
+ * mod_curses.c: the text screen on the terminal, so that a machine with a BIOS can be used over
+ * ssh. A module (ncursesw). One thread of its own draws and reads keys. Ctrl-A X ends the machine,
+ * Ctrl-A H helps, Ctrl-A Ctrl-A is Ctrl-A.
  */
 #include <errno.h>
 #include <locale.h>
@@ -34,9 +35,9 @@ struct curses {
 
 /* Code page 437. */
 static const wchar_t low[33] = L" ☺☻♥♦♣♠•◘○◙♂♀♪♫☼►◄↕‼¶§▬↨↑↓→←∟↔▲▼";
-static const wchar_t high[130] =
-	L"⌂ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀"
-	L"αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■ ";
+static const wchar_t high[130] = L"⌂ÇüéâäàåçêëèïîìÄÅÉæÆôöòûùÿÖÜ¢£¥₧ƒáíóúñÑªº¿⌐¬½¼¡«»░▒▓│┤╡╢╖╕╣║╗╝╜╛"
+				 L"┐└┴┬├─┼╞╟╚╔╩╦╠═╬╧╨╤╥╙╘╒╓╫╪┘┌█▄▌▐▀"
+				 L"αßΓπΣσµτΦΘΩδ∞φε∩≡±≥≤⌠⌡÷≈°∙·√ⁿ²■ ";
 
 static wchar_t glyph(uint8_t c)
 {
@@ -101,7 +102,8 @@ static bool draw(struct curses *v)
 		any = !v->graphics_shown;
 		if (any) {
 			erase();
-			mvprintw(LINES / 2, 2, "%u x %u pixels of graphics: look with -vnc :N", width, height);
+			mvprintw(LINES / 2, 2, "%u x %u pixels of graphics: look with -vnc :N",
+				 width, height);
 			curs_set(0);
 		}
 		v->graphics_shown = true;
@@ -141,10 +143,13 @@ static void press_with(struct curses *v, uint32_t modifier, uint32_t keysym)
 
 static void function_key(struct curses *v, wint_t k)
 {
-	static const struct { wint_t code; uint32_t keysym; } map[] = {
-		{ KEY_DOWN, 0xff54 }, { KEY_UP, 0xff52 }, { KEY_LEFT, 0xff51 }, { KEY_RIGHT, 0xff53 }, { KEY_HOME, 0xff50 },
-		{ KEY_BACKSPACE, 0xff08 }, { KEY_DC, 0xffff }, { KEY_IC, 0xff63 }, { KEY_NPAGE, 0xff56 }, { KEY_PPAGE, 0xff55 },
-		{ KEY_ENTER, 0xff8d }, { KEY_BTAB, 0xfe20 }, { KEY_END, 0xff57 },
+	static const struct { wint_t code; uint32_t keysym;
+	} map[] = {
+		{ KEY_DOWN, 0xff54 },  { KEY_UP, 0xff52 },    { KEY_LEFT, 0xff51 },
+		{ KEY_RIGHT, 0xff53 }, { KEY_HOME, 0xff50 },  { KEY_BACKSPACE, 0xff08 },
+		{ KEY_DC, 0xffff },    { KEY_IC, 0xff63 },    { KEY_NPAGE, 0xff56 },
+		{ KEY_PPAGE, 0xff55 }, { KEY_ENTER, 0xff8d }, { KEY_BTAB, 0xfe20 },
+		{ KEY_END, 0xff57 },
 	};
 
 	if (k >= KEY_F(1) && k <= KEY_F(12)) {
@@ -238,7 +243,8 @@ static void *curses_thread(void *arg)
 			read_keys(v);
 			interval = INTERVAL_MIN_MS;
 		}
-		interval = draw(v) ? INTERVAL_MIN_MS : MIN(interval + interval / 8 + 1, INTERVAL_MAX_MS);
+		interval = draw(v) ? INTERVAL_MIN_MS
+				   : MIN(interval + interval / 8 + 1, INTERVAL_MAX_MS);
 	}
 	return NULL;
 }

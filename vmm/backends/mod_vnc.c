@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mod_vnc.c: the screen for VNC viewers, by libvncserver (RFC 6143 and its extensions). A module: the program links it not.
+ * mod_vnc.c: the screen for VNC viewers, by libvncserver (RFC 6143 and its extensions). A module:
+ * the program links it not.
  *
- * Threads: ours accepts viewers and keeps the picture up to date while there are any; libvncserver has two for each viewer
- * (reading, and encoding what changed), so that a slow one delays nobody. Nobody watching: our thread sleeps.
+ * Threads: ours accepts viewers and keeps the picture up to date while there are any; libvncserver
+ * has two for each viewer (reading, and encoding what changed), so that a slow one delays nobody.
+ * Nobody watching: our thread sleeps.
  */
 #include <errno.h>
 #include <poll.h>
@@ -59,7 +61,10 @@ static void viewer_gone(rfbClientPtr cl)
 	struct vnc *v = cl->screen->screenData;
 
 	pthread_mutex_lock(&v->mutex);
-	/* This is the viewer's own thread, near its end: our thread joins it, the library would not. */
+	/*
+	 * This is the viewer's own thread, near its end: our thread joins it, the library would
+	 * not.
+	 */
 	v->gone = xrealloc(v->gone, (v->ngone + 1) * sizeof(*v->gone));
 	v->gone[v->ngone++] = pthread_self();
 	v->viewers--;
@@ -97,7 +102,8 @@ static rfbBool password_check(rfbClientPtr cl, const char *response, int len)
 	rfbEncryptBytes(want, password);
 	explicit_bzero(password, sizeof(password));
 	if (!has || len != CHALLENGESIZE) {
-		log_warn("vnc: viewer %s refused: %s", cl->host, has ? "bad answer" : "no password is set; \"set_password vnc\" does");
+		log_warn("vnc: viewer %s refused: %s", cl->host,
+			 has ? "bad answer" : "no password is set; \"set_password vnc\" does");
 		return FALSE;
 	}
 	for (unsigned i = 0; i < sizeof(want); i++)
@@ -122,7 +128,8 @@ static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
 static void on_pointer(int mask, int x, int y, rfbClientPtr cl)
 {
 	struct vnc *v = cl->screen->screenData;
-	unsigned buttons = (mask & 1 ? PS2_BUTTON_LEFT : 0) | (mask & 2 ? PS2_BUTTON_MIDDLE : 0) | (mask & 4 ? PS2_BUTTON_RIGHT : 0);
+	unsigned buttons = (mask & 1 ? PS2_BUTTON_LEFT : 0) | (mask & 2 ? PS2_BUTTON_MIDDLE : 0) |
+			   (mask & 4 ? PS2_BUTTON_RIGHT : 0);
 	const struct input *in = v->o.input;
 	int dx = 0, dy = 0, dz;
 
@@ -135,7 +142,8 @@ static void on_pointer(int mask, int x, int y, rfbClientPtr cl)
 	v->x = x;
 	v->y = y;
 	dz = (mask & 8 ? -1 : 0) + (mask & 16 ? 1 : 0);
-	if (in->pointer && in->pointer(in->ctx, x, y, cl->screen->width, cl->screen->height, dz, buttons))
+	if (in->pointer &&
+	    in->pointer(in->ctx, x, y, cl->screen->width, cl->screen->height, dz, buttons))
 		;
 	else if (in->mouse && (dx || dy || dz || buttons != v->buttons))
 		in->mouse(in->ctx, dx, dy, dz, buttons);
@@ -155,7 +163,8 @@ static void on_changed(void *ctx, const struct screen_rect *r)
 	if (!v->pixels || v->rfb->width != (int)s->width || v->rfb->height != (int)s->height)
 		return;		/* the size changed: all of it goes out anyway */
 	for (unsigned y = r->y; y < r->y + r->h; y++)
-		memcpy(v->pixels + (size_t)y * s->width + r->x, s->pixels + (size_t)y * s->width + r->x, r->w * 4ul);
+		memcpy(v->pixels + (size_t)y * s->width + r->x,
+		       s->pixels + (size_t)y * s->width + r->x, r->w * 4ul);
 	rfbMarkRectAsModified(v->rfb, r->x, r->y, r->x + r->w, r->y + r->h);
 	v->changed = true;
 }
@@ -244,7 +253,8 @@ static void viewers_close(struct vnc *v)
 		viewers_reap(v);
 		if (!viewers)
 			return;
-		if (poll(&p, 1, -1) > 0 && read(v->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		if (poll(&p, 1, -1) > 0 && read(v->wake, &count, sizeof(count)) < 0 &&
+		    errno != EAGAIN)
 			return;
 	}
 }
@@ -272,7 +282,11 @@ static void *vnc_thread(void *arg)
 			v->o.display->ops->close(v->screen);
 			v->screen = NULL;
 		}
-		if (poll(p, 2, !viewers ? -1 : next > now ? (int)(next - now) : 0) < 0 && errno != EINTR)
+		if (poll(p, 2,
+			 !viewers     ? -1
+			 : next > now ? (int)(next - now)
+				      : 0) < 0 &&
+		    errno != EINTR)
 			break;
 		if (p[1].revents && read(v->wake, &count, sizeof(count)) < 0 && errno != EAGAIN)
 			break;
@@ -293,7 +307,8 @@ static void *vnc_thread(void *arg)
 			continue;
 		v->changed = false;
 		picture_update(v);
-		interval = v->changed ? INTERVAL_MIN_MS : MIN(interval + interval / 8 + 1, INTERVAL_MAX_MS);
+		interval = v->changed ? INTERVAL_MIN_MS
+				      : MIN(interval + interval / 8 + 1, INTERVAL_MAX_MS);
 		next = now + interval;
 	}
 	return NULL;
@@ -399,5 +414,8 @@ static void vnc_stop(struct vnc *v)
 
 extern const struct vnc_ops vnc_module;
 const struct vnc_ops vnc_module = {
-	.start = vnc_start, .set_password = vnc_set_password, .clients = vnc_clients, .stop = vnc_stop,
+	.start = vnc_start,
+	.set_password = vnc_set_password,
+	.clients = vnc_clients,
+	.stop = vnc_stop,
 };

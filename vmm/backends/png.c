@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * png.c: a picture as a PNG file (RFC 2083: 11.2 chunks; filter 0; 8 bits of red, green, blue). zlib compresses.
+ * png.c: a picture as a PNG file (RFC 2083: 11.2 chunks; filter 0; 8 bits of red, green, blue).
+ * zlib compresses.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -62,7 +63,8 @@ int png_write(int fd, const struct surface *s, struct err *err)
 out:
 	free(in);
 	free(out);
-	return ret < 0 ? err_set(err, -ret, "the picture cannot be written: %s", strerror(-ret)) : 0;
+	return ret < 0 ? err_set(err, -ret, "the picture cannot be written: %s", strerror(-ret))
+		       : 0;
 }
 
 static void ignore_change(void *ctx, const struct screen_rect *r)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* vnc.h: the VNC server's door; mod_vnc.c is a module (libvncserver) loaded when -vnc asks for it. */
+/*
+ * vnc.h: the VNC server's door; mod_vnc.c is a module (libvncserver) loaded when -vnc asks for it.
+ */
 #ifndef VMM_BACKENDS_VNC_H
 #define VMM_BACKENDS_VNC_H
 
@@ -11,9 +13,11 @@ struct vnc_opts {
 	const struct input *input;
 	const struct keymap *keymap;
 	const char *name;		/* what viewers show as title */
-	int listen_fd;			/* bound and listening; the server's from now on, also on failure */
+	/* bound and listening; the server's from now on, also on failure */
+	int listen_fd;
 	bool need_password;		/* nobody gets in until there is one */
-	const char *password;		/* at most 8 characters count (the protocol's limit); NULL: none yet */
+	/* at most 8 characters count (the protocol's limit); NULL: none yet */
+	const char *password;
 };
 
 struct vnc;

@@ -37,8 +37,8 @@ void event_emit(const char *name, json_t *data)
 	pthread_mutex_lock(&events.lock);
 	if (events.sink) {
 		clock_gettime(CLOCK_REALTIME, &ts);
-		e = json_pack("{s:{s:I,s:I},s:s}", "timestamp", "seconds", (json_int_t)ts.tv_sec, "microseconds",
-			      (json_int_t)ts.tv_nsec / 1000, "event", name);
+		e = json_pack("{s:{s:I,s:I},s:s}", "timestamp", "seconds", (json_int_t)ts.tv_sec,
+			      "microseconds", (json_int_t)ts.tv_nsec / 1000, "event", name);
 		if (data)
 			json_object_set(e, "data", data);
 		events.sink(events.ctx, e);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* event.h: what programs on the control socket are told without asking: QMP's events, to every connection. */
+/*
+ * event.h: what programs on the control socket are told without asking: QMP's events, to every
+ * connection.
+ */
 #ifndef VMM_BASE_EVENT_H
 #define VMM_BASE_EVENT_H
 
@@ -8,12 +11,14 @@
 #include "vmm/base/loop.h"
 
 void event_emit(const char *name, json_t *data);	/* steals data; any thread */
-bool event_wanted(void);		/* whether anyone listens; where data costs something to make */
+/* whether anyone listens; where data costs something to make */
+bool event_wanted(void);
 void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx);
 
 /*
- * Events that a guest can cause as fast as it likes: the first at once, then the newest each second, the last one always. Otherwise a
- * guest could fill a client's connection until it is closed. Embedded in the owner; the loop's lock is held for all three.
+ * Events that a guest can cause as fast as it likes: the first at once, then the newest each
+ * second, the last one always. Otherwise a guest could fill a client's connection until it is
+ * closed. Embedded in the owner; the loop's lock is held for all three.
  */
 struct event_limit {
 	const char *name;

@@ -29,7 +29,8 @@ struct fdset_entry {
 	struct fdset_entry *next;
 };
 static pthread_mutex_t fdset_mutex = PTHREAD_MUTEX_INITIALIZER;
-static struct fdset_entry *fdsets;	/* a process has one table of descriptors; so this is one too */
+/* a process has one table of descriptors; so this is one too */
+static struct fdset_entry *fdsets;
 
 int host_fdset_add(unsigned set, int fd)
 {
@@ -68,7 +69,9 @@ static int fdset_open(unsigned set, int flags, const char *path, struct err *err
 	if (found >= 0)
 		return found;
 	if (!known)
-		return err_set(err, ENOENT, "%s: no such set of descriptors; pass one with -add-fd set=%u,fd=N", path, set);
+		return err_set(err, ENOENT,
+			       "%s: no such set of descriptors; pass one with -add-fd set=%u,fd=N",
+			       path, set);
 	return err_set(err, EACCES, "%s: no descriptor of this set is open for %s", path,
 		       want == O_RDONLY ? "reading" : "writing");
 }
@@ -89,7 +92,8 @@ static int direct_open(void *ctx, const char *path, int flags, int mode, struct 
 	while (fd < 0 && errno == EINTR);
 	if (fd < 0)
 		return err_set(err, errno, "cannot open '%s'%s: %s", path,
-			       (flags & O_ACCMODE) == O_RDONLY ? "" : " for writing", strerror(errno));
+			       (flags & O_ACCMODE) == O_RDONLY ? "" : " for writing",
+			       strerror(errno));
 	return fd;
 }
 
@@ -99,7 +103,8 @@ static int connect_unix(const char *path, const char *address, struct err *err)
 	int fd;
 
 	if (strlen(path) >= sizeof(sun.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s: the path of a socket has at most %zu characters", address,
+		return err_set(err, ENAMETOOLONG,
+			       "%s: the path of a socket has at most %zu characters", address,
 			       sizeof(sun.sun_path) - 1);
 	memcpy(sun.sun_path, path, strlen(path));
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -159,7 +164,8 @@ static int direct_connect(void *ctx, const char *address, struct err *err)
 		return connect_unix(address + 5, address, err);
 	if (!strncmp(address, "tcp:", 4))
 		return connect_tcp(address + 4, address, err);
-	return err_set(err, EINVAL, "'%s' is no address; expected unix:PATH or tcp:HOST:PORT", address);
+	return err_set(err, EINVAL, "'%s' is no address; expected unix:PATH or tcp:HOST:PORT",
+		       address);
 }
 
 /* A socket file nobody listens on any more may go; anything else at the path stays. */
@@ -188,15 +194,17 @@ static int listen_unix(const char *path, const char *address, struct err *err)
 	int fd, ret;
 
 	if (!*path || strlen(path) >= sizeof(sun.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s: the path of a socket has 1 to %zu characters", address,
+		return err_set(err, ENAMETOOLONG,
+			       "%s: the path of a socket has 1 to %zu characters", address,
 			       sizeof(sun.sun_path) - 1);
 	memcpy(sun.sun_path, path, strlen(path));
 	ret = remove_stale_socket(&sun);
 	if (ret == -EADDRINUSE)
 		return err_set(err, EADDRINUSE, "%s: another program listens there", address);
 	if (ret)
-		return err_set(err, -ret, "%s: %s", address, ret == -EEXIST ? "a file that is no socket is in the way"
-									    : strerror(-ret));
+		return err_set(err, -ret, "%s: %s", address,
+			       ret == -EEXIST ? "a file that is no socket is in the way"
+					      : strerror(-ret));
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return err_set(err, errno, "%s: %s", address, strerror(errno));
@@ -227,7 +235,8 @@ static int listen_tcp(const char *spec, const char *address, struct err *err)
 		return err_set(err, EADDRNOTAVAIL, "%s: %s", address, gai_strerror(ret));
 	ret = EADDRNOTAVAIL;
 	for (a = list; a && fd < 0; a = a->ai_next) {
-		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+			    a->ai_protocol);
 		if (fd >= 0 && !setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) &&
 		    !bind(fd, a->ai_addr, a->ai_addrlen) && !listen(fd, 8))
 			break;
@@ -248,7 +257,8 @@ static int direct_listen(void *ctx, const char *address, struct err *err)
 		return listen_unix(address + 5, address, err);
 	if (!strncmp(address, "tcp:", 4))
 		return listen_tcp(address + 4, address, err);
-	return err_set(err, EINVAL, "'%s' is no address; expected unix:PATH or tcp:[HOST]:PORT", address);
+	return err_set(err, EINVAL, "'%s' is no address; expected unix:PATH or tcp:[HOST]:PORT",
+		       address);
 }
 
 static int direct_spawn(void *ctx, char *const argv[], int in, int out, struct err *err)
@@ -316,7 +326,8 @@ static bool pid_holds_lock(const char *pid, const struct stat *st, int own_fd)
 
 		if (!isdigit((unsigned char)d->d_name[0]) || atoi(d->d_name) == own_fd)
 			continue;
-		if (fstatat(dirfd(dir), d->d_name, &s, 0) || s.st_dev != st->st_dev || s.st_ino != st->st_ino)
+		if (fstatat(dirfd(dir), d->d_name, &s, 0) || s.st_dev != st->st_dev ||
+		    s.st_ino != st->st_ino)
 			continue;
 		found = fdinfo_has_lock(pid, d->d_name);
 	}
@@ -342,7 +353,8 @@ static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
 		bool self = atoi(d->d_name) == getpid();
 		FILE *f;
 
-		if (!isdigit((unsigned char)d->d_name[0]) || !pid_holds_lock(d->d_name, &st, self ? fd : -1))
+		if (!isdigit((unsigned char)d->d_name[0]) ||
+		    !pid_holds_lock(d->d_name, &st, self ? fd : -1))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%.20s/comm", d->d_name);
 		f = fopen(path, "re");
@@ -351,7 +363,8 @@ static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
 				comm[strcspn(comm, "\n")] = 0;
 			fclose(f);
 		}
-		snprintf(buf, len, self ? "this process, %s (pid %.20s)" : "%s (pid %.20s)", comm, d->d_name);
+		snprintf(buf, len, self ? "this process, %s (pid %.20s)" : "%s (pid %.20s)", comm,
+			 d->d_name);
 	}
 	closedir(proc);
 }

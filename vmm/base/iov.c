@@ -32,7 +32,8 @@ int iov_slice(struct iovec *dst, const struct iovec *src, int niov, uint64_t off
 }
 
 enum iov_move { TO_BUF, FROM_BUF, ZERO };
-static size_t iov_move(const struct iovec *iov, int niov, uint64_t off, char *buf, uint64_t len, enum iov_move how)
+static size_t iov_move(const struct iovec *iov, int niov, uint64_t off, char *buf, uint64_t len,
+		       enum iov_move how)
 {
 	size_t done = 0;
 
@@ -79,7 +80,10 @@ bool buf_is_zero(const void *buf, size_t len)
 	const unsigned char *p = buf;
 	size_t head = MIN(len, 16);
 
-	/* The first bytes by hand; then each byte equals the one 16 before it exactly when all are zero. */
+	/*
+	 * The first bytes by hand; then each byte equals the one 16 before it exactly when all are
+	 * zero.
+	 */
 	for (size_t i = 0; i < head; i++)
 		if (p[i])
 			return false;

@@ -8,7 +8,10 @@
 #include "vmm/base/util.h"
 
 uint64_t iov_bytes(const struct iovec *iov, int niov);
-/* The bytes [off, off + len) of src as a list in dst, which has room for niov entries. Returns the entries used. */
+/*
+ * The bytes [off, off + len) of src as a list in dst, which has room for niov entries. Returns the
+ * entries used.
+ */
 int iov_slice(struct iovec *dst, const struct iovec *src, int niov, uint64_t off, uint64_t len);
 /* Copy between the list at an offset and a buffer; return how many bytes both had. */
 size_t iov_to_buf(const struct iovec *iov, int niov, uint64_t off, void *buf, uint64_t len);

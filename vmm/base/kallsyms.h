@@ -8,7 +8,9 @@
 /* Gets each symbol: its address, its type as nm prints it, its name, which is gone afterwards. */
 typedef void (*kallsyms_add)(void *opaque, uint64_t addr, char type, const char *name);
 
-/* Finds the table in an unpacked kernel (vmlinux) and hands over all it has; false: there is none. */
+/*
+ * Finds the table in an unpacked kernel (vmlinux) and hands over all it has; false: there is none.
+ */
 bool kallsyms_read(const void *image, size_t size, kallsyms_add add, void *opaque);
 
 #endif

@@ -41,9 +41,11 @@ static const struct {
 	{ "msr", TRACE_MSR, "reads and writes of model-specific registers" },
 	{ "blk", TRACE_BLK, "requests of disks, with a number that ties their lines together" },
 	{ "net", TRACE_NET, "packets" },
-	{ "virtio", TRACE_VIRTIO, "virtqueues: kicks, chains, used entries, interrupts; device status" },
+	{ "virtio", TRACE_VIRTIO,
+	  "virtqueues: kicks, chains, used entries, interrupts; device status" },
 	{ "boot", TRACE_BOOT, "what is put where before the first instruction" },
-	{ "summary", TRACE_SUMMARY, "at the end: exits by reason and device, their number and time" },
+	{ "summary", TRACE_SUMMARY,
+	  "at the end: exits by reason and device, their number and time" },
 };
 
 void log_set_name(const char *name)
@@ -152,7 +154,8 @@ DEFINE_LOG(log_warn, LOG_WARN, "warning: ")
 DEFINE_LOG(log_info, LOG_INFO, "")
 DEFINE_LOG(log_debug, LOG_DEBUG, "debug: ")
 
-void log_limited_at(struct log_limit *limit, enum log_level level, const char *prefix, const char *fmt, ...)
+void log_limited_at(struct log_limit *limit, enum log_level level, const char *prefix,
+		    const char *fmt, ...)
 {
 	int64_t now = now_ns();
 	unsigned dropped = 0;
@@ -216,7 +219,8 @@ static int trace_word(const char *word, struct err *err)
 		int fd = open(word + 5, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
 
 		if (fd < 0)
-			return err_set(err, errno, "-trace: cannot write '%s': %s", word + 5, strerror(errno));
+			return err_set(err, errno, "-trace: cannot write '%s': %s", word + 5,
+				       strerror(errno));
 		if (trace_fd != STDERR_FILENO)
 			close(trace_fd);
 		trace_fd = fd;
@@ -238,8 +242,11 @@ static int trace_word(const char *word, struct err *err)
 			trace_mask |= trace_names[i].cat;
 		return 0;
 	}
-	return err_set(err, EINVAL, "-trace: no category '%s'; there are: exits pio mmio irq msr blk net virtio boot "
-		       "summary all, and file=FILE, symbols=FILE (-trace help explains them)", word);
+	return err_set(
+		err, EINVAL,
+		"-trace: no category '%s'; there are: exits pio mmio irq msr blk net virtio boot "
+		"summary all, and file=FILE, symbols=FILE (-trace help explains them)",
+		word);
 }
 
 const char *trace_symbols(void)
@@ -252,8 +259,9 @@ void trace_help(void)
 	for (size_t i = 0; i < ARRAY_SIZE(trace_names); i++)
 		printf("  %-14s %s\n", trace_names[i].name, trace_names[i].help);
 	printf("  %-14s all of these\n  %-14s write there instead of standard error\n"
-	       "  %-14s names for addresses: a vmlinux or System.map; -kernel itself when it is an ELF file\n", "all", "file=FILE",
-	       "symbols=FILE");
+	       "  %-14s names for addresses: a vmlinux or System.map; -kernel itself when it is an "
+	       "ELF file\n",
+	       "all", "file=FILE", "symbols=FILE");
 }
 
 int trace_setup(const char *spec, struct err *err)

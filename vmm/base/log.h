@@ -30,7 +30,8 @@ struct log_limit {
 	int64_t window;		/* start of the current second */
 	unsigned count;
 };
-void log_limited_at(struct log_limit *limit, enum log_level level, const char *prefix, const char *fmt, ...) PRINTF(4, 5);
+void log_limited_at(struct log_limit *limit, enum log_level level, const char *prefix,
+		    const char *fmt, ...) PRINTF(4, 5);
 #define log_limited(level, prefix, ...)							\
 	do {										\
 		static struct log_limit log_limit_;					\
@@ -54,7 +55,8 @@ enum trace_cat {
 #else
 extern unsigned trace_mask;
 #endif
-void trace_emit(enum trace_cat cat, uint64_t id, const char *who, const char *fmt, ...) PRINTF(4, 5);
+void trace_emit(enum trace_cat cat, uint64_t id, const char *who, const char *fmt, ...)
+	PRINTF(4, 5);
 #define trace(cat, id, who, ...)							\
 	do {										\
 		if (__builtin_expect(trace_mask & (cat), 0))				\

@@ -3,8 +3,8 @@
  * loop.c: the epoll loop: descriptors, posted calls, the lock and waiting. Timers are in timer.c.
  *
  * One thread at a time is the loop's runner. Everything a callback may touch is guarded by the
- * loop's lock; the queue of posted calls and the timer heaps have leaf locks of their own, so that any thread can
- * post and arm without the loop's lock.
+ * loop's lock; the queue of posted calls and the timer heaps have leaf locks of their own, so that
+ * any thread can post and arm without the loop's lock.
  */
 #include <assert.h>
 #include <errno.h>
@@ -191,7 +191,10 @@ static struct loop_post *post_take(struct loop *l)
 
 /* --- descriptors --- */
 
-/* epoll reports errors and hang-ups even for an empty mask: a descriptor nobody listens to must leave the set. */
+/*
+ * epoll reports errors and hang-ups even for an empty mask: a descriptor nobody listens to must
+ * leave the set.
+ */
 static int fd_update(struct loop_fd *f, uint32_t events)
 {
 	struct epoll_event ev = { .events = events, .data.ptr = f };
@@ -316,10 +319,14 @@ static int pass_sleep(struct loop *l, struct epoll_event *ev, int64_t ns)
 			return n;
 		__atomic_store_n(&no_pwait2, true, __ATOMIC_RELAXED);
 	}
-	return epoll_wait(l->epfd, ev, LOOP_BATCH, ns < 0 ? -1 : (int)MIN((ns + NS_PER_MS - 1) / NS_PER_MS, 60000));
+	return epoll_wait(l->epfd, ev, LOOP_BATCH,
+			  ns < 0 ? -1 : (int)MIN((ns + NS_PER_MS - 1) / NS_PER_MS, 60000));
 }
 
-/* One pass: sleep at most max_ns (-1: for ever), then run what is ready. On the runner, lock not held. */
+/*
+ * One pass: sleep at most max_ns (-1: for ever), then run what is ready. On the runner, lock not
+ * held.
+ */
 static void loop_pass(struct loop *l, int64_t max_ns)
 {
 	struct epoll_event ev[LOOP_BATCH];
@@ -378,7 +385,10 @@ static void cond_sleep(struct loop *l)
 	lock_restore(l, depth);
 }
 
-/* Become the runner; true when this thread was not before. A loop nobody runs is run by whoever waits for it. */
+/*
+ * Become the runner; true when this thread was not before. A loop nobody runs is run by whoever
+ * waits for it.
+ */
 static bool runner_claim(struct loop *l)
 {
 	if (loop_is_current(l))

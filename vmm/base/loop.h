@@ -26,27 +26,38 @@ void loop_run(struct loop *l);
 void loop_stop(struct loop *l);
 /* Starts a thread that runs the loop / stops and joins it. 0 or -errno. */
 int loop_thread_start(struct loop *l);
-int loop_thread_id(struct loop *l);			/* gettid() of that thread; 0: it has not begun. Any thread. */
+/* gettid() of that thread; 0: it has not begun. Any thread. */
+int loop_thread_id(struct loop *l);
 /*
- * Before its thread starts: what the loop is woken for comes in bursts, as packets do. A thread that wakes preempts the vCPU it shares
- * a processor with at once, finds the one packet there is and sleeps again, and the next packet costs the same two switches. This one
- * waits for its turn and finds what the guest has queued meanwhile. Not for what a guest waits for, as a disk's request: there the
- * preemption saves the guest its halt.
+ * Before its thread starts: what the loop is woken for comes in bursts, as packets do. A thread
+ * that wakes preempts the vCPU it shares a processor with at once, finds the one packet there is
+ * and sleeps again, and the next packet costs the same two switches. This one waits for its turn
+ * and finds what the guest has queued meanwhile. Not for what a guest waits for, as a disk's
+ * request: there the preemption saves the guest its halt.
  */
 void loop_set_patient(struct loop *l);
 void loop_thread_join(struct loop *l);
-/* One pass: waits at most timeout_ms (-1: for ever, 0: not at all) and runs what is ready. For tests and tools. */
+/*
+ * One pass: waits at most timeout_ms (-1: for ever, 0: not at all) and runs what is ready. For
+ * tests and tools.
+ */
 void loop_once(struct loop *l, int timeout_ms);
 bool loop_is_current(struct loop *l);
-/* The lock. Only the bus, the loop itself, exclusive sections and control threads take it. Recursive. */
+/*
+ * The lock. Only the bus, the loop itself, exclusive sections and control threads take it.
+ * Recursive.
+ */
 void loop_lock(struct loop *l);
 void loop_unlock(struct loop *l);
 bool loop_is_locked(struct loop *l);		/* by this thread; for assertions */
 
-/* --- file descriptors: events is EPOLLIN | EPOLLOUT ...; level triggered ---
+/*
+ * --- file descriptors: events is EPOLLIN | EPOLLOUT ...; level triggered ---
  * Add, mod and del with the loop's lock held, or before the loop runs. After loop_fd_del returns
- * the callback does not run again. The caller keeps the fd and closes it after the del. A mask of 0 reports nothing,
- * not even a hang-up. A regular file counts as always ready. add gives NULL with errno when the kernel refuses. */
+ * the callback does not run again. The caller keeps the fd and closes it after the del. A mask of 0
+ * reports nothing, not even a hang-up. A regular file counts as always ready. add gives NULL with
+ * errno when the kernel refuses.
+ */
 struct loop_fd;
 struct loop_fd *loop_fd_add(struct loop *l, int fd, uint32_t events,
 			    void (*cb)(void *ctx, uint32_t events), void *ctx);
@@ -88,8 +99,9 @@ void loop_post(struct loop *l, void (*fn)(void *ctx), void *ctx);
 /*
  * Waits until done(ctx), which is evaluated with the lock held, is true. Called with the lock held
  * from a callback or a bus access. On another thread than the loop's it drops the lock and sleeps;
- * on the loop's own thread, or when no thread runs the loop, it runs the loop's other events meanwhile. loop_wake makes
- * waiters look again (any thread, any lock); so does every pass of the loop.
+ * on the loop's own thread, or when no thread runs the loop, it runs the loop's other events
+ * meanwhile. loop_wake makes waiters look again (any thread, any lock); so does every pass of the
+ * loop.
  */
 void loop_wait(struct loop *l, bool (*done)(void *ctx), void *ctx);
 void loop_wake(struct loop *l);

@@ -35,7 +35,8 @@ struct loop {
 	pthread_mutex_t timer_mutex;
 	struct timer_heap **heaps;
 	size_t nheaps;
-	int64_t sleeps_until;		/* host time of the next pass, INT64_MIN while awake; under timer_mutex */
+	/* host time of the next pass, INT64_MIN while awake; under timer_mutex */
+	int64_t sleeps_until;
 };
 
 /* Wake the runner from its sleep. Any thread. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * module.c: heavy backends live in shared objects of their own and are loaded when an option asks for
- * them, so that the program starts fast and a missing library costs only its feature. Control threads
- * and start-up; never unloaded.
+ * module.c: heavy backends live in shared objects of their own and are loaded when an option asks
+ * for them, so that the program starts fast and a missing library costs only its feature. Control
+ * threads and start-up; never unloaded.
  */
 #include <dlfcn.h>
 #include <errno.h>
@@ -49,7 +49,8 @@ void *module_symbol(const char *module, const char *symbol, struct err *err)
 	void *handle, *sym;
 
 	exe_dir(self, sizeof(self));
-	dirs[0] = secure_getenv("MINIVMM_LIBDIR");	/* for tests, whose programs lie elsewhere */
+	/* for tests, whose programs lie elsewhere */
+	dirs[0] = secure_getenv("MINIVMM_LIBDIR");
 	dirs[1] = self;
 	dirs[2] = MINIVMM_LIBDIR;
 	for (size_t i = 0; i < ARRAY_SIZE(dirs); i++) {
@@ -65,17 +66,21 @@ void *module_symbol(const char *module, const char *symbol, struct err *err)
 			return NULL;
 		}
 		if ((uintptr_t)dlsym(handle, "minivmm_interface") != MODULE_INTERFACE) {
-			err_set(err, ENOEXEC, "%s belongs to another build of this program: install both together, or run make", path);
+			err_set(err, ENOEXEC,
+				"%s belongs to another build of this program: install both "
+				"together, or run make",
+				path);
 			dlclose(handle);
 			return NULL;
 		}
 		sym = dlsym(handle, symbol);
 		if (!sym)
-			err_set(err, ENOENT, "%s has no '%s': it belongs to another version of this program", path,
-				symbol);
+			err_set(err, ENOENT,
+				"%s has no '%s': it belongs to another version of this program",
+				path, symbol);
 		return sym;
 	}
-	err_set(err, ENOENT, "this installation has no minivmm-%s.so (looked in %s and %s)", module, self,
-		MINIVMM_LIBDIR);
+	err_set(err, ENOENT, "this installation has no minivmm-%s.so (looked in %s and %s)", module,
+		self, MINIVMM_LIBDIR);
 	return NULL;
 }

@@ -18,7 +18,8 @@ static unsigned nranges;
 const char *sigbus_file(const void *host)
 {
 	for (unsigned i = 0; i < nranges; i++)
-		if ((const char *)host >= ranges[i].host && (const char *)host < ranges[i].host + ranges[i].len)
+		if ((const char *)host >= ranges[i].host &&
+		    (const char *)host < ranges[i].host + ranges[i].len)
 			return ranges[i].path;
 	return NULL;
 }
@@ -39,7 +40,8 @@ static void on_sigbus(int sig, siginfo_t *info, void *ctx)
 	}
 	say("minivmm: '");
 	say(path);
-	say("': the file was cut short, or its storage failed, while the machine runs from it: its memory is lost and it ends\n");
+	say("': the file was cut short, or its storage failed, while the machine runs from it: its "
+	    "memory is lost and it ends\n");
 	_exit(1);
 }
 

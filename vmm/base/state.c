@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * state.c: a machine's registers as a flattened device tree (Devicetree Specification 0.4, chapter 5; libfdt).
+ * state.c: a machine's registers as a flattened device tree (Devicetree Specification 0.4, chapter
+ * 5; libfdt).
  *
- * Writing is sequential. Reading checks the blob as a whole, then makes an index of it, sorted by name, in
- * which every node and property is ticked off when it is read: what is left over at the end is refused by name,
- * so nothing of a saved machine is ever silently dropped. One thread at a time.
+ * Writing is sequential. Reading checks the blob as a whole, then makes an index of it, sorted by
+ * name, in which every node and property is ticked off when it is read: what is left over at the
+ * end is refused by name, so nothing of a saved machine is ever silently dropped. One thread at a
+ * time.
  */
 #include <assert.h>
 #include <errno.h>
@@ -196,14 +198,15 @@ static int index_props(struct node *n, const void *fdt, int at, struct err *err)
 
 		pr->data = fdt_getprop_by_offset(fdt, p, &pr->name, &len);
 		if (!pr->data)
-			return err_set(err, EINVAL, "%s: broken property: %s", n->name, fdt_strerror(len));
+			return err_set(err, EINVAL, "%s: broken property: %s", n->name,
+				       fdt_strerror(len));
 		pr->len = len;
 	}
 	qsort(n->props, n->nprops, sizeof(*n->props), by_name);
 	for (size_t i = 1; i < n->nprops; i++)
 		if (!strcmp(n->props[i - 1].name, n->props[i].name))
-			return err_set(err, EINVAL, "%s: property %.*s is there twice", n->name, STATE_NAME_MAX,
-				       n->props[i].name);
+			return err_set(err, EINVAL, "%s: property %.*s is there twice", n->name,
+				       STATE_NAME_MAX, n->props[i].name);
 	return 0;
 }
 
@@ -218,7 +221,8 @@ static int index_node(struct node *n, const void *fdt, int at, unsigned depth, s
 	if (ret > STATE_NAME_MAX)
 		return err_set(err, EINVAL, "a node's name has %d characters", ret);
 	if (depth > STATE_MAX_DEPTH)
-		return err_set(err, EINVAL, "%s: nodes lie more than %d deep", n->name, STATE_MAX_DEPTH);
+		return err_set(err, EINVAL, "%s: nodes lie more than %d deep", n->name,
+			       STATE_MAX_DEPTH);
 	ret = index_props(n, fdt, at, err);
 	if (ret)
 		return ret;
@@ -267,7 +271,8 @@ struct state_in *state_in_new(const void *blob, size_t len, struct err *err)
 		return NULL;
 	}
 	if (has_late_props(blob)) {
-		err_set(err, EINVAL, "the machine's state is no valid tree: a property comes after a node");
+		err_set(err, EINVAL,
+			"the machine's state is no valid tree: a property comes after a node");
 		return NULL;
 	}
 	in = xcalloc(1, sizeof(*in));
@@ -313,8 +318,8 @@ static int refuse(struct state_in *in, const char *name, const char *fmt, ...)
 	vsnprintf(why, sizeof(why), fmt, ap);
 	va_end(ap);
 	path_name(in, path, sizeof(path));
-	err_set(&in->err, EINVAL, "%.600s%s%.*s%s%s", path, path[0] && name[0] ? "/" : "", STATE_NAME_MAX, name,
-		path[0] || name[0] ? ": " : "", why);
+	err_set(&in->err, EINVAL, "%.600s%s%.*s%s%s", path, path[0] && name[0] ? "/" : "",
+		STATE_NAME_MAX, name, path[0] || name[0] ? ": " : "", why);
 	make_printable(in->err.msg);
 	return -EINVAL;
 }
@@ -479,7 +484,8 @@ static void check_read(struct state_in *in, struct node *n)
 {
 	for (size_t i = 0; i < n->nprops && !in->bad; i++)
 		if (!n->props[i].read)
-			refuse(in, n->props[i].name, "unknown property; was it saved by a newer version?");
+			refuse(in, n->props[i].name,
+			       "unknown property; was it saved by a newer version?");
 	for (size_t i = 0; i < n->nchildren && !in->bad; i++) {
 		if (!n->children[i].read) {
 			refuse(in, n->children[i].name, "unknown; this machine has no such part");

@@ -9,7 +9,10 @@
 
 #include "vmm/base/util.h"
 
-/* --- writing: sequential; errors (out of memory) are remembered and returned by state_out_finish --- */
+/*
+ * --- writing: sequential; errors (out of memory) are remembered and returned by state_out_finish
+ * ---
+ */
 struct state_out;
 struct state_out *state_out_new(void);
 void state_begin(struct state_out *o, const char *node);	/* "name@unit" or "name" */
@@ -25,18 +28,25 @@ int state_out_finish(struct state_out *o, void **blob, size_t *len);
 
 /* --- reading --- */
 struct state_in;
-/* Checks the whole blob first (fdt_check_full, duplicates). blob outlives it. NULL with the reason on failure. */
+/*
+ * Checks the whole blob first (fdt_check_full, duplicates). blob outlives it. NULL with the reason
+ * on failure.
+ */
 struct state_in *state_in_new(const void *blob, size_t len, struct err *err);
 /* Refuses properties and nodes nobody read, by name; then frees. 0 or -EINVAL with the reason. */
 int state_in_finish(struct state_in *in, struct err *err);
 void state_in_free(struct state_in *in);
-/* Enter a child node / leave it. -ENOENT when missing (for state_enter: recorded as an error; state_try_enter: not). */
+/*
+ * Enter a child node / leave it. -ENOENT when missing (for state_enter: recorded as an error;
+ * state_try_enter: not).
+ */
 int state_enter(struct state_in *in, const char *node);
 int state_try_enter(struct state_in *in, const char *node);
 void state_leave(struct state_in *in);
 /*
- * Getters: 0, or -EINVAL after recording "node/prop: missing / wrong size". *v is 0 then, so a loader may read
- * everything and look at state_in_error once. The _opt form takes a default for properties added later.
+ * Getters: 0, or -EINVAL after recording "node/prop: missing / wrong size". *v is 0 then, so a
+ * loader may read everything and look at state_in_error once. The _opt form takes a default for
+ * properties added later.
  */
 int state_get_u8(struct state_in *in, const char *prop, uint8_t *v);
 int state_get_u16(struct state_in *in, const char *prop, uint16_t *v);
@@ -44,7 +54,8 @@ int state_get_u32(struct state_in *in, const char *prop, uint32_t *v);
 int state_get_u64(struct state_in *in, const char *prop, uint64_t *v);
 int state_get_u32_opt(struct state_in *in, const char *prop, uint32_t *v, uint32_t def);
 int state_get_u64_opt(struct state_in *in, const char *prop, uint64_t *v, uint64_t def);
-int state_get_bytes(struct state_in *in, const char *prop, void *p, size_t len);		/* exactly len */
+/* exactly len */
+int state_get_bytes(struct state_in *in, const char *prop, void *p, size_t len);
 /* Points into the blob; any length up to max. */
 int state_get_blob(struct state_in *in, const char *prop, const void **p, size_t *len, size_t max);
 /* Whether the current node has the property (for state that only some machines have). */
@@ -62,8 +73,12 @@ struct state_field {
 	enum state_type type;
 	size_t offset, size;		/* of the member; size of the whole array for STATE_BYTES */
 };
-#define STATE_FIELD(type, t, member) { #member, t, offsetof(type, member), sizeof(((type *)0)->member) }
-void state_save_fields(struct state_out *o, const void *base, const struct state_field *f, size_t n);
+#define STATE_FIELD(type, t, member)                                                               \
+	{                                                                                          \
+#member, t, offsetof(type, member), sizeof(((type *)0)->member)                    \
+	}
+void state_save_fields(struct state_out *o, const void *base, const struct state_field *f,
+		       size_t n);
 int state_load_fields(struct state_in *in, void *base, const struct state_field *f, size_t n);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * symtab.c: reads ELF symbol tables (System V ABI, chapter 4) and System.map, and has a stripped kernel's own table read. The file is
- * the guest's: every offset is checked. Loaded before the guest runs; read-only then.
+ * symtab.c: reads ELF symbol tables (System V ABI, chapter 4) and System.map, and has a stripped
+ * kernel's own table read. The file is the guest's: every offset is checked. Loaded before the
+ * guest runs; read-only then.
  */
 #include <elf.h>
 #include <errno.h>
@@ -20,7 +21,8 @@
 
 struct symbol {
 	uint64_t addr;
-	char *name;		/* NULL: data, or what is no symbol's; the function before it ends here */
+	/* NULL: data, or what is no symbol's; the function before it ends here */
+	char *name;
 };
 
 struct symtab {
@@ -50,7 +52,8 @@ static bool section_get(const struct text *t, unsigned i, struct section *s)
 	const Elf64_Ehdr *h64 = (const void *)t->p;
 	const Elf32_Ehdr *h32 = (const void *)t->p;
 	bool is64 = t->p[EI_CLASS] == ELFCLASS64;
-	uint64_t at = is64 ? h64->e_shoff : h32->e_shoff, size = is64 ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
+	uint64_t at = is64 ? h64->e_shoff : h32->e_shoff,
+		 size = is64 ? sizeof(Elf64_Shdr) : sizeof(Elf32_Shdr);
 
 	if (i >= (is64 ? h64->e_shnum : h32->e_shnum) || !range_ok(at, (i + 1) * size, t->size))
 		return false;
@@ -68,7 +71,8 @@ static bool section_get(const struct text *t, unsigned i, struct section *s)
 	return s->type == SHT_NOBITS || range_ok(s->off, s->size, t->size);
 }
 
-static void read_symbols(struct symtab *out, const struct text *t, const struct section *syms, const struct section *names)
+static void read_symbols(struct symtab *out, const struct text *t, const struct section *syms,
+			 const struct section *names)
 {
 	bool is64 = t->p[EI_CLASS] == ELFCLASS64;
 	uint64_t size = is64 ? sizeof(Elf64_Sym) : sizeof(Elf32_Sym);
@@ -85,11 +89,17 @@ static void read_symbols(struct symtab *out, const struct text *t, const struct 
 			Elf32_Sym s32;
 
 			memcpy(&s32, at, sizeof(s32));
-			s = (Elf64_Sym){ .st_name = s32.st_name, .st_info = s32.st_info, .st_shndx = s32.st_shndx, .st_value = s32.st_value };
+			s = (Elf64_Sym){ .st_name = s32.st_name,
+					 .st_info = s32.st_info,
+					 .st_shndx = s32.st_shndx,
+					 .st_value = s32.st_value };
 		}
-		/* Functions, and the untyped labels of assembler; numbers (absolute) are no places. */
+		/*
+		 * Functions, and the untyped labels of assembler; numbers (absolute) are no places.
+		 */
 		if (s.st_name < names->size && s.st_shndx != SHN_UNDEF && s.st_shndx != SHN_ABS &&
-		    (ELF64_ST_TYPE(s.st_info) == STT_FUNC || ELF64_ST_TYPE(s.st_info) == STT_NOTYPE))
+		    (ELF64_ST_TYPE(s.st_info) == STT_FUNC ||
+		     ELF64_ST_TYPE(s.st_info) == STT_NOTYPE))
 			symtab_add(out, s.st_value, t->p + names->off + s.st_name);
 	}
 }
@@ -101,7 +111,8 @@ static void read_elf(struct symtab *out, const struct text *t)
 	if (t->size < sizeof(Elf64_Ehdr))
 		return;
 	for (unsigned i = 0; section_get(t, i, &syms); i++)
-		if (syms.type == SHT_SYMTAB && section_get(t, syms.link, &names) && names.type == SHT_STRTAB)
+		if (syms.type == SHT_SYMTAB && section_get(t, syms.link, &names) &&
+		    names.type == SHT_STRTAB)
 			read_symbols(out, t, &syms, &names);
 }
 
@@ -132,7 +143,10 @@ static void read_map(struct symtab *out, struct text *t)
 	}
 }
 
-/* The last function, often the only symbol there behind the code, is followed by data that the table may leave out. */
+/*
+ * The last function, often the only symbol there behind the code, is followed by data that the
+ * table may leave out.
+ */
 static void read_linux(struct symtab *out, const struct text *t)
 {
 	uint64_t last = 0;

@@ -2,9 +2,9 @@
 /*
  * timer.c: the VM clock, and a loop's timers: a binary heap for each clock the loop uses.
  *
- * A heap is guarded by its loop's timer_mutex, a leaf, so any thread can arm. A timer is taken off its heap with
- * the loop's lock AND the timer_mutex held and then called with the lock alone: whoever holds the lock and cancels
- * knows that the callback will not run.
+ * A heap is guarded by its loop's timer_mutex, a leaf, so any thread can arm. A timer is taken off
+ * its heap with the loop's lock AND the timer_mutex held and then called with the lock alone:
+ * whoever holds the lock and cancels knows that the callback will not run.
  */
 #include <assert.h>
 #include <stdlib.h>
@@ -13,12 +13,16 @@
 
 struct timer_heap {
 	struct vm_clock *clock;
-	struct loop_timer **t;		/* t[1] is the earliest; t[0] unused so that position 0 means "not armed" */
+	/* t[1] is the earliest; t[0] unused so that position 0 means "not armed" */
+	struct loop_timer **t;
 	size_t n, cap;
 };
 
 struct vm_clock {
-	/* Running: (vm - host time) << 1 | 1. Stopped: vm time << 1. One word, so that reading needs no lock. */
+	/*
+	 * Running: (vm - host time) << 1 | 1. Stopped: vm time << 1. One word, so that reading
+	 * needs no lock.
+	 */
 	int64_t word;
 	pthread_mutex_t mutex;		/* taken before a loop's timer_mutex */
 	struct loop **loops;		/* with a heap on this clock */
@@ -220,7 +224,8 @@ static int64_t heap_due(const struct timer_heap *h)
 
 /* --- timers --- */
 
-void loop_timer_init(struct loop_timer *t, struct loop *l, struct vm_clock *c, void (*cb)(void *ctx), void *ctx)
+void loop_timer_init(struct loop_timer *t, struct loop *l, struct vm_clock *c,
+		     void (*cb)(void *ctx), void *ctx)
 {
 	bool fresh = false;
 
@@ -331,7 +336,10 @@ void timers_run(struct loop *l)
 	now = now_ns();
 	if (due > now)
 		return;
-	/* At most as many as there are: one that arms itself for the past must not keep the rest out. */
+	/*
+	 * At most as many as there are: one that arms itself for the past must not keep the rest
+	 * out.
+	 */
 	while (left--) {
 		struct loop_timer *t;
 

@@ -195,7 +195,9 @@ int parse_uuid(const char *s, uint8_t uuid[16])
 	unsigned n = 0;
 
 	for (; *s; s++) {
-		int v = *s >= '0' && *s <= '9' ? *s - '0' : (*s | 32) >= 'a' && (*s | 32) <= 'f' ? (*s | 32) - 'a' + 10 : -1;
+		int v = *s >= '0' && *s <= '9'		       ? *s - '0'
+			: (*s | 32) >= 'a' && (*s | 32) <= 'f' ? (*s | 32) - 'a' + 10
+							       : -1;
 
 		if (*s == '-')
 			continue;
@@ -209,8 +211,9 @@ int parse_uuid(const char *s, uint8_t uuid[16])
 
 void format_uuid(char text[37], const uint8_t u[16])
 {
-	snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", u[0], u[1], u[2], u[3], u[4], u[5],
-		 u[6], u[7], u[8], u[9], u[10], u[11], u[12], u[13], u[14], u[15]);
+	snprintf(text, 37, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x",
+		 u[0], u[1], u[2], u[3], u[4], u[5], u[6], u[7], u[8], u[9], u[10], u[11], u[12],
+		 u[13], u[14], u[15]);
 }
 
 int64_t now_ns(void)
@@ -226,7 +229,8 @@ static uint32_t crc32c_table(uint32_t crc, const uint8_t *p, size_t len)
 	static uint32_t table[256];
 
 	if (!__atomic_load_n(&table[1], __ATOMIC_ACQUIRE)) {
-		for (uint32_t i = 256; i-- > 0;) {	/* downwards: the last store, table[0], is 0 anyway */
+		for (uint32_t i = 256; i-- > 0;) {
+			/* downwards: the last store, table[0], is 0 anyway */
 			uint32_t c = i;
 
 			for (int k = 0; k < 8; k++)
@@ -241,8 +245,9 @@ static uint32_t crc32c_table(uint32_t crc, const uint8_t *p, size_t len)
 
 #ifdef __x86_64__
 /*
- * The instruction takes three cycles and one may start in each: three lanes side by side, joined by a table that moves a checksum past a
- * lane's bytes (it is linear: the table follows from what becomes of each bit). A page is three lanes and a bit.
+ * The instruction takes three cycles and one may start in each: three lanes side by side, joined by
+ * a table that moves a checksum past a lane's bytes (it is linear: the table follows from what
+ * becomes of each bit). A page is three lanes and a bit.
  */
 #define LANE 1360u
 static uint32_t past_lane[4][256];
@@ -263,10 +268,12 @@ __attribute__((target("sse4.2"))) static void past_lane_init(void)
 
 static uint32_t pass_lane(uint32_t c)
 {
-	return past_lane[0][c & 0xff] ^ past_lane[1][c >> 8 & 0xff] ^ past_lane[2][c >> 16 & 0xff] ^ past_lane[3][c >> 24];
+	return past_lane[0][c & 0xff] ^ past_lane[1][c >> 8 & 0xff] ^ past_lane[2][c >> 16 & 0xff] ^
+	       past_lane[3][c >> 24];
 }
 
-__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const uint8_t *p, size_t len)
+__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const uint8_t *p,
+							       size_t len)
 {
 	uint64_t c = crc;
 

@@ -37,9 +37,11 @@ static void free_device(struct device_config *d)
 
 void config_free(struct config *c)
 {
-	char **strings[] = { &c->name, &c->mem_path, &c->cpu, &c->kernel, &c->initrd, &c->append, &c->bios, &c->boot_order,
-		&c->boot_once, &c->display, &c->vnc, &c->keymap, &c->monitor, &c->qmp, &c->gdb, &c->incoming, &c->loadvm, &c->verify,
-		&c->pidfile, &c->logfile, &c->trace, &c->dumpdtb, &c->unsupported };
+	char **strings[] = { &c->name,	   &c->mem_path, &c->cpu,	 &c->kernel,	&c->initrd,
+			     &c->append,   &c->bios,	 &c->boot_order, &c->boot_once, &c->display,
+			     &c->vnc,	   &c->keymap,	 &c->monitor,	 &c->qmp,	&c->gdb,
+			     &c->incoming, &c->loadvm,	 &c->verify,	 &c->pidfile,	&c->logfile,
+			     &c->trace,	   &c->dumpdtb,	 &c->unsupported };
 
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
 		free(*strings[i]);
@@ -58,7 +60,10 @@ void config_free(struct config *c)
 	memset(c, 0, sizeof(*c));
 }
 
-/* --- entries that go again leave a hole: an empty id, which no lookup asks for; the next new entry fills it --- */
+/*
+ * --- entries that go again leave a hole: an empty id, which no lookup asks for; the next new entry
+ * fills it ---
+ */
 
 void config_remove_drive(struct drive_config *d)
 {
@@ -106,8 +111,11 @@ static struct device_config *find_device(struct config *c, const char *id)
 /* An id names nodes of saved machines, so it keeps to letters a path can have. */
 static int check_id(const char *id, struct err *err)
 {
-	if (!*id || strlen(id) > 64 || strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") != strlen(id))
-		return err_set(err, EINVAL, "id=%s: letters, digits, '-', '_' and '.' expected, at most 64", id);
+	if (!*id || strlen(id) > 64 ||
+	    strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") !=
+		    strlen(id))
+		return err_set(err, EINVAL,
+			       "id=%s: letters, digits, '-', '_' and '.' expected, at most 64", id);
 	return 0;
 }
 
@@ -136,13 +144,16 @@ struct drive_config *config_add_drive(struct config *c, const char *id, struct e
 		free_drive(d);
 	else
 		d = &c->drives[c->ndrives++];
-	*d = (struct drive_config){ .index = -1, .bootindex = -1, .werror = BLK_ERR_ENOSPC, .rerror = BLK_ERR_REPORT };
+	*d = (struct drive_config){
+		.index = -1, .bootindex = -1, .werror = BLK_ERR_ENOSPC, .rerror = BLK_ERR_REPORT
+	};
 	d->open.flags = BLK_RDWR | BLK_DISCARD_UNMAP;
 	d->id = name;
 	return d;
 }
 
-struct net_config *config_add_net(struct config *c, const char *id, const char *spec, struct err *err)
+struct net_config *config_add_net(struct config *c, const char *id, const char *spec,
+				  struct err *err)
 {
 	struct net_config *n = config_net(c, "");
 	unsigned number = c->nnets;
@@ -175,7 +186,8 @@ struct net_config *config_add_net(struct config *c, const char *id, const char *
 	return n;
 }
 
-struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id, struct err *err)
+struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id,
+					struct err *err)
 {
 	struct device_config *d = find_device(c, "");
 	unsigned same = 0;
@@ -202,7 +214,9 @@ struct device_config *config_add_device(struct config *c, enum device_kind kind,
 		free_device(d);
 	else
 		d = &c->devices[c->ndevices++];
-	*d = (struct device_config){ .kind = kind, .slot = -1, .vlan = -1, .bootindex = -1, .ide_index = -1 };
+	*d = (struct device_config){
+		.kind = kind, .slot = -1, .vlan = -1, .bootindex = -1, .ide_index = -1
+	};
 	d->id = name;
 	return d;
 }
@@ -229,8 +243,10 @@ static int finish_drives(struct config *c, struct err *err)
 		if (dr->interface != IF_IDE || dr->index < 0)
 			continue;
 		if (dr->index > 3 || taken[dr->index])
-			return err_set(err, EINVAL, "drive \"%s\": IDE position %d is %s", dr->file ? dr->file : dr->id, dr->index,
-				       dr->index > 3 ? "beyond the four there are" : "taken by another drive");
+			return err_set(err, EINVAL, "drive \"%s\": IDE position %d is %s",
+				       dr->file ? dr->file : dr->id, dr->index,
+				       dr->index > 3 ? "beyond the four there are"
+						     : "taken by another drive");
 		taken[dr->index] = true;
 	}
 	for (unsigned i = 0; i < c->ndrives; i++) {
@@ -244,14 +260,18 @@ static int finish_drives(struct config *c, struct err *err)
 			d = config_add_device(c, DEV_VIRTIO_BLK, NULL, err);
 		} else {
 			if (c->machine == MACHINE_MICRO)
-				return err_set(err, EINVAL, "-M micro has no IDE: give the disk as -drive file=%s,if=virtio, or take -M pc",
+				return err_set(err, EINVAL,
+					       "-M micro has no IDE: give the disk as -drive "
+					       "file=%s,if=virtio, or take -M pc",
 					       dr->file ? dr->file : "");
 			/* CDs stand third, as they have since the first PCs with one. */
 			for (int n = dr->cdrom ? 2 : 0; dr->index < 0 && n < 4; n++)
 				if (!taken[n])
 					taken[dr->index = n] = true;
 			if (dr->index < 0)
-				return err_set(err, EINVAL, "drive \"%s\": all four IDE positions are taken (if=virtio has room)",
+				return err_set(err, EINVAL,
+					       "drive \"%s\": all four IDE positions are taken "
+					       "(if=virtio has room)",
 					       dr->file ? dr->file : dr->id);
 			d = config_add_device(c, dr->cdrom ? DEV_IDE_CD : DEV_IDE_HD, NULL, err);
 		}
@@ -269,10 +289,13 @@ bool config_is_nic(const struct device_config *d)
 	return d->kind == DEV_VIRTIO_NET || d->kind == DEV_E1000 || d->kind == DEV_RTL8139;
 }
 
-/* The old -net pairs NICs and backends of one vlan; a backend nobody pairs gets a NIC of its own. */
+/*
+ * The old -net pairs NICs and backends of one vlan; a backend nobody pairs gets a NIC of its own.
+ */
 static int finish_nets(struct config *c, struct err *err)
 {
-	enum device_kind model = has_ide(c) && c->machine == MACHINE_PC ? DEV_E1000 : DEV_VIRTIO_NET;
+	enum device_kind model = has_ide(c) && c->machine == MACHINE_PC ? DEV_E1000
+									: DEV_VIRTIO_NET;
 
 	for (unsigned i = 0; i < c->ndevices; i++)
 		if (c->devices[i].kind == DEV_NONE)
@@ -283,7 +306,8 @@ static int finish_nets(struct config *c, struct err *err)
 		if (c->nets[n].vlan < 0)
 			continue;
 		for (unsigned i = 0; i < c->ndevices && !nic; i++)
-			if (config_is_nic(&c->devices[i]) && c->devices[i].vlan == c->nets[n].vlan && !c->devices[i].backend)
+			if (config_is_nic(&c->devices[i]) &&
+			    c->devices[i].vlan == c->nets[n].vlan && !c->devices[i].backend)
 				nic = &c->devices[i];
 		if (!nic)
 			nic = config_add_device(c, model, NULL, err);
@@ -312,8 +336,10 @@ static int finish_topology(struct config *c, struct err *err)
 	if (!t->sockets)
 		t->sockets = (n + t->cores * t->threads - 1) / (t->cores * t->threads);
 	if (t->sockets * t->cores * t->threads != n)
-		return err_set(err, EINVAL, "-smp: %u sockets x %u cores x %u threads are %u processors, not %u", t->sockets,
-			       t->cores, t->threads, t->sockets * t->cores * t->threads, n);
+		return err_set(err, EINVAL,
+			       "-smp: %u sockets x %u cores x %u threads are %u processors, not %u",
+			       t->sockets, t->cores, t->threads, t->sockets * t->cores * t->threads,
+			       n);
 	return 0;
 }
 
@@ -334,18 +360,32 @@ int config_finish(struct config *c, struct err *err)
 	if (c->ram % 4096 || c->ram < 1 * MiB)
 		return err_set(err, EINVAL, "-m: %lu bytes: at least 1M, and whole pages", c->ram);
 	if (c->kernel && c->bios)
-		return err_set(err, EINVAL, "-kernel and -bios: one of them starts the machine; -kernel needs no firmware");
+		return err_set(err, EINVAL,
+			       "-kernel and -bios: one of them starts the machine; -kernel needs "
+			       "no firmware");
 	if (!c->kernel && (c->initrd || c->append))
-		return err_set(err, EINVAL, "-initrd and -append belong to a -kernel, and none is given");
+		return err_set(err, EINVAL,
+			       "-initrd and -append belong to a -kernel, and none is given");
 	if (c->machine == MACHINE_MICRO && !c->kernel)
-		return err_set(err, EINVAL, "-M micro has no firmware: give it a kernel (-kernel FILE), or take -M pc");
+		return err_set(
+			err, EINVAL,
+			"-M micro has no firmware: give it a kernel (-kernel FILE), or take -M pc");
 	if (!c->nserial && !c->nodefaults)
-		c->serial[c->nserial++] = xstrdup(c->daemonize || (c->display && !strcmp(c->display, "curses")) || (c->monitor && !strcmp(c->monitor, "stdio")) ? "null" : "mon:stdio");
-	/* Nobody looks at the screen of a -nographic machine; it does without the card, as with -nodefaults, unless one is asked for. */
+		c->serial[c->nserial++] =
+			xstrdup(c->daemonize || (c->display && !strcmp(c->display, "curses")) ||
+						(c->monitor && !strcmp(c->monitor, "stdio"))
+					? "null"
+					: "mon:stdio");
+	/*
+	 * Nobody looks at the screen of a -nographic machine; it does without the card, as with
+	 * -nodefaults, unless one is asked for.
+	 */
 	vga = c->vga == CONFIG_VGA_STD ||
-	      (c->vga == CONFIG_VGA_DEFAULT && c->machine == MACHINE_PC && !c->nographic && !c->nodefaults);
+	      (c->vga == CONFIG_VGA_DEFAULT && c->machine == MACHINE_PC && !c->nographic &&
+	       !c->nodefaults);
 	if (vga && c->machine == MACHINE_MICRO)
-		return err_set(err, EINVAL, "-vga std: -M micro has no PCI to hold a graphics card; take -M pc");
+		return err_set(err, EINVAL,
+			       "-vga std: -M micro has no PCI to hold a graphics card; take -M pc");
 	if (vga && !config_has_device(c, DEV_VGA) && !config_add_device(c, DEV_VGA, "vga", err))
 		return -EINVAL;
 	for (unsigned i = 0; i < c->ndevices; i++)

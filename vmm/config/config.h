@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * config.h: what machine to build. The command line, a control-socket command and a saved machine all fill in the
- * same structures; machine_init and device_build read nothing else.
+ * config.h: what machine to build. The command line, a control-socket command and a saved machine
+ * all fill in the same structures; machine_init and device_build read nothing else.
  */
 #ifndef VMM_CONFIG_CONFIG_H
 #define VMM_CONFIG_CONFIG_H
@@ -30,7 +30,8 @@ struct drive_config {
 	struct blk_throttle throttle;
 	int bootindex;				/* -1: none */
 	char *format, *secret_file;		/* open.format and open.secret_file point here */
-	bool keep;				/* blockdev-add: stays when its device is taken out */
+	/* blockdev-add: stays when its device is taken out */
+	bool keep;
 };
 
 /* A network backend: spec as net_open takes it. */
@@ -40,8 +41,10 @@ struct net_config {
 };
 
 enum device_kind {
-	DEV_NONE, DEV_VIRTIO_BLK, DEV_VIRTIO_NET, DEV_VIRTIO_RNG, DEV_VIRTIO_CONSOLE, DEV_VIRTIO_BALLOON, DEV_VIRTIO_INPUT,
-	DEV_VIRTIO_9P, DEV_E1000, DEV_RTL8139, DEV_IDE_HD, DEV_IDE_CD, DEV_VGA, DEV_DEBUG_EXIT, DEV_DEBUGCON, DEV_PVPANIC,
+	DEV_NONE, DEV_VIRTIO_BLK, DEV_VIRTIO_NET, DEV_VIRTIO_RNG, DEV_VIRTIO_CONSOLE,
+	DEV_VIRTIO_BALLOON, DEV_VIRTIO_INPUT,
+	DEV_VIRTIO_9P, DEV_E1000, DEV_RTL8139, DEV_IDE_HD, DEV_IDE_CD, DEV_VGA, DEV_DEBUG_EXIT,
+	DEV_DEBUGCON, DEV_PVPANIC,
 	DEV_PC_TESTDEV, DEV_PCI_TESTDEV, DEV_VMGENID,
 	DEV_KINDS
 };
@@ -55,17 +58,20 @@ struct device_config {
 	int vlan;				/* nic of the old -net; -1: backend names it */
 	bool has_mac;
 	uint8_t mac[6];
-	unsigned queues;			/* 0: one; of a NIC: as many pairs as its backend has */
+	/* 0: one; of a NIC: as many pairs as its backend has */
+	unsigned queues;
 	unsigned queue_size;			/* 0: the device's default */
 	uint16_t iobase, iosize;		/* 0: the device's default */
 	int bootindex;
 	int ide_index;				/* channel * 2 + unit */
 	char *serial;				/* disk serial number */
-	char *path, *tag, *hide;		/* 9p: folder, mount tag, paths to cover with colons between */
+	/* 9p: folder, mount tag, paths to cover with colons between */
+	char *path, *tag, *hide;
 	bool readonly, pipes;
 	bool iothread;				/* queues on threads of their own */
 	bool packed;				/* offer packed virtqueues */
-	bool has_guid;				/* vmgenid: a fixed one; else a new one whenever the machine is copied */
+	/* vmgenid: a fixed one; else a new one whenever the machine is copied */
+	bool has_guid;
 	uint8_t guid[16];
 };
 
@@ -83,7 +89,8 @@ struct config {
 	struct cpu_topology topology;
 	char *cpu;
 	bool no_acpi, no_pit, no_hpet;
-	enum { CONFIG_VGA_DEFAULT, CONFIG_VGA_STD, CONFIG_VGA_NONE } vga;	/* default: unless nobody looks */
+	/* default: unless nobody looks */
+	enum { CONFIG_VGA_DEFAULT, CONFIG_VGA_STD, CONFIG_VGA_NONE } vga;
 	uint16_t debugcon_iobase;		/* of debug ports that name none; 0: 0x402 */
 	bool pit_discard;			/* a late PIT tick is lost instead of made up for */
 	enum { CONFIG_RTC_UTC, CONFIG_RTC_LOCALTIME, CONFIG_RTC_DATE } rtc_base;
@@ -118,20 +125,31 @@ struct config {
 
 void config_init(struct config *c);
 void config_free(struct config *c);
-/* Fills in what the options left open: default serial, NICs for -net, topology. 0 or -errno with the reason. */
+/*
+ * Fills in what the options left open: default serial, NICs for -net, topology. 0 or -errno with
+ * the reason.
+ */
 int config_finish(struct config *c, struct err *err);
 
 struct drive_config *config_drive(struct config *c, const char *id);
 struct net_config *config_net(struct config *c, const char *id);
-/* New entries with defaults; NULL with the reason when there are too many or the id is taken. id NULL: made up. */
+/*
+ * New entries with defaults; NULL with the reason when there are too many or the id is taken. id
+ * NULL: made up.
+ */
 struct drive_config *config_add_drive(struct config *c, const char *id, struct err *err);
-struct net_config *config_add_net(struct config *c, const char *id, const char *spec, struct err *err);
-struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id, struct err *err);
+struct net_config *config_add_net(struct config *c, const char *id, const char *spec,
+				  struct err *err);
+struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id,
+					struct err *err);
 /* The entry goes; what it pointed to is freed. The others stay where they are. */
 void config_remove_drive(struct drive_config *d);
 void config_remove_net(struct net_config *n);
 void config_remove_device(struct device_config *d);
-/* "virtio-blk-pci,drive=d0,...": an entry from text, as -device and device_add have it. NULL with the reason. */
+/*
+ * "virtio-blk-pci,drive=d0,...": an entry from text, as -device and device_add have it. NULL with
+ * the reason.
+ */
 struct device_config *config_parse_device(struct config *c, const char *spec, struct err *err);
 struct drive_config *config_parse_drive(struct config *c, const char *spec, struct err *err);
 const char *device_kind_name(enum device_kind k);
@@ -142,7 +160,10 @@ void config_device_help(void);
 void config_device_man(void);
 
 /* --- the command line (options.c) --- */
-/* Fills in c; a positional argument is a disk image. 0, -errno with the reason, or 1: the answer was printed (-h, -version): exit 0. */
+/*
+ * Fills in c; a positional argument is a disk image. 0, -errno with the reason, or 1: the answer
+ * was printed (-h, -version): exit 0.
+ */
 int options_parse(struct config *c, int argc, char **argv, struct err *err);
 
 #endif

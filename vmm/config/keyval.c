@@ -87,7 +87,8 @@ int keyval_bool(struct keyval *kv, const char *key, bool *v, struct err *err)
 {
 	const char *s = keyval_get(kv, key);
 
-	return s && parse_bool(s, v) < 0 ? err_set(err, EINVAL, "%s=%s: on or off expected", key, s) : 0;
+	return s && parse_bool(s, v) < 0 ? err_set(err, EINVAL, "%s=%s: on or off expected", key, s)
+					 : 0;
 }
 
 int keyval_u64(struct keyval *kv, const char *key, uint64_t max, uint64_t *v, struct err *err)
@@ -106,7 +107,8 @@ int keyval_size(struct keyval *kv, const char *key, uint64_t unit, uint64_t *v, 
 		err_set(err, EINVAL, "%s=%s: a size expected (as 512, 64K, 2G)", key, s) : 0;
 }
 
-int keyval_choice(struct keyval *kv, const char *key, const char *const *words, int *v, struct err *err)
+int keyval_choice(struct keyval *kv, const char *key, const char *const *words, int *v,
+		  struct err *err)
 {
 	const char *s = keyval_get(kv, key);
 	char list[256];
@@ -119,7 +121,8 @@ int keyval_choice(struct keyval *kv, const char *key, const char *const *words, 
 			*v = i;
 			return 0;
 		}
-		n += snprintf(list + n, n < sizeof(list) ? sizeof(list) - n : 0, "%s%s", i ? ", " : "", words[i]);
+		n += snprintf(list + n, n < sizeof(list) ? sizeof(list) - n : 0, "%s%s",
+			      i ? ", " : "", words[i]);
 	}
 	return err_set(err, EINVAL, "%s=%s: one of %s expected", key, s, list);
 }
@@ -133,8 +136,9 @@ int keyval_finish(struct keyval *kv, struct err *err)
 			continue;
 		kv->asked[MIN(kv->nasked, (unsigned)ARRAY_SIZE(kv->asked) - 1)] = NULL;
 		near = nearest_name(kv->item[i].key, kv->asked);
-		return err_set(err, EINVAL, "no property is called \"%s\" here%s%s%s", kv->item[i].key,
-			       near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+		return err_set(err, EINVAL, "no property is called \"%s\" here%s%s%s",
+			       kv->item[i].key, near ? "; did you mean \"" : "", near ? near : "",
+			       near ? "\"?" : "");
 	}
 	return 0;
 }
@@ -150,7 +154,8 @@ char *keyval_take(char *spec, const char *key)
 		if (strncmp(p, key, len) || p[len] != '=')
 			continue;
 		value = strndup(p + len + 1, item - len - 1);
-		memmove(p > spec ? p - 1 : p, p + item + (p == spec && p[item]), strlen(p + item + (p == spec && p[item])) + 1);
+		memmove(p > spec ? p - 1 : p, p + item + (p == spec && p[item]),
+			strlen(p + item + (p == spec && p[item])) + 1);
 		return value;
 	}
 	return NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * keyval.h: "file=a.img,format=raw,readonly" as a list. Two commas are one comma of a value. Values are taken by
- * name, and what nobody took is refused with the nearest name that would have been.
+ * keyval.h: "file=a.img,format=raw,readonly" as a list. Two commas are one comma of a value. Values
+ * are taken by name, and what nobody took is refused with the nearest name that would have been.
  */
 #ifndef VMM_CONFIG_KEYVAL_H
 #define VMM_CONFIG_KEYVAL_H
@@ -11,7 +11,8 @@
 #define KEYVAL_MAX 48
 
 struct keyval {
-	struct { char *key, *value; bool taken; } item[KEYVAL_MAX];	/* value: "on" for a bare word */
+	/* value: "on" for a bare word */
+	struct { char *key, *value; bool taken; } item[KEYVAL_MAX];
 	unsigned n;
 	const char *asked[2 * KEYVAL_MAX];	/* names that were asked for, to suggest */
 	unsigned nasked;
@@ -23,12 +24,16 @@ void keyval_free(struct keyval *kv);
 /* The last value of the key, or NULL; belongs to kv. */
 const char *keyval_get(struct keyval *kv, const char *key);
 char *keyval_dup(struct keyval *kv, const char *key);		/* allocated copy, or NULL */
-/* Typed: leave *v alone when the key is missing. 0 or -EINVAL with the reason ("option key=value: number expected"). */
+/*
+ * Typed: leave *v alone when the key is missing. 0 or -EINVAL with the reason ("option key=value:
+ * number expected").
+ */
 int keyval_bool(struct keyval *kv, const char *key, bool *v, struct err *err);
 int keyval_u64(struct keyval *kv, const char *key, uint64_t max, uint64_t *v, struct err *err);
 int keyval_size(struct keyval *kv, const char *key, uint64_t unit, uint64_t *v, struct err *err);
 /* One of a list of words that ends with NULL: its index goes to *v. */
-int keyval_choice(struct keyval *kv, const char *key, const char *const *words, int *v, struct err *err);
+int keyval_choice(struct keyval *kv, const char *key, const char *const *words, int *v,
+		  struct err *err);
 /* -EINVAL with the reason when a key was not taken. */
 int keyval_finish(struct keyval *kv, struct err *err);
 

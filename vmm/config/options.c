@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * options.c: the command line. One table holds every option's name, argument, help and handler; -h and the man page
- * are printed from it. The names are those of kvm(1) and qemu-system-x86_64(1).
+ * options.c: the command line. One table holds every option's name, argument, help and handler; -h
+ * and the man page are printed from it. The names are those of kvm(1) and qemu-system-x86_64(1).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,13 @@
 #include "vmm/config/options.h"
 
 #define OPT(name) static int opt_##name(struct config *c, const char *arg, struct err *err)
-#define STRING_OPTION(name, member) OPT(name) { free(c->member); c->member = arg ? xstrdup(arg) : NULL; return 0; }
+#define STRING_OPTION(name, member)                                                                \
+	OPT(name)                                                                                  \
+	{                                                                                          \
+		free(c->member);                                                                   \
+		c->member = arg ? xstrdup(arg) : NULL;                                             \
+		return 0;                                                                          \
+	}
 #define FLAG_OPTION(name, member) OPT(name) { c->member = true; return 0; }
 
 STRING_OPTION(kernel, kernel)
@@ -52,7 +58,8 @@ static int parse_seconds(const char *option, const char *arg, unsigned *seconds,
 	uint64_t v;
 
 	if (parse_u64(arg, 100000000, &v) < 0 || !v)
-		return err_set(err, EINVAL, "-%s %s: a whole number of seconds, from 1", option, arg);
+		return err_set(err, EINVAL, "-%s %s: a whole number of seconds, from 1", option,
+			       arg);
 	*seconds = v;
 	return 0;
 }
@@ -90,7 +97,8 @@ OPT(trace)
 OPT(accel)
 {
 	if (strncmp(arg, "kvm", 3))
-		return err_set(err, ENOTSUP, "-accel %s: minivmm runs guests with KVM and nothing else", arg);
+		return err_set(err, ENOTSUP,
+			       "-accel %s: minivmm runs guests with KVM and nothing else", arg);
 	return 0;
 }
 
@@ -103,9 +111,12 @@ OPT(m)
 	if (ret == 0)
 		ret = keyval_size(&kv, "size", MiB, &c->ram, err);
 	if (ret == 0 && keyval_u64(&kv, "slots", 256, &slots, err) == 0)
-		ret = keyval_get(&kv, "maxmem") ? err_set(err, ENOTSUP, "-m maxmem=: memory hot-plug is not offered; "
-							  "a balloon (-device virtio-balloon) takes memory back at run time") :
-						  keyval_finish(&kv, err);
+		ret = keyval_get(&kv, "maxmem")
+			      ? err_set(err, ENOTSUP,
+					"-m maxmem=: memory hot-plug is not offered; "
+					"a balloon (-device virtio-balloon) takes memory back at "
+					"run time")
+			      : keyval_finish(&kv, err);
 	keyval_free(&kv);
 	return ret;
 }
@@ -113,7 +124,8 @@ OPT(m)
 OPT(smp)
 {
 	static const char *const names[] = { "cpus", "maxcpus", "sockets", "cores", "threads" };
-	unsigned *const values[] = { &c->cpus, &c->max_cpus, &c->topology.sockets, &c->topology.cores, &c->topology.threads };
+	unsigned *const values[] = { &c->cpus, &c->max_cpus, &c->topology.sockets,
+				     &c->topology.cores, &c->topology.threads };
 	struct keyval kv;
 	int ret = keyval_parse(&kv, arg, "cpus", err);
 
@@ -147,7 +159,9 @@ static int machine_props(struct config *c, struct keyval *kv, struct err *err)
 	if (!s)
 		s = keyval_get(kv, "kernel-irqchip");
 	if (s && strcmp(s, "on"))
-		return err_set(err, ENOTSUP, "kernel_irqchip=%s: the interrupt chips are KVM's (on) in this machine", s);
+		return err_set(
+			err, ENOTSUP,
+			"kernel_irqchip=%s: the interrupt chips are KVM's (on) in this machine", s);
 	c->no_pit = !pit;
 	c->no_acpi = !acpi;
 	c->no_hpet = !hpet;
@@ -157,15 +171,23 @@ static int machine_props(struct config *c, struct keyval *kv, struct err *err)
 
 OPT(machine)
 {
-	static const struct { const char *name; enum machine_type type; unsigned version; } types[] = {
-		{ "pc", MACHINE_PC, 1 }, { "pc-1", MACHINE_PC, 1 }, { "micro", MACHINE_MICRO, 1 }, { "micro-1", MACHINE_MICRO, 1 },
+	static const struct {
+		const char *name;
+		enum machine_type type;
+		unsigned version;
+	} types[] = {
+		{ "pc", MACHINE_PC, 1 },	{ "pc-1", MACHINE_PC, 1 },
+		{ "micro", MACHINE_MICRO, 1 },	{ "micro-1", MACHINE_MICRO, 1 },
 		{ "pc-i440fx", MACHINE_PC, 1 }, { "microvm", MACHINE_MICRO, 1 },
 	};
 	struct keyval kv;
 	const char *type;
 	int ret;
 
-	ret = keyval_parse(&kv, arg, strchr(arg, '=') && strchr(arg, '=') < arg + strcspn(arg, ",") ? NULL : "type", err);
+	ret = keyval_parse(&kv, arg,
+			   strchr(arg, '=') && strchr(arg, '=') < arg + strcspn(arg, ",") ? NULL
+											  : "type",
+			   err);
 	if (ret < 0)
 		return ret;
 	type = keyval_get(&kv, "type");
@@ -189,7 +211,9 @@ OPT(machine)
 OPT(uuid)
 {
 	if (parse_uuid(arg, c->uuid) < 0)
-		return err_set(err, EINVAL, "-uuid %s: 32 hexadecimal digits expected, with or without dashes", arg);
+		return err_set(err, EINVAL,
+			       "-uuid %s: 32 hexadecimal digits expected, with or without dashes",
+			       arg);
 	c->has_uuid = true;
 	return 0;
 }
@@ -203,7 +227,8 @@ OPT(boot)
 
 	if (ret < 0)
 		return ret;
-	if (keyval_bool(&kv, "menu", &c->boot_menu, err) < 0 || keyval_bool(&kv, "strict", &c->boot_strict, err) < 0 ||
+	if (keyval_bool(&kv, "menu", &c->boot_menu, err) < 0 ||
+	    keyval_bool(&kv, "strict", &c->boot_strict, err) < 0 ||
 	    keyval_u64(&kv, "splash-time", 65535, &splash, err) < 0)
 		ret = -EINVAL;
 	if (keyval_get(&kv, "splash-time"))
@@ -215,7 +240,10 @@ OPT(boot)
 		if (!s)
 			continue;
 		if (!*s || strspn(s, "acdn") != strlen(s))
-			ret = err_set(err, EINVAL, "-boot %s: letters of a (floppy), c (disk), d (CD), n (network) expected", s);
+			ret = err_set(err, EINVAL,
+				      "-boot %s: letters of a (floppy), c (disk), d (CD), n "
+				      "(network) expected",
+				      s);
 		free(*where);
 		*where = xstrdup(s);
 	}
@@ -246,7 +274,9 @@ OPT(rtc)
 		if (!end)
 			end = strptime(s, "%Y-%m-%d", &tm);
 		if (!end || *end)
-			ret = err_set(err, EINVAL, "-rtc base=%s: utc, localtime or 2006-06-17T16:01:21 expected", s);
+			ret = err_set(
+				err, EINVAL,
+				"-rtc base=%s: utc, localtime or 2006-06-17T16:01:21 expected", s);
 		c->rtc_base = CONFIG_RTC_DATE;
 		c->rtc_date = timegm(&tm);
 	}
@@ -317,10 +347,14 @@ OPT(netdev)
 	return ret;
 }
 
-/* "-net nic,model=e1000,macaddr=...": rewritten as a -device without a backend; config_finish pairs them. */
+/*
+ * "-net nic,model=e1000,macaddr=...": rewritten as a -device without a backend; config_finish pairs
+ * them.
+ */
 static int net_nic(struct config *c, const char *arg, int vlan, struct err *err)
 {
-	char *props = xstrdup(arg), *model = keyval_take(props, "model"), *name = keyval_take(props, "name");
+	char *props = xstrdup(arg), *model = keyval_take(props, "model"),
+	     *name = keyval_take(props, "name");
 	const char *rest = strchr(props, ',');
 	char *spec = xasprintf("%s%s", model ? model : "virtio-net", rest ? rest : "");
 	struct device_config *d;
@@ -402,7 +436,8 @@ OPT(vga)
 	c->vga = !strcmp(arg, "std") ? CONFIG_VGA_STD : CONFIG_VGA_NONE;
 	if (c->vga == CONFIG_VGA_STD || !strcmp(arg, "none"))
 		return 0;
-	return err_set(err, ENOTSUP, "-vga %s: the graphics card is a standard VGA (std), or there is none", arg);
+	return err_set(err, ENOTSUP,
+		       "-vga %s: the graphics card is a standard VGA (std), or there is none", arg);
 }
 
 OPT(std_vga) { return opt_vga(c, "std", err); }
@@ -445,8 +480,11 @@ OPT(global)
 		c->debugcon_iobase = n;
 		return 0;
 	}
-	if (strncmp(arg, policy, strlen(policy)) || (strcmp(value, "discard") && strcmp(value, "delay")))
-		return err_set(err, ENOTSUP, "-global %s: only %sdiscard, %sdelay and %sN are known", arg, policy, policy, port);
+	if (strncmp(arg, policy, strlen(policy)) ||
+	    (strcmp(value, "discard") && strcmp(value, "delay")))
+		return err_set(err, ENOTSUP,
+			       "-global %s: only %sdiscard, %sdelay and %sN are known", arg, policy,
+			       policy, port);
 	c->pit_discard = !strcmp(value, "discard");
 	return 0;
 }
@@ -467,8 +505,13 @@ static const struct option {
 	{ "", NULL, "Machine", NULL },
 	{ "m", "SIZE", "guest memory: 512 (MiB), 2G; default 128", opt_m },
 	{ "smp", "N[,sockets=,cores=,threads=]", "number of processors; default 1", opt_smp },
-	{ "cpu", "MODEL[,+feature,-feature]", "processor: host (default), qemu64, x86-64-v2, x86-64-v3 ...; \"help\" lists them", opt_cpu },
-	{ "M", "TYPE[,prop=value]", "machine: pc (default) or micro; also pit=off, acpi=off; dumpdtb=FILE describes the machine as a device tree, and ends", opt_machine },
+	{ "cpu", "MODEL[,+feature,-feature]",
+	  "processor: host (default), qemu64, x86-64-v2, x86-64-v3 ...; \"help\" lists them",
+	  opt_cpu },
+	{ "M", "TYPE[,prop=value]",
+	  "machine: pc (default) or micro; also pit=off, acpi=off; dumpdtb=FILE describes the "
+	  "machine as a device tree, and ends",
+	  opt_machine },
 	{ "machine", "TYPE[,prop=value]", "the same", opt_machine },
 	{ "name", "NAME", "name of the guest: process title, default network addresses", opt_name },
 	{ "uuid", "UUID", "the machine's UUID as its firmware tables have it", opt_uuid },
@@ -476,21 +519,32 @@ static const struct option {
 	{ "device", "NAME[,prop=value]", "add a device; \"help\" lists them", opt_device },
 	{ "no-acpi", NULL, "no ACPI tables", opt_no_acpi },
 	{ "no-hpet", NULL, "no HPET (there is none by default)", opt_no_hpet },
-	{ "mem-path", "DIR", "guest memory is a file in DIR: huge pages with a hugetlbfs (mount -t hugetlbfs none DIR)", opt_mem_path },
-	{ "mem-prealloc", NULL, "take all guest memory from the host at start, or do not start", opt_mem_prealloc },
+	{ "mem-path", "DIR",
+	  "guest memory is a file in DIR: huge pages with a hugetlbfs (mount -t hugetlbfs none "
+	  "DIR)",
+	  opt_mem_path },
+	{ "mem-prealloc", NULL, "take all guest memory from the host at start, or do not start",
+	  opt_mem_prealloc },
 	{ "enable-kvm", NULL, "KVM is always used", opt_always },
 	{ "accel", "kvm", "the same", opt_accel },
-	{ "global", "PROP=VALUE", "kvm-pit.lost_tick_policy=discard: a late timer tick is lost; delay (default): it is made up for", opt_global },
+	{ "global", "PROP=VALUE",
+	  "kvm-pit.lost_tick_policy=discard: a late timer tick is lost; delay (default): it is "
+	  "made up for",
+	  opt_global },
 	{ "nodefaults", NULL, "no default serial port and graphics card", opt_nodefaults },
 	{ "", NULL, "Boot", NULL },
-	{ "kernel", "FILE", "boot this kernel: bzImage, PVH ELF (vmlinux) or multiboot", opt_kernel },
-	{ "initrd", "FILE", "with this initial RAM disk (multiboot: modules, comma-separated)", opt_initrd },
+	{ "kernel", "FILE", "boot this kernel: bzImage, PVH ELF (vmlinux) or multiboot",
+	  opt_kernel },
+	{ "initrd", "FILE", "with this initial RAM disk (multiboot: modules, comma-separated)",
+	  opt_initrd },
 	{ "append", "TEXT", "and this command line", opt_append },
 	{ "bios", "FILE", "firmware instead of SeaBIOS", opt_bios },
-	{ "boot", "ORDER|order=,once=,menu=on", "boot devices in order: c disk, d CD, n network", opt_boot },
+	{ "boot", "ORDER|order=,once=,menu=on", "boot devices in order: c disk, d CD, n network",
+	  opt_boot },
 	{ "option-rom", "FILE", "an option ROM for the firmware to start", opt_option_rom },
 	{ "", NULL, "Disks", NULL },
-	{ "drive", "FILE|file=,format=,if=,readonly=,snapshot=,cache=", "a disk; virtio unless if=ide; \"help\" lists the rest", opt_drive },
+	{ "drive", "FILE|file=,format=,if=,readonly=,snapshot=,cache=",
+	  "a disk; virtio unless if=ide; \"help\" lists the rest", opt_drive },
 	{ "hda", "FILE", "first IDE disk (-hdb, -hdc, -hdd: the others)", opt_hda },
 	{ "hdb", "FILE", "second IDE disk", opt_hdb },
 	{ "hdc", "FILE", "third IDE disk", opt_hdc },
@@ -498,15 +552,23 @@ static const struct option {
 	{ "cdrom", "FILE", "CD image or host drive", opt_cdrom },
 	{ "snapshot", NULL, "write to temporary files instead of the disk images", opt_snapshot },
 	{ "", NULL, "Network", NULL },
-	{ "net", "nic|tap|user|none[,prop=value]", "a card, or what it is connected to: tap,br0 makes a TAP on bridge br0; \"help\" lists the rest", opt_net },
+	{ "net", "nic|tap|user|none[,prop=value]",
+	  "a card, or what it is connected to: tap,br0 makes a TAP on bridge br0; \"help\" lists "
+	  "the rest",
+	  opt_net },
 	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device", opt_netdev },
 	{ "", NULL, "Console and screen", NULL },
-	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F, pty, unix:F, none", opt_serial },
-	{ "debugcon", "SPEC", "what firmware writes to its debug port, 0x402: stdio, file:F ...", opt_debugcon },
+	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F, pty, unix:F, none",
+	  opt_serial },
+	{ "debugcon", "SPEC", "what firmware writes to its debug port, 0x402: stdio, file:F ...",
+	  opt_debugcon },
 	{ "nographic", NULL, "no screen, serial port and monitor on the terminal", opt_nographic },
 	{ "display", "none|curses", "show the screen", opt_display },
-	{ "vnc", "[HOST]:N|unix:F", "show the screen to VNC viewers, on this machine unless HOST says more; ,password=on (then "
-	  "set_password in the monitor) or ,password-file=F", opt_vnc },
+	{ "vnc", "[HOST]:N|unix:F",
+	  "show the screen to VNC viewers, on this machine unless HOST says more; ,password=on "
+	  "(then "
+	  "set_password in the monitor) or ,password-file=F",
+	  opt_vnc },
 	{ "vga", "std|none", "graphics card", opt_vga },
 	{ "std-vga", NULL, "the same as -vga std", opt_std_vga },
 	{ "k", "fr|de|us", "keyboard layout of VNC viewers", opt_k },
@@ -521,15 +583,22 @@ static const struct option {
 	{ "s", NULL, "the same as -gdb tcp::1234", opt_gdb_default },
 	{ "incoming", "ADDRESS", "take a machine that another minivmm sends", opt_incoming },
 	{ "loadvm", "NAME|FILE", "start from a saved machine", opt_loadvm },
-	{ "verify", "FILE", "check a saved machine's checksums, those of its memory too", opt_verify },
+	{ "verify", "FILE", "check a saved machine's checksums, those of its memory too",
+	  opt_verify },
 	{ "no-reboot", NULL, "end instead of rebooting", opt_no_reboot },
-	{ "timeout", "SECONDS", "end after so long, with status 124 and the processors' registers", opt_timeout },
-	{ "idle-timeout", "SECONDS", "end when the guest has asked no device for anything for so long (246)", opt_idle_timeout },
-	{ "no-shutdown", NULL, "stop instead of ending when the guest powers off", opt_no_shutdown },
+	{ "timeout", "SECONDS", "end after so long, with status 124 and the processors' registers",
+	  opt_timeout },
+	{ "idle-timeout", "SECONDS",
+	  "end when the guest has asked no device for anything for so long (246)",
+	  opt_idle_timeout },
+	{ "no-shutdown", NULL, "stop instead of ending when the guest powers off",
+	  opt_no_shutdown },
 	{ "daemonize", NULL, "go into the background once the machine runs", opt_daemonize },
 	{ "pidfile", "FILE", "write the process number there", opt_pidfile },
 	{ "D", "FILE", "write messages there", opt_logfile },
-	{ "trace", "exits,pio,mmio,irq,blk,...[,file=F][,symbols=F]", "a line for each event; \"summary\": a table at the end; \"help\" lists them", opt_trace },
+	{ "trace", "exits,pio,mmio,irq,blk,...[,file=F][,symbols=F]",
+	  "a line for each event; \"summary\": a table at the end; \"help\" lists them",
+	  opt_trace },
 	{ "version", NULL, "print the version", opt_version },
 	{ "h", NULL, "print this help", opt_h },
 	{ "help", NULL, NULL, opt_h },
@@ -539,8 +608,10 @@ static const struct option {
 OPT(h)
 {
 	printf("usage: %s [options] [disk image]\n\n"
-	       "Runs a virtual machine with KVM. Ctrl-A X on the serial console ends it, Ctrl-A H lists the keys.\n"
-	       "  %s -m 512 -drive disk.qcow2 -net tap,br0\n", log_name(), log_name());
+	       "Runs a virtual machine with KVM. Ctrl-A X on the serial console ends it, Ctrl-A H "
+	       "lists the keys.\n"
+	       "  %s -m 512 -drive disk.qcow2 -net tap,br0\n",
+	       log_name(), log_name());
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
 		const struct option *o = &options[i];
 		char left[96];
@@ -548,11 +619,15 @@ OPT(h)
 		if (!*o->name) {
 			printf("\n%s:\n", o->help);
 		} else if (o->help) {
-			snprintf(left, sizeof(left), "-%s%s%s", o->name, o->arg ? " " : "", o->arg ? o->arg : "");
-			printf("  %-30s%s%s\n", left, strlen(left) > 29 ? "\n                                " : " ", o->help);
+			snprintf(left, sizeof(left), "-%s%s%s", o->name, o->arg ? " " : "",
+				 o->arg ? o->arg : "");
+			printf("  %-30s%s%s\n", left,
+			       strlen(left) > 29 ? "\n                                " : " ",
+			       o->help);
 		}
 	}
-	printf("\nExit status: 0 the guest powered off, 125 the machine could not start, odd what isa-debug-exit says; minivmm(1) "
+	printf("\nExit status: 0 the guest powered off, 125 the machine could not start, odd what "
+	       "isa-debug-exit says; minivmm(1) "
 	       "lists the others.\n");
 	return 1;
 }
@@ -566,7 +641,8 @@ OPT(man)
 		if (!*o->name)
 			printf(".SS %s\n", o->help);
 		else if (o->help)
-			printf(".TP\n.BI \\-%s \" %s\"\n%s.\n", o->name, o->arg ? o->arg : "", o->help);
+			printf(".TP\n.BI \\-%s \" %s\"\n%s.\n", o->name, o->arg ? o->arg : "",
+			       o->help);
 		options_props_man(o->name);
 		if (!strcmp(o->name, "device"))
 			config_device_man();
@@ -585,8 +661,8 @@ static int no_option(const char *name, struct err *err)
 			names[n++] = options[i].name;
 	names[n] = NULL;
 	near = nearest_name(name, names);
-	return err_set(err, EINVAL, "no option is called -%s%s%s%s (-h lists them)", name, near ? "; did you mean -" : "",
-		       near ? near : "", near ? "?" : "");
+	return err_set(err, EINVAL, "no option is called -%s%s%s%s (-h lists them)", name,
+		       near ? "; did you mean -" : "", near ? near : "", near ? "?" : "");
 }
 
 int options_parse(struct config *c, int argc, char **argv, struct err *err)
@@ -609,7 +685,8 @@ int options_parse(struct config *c, int argc, char **argv, struct err *err)
 			return no_option(name, err);
 		if (o->arg) {
 			if (i + 1 == argc)
-				return err_set(err, EINVAL, "-%s wants an argument: -%s %s", name, name, o->arg);
+				return err_set(err, EINVAL, "-%s wants an argument: -%s %s", name,
+					       name, o->arg);
 			arg = argv[++i];
 		}
 		if (arg && (!strcmp(arg, "help") || !strcmp(arg, "?")) && options_props_help(name))

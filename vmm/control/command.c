@@ -14,11 +14,14 @@
 #define MAX_WORDS 32
 
 static const struct command *const tables[] = {
-	commands_run, commands_query, commands_query_block, commands_stats, commands_block, commands_device, commands_net, commands_memory,
-	commands_screen, commands_migrate, commands_job, commands_transaction, commands_step, commands_look, commands_chips,
+	commands_run,	 commands_query,   commands_query_block, commands_stats,
+	commands_block,	 commands_device,  commands_net,	 commands_memory,
+	commands_screen, commands_migrate, commands_job,	 commands_transaction,
+	commands_step,	 commands_look,	   commands_chips,
 };
 
-const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx)
+const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx),
+				   const void *ctx)
 {
 	for (size_t t = 0; t < ARRAY_SIZE(tables); t++)
 		for (const struct command *c = tables[t]; c->run; c++)
@@ -69,7 +72,8 @@ static bool type_fits(enum arg_type type, const json_t *v)
 
 int command_check_args(const struct command *c, json_t *args, struct err *err)
 {
-	static const char *const types[] = { "string", "integer", "boolean", "integer", "object", "array", "value" };
+	static const char *const types[] = { "string", "integer", "boolean", "integer",
+					     "object", "array",	  "value" };
 	const char *key;
 	json_t *v;
 	int i;
@@ -81,7 +85,8 @@ int command_check_args(const struct command *c, json_t *args, struct err *err)
 		if (i == COMMAND_MAX_ARGS || !c->args[i].name)
 			return err_set(err, EINVAL, "Parameter '%s' is unexpected", key);
 		if (!type_fits(c->args[i].type, v))
-			return err_set(err, EINVAL, "Invalid parameter type for '%s', expected: %s", key, types[c->args[i].type]);
+			return err_set(err, EINVAL, "Invalid parameter type for '%s', expected: %s",
+				       key, types[c->args[i].type]);
 	}
 	for (i = 0; i < COMMAND_MAX_ARGS && c->args[i].name; i++)
 		if (!c->args[i].optional && !json_object_get(args, c->args[i].name))
@@ -130,8 +135,10 @@ void command_thread_end(struct machine *m)
 void command_threads_wait(struct machine *m)
 {
 	while (m->command_threads) {
-		migrate_cancel(m);		/* one of them may wait for it, or just have begun it */
-		loop_once(m->loop, 100);	/* they post their answers, and may need the loop before */
+		/* one of them may wait for it, or just have begun it */
+		migrate_cancel(m);
+		/* they post their answers, and may need the loop before */
+		loop_once(m->loop, 100);
 	}
 }
 
@@ -187,7 +194,8 @@ static const char *flag_name(const struct command *c, const char *word)
 	if (word[0] != '-' || !word[1] || word[2])
 		return NULL;
 	for (unsigned i = 0; i < COMMAND_MAX_ARGS && c->args[i].name; i++)
-		if (c->args[i].type == ARG_BOOL && c->args[i].optional && c->args[i].name[0] == word[1])
+		if (c->args[i].type == ARG_BOOL && c->args[i].optional &&
+		    c->args[i].name[0] == word[1])
 			return c->args[i].name;
 	return NULL;
 }
@@ -204,7 +212,8 @@ static json_t *words_to_args(const struct command *c, char **words, unsigned n, 
 			json_object_set_new(args, flag, json_true());
 			continue;
 		}
-		while (i < COMMAND_MAX_ARGS && c->args[i].name && json_object_get(args, c->args[i].name))
+		while (i < COMMAND_MAX_ARGS && c->args[i].name &&
+		       json_object_get(args, c->args[i].name))
 			i++;
 		if (i == COMMAND_MAX_ARGS || !c->args[i].name) {
 			fprintf(out, "%s: too many arguments (help %s)\n", c->monitor, c->monitor);
@@ -213,7 +222,8 @@ static json_t *words_to_args(const struct command *c, char **words, unsigned n, 
 		}
 		v = word_to_json(&c->args[i], words[w]);
 		if (!v) {
-			fprintf(out, "%s: \"%s\" does not fit argument %s\n", c->monitor, words[w], c->args[i].name);
+			fprintf(out, "%s: \"%s\" does not fit argument %s\n", c->monitor, words[w],
+				c->args[i].name);
 			json_decref(args);
 			return NULL;
 		}
@@ -275,7 +285,8 @@ static bool print_help(const struct command *c, const void *ctx)
 		return false;
 	n = snprintf(left, sizeof(left), "%s", c->monitor);
 	for (int i = 0; i < COMMAND_MAX_ARGS && c->args[i].name && n < sizeof(left); i++)
-		n += snprintf(left + n, sizeof(left) - n, c->args[i].optional ? " [%s]" : " %s", c->args[i].name);
+		n += snprintf(left + n, sizeof(left) - n, c->args[i].optional ? " [%s]" : " %s",
+			      c->args[i].name);
 	fprintf(out, "%-36s %s\n", left, c->help);
 	return false;
 }
@@ -297,8 +308,8 @@ static void unknown_command(const char *name, FILE *out)
 	command_find(collect_name, &all);
 	all.names[all.n] = NULL;
 	near = nearest_name(name, all.names);
-	fprintf(out, "unknown command: '%s'%s%s%s (help lists them)\n", name, near ? "; did you mean '" : "", near ? near : "",
-		near ? "'?" : "");
+	fprintf(out, "unknown command: '%s'%s%s%s (help lists them)\n", name,
+		near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 void monitor_line(struct machine *m, const char *line, bool person, FILE *out)

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * command.h: one table of control commands serves programs (QMP, qmp.c) and people (monitor.c). A command takes a JSON
- * object that was checked against its arguments and gives a JSON value or an error.
+ * command.h: one table of control commands serves programs (QMP, qmp.c) and people (monitor.c). A
+ * command takes a JSON object that was checked against its arguments and gives a JSON value or an
+ * error.
  *
- * Handlers run on the main loop; one marked slow runs on a thread of its own connection's making, holds no lock,
- * and may block.
+ * Handlers run on the main loop; one marked slow runs on a thread of its own connection's making,
+ * holds no lock, and may block.
  */
 #ifndef VMM_CONTROL_COMMAND_H
 #define VMM_CONTROL_COMMAND_H
@@ -21,7 +22,10 @@ struct command_arg {
 	bool optional;
 };
 
-/* QMP's error classes; -errno decides: -ENODEV DeviceNotFound, -ENOSYS CommandNotFound, everything else GenericError. */
+/*
+ * QMP's error classes; -errno decides: -ENODEV DeviceNotFound, -ENOSYS CommandNotFound, everything
+ * else GenericError.
+ */
 struct command_result {
 	json_t *value;			/* NULL: {} */
 	struct err err;
@@ -29,9 +33,18 @@ struct command_result {
 
 enum command_speed {
 	COMMAND_FAST,			/* main loop, its lock held */
-	COMMAND_SLOW,			/* a control thread, no loop's lock held; one after the other, and the machine keeps its parts meanwhile */
-	COMMAND_DISKS,			/* the same, and the disks are taken back first when a stopped machine gave them up */
-	COMMAND_PARTS,			/* a control thread that holds nothing: the command changes the machine's parts, or runs others */
+	/*
+	 * a control thread, no loop's lock held; one after the other, and the machine keeps its
+	 * parts meanwhile
+	 */
+	COMMAND_SLOW,
+	/* the same, and the disks are taken back first when a stopped machine gave them up */
+	COMMAND_DISKS,
+	/*
+	 * a control thread that holds nothing: the command changes the machine's parts, or runs
+	 * others
+	 */
+	COMMAND_PARTS,
 };
 
 #define COMMAND_MAX_ARGS 24
@@ -48,20 +61,29 @@ struct command {
 
 /* The tables, each ending with an empty entry; command_*.c. */
 extern const struct command commands_step[], commands_look[], commands_chips[];
-extern const struct command commands_run[], commands_query[], commands_query_block[], commands_stats[], commands_block[],
-	commands_device[], commands_net[], commands_memory[], commands_screen[], commands_migrate[], commands_job[], commands_transaction[];
+extern const struct command commands_run[], commands_query[], commands_query_block[],
+	commands_stats[], commands_block[], commands_device[], commands_net[], commands_memory[],
+	commands_screen[], commands_migrate[], commands_job[], commands_transaction[];
 /*
- * A thread for a command begins and has ended (main loop); and, before the machine is taken apart, the wait until none is left.
+ * A thread for a command begins and has ended (main loop); and, before the machine is taken apart,
+ * the wait until none is left.
  */
 void command_thread_begin(struct machine *m);
 void command_thread_end(struct machine *m);
 void command_threads_wait(struct machine *m);
-/* The drive with a medium that "device" or "node-name" names, by its own name or its device's. NULL with the reason. */
+/*
+ * The drive with a medium that "device" or "node-name" names, by its own name or its device's. NULL
+ * with the reason.
+ */
 struct machine_drive *command_drive(struct machine *m, json_t *args, struct err *err);
-/* The answer of a command whose value is text: what was written to a stream of open_memstream, which ends here. */
+/*
+ * The answer of a command whose value is text: what was written to a stream of open_memstream,
+ * which ends here.
+ */
 json_t *command_text(FILE *out, char **text, const size_t *len);
 /* Calls fn for each command of all tables; stops when it returns true and gives that command. */
-const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx), const void *ctx);
+const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx),
+				   const void *ctx);
 const struct command *command_by_name(const char *qmp_name);
 const struct command *command_by_monitor_name(const char *name);
 
@@ -70,8 +92,9 @@ int command_check_args(const struct command *c, json_t *args, struct err *err);
 /* Checks and runs; on the main loop, or any thread that holds no lock when slow. */
 int command_run(struct machine *m, const struct command *c, json_t *args, struct command_result *r);
 /*
- * A line of the monitor: finds the command, turns words into arguments, runs it, prints. A person waits for what takes long unless
- * told otherwise with -d (detach); for a program (human-monitor-command) it goes on by itself.
+ * A line of the monitor: finds the command, turns words into arguments, runs it, prints. A person
+ * waits for what takes long unless told otherwise with -d (detach); for a program
+ * (human-monitor-command) it goes on by itself.
  */
 void monitor_line(struct machine *m, const char *line, bool person, FILE *out);
 

@@ -25,7 +25,8 @@ static struct machine_drive *drive_by_place(struct machine *m, const char *name)
 	for (unsigned i = 0; i < m->ndrives; i++) {
 		const struct drive_config *d = m->drives[i].config;
 
-		if (d->interface == IF_IDE && d->index == (int)(2 * bus + unit) && d->cdrom == (kind == 'c'))
+		if (d->interface == IF_IDE && d->index == (int)(2 * bus + unit) &&
+		    d->cdrom == (kind == 'c'))
 			return &m->drives[i];
 	}
 	return NULL;
@@ -33,7 +34,8 @@ static struct machine_drive *drive_by_place(struct machine *m, const char *name)
 
 static struct machine_drive *drive_arg(struct machine *m, json_t *args, struct err *err)
 {
-	const char *device = str(args, "device"), *id = str(args, "id"), *node = str(args, "node-name");
+	const char *device = str(args, "device"), *id = str(args, "id"),
+		   *node = str(args, "node-name");
 	const char *name = device ? device : id ? id : node;
 	struct machine_drive *d = name ? machine_find_drive(m, name) : NULL;
 	struct machine_device *dev = name && !d ? machine_find_device(m, name) : NULL;
@@ -73,7 +75,8 @@ static int limit_arg(json_t *args, const char *name, const char *tail, uint64_t 
 	snprintf(key, sizeof(key), "%s%s", name, tail);
 	n = json_integer_value(json_object_get(args, key));
 	if (n < 0)
-		return err_set(err, EINVAL, "bps/iops/max values must be within [0, %llu]: %s", BLK_LIMIT_MAX, key);
+		return err_set(err, EINVAL, "bps/iops/max values must be within [0, %llu]: %s",
+			       BLK_LIMIT_MAX, key);
 	*v = n;
 	return 0;
 }
@@ -90,16 +93,19 @@ static int run_throttle(struct machine *m, json_t *args, struct command_result *
 	for (int i = 0; i < LIMITS; i++)
 		if (limit_arg(args, blk_limit_names[i], "", &t.limit[i].rate, &r->err) < 0 ||
 		    limit_arg(args, blk_limit_names[i], "_max", &t.limit[i].max, &r->err) < 0 ||
-		    limit_arg(args, blk_limit_names[i], "_max_length", &t.limit[i].length, &r->err) < 0)
+		    limit_arg(args, blk_limit_names[i], "_max_length", &t.limit[i].length,
+			      &r->err) < 0)
 			return -EINVAL;
-	if (limit_arg(args, "iops_size", "", &t.iops_size, &r->err) < 0 || blk_throttle_check(&t, &r->err) < 0)
+	if (limit_arg(args, "iops_size", "", &t.iops_size, &r->err) < 0 ||
+	    blk_throttle_check(&t, &r->err) < 0)
 		return -EINVAL;
 	blk_set_throttle(d->blk, &t);
 	return 0;
 }
 
 /* Puts blk (NULL: nothing) into a CD drive. On failure blk stays the caller's. */
-static int change_medium(struct machine *m, struct machine_drive *d, struct blk *blk, bool force, struct err *err)
+static int change_medium(struct machine *m, struct machine_drive *d, struct blk *blk, bool force,
+			 struct err *err)
 {
 	struct blk *old = NULL;
 	int ret;
@@ -108,7 +114,9 @@ static int change_medium(struct machine *m, struct machine_drive *d, struct blk 
 		return err_set(err, EINVAL, "Device '%s' is not removable", d->config->id);
 	ret = piix3_ide_change_medium(m->ide, d->config->index, blk, force, &old);
 	if (ret == -EBUSY)
-		return err_set(err, EBUSY, "Device '%s' is locked and force was not specified, wait for tray to open and try again",
+		return err_set(err, EBUSY,
+			       "Device '%s' is locked and force was not specified, wait for tray "
+			       "to open and try again",
 			       d->config->id);
 	if (ret < 0)
 		return err_set(err, -ret, "Device '%s': %s", d->config->id, strerror(-ret));
@@ -130,7 +138,9 @@ static int run_eject(struct machine *m, json_t *args, struct command_result *r)
 static int run_change(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct machine_drive *d = drive_arg(m, args, &r->err);
-	struct blk_options o = { .format = str(args, "format"), .flags = BLK_NOWAIT, .host = &m->host };
+	struct blk_options o = { .format = str(args, "format"),
+				 .flags = BLK_NOWAIT,
+				 .host = &m->host };
 	struct blk *blk;
 	int ret;
 
@@ -146,20 +156,59 @@ static int run_change(struct machine *m, json_t *args, struct command_result *r)
 }
 
 const struct command commands_block[] = {
-	{ "block_resize", "block_resize", "change a disk's size", run_resize, NULL, COMMAND_DISKS,
-	  { { "device", ARG_STR, true }, { "size", ARG_SIZE, false }, { "node-name", ARG_STR, true } } },
-	{ "block_set_io_throttle", "block_set_io_throttle", "limit a disk's speed", run_throttle, NULL, COMMAND_FAST,
-	  { { "device", ARG_STR, true }, { "bps", ARG_INT, false }, { "bps_rd", ARG_INT, false }, { "bps_wr", ARG_INT, false },
-	    { "iops", ARG_INT, false }, { "iops_rd", ARG_INT, false }, { "iops_wr", ARG_INT, false },
-	    { "bps_max", ARG_INT, true }, { "bps_rd_max", ARG_INT, true }, { "bps_wr_max", ARG_INT, true },
-	    { "iops_max", ARG_INT, true }, { "iops_rd_max", ARG_INT, true }, { "iops_wr_max", ARG_INT, true },
-	    { "bps_max_length", ARG_INT, true }, { "bps_rd_max_length", ARG_INT, true }, { "bps_wr_max_length", ARG_INT, true },
-	    { "iops_max_length", ARG_INT, true }, { "iops_rd_max_length", ARG_INT, true }, { "iops_wr_max_length", ARG_INT, true },
-	    { "iops_size", ARG_INT, true }, { "id", ARG_STR, true } } },
-	{ "eject", "eject", "take the medium out of a CD drive", run_eject, NULL, COMMAND_FAST,
+	{ "block_resize",
+	  "block_resize",
+	  "change a disk's size",
+	  run_resize,
+	  NULL,
+	  COMMAND_DISKS,
+	  { { "device", ARG_STR, true },
+	    { "size", ARG_SIZE, false },
+	    { "node-name", ARG_STR, true } } },
+	{ "block_set_io_throttle",
+	  "block_set_io_throttle",
+	  "limit a disk's speed",
+	  run_throttle,
+	  NULL,
+	  COMMAND_FAST,
+	  { { "device", ARG_STR, true },
+	    { "bps", ARG_INT, false },
+	    { "bps_rd", ARG_INT, false },
+	    { "bps_wr", ARG_INT, false },
+	    { "iops", ARG_INT, false },
+	    { "iops_rd", ARG_INT, false },
+	    { "iops_wr", ARG_INT, false },
+	    { "bps_max", ARG_INT, true },
+	    { "bps_rd_max", ARG_INT, true },
+	    { "bps_wr_max", ARG_INT, true },
+	    { "iops_max", ARG_INT, true },
+	    { "iops_rd_max", ARG_INT, true },
+	    { "iops_wr_max", ARG_INT, true },
+	    { "bps_max_length", ARG_INT, true },
+	    { "bps_rd_max_length", ARG_INT, true },
+	    { "bps_wr_max_length", ARG_INT, true },
+	    { "iops_max_length", ARG_INT, true },
+	    { "iops_rd_max_length", ARG_INT, true },
+	    { "iops_wr_max_length", ARG_INT, true },
+	    { "iops_size", ARG_INT, true },
+	    { "id", ARG_STR, true } } },
+	{ "eject",
+	  "eject",
+	  "take the medium out of a CD drive",
+	  run_eject,
+	  NULL,
+	  COMMAND_FAST,
 	  { { "device", ARG_STR, true }, { "force", ARG_BOOL, true }, { "id", ARG_STR, true } } },
-	{ "blockdev-change-medium", "change", "put another medium into a CD drive", run_change, NULL, COMMAND_FAST,
-	  { { "device", ARG_STR, true }, { "filename", ARG_STR, false }, { "format", ARG_STR, true }, { "id", ARG_STR, true },
+	{ "blockdev-change-medium",
+	  "change",
+	  "put another medium into a CD drive",
+	  run_change,
+	  NULL,
+	  COMMAND_FAST,
+	  { { "device", ARG_STR, true },
+	    { "filename", ARG_STR, false },
+	    { "format", ARG_STR, true },
+	    { "id", ARG_STR, true },
 	    { "force", ARG_BOOL, true } } },
 	{ 0 },
 };

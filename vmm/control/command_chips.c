@@ -10,7 +10,8 @@
 
 #define VECTORS 256
 
-static const char *const delivery[] = { "fixed", "lowest", "SMI", "...", "NMI", "INIT", "SIPI", "ExtINT" };
+static const char *const delivery[] = { "fixed", "lowest", "SMI",  "...",
+					"NMI",	 "INIT",   "SIPI", "ExtINT" };
 
 /* The numbers of the bits that are set, or "(none)". */
 static void bits_line(FILE *out, const char *name, const uint32_t *words, unsigned n)
@@ -38,9 +39,12 @@ static void print_ioapic(const struct kvm_ioapic_state *s, FILE *out)
 		uint64_t e = s->redirtbl[i].bits;
 		bool level = e >> 15 & 1;
 
-		fprintf(out, "  pin %-2u 0x%016llx dest=%llX vec=%-3u active-%s %-5s %-6s %-6s %s\n", i, (unsigned long long)e,
-			(unsigned long long)(e >> 56), (unsigned)e & 0xff, e >> 13 & 1 ? "lo" : "hi", level ? "level" : "edge",
-			e >> 16 & 1 ? "masked" : "", delivery[e >> 8 & 7], e >> 11 & 1 ? "logical" : "physical");
+		fprintf(out,
+			"  pin %-2u 0x%016llx dest=%llX vec=%-3u active-%s %-5s %-6s %-6s %s\n", i,
+			(unsigned long long)e, (unsigned long long)(e >> 56), (unsigned)e & 0xff,
+			e >> 13 & 1 ? "lo" : "hi", level ? "level" : "edge",
+			e >> 16 & 1 ? "masked" : "", delivery[e >> 8 & 7],
+			e >> 11 & 1 ? "logical" : "physical");
 		remote |= (uint32_t)(e >> 14 & 1) << i;
 	}
 	bits_line(out, "  IRR     ", &s->irr, KVM_IOAPIC_NUM_PINS);
@@ -49,13 +53,17 @@ static void print_ioapic(const struct kvm_ioapic_state *s, FILE *out)
 
 static void print_pic(unsigned n, const struct kvm_pic_state *s, FILE *out)
 {
-	fprintf(out, "pic%u: irr=%02x imr=%02x isr=%02x hprio=%u irq_base=%02x rr_sel=%u elcr=%02x fnm=%u\n", n, s->irr, s->imr, s->isr,
-		s->priority_add, s->irq_base, s->read_reg_select, s->elcr, s->special_fully_nested_mode);
+	fprintf(out,
+		"pic%u: irr=%02x imr=%02x isr=%02x hprio=%u irq_base=%02x rr_sel=%u elcr=%02x "
+		"fnm=%u\n",
+		n, s->irr, s->imr, s->isr, s->priority_add, s->irq_base, s->read_reg_select,
+		s->elcr, s->special_fully_nested_mode);
 }
 
 static int query_pic(struct machine *m, json_t *args, struct command_result *r)
 {
-	static const int ids[] = { KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_SLAVE, KVM_IRQCHIP_PIC_MASTER };
+	static const int ids[] = { KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_SLAVE,
+				   KVM_IRQCHIP_PIC_MASTER };
 	char *text = NULL;
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
@@ -86,7 +94,8 @@ static uint32_t reg(const struct kvm_lapic_state *l, unsigned offset)
 }
 
 /* Eight registers of 32 bits, 16 bytes apart: a bit for each vector (11.8.4). */
-static void vectors_line(FILE *out, const char *name, const struct kvm_lapic_state *l, unsigned offset)
+static void vectors_line(FILE *out, const char *name, const struct kvm_lapic_state *l,
+			 unsigned offset)
 {
 	uint32_t words[VECTORS / 32];
 
@@ -99,15 +108,18 @@ static void lvt_line(FILE *out, const char *name, uint32_t v, bool timer)
 {
 	static const char *const timers[] = { "one-shot", "periodic", "tsc-deadline", "..." };
 
-	fprintf(out, "%-8s 0x%08x active-%s %-5s %-6s %-12s %-12s %-6s (vec %u)\n", name, v, v >> 13 & 1 ? "lo" : "hi",
-		v >> 15 & 1 ? "level" : "edge", v >> 16 & 1 ? "masked" : "", v >> 12 & 1 ? "pending" : "", timer ? timers[v >> 17 & 3] : "",
-		timer ? "Fixed" : delivery[v >> 8 & 7], v & 0xff);
+	fprintf(out, "%-8s 0x%08x active-%s %-5s %-6s %-12s %-12s %-6s (vec %u)\n", name, v,
+		v >> 13 & 1 ? "lo" : "hi", v >> 15 & 1 ? "level" : "edge",
+		v >> 16 & 1 ? "masked" : "", v >> 12 & 1 ? "pending" : "",
+		timer ? timers[v >> 17 & 3] : "", timer ? "Fixed" : delivery[v >> 8 & 7], v & 0xff);
 }
 
 static void print_lapic(const struct kvm_lapic_state *l, unsigned cpu, FILE *out)
 {
-	static const struct { const char *name; unsigned offset; } lvts[] = {
-		{ "LVT0", 0x350 }, { "LVT1", 0x360 }, { "LVTPC", 0x340 }, { "LVTERR", 0x370 }, { "LVTTHMR", 0x330 }, { "LVTT", 0x320 },
+	static const struct { const char *name; unsigned offset;
+	} lvts[] = {
+		{ "LVT0", 0x350 },   { "LVT1", 0x360 },	   { "LVTPC", 0x340 },
+		{ "LVTERR", 0x370 }, { "LVTTHMR", 0x330 }, { "LVTT", 0x320 },
 	};
 	static const char *const shorthand[] = { "no-shorthand", "self", "all", "all-self" };
 	uint32_t divide = reg(l, 0x3e0), spurious = reg(l, 0xf0), icr = reg(l, 0x300);
@@ -116,17 +128,19 @@ static void print_lapic(const struct kvm_lapic_state *l, unsigned cpu, FILE *out
 	fprintf(out, "dumping local APIC state for CPU %u\n\n", cpu);
 	for (size_t i = 0; i < ARRAY_SIZE(lvts); i++)
 		lvt_line(out, lvts[i].name, reg(l, lvts[i].offset), lvts[i].offset == 0x320);
-	fprintf(out, "Timer    DCR=0x%x (divide by %u) initial_count = %u current_count = %u\n", divide, by == 8 ? 1 : 1u << by, reg(l, 0x380),
-		reg(l, 0x390));
-	fprintf(out, "SPIV     0x%08x APIC %s, focus=%s, spurious vec %u\n", spurious, spurious & 0x100 ? "enabled" : "disabled",
-		spurious & 0x200 ? "on" : "off", spurious & 0xff);
-	fprintf(out, "ICR      0x%08x %s %s %s %s\n", icr, icr & 0x800 ? "logical" : "physical", icr & 0x8000 ? "level" : "edge",
-		icr & 0x4000 ? "assert" : "de-assert", shorthand[icr >> 18 & 3]);
+	fprintf(out, "Timer    DCR=0x%x (divide by %u) initial_count = %u current_count = %u\n",
+		divide, by == 8 ? 1 : 1u << by, reg(l, 0x380), reg(l, 0x390));
+	fprintf(out, "SPIV     0x%08x APIC %s, focus=%s, spurious vec %u\n", spurious,
+		spurious & 0x100 ? "enabled" : "disabled", spurious & 0x200 ? "on" : "off",
+		spurious & 0xff);
+	fprintf(out, "ICR      0x%08x %s %s %s %s\n", icr, icr & 0x800 ? "logical" : "physical",
+		icr & 0x8000 ? "level" : "edge", icr & 0x4000 ? "assert" : "de-assert",
+		shorthand[icr >> 18 & 3]);
 	fprintf(out, "ICR2     0x%08x\nESR      0x%08x\n", reg(l, 0x310), reg(l, 0x280));
 	vectors_line(out, "ISR     ", l, 0x100);
 	vectors_line(out, "IRR     ", l, 0x200);
-	fprintf(out, "\nID 0x%08x TPR 0x%02x DFR 0x%02x LDR 0x%02x PPR 0x%02x\n", reg(l, 0x20), reg(l, 0x80), reg(l, 0xe0) >> 28,
-		reg(l, 0xd0) >> 24, reg(l, 0xa0));
+	fprintf(out, "\nID 0x%08x TPR 0x%02x DFR 0x%02x LDR 0x%02x PPR 0x%02x\n", reg(l, 0x20),
+		reg(l, 0x80), reg(l, 0xe0) >> 28, reg(l, 0xd0) >> 24, reg(l, 0xa0));
 }
 
 static int query_lapic(struct machine *m, json_t *args, struct command_result *r)
@@ -153,7 +167,19 @@ static int query_lapic(struct machine *m, json_t *args, struct command_result *r
 }
 
 const struct command commands_chips[] = {
-	{ NULL, "info pic", "the interrupt controllers that all processors share: IOAPIC, 8259", query_pic, NULL, COMMAND_FAST, { { 0 } } },
-	{ NULL, "info lapic", "a processor's local interrupt controller", query_lapic, NULL, COMMAND_SLOW, { { "cpu", ARG_INT, true } } },
+	{ NULL,
+	  "info pic",
+	  "the interrupt controllers that all processors share: IOAPIC, 8259",
+	  query_pic,
+	  NULL,
+	  COMMAND_FAST,
+	  { { 0 } } },
+	{ NULL,
+	  "info lapic",
+	  "a processor's local interrupt controller",
+	  query_lapic,
+	  NULL,
+	  COMMAND_SLOW,
+	  { { "cpu", ARG_INT, true } } },
 	{ 0 },
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * command_device.c: devices, drives and networks come and go while the guest runs (hotplug.h). A control thread that holds
- * nothing. QMP's members become the text that -device, -drive and -netdev take, so that all three are parsed in one place.
+ * command_device.c: devices, drives and networks come and go while the guest runs (hotplug.h). A
+ * control thread that holds nothing. QMP's members become the text that -device, -drive and -netdev
+ * take, so that all three are parsed in one place.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -41,16 +42,19 @@ static int put_member(FILE *out, const char *key, json_t *v, struct err *err)
 		put_pair(out, key, json_is_true(v) ? "on" : "off");
 		return 0;
 	case JSON_ARRAY:	/* "hostfwd": [ { "str": "tcp::2222-:22" } ] */
-		json_array_foreach(v, i, item)
-			if (ret == 0)
-				ret = put_member(out, key, json_is_object(item) ? json_object_get(item, "str") : item, err);
+		json_array_foreach(v, i, item) if (ret == 0) ret = put_member(
+			out, key, json_is_object(item) ? json_object_get(item, "str") : item, err);
 		return ret;
 	default:
-		return err_set(err, EINVAL, "Parameter '%s' is unexpected: a text, number or boolean is", key);
+		return err_set(err, EINVAL,
+			       "Parameter '%s' is unexpected: a text, number or boolean is", key);
 	}
 }
 
-/* "first,key=value,...": what first= names comes first, as the parsers have it; skip: members put elsewhere. NULL with the reason. */
+/*
+ * "first,key=value,...": what first= names comes first, as the parsers have it; skip: members put
+ * elsewhere. NULL with the reason.
+ */
 static char *members_to_text(json_t *args, const char *first, const char *skip, struct err *err)
 {
 	char *text = NULL;
@@ -113,7 +117,8 @@ static int run_netdev_add(struct machine *m, json_t *args, struct command_result
 static int run_netdev_add_line(struct machine *m, json_t *args, struct command_result *r)
 {
 	char *spec = xstrdup(str(args, "spec")), *id = keyval_take(spec, "id");
-	int ret = id ? hotplug_add_net(m, id, spec, &r->err) : err_set(&r->err, EINVAL, "Parameter 'id' is missing");
+	int ret = id ? hotplug_add_net(m, id, spec, &r->err)
+		     : err_set(&r->err, EINVAL, "Parameter 'id' is missing");
 
 	free(id);
 	free(spec);
@@ -133,8 +138,8 @@ static bool is_protocol(const char *driver)
 }
 
 /*
- * The file below a format: an object of its own, or the name of a node that blockdev-add made before: that one is taken
- * over. A copy of its name, or NULL with the reason.
+ * The file below a format: an object of its own, or the name of a node that blockdev-add made
+ * before: that one is taken over. A copy of its name, or NULL with the reason.
  */
 static char *file_below(struct machine *m, json_t *args, struct err *err)
 {
@@ -143,8 +148,11 @@ static char *file_below(struct machine *m, json_t *args, struct err *err)
 	char *name = NULL;
 
 	if (json_is_object(file)) {
-		if (!str(file, "driver") || !is_protocol(str(file, "driver")) || !str(file, "filename"))
-			err_set(err, ENOTSUP, "'file' needs \"driver\": \"file\" or \"host_device\" and a \"filename\"");
+		if (!str(file, "driver") || !is_protocol(str(file, "driver")) ||
+		    !str(file, "filename"))
+			err_set(err, ENOTSUP,
+				"'file' needs \"driver\": \"file\" or \"host_device\" and a "
+				"\"filename\"");
 		else
 			name = xstrdup(str(file, "filename"));
 		return name;
@@ -159,7 +167,8 @@ static char *file_below(struct machine *m, json_t *args, struct err *err)
 		name = xstrdup(d->config->file);
 	loop_unlock(m->loop);
 	if (!name)
-		err_set(err, ENOENT, "Cannot find device='' nor node-name='%s'", json_string_value(file));
+		err_set(err, ENOENT, "Cannot find device='' nor node-name='%s'",
+			json_string_value(file));
 	else if (hotplug_del_drive(m, json_string_value(file), err) < 0) {
 		free(name);
 		return NULL;
@@ -169,7 +178,8 @@ static char *file_below(struct machine *m, json_t *args, struct err *err)
 
 static int put_cache(FILE *out, json_t *cache)
 {
-	bool direct = json_is_true(json_object_get(cache, "direct")), unsafe = json_is_true(json_object_get(cache, "no-flush"));
+	bool direct = json_is_true(json_object_get(cache, "direct")),
+	     unsafe = json_is_true(json_object_get(cache, "no-flush"));
 
 	if (direct && unsafe)
 		return -EINVAL;
@@ -189,11 +199,13 @@ static int put_blockdev(FILE *out, json_t *args, const char *file, struct err *e
 	put_pair(out, "file", file);
 	put_pair(out, "format", is_protocol(driver) ? "raw" : driver);
 	json_object_foreach(args, key, v) {
-		if (!strcmp(key, "driver") || !strcmp(key, "node-name") || !strcmp(key, "file") || !strcmp(key, "filename") ||
-		    !strcmp(key, "auto-read-only"))
+		if (!strcmp(key, "driver") || !strcmp(key, "node-name") || !strcmp(key, "file") ||
+		    !strcmp(key, "filename") || !strcmp(key, "auto-read-only"))
 			continue;
 		if (!strcmp(key, "cache") && json_is_object(v))
-			ret = put_cache(out, v) < 0 ? err_set(err, ENOTSUP, "cache: direct and no-flush together") : 0;
+			ret = put_cache(out, v) < 0
+				      ? err_set(err, ENOTSUP, "cache: direct and no-flush together")
+				      : 0;
 		else
 			ret = put_member(out, key, v, err);
 		if (ret < 0)
@@ -213,7 +225,8 @@ static int run_blockdev_add(struct machine *m, json_t *args, struct command_resu
 	if (!str(args, "node-name"))
 		return err_set(&r->err, EINVAL, "'node-name' must be specified for the root node");
 	if (!is_protocol(driver) && !node_format_find(driver))
-		return err_set(&r->err, EINVAL, "Parameter 'driver' does not accept value '%s'", driver);
+		return err_set(&r->err, EINVAL, "Parameter 'driver' does not accept value '%s'",
+			       driver);
 	if (is_protocol(driver) && !str(args, "filename"))
 		return err_set(&r->err, EINVAL, "Parameter 'filename' is missing");
 	file = is_protocol(driver) ? xstrdup(str(args, "filename")) : file_below(m, args, &r->err);
@@ -247,20 +260,52 @@ static int run_drive_del_line(struct machine *m, json_t *args, struct command_re
 #define ID { { "id", ARG_STR, false } }
 #define SPEC { { "spec", ARG_STR, false } }
 const struct command commands_device[] = {
-	{ "device_add", NULL, "plug a device in", run_device_add, NULL, COMMAND_PARTS,
+	{ "device_add",
+	  NULL,
+	  "plug a device in",
+	  run_device_add,
+	  NULL,
+	  COMMAND_PARTS,
 	  { { "driver", ARG_STR, false }, { "id", ARG_STR, true }, { "*", ARG_ANY, true } } },
-	{ NULL, "device_add", "plug a device in: as -device has it", run_device_add_line, NULL, COMMAND_PARTS, SPEC },
-	{ "device_del", "device_del", "ask the guest to let a device go", run_device_del, NULL, COMMAND_PARTS, ID },
-	{ "netdev_add", NULL, "a network backend", run_netdev_add, NULL, COMMAND_PARTS,
+	{ NULL, "device_add", "plug a device in: as -device has it", run_device_add_line, NULL,
+	  COMMAND_PARTS, SPEC },
+	{ "device_del", "device_del", "ask the guest to let a device go", run_device_del, NULL,
+	  COMMAND_PARTS, ID },
+	{ "netdev_add",
+	  NULL,
+	  "a network backend",
+	  run_netdev_add,
+	  NULL,
+	  COMMAND_PARTS,
 	  { { "type", ARG_STR, false }, { "id", ARG_STR, false }, { "*", ARG_ANY, true } } },
-	{ NULL, "netdev_add", "a network backend: as -netdev has it", run_netdev_add_line, NULL, COMMAND_PARTS, SPEC },
-	{ "netdev_del", "netdev_del", "remove a network backend that no device uses", run_netdev_del, NULL, COMMAND_PARTS, ID },
-	{ "blockdev-add", NULL, "open a disk image, for a device_add to come", run_blockdev_add, NULL, COMMAND_PARTS,
-	  { { "driver", ARG_STR, false }, { "node-name", ARG_STR, true }, { "*", ARG_ANY, true } } },
-	{ "blockdev-del", NULL, "close a disk image that no device shows", run_blockdev_del, NULL, COMMAND_PARTS,
+	{ NULL, "netdev_add", "a network backend: as -netdev has it", run_netdev_add_line, NULL,
+	  COMMAND_PARTS, SPEC },
+	{ "netdev_del", "netdev_del", "remove a network backend that no device uses",
+	  run_netdev_del, NULL, COMMAND_PARTS, ID },
+	{ "blockdev-add",
+	  NULL,
+	  "open a disk image, for a device_add to come",
+	  run_blockdev_add,
+	  NULL,
+	  COMMAND_PARTS,
+	  { { "driver", ARG_STR, false },
+	    { "node-name", ARG_STR, true },
+	    { "*", ARG_ANY, true } } },
+	{ "blockdev-del",
+	  NULL,
+	  "close a disk image that no device shows",
+	  run_blockdev_del,
+	  NULL,
+	  COMMAND_PARTS,
 	  { { "node-name", ARG_STR, false } } },
-	{ NULL, "drive_add", "open a disk image: \"drive_add 0 if=none,id=d1,file=...\", as -drive has it", run_drive_add_line, NULL,
-	  COMMAND_PARTS, { { "bus", ARG_STR, false }, { "spec", ARG_STR, false } } },
-	{ NULL, "drive_del", "close a disk image that no device shows", run_drive_del_line, NULL, COMMAND_PARTS, ID },
+	{ NULL,
+	  "drive_add",
+	  "open a disk image: \"drive_add 0 if=none,id=d1,file=...\", as -drive has it",
+	  run_drive_add_line,
+	  NULL,
+	  COMMAND_PARTS,
+	  { { "bus", ARG_STR, false }, { "spec", ARG_STR, false } } },
+	{ NULL, "drive_del", "close a disk image that no device shows", run_drive_del_line, NULL,
+	  COMMAND_PARTS, ID },
 	{ 0 },
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * command_look.c: looking into a machine: memory in any form, the guest's page tables and descriptor tables, virtqueues. The processors
- * stand meanwhile. A control thread; what is read is the guest's and may be nonsense.
+ * command_look.c: looking into a machine: memory in any form, the guest's page tables and
+ * descriptor tables, virtqueues. The processors stand meanwhile. A control thread; what is read is
+ * the guest's and may be nonsense.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -75,7 +76,10 @@ static int parse_format(const char *s, struct format *f, struct err *err)
 		else if (strchr("bhwg", *end))
 			f->size = *end == 'b' ? 1 : *end == 'h' ? 2 : *end == 'w' ? 4 : 8;
 		else
-			return err_set(err, EINVAL, "%s: a count, then one of x d u o c i and one of b h w g expected, as /16xb", s);
+			return err_set(err, EINVAL,
+				       "%s: a count, then one of x d u o c i and one of b h w g "
+				       "expected, as /16xb",
+				       s);
 	}
 	if (f->as == 'c')
 		f->size = 1;
@@ -86,9 +90,27 @@ static int parse_format(const char *s, struct format *f, struct err *err)
 static int parse_address(const struct look *l, const char *s, uint64_t *addr, struct err *err)
 {
 #define R(name) { #name, offsetof(struct kvm_regs, name) }
-	static const struct { const char *name; size_t off; } regs[] = {
-		R(rax), R(rbx), R(rcx), R(rdx), R(rsi), R(rdi), R(rsp), R(rbp), R(r8), R(r9), R(r10), R(r11), R(r12), R(r13), R(r14),
-		R(r15), R(rip), { "pc", offsetof(struct kvm_regs, rip) }, { "sp", offsetof(struct kvm_regs, rsp) },
+	static const struct { const char *name; size_t off;
+	} regs[] = {
+		R(rax),
+		R(rbx),
+		R(rcx),
+		R(rdx),
+		R(rsi),
+		R(rdi),
+		R(rsp),
+		R(rbp),
+		R(r8),
+		R(r9),
+		R(r10),
+		R(r11),
+		R(r12),
+		R(r13),
+		R(r14),
+		R(r15),
+		R(rip),
+		{ "pc", offsetof(struct kvm_regs, rip) },
+		{ "sp", offsetof(struct kvm_regs, rsp) },
 	};
 #undef R
 
@@ -101,13 +123,15 @@ static int parse_address(const struct look *l, const char *s, uint64_t *addr, st
 		}
 	}
 	if (parse_u64(s, UINT64_MAX, addr) < 0)
-		return err_set(err, EINVAL, "%s: a number or a register ($rip, $rsp ...) expected", s);
+		return err_set(err, EINVAL, "%s: a number or a register ($rip, $rsp ...) expected",
+			       s);
 	return 0;
 }
 
 static int look_read(const struct look *l, bool physical, uint64_t addr, void *buf, size_t len)
 {
-	return physical ? mem_read(l->m->mem, addr, buf, len) : vcpu_read_virtual(l->v, addr, buf, len);
+	return physical ? mem_read(l->m->mem, addr, buf, len)
+			: vcpu_read_virtual(l->v, addr, buf, len);
 }
 
 static void show_item(FILE *out, const struct format *f, uint64_t v)
@@ -148,7 +172,8 @@ static void show_memory(struct look *l, bool physical, uint64_t addr, const stru
 /* capstone gives the text alone; the length is found by asking with less and less. */
 static unsigned show_instruction(struct look *l, bool physical, uint64_t addr)
 {
-	const char *(*disasm)(uint64_t, int, const uint8_t *, size_t, char *, size_t) = module_symbol("disasm", "disasm_one", NULL);
+	const char *(*disasm)(uint64_t, int, const uint8_t *, size_t, char *,
+			      size_t) = module_symbol("disasm", "disasm_one", NULL);
 	int bits = l->s.cs.l ? 64 : l->s.cs.db ? 32 : 16;
 	uint8_t code[15];
 	char text[96], shorter[96];
@@ -158,10 +183,14 @@ static unsigned show_instruction(struct look *l, bool physical, uint64_t addr)
 		have--;
 	fprintf(l->out, "%016" PRIx64 ": ", addr);
 	if (!have || !disasm || !disasm(addr, bits, code, have, text, sizeof(text))) {
-		fprintf(l->out, "%s\n", !disasm ? "(libcapstone is not installed)" : have ? "(bad)" : "(nothing)");
+		fprintf(l->out, "%s\n",
+			!disasm ? "(libcapstone is not installed)"
+			: have	? "(bad)"
+				: "(nothing)");
 		return 1;
 	}
-	for (len = have; len > 1 && disasm(addr, bits, code, len - 1, shorter, sizeof(shorter)); len--)
+	for (len = have; len > 1 && disasm(addr, bits, code, len - 1, shorter, sizeof(shorter));
+	     len--)
 		;
 	for (size_t i = 0; i < 10; i++)
 		fprintf(l->out, i < len ? "%02x" : "  ", code[i]);
@@ -187,7 +216,9 @@ static int look_at_memory(struct machine *m, json_t *args, struct command_result
 	if (ret == 0 && *a != '/' && b) {
 		uint64_t n;
 
-		ret = parse_u64(b, LOOK_MAX, &n) < 0 ? err_set(&r->err, EINVAL, "%s: how many? up to %d", b, LOOK_MAX) : 0;
+		ret = parse_u64(b, LOOK_MAX, &n) < 0
+			      ? err_set(&r->err, EINVAL, "%s: how many? up to %d", b, LOOK_MAX)
+			      : 0;
 		f.count = ret ? 0 : (unsigned)n;
 	}
 	for (unsigned i = 0; ret == 0 && f.as == 'i' && i < f.count; i++)
@@ -241,12 +272,17 @@ static int run_walk(struct machine *m, json_t *args, struct command_result *r)
 		}
 		fprintf(l.out, " = 0x%016" PRIx64, s->entry);
 		/* Bit 7 of the last level's entries is PAT, not the page size. */
-		show_bits(l.out, s->entry & ~(i + 1 == w.n && w.size == 4096 ? 0x80ull : 0), names, ARRAY_SIZE(names));
-		fprintf(l.out, "%s%s\n", s->entry >> 63 ? " NX" : "", s->entry & 1 ? "" : " not present");
+		show_bits(l.out, s->entry & ~(i + 1 == w.n && w.size == 4096 ? 0x80ull : 0), names,
+			  ARRAY_SIZE(names));
+		fprintf(l.out, "%s%s\n", s->entry >> 63 ? " NX" : "",
+			s->entry & 1 ? "" : " not present");
 	}
 	if (w.mapped)
-		fprintf(l.out, "0x%" PRIx64 " is physical 0x%" PRIx64 ", a page of %" PRIu64 " KiB, %s %s%s\n", va, w.gpa, w.size / 1024,
-			w.user ? "user" : "kernel", w.write ? "rw" : "r-", w.exec ? "x" : "-");
+		fprintf(l.out,
+			"0x%" PRIx64 " is physical 0x%" PRIx64 ", a page of %" PRIu64
+			" KiB, %s %s%s\n",
+			va, w.gpa, w.size / 1024, w.user ? "user" : "kernel", w.write ? "rw" : "r-",
+			w.exec ? "x" : "-");
 	else
 		fprintf(l.out, "0x%" PRIx64 " is not mapped\n", va);
 	return look_end(&l, r, 0);
@@ -258,8 +294,8 @@ static bool show_range(void *ctx, uint64_t va, uint64_t end, const struct paging
 {
 	struct range_list *list = ctx;
 
-	fprintf(list->out, "%016" PRIx64 "-%016" PRIx64 " %016" PRIx64 " %c%c%c\n", va, end, end - va, w->user ? 'u' : '-',
-		w->write ? 'w' : 'r', w->exec ? 'x' : '-');
+	fprintf(list->out, "%016" PRIx64 "-%016" PRIx64 " %016" PRIx64 " %c%c%c\n", va, end,
+		end - va, w->user ? 'u' : '-', w->write ? 'w' : 'r', w->exec ? 'x' : '-');
 	if (++list->n < LOOK_MAX)
 		return true;
 	fprintf(list->out, "... more than %d ranges\n", LOOK_MAX);
@@ -301,8 +337,11 @@ static int query_mem(struct machine *m, json_t *args, struct command_result *r)
 static const char *system_type(unsigned type)
 {
 	static const char *const names[16] = {
-		[1] = "16-bit TSS", [2] = "LDT", [3] = "16-bit TSS, busy", [4] = "16-bit call gate", [5] = "task gate",
-		[6] = "16-bit interrupt gate", [7] = "16-bit trap gate", [9] = "TSS", [0xb] = "TSS, busy", [0xc] = "call gate",
+		[1] = "16-bit TSS",	  [2] = "LDT",
+		[3] = "16-bit TSS, busy", [4] = "16-bit call gate",
+		[5] = "task gate",	  [6] = "16-bit interrupt gate",
+		[7] = "16-bit trap gate", [9] = "TSS",
+		[0xb] = "TSS, busy",	  [0xc] = "call gate",
 		[0xe] = "interrupt gate", [0xf] = "trap gate",
 	};
 
@@ -318,15 +357,21 @@ static void show_segment(FILE *out, unsigned selector, const uint8_t d[16], bool
 
 	if (system && long_mode)
 		base |= (uint64_t)ld_le32(d + 8) << 32;
-	fprintf(out, "%04x: base 0x%08" PRIx64 " limit 0x%08x dpl %u ", selector, base, g ? limit << 12 | 0xfff : limit, (unsigned)(e >> 45 & 3));
+	fprintf(out, "%04x: base 0x%08" PRIx64 " limit 0x%08x dpl %u ", selector, base,
+		g ? limit << 12 | 0xfff : limit, (unsigned)(e >> 45 & 3));
 	if (system)
 		fprintf(out, "%s", system_type(type));
 	else if (type & 8)
-		fprintf(out, "%s code%s%s", e >> 53 & 1 ? "64-bit" : e >> 54 & 1 ? "32-bit" : "16-bit", type & 4 ? ", conforming" : "",
-			type & 2 ? "" : ", execute only");
+		fprintf(out, "%s code%s%s",
+			e >> 53 & 1   ? "64-bit"
+			: e >> 54 & 1 ? "32-bit"
+				      : "16-bit",
+			type & 4 ? ", conforming" : "", type & 2 ? "" : ", execute only");
 	else
-		fprintf(out, "data%s%s", type & 2 ? "" : ", read-only", type & 4 ? ", expands down" : "");
-	fprintf(out, "%s%s\n", !system && type & 1 ? ", accessed" : "", e >> 47 & 1 ? "" : ", not present");
+		fprintf(out, "data%s%s", type & 2 ? "" : ", read-only",
+			type & 4 ? ", expands down" : "");
+	fprintf(out, "%s%s\n", !system && type & 1 ? ", accessed" : "",
+		e >> 47 & 1 ? "" : ", not present");
 }
 
 static int query_gdt(struct machine *m, json_t *args, struct command_result *r)
@@ -370,7 +415,8 @@ static int query_idt(struct machine *m, json_t *args, struct command_result *r)
 		return ret;
 	real = !(l.s.cr0 & 1);
 	size = real ? 4 : l.s.efer & 1 << 10 ? 16 : 8;
-	fprintf(l.out, "%s at 0x%llx, limit 0x%x\n", real ? "interrupt vectors" : "IDT", l.s.idt.base, l.s.idt.limit);
+	fprintf(l.out, "%s at 0x%llx, limit 0x%x\n", real ? "interrupt vectors" : "IDT",
+		l.s.idt.base, l.s.idt.limit);
 	for (unsigned n = 0; n < 256 && (n + 1) * size - 1 <= l.s.idt.limit; n++) {
 		uint8_t d[16] = { 0 };
 		uint64_t off;
@@ -382,8 +428,10 @@ static int query_idt(struct machine *m, json_t *args, struct command_result *r)
 		if (real && ld_le32(d)) {
 			fprintf(l.out, "%02x: %04x:%04x\n", n, ld_le16(d + 2), ld_le16(d));
 		} else if (!real && (d[5] & 0x80)) {
-			off = ld_le16(d) | (uint64_t)ld_le16(d + 6) << 16 | (size == 16 ? (uint64_t)ld_le32(d + 8) << 32 : 0);
-			fprintf(l.out, "%02x: %04x:%08" PRIx64 " dpl %u %s", n, ld_le16(d + 2), off, d[5] >> 5 & 3, system_type(d[5] & 15));
+			off = ld_le16(d) | (uint64_t)ld_le16(d + 6) << 16 |
+			      (size == 16 ? (uint64_t)ld_le32(d + 8) << 32 : 0);
+			fprintf(l.out, "%02x: %04x:%08" PRIx64 " dpl %u %s", n, ld_le16(d + 2), off,
+				d[5] >> 5 & 3, system_type(d[5] & 15));
 			fprintf(l.out, size == 16 && (d[4] & 7) ? ", stack %u\n" : "\n", d[4] & 7);
 		}
 	}
@@ -400,12 +448,16 @@ static void show_queue(FILE *out, struct mem *mem, unsigned n, const struct virt
 		fprintf(out, "  queue %u: not set up, up to %u entries\n", n, q->max_size);
 		return;
 	}
-	fprintf(out, "  queue %u: %u entries, %s, descriptors 0x%" PRIx64 ", driver 0x%" PRIx64 ", device 0x%" PRIx64 "%s%s%s\n", n, q->size,
-		q->packed ? "packed" : "split", q->desc, q->avail, q->used, q->indirect ? ", indirect" : "",
-		q->event_idx ? ", event index" : "", q->broken ? ", BROKEN" : "");
-	if (!q->packed && mem_read(mem, q->avail + 2, idx, 2) == 0 && mem_read(mem, q->used + 2, used, 2) == 0)
-		fprintf(out, "    available index %u (we took %u), used index %u (we filled %u), ", ld_le16(idx), q->last_avail, ld_le16(used),
-			q->used_idx);
+	fprintf(out,
+		"  queue %u: %u entries, %s, descriptors 0x%" PRIx64 ", driver 0x%" PRIx64
+		", device 0x%" PRIx64 "%s%s%s\n",
+		n, q->size, q->packed ? "packed" : "split", q->desc, q->avail, q->used,
+		q->indirect ? ", indirect" : "", q->event_idx ? ", event index" : "",
+		q->broken ? ", BROKEN" : "");
+	if (!q->packed && mem_read(mem, q->avail + 2, idx, 2) == 0 &&
+	    mem_read(mem, q->used + 2, used, 2) == 0)
+		fprintf(out, "    available index %u (we took %u), used index %u (we filled %u), ",
+			ld_le16(idx), q->last_avail, ld_le16(used), q->used_idx);
 	else
 		fprintf(out, "    next slot to take %u, to fill %u, ", q->last_avail, q->used_idx);
 	fprintf(out, "in flight %u%s\n", q->inflight, q->kicks_off ? ", kicks off" : "");
@@ -413,7 +465,8 @@ static void show_queue(FILE *out, struct mem *mem, unsigned n, const struct virt
 
 static int query_virtio(struct machine *m, json_t *args, struct command_result *r)
 {
-	static const char *const bits[] = { "ACKNOWLEDGE", "DRIVER", "DRIVER_OK", "FEATURES_OK", NULL, NULL, "NEEDS_RESET", "FAILED" };
+	static const char *const bits[] = { "ACKNOWLEDGE", "DRIVER", "DRIVER_OK",   "FEATURES_OK",
+					    NULL,	   NULL,     "NEEDS_RESET", "FAILED" };
 	struct look l;
 	int ret = look_begin(&l, m, args, r);
 
@@ -426,7 +479,8 @@ static int query_virtio(struct machine *m, json_t *args, struct command_result *
 			continue;
 		fprintf(l.out, "%s: status 0x%02x", v->id, virtio_status(v));
 		show_bits(l.out, virtio_status(v), bits, ARRAY_SIZE(bits));
-		fprintf(l.out, "; features 0x%" PRIx64 " of 0x%" PRIx64 "\n", v->features, v->offer);
+		fprintf(l.out, "; features 0x%" PRIx64 " of 0x%" PRIx64 "\n", v->features,
+			v->offer);
 		for (unsigned q = 0; q < v->nqueues; q++)
 			show_queue(l.out, m->mem, q, &v->queues[q]);
 	}
@@ -434,17 +488,37 @@ static int query_virtio(struct machine *m, json_t *args, struct command_result *
 }
 
 #define CPU_ARG { { "cpu", ARG_INT, true } }
-#define X_ARGS { { "format_or_address", ARG_STR, false }, { "address", ARG_STR, true }, { "cpu", ARG_INT, true } }
+#define X_ARGS                                                                                     \
+	{                                                                                          \
+		{ "format_or_address", ARG_STR, false }, { "address", ARG_STR, true },             \
+		{                                                                                  \
+			"cpu", ARG_INT, true                                                       \
+		}                                                                                  \
+	}
 const struct command commands_look[] = {
-	{ NULL, "x", "virtual memory: x /16xb 0x7c00, x /5i $rip; x d u o c i, b h w g", run_x, NULL, COMMAND_SLOW, X_ARGS },
+	{ NULL, "x", "virtual memory: x /16xb 0x7c00, x /5i $rip; x d u o c i, b h w g", run_x,
+	  NULL, COMMAND_SLOW, X_ARGS },
 	{ NULL, "xp", "physical memory, the same way", run_xp, NULL, COMMAND_SLOW, X_ARGS },
-	{ NULL, "walk", "the page tables' entries for an address", run_walk, NULL, COMMAND_SLOW,
+	{ NULL,
+	  "walk",
+	  "the page tables' entries for an address",
+	  run_walk,
+	  NULL,
+	  COMMAND_SLOW,
 	  { { "address", ARG_STR, false }, { "cpu", ARG_INT, true } } },
-	{ NULL, "gva2gpa", "the physical address behind a virtual one", run_gva2gpa, NULL, COMMAND_SLOW,
+	{ NULL,
+	  "gva2gpa",
+	  "the physical address behind a virtual one",
+	  run_gva2gpa,
+	  NULL,
+	  COMMAND_SLOW,
 	  { { "address", ARG_STR, false }, { "cpu", ARG_INT, true } } },
-	{ NULL, "info mem", "what is mapped, with which rights", query_mem, NULL, COMMAND_SLOW, CPU_ARG },
+	{ NULL, "info mem", "what is mapped, with which rights", query_mem, NULL, COMMAND_SLOW,
+	  CPU_ARG },
 	{ NULL, "info gdt", "the global descriptor table", query_gdt, NULL, COMMAND_SLOW, CPU_ARG },
-	{ NULL, "info idt", "the interrupt descriptor table", query_idt, NULL, COMMAND_SLOW, CPU_ARG },
-	{ NULL, "info virtio", "the virtio devices and their queues", query_virtio, NULL, COMMAND_SLOW, CPU_ARG },
+	{ NULL, "info idt", "the interrupt descriptor table", query_idt, NULL, COMMAND_SLOW,
+	  CPU_ARG },
+	{ NULL, "info virtio", "the virtio devices and their queues", query_virtio, NULL,
+	  COMMAND_SLOW, CPU_ARG },
 	{ 0 },
 };

@@ -18,14 +18,17 @@ static int save_memory(struct machine *m, json_t *args, struct vcpu *v, struct e
 	uint64_t size = json_integer_value(json_object_get(args, "size"));
 	const char *path = json_string_value(json_object_get(args, "filename"));
 	uint8_t *buf = xcalloc(1, CHUNK);
-	int fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600, err), ret = MIN(fd, 0);
+	int fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600, err),
+	    ret = MIN(fd, 0);
 
 	while (ret == 0 && size) {
 		uint64_t n = MIN(size, CHUNK);
 
 		ret = v ? vcpu_read_virtual(v, addr, buf, n) : mem_read(m->mem, addr, buf, n);
 		if (ret < 0) {
-			err_set(err, EFAULT, "Invalid addr 0x%016" PRIx64 "/size %" PRIu64 " specified", addr, n);
+			err_set(err, EFAULT,
+				"Invalid addr 0x%016" PRIx64 "/size %" PRIu64 " specified", addr,
+				n);
 			break;
 		}
 		ret = write_full(fd, buf, n);
@@ -64,11 +67,14 @@ static int dump(struct machine *m, const char *path, bool paging, struct command
 	int ret;
 
 	if (paging)
-		return err_set(&r->err, ENOTSUP, "with paging: the core has physical addresses; crash finds the page tables itself");
+		return err_set(&r->err, ENOTSUP,
+			       "with paging: the core has physical addresses; crash finds the page "
+			       "tables itself");
 	vm_pause(m->vm, PAUSE_SAVE);
 	ret = dump_guest_memory(m, path, &r->err);
 	vm_resume(m->vm, PAUSE_SAVE);
-	result = json_pack("{s:{s:s,s:I,s:I}}", "result", "status", ret < 0 ? "failed" : "completed", "total", (json_int_t)m->config->ram,
+	result = json_pack("{s:{s:s,s:I,s:I}}", "result", "status",
+			   ret < 0 ? "failed" : "completed", "total", (json_int_t)m->config->ram,
 			   "completed", (json_int_t)(ret < 0 ? 0 : m->config->ram));
 	if (ret < 0)
 		json_object_set_new(result, "error", json_string(r->err.msg));
@@ -87,17 +93,43 @@ static int run_dump(struct machine *m, json_t *args, struct command_result *r)
 
 static int run_dump_line(struct machine *m, json_t *args, struct command_result *r)
 {
-	return dump(m, json_string_value(json_object_get(args, "filename")), json_is_true(json_object_get(args, "paging")), r);
+	return dump(m, json_string_value(json_object_get(args, "filename")),
+		    json_is_true(json_object_get(args, "paging")), r);
 }
 
 const struct command commands_memory[] = {
-	{ "pmemsave", "pmemsave", "physical memory to a file", run_pmemsave, NULL, COMMAND_SLOW,
-	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false } } },
-	{ "memsave", "memsave", "virtual memory of a processor to a file", run_memsave, NULL, COMMAND_SLOW,
-	  { { "val", ARG_INT, false }, { "size", ARG_INT, false }, { "filename", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
-	{ "dump-guest-memory", NULL, "an ELF core for crash and gdb", run_dump, NULL, COMMAND_SLOW,
+	{ "pmemsave",
+	  "pmemsave",
+	  "physical memory to a file",
+	  run_pmemsave,
+	  NULL,
+	  COMMAND_SLOW,
+	  { { "val", ARG_INT, false },
+	    { "size", ARG_INT, false },
+	    { "filename", ARG_STR, false } } },
+	{ "memsave",
+	  "memsave",
+	  "virtual memory of a processor to a file",
+	  run_memsave,
+	  NULL,
+	  COMMAND_SLOW,
+	  { { "val", ARG_INT, false },
+	    { "size", ARG_INT, false },
+	    { "filename", ARG_STR, false },
+	    { "cpu-index", ARG_INT, true } } },
+	{ "dump-guest-memory",
+	  NULL,
+	  "an ELF core for crash and gdb",
+	  run_dump,
+	  NULL,
+	  COMMAND_SLOW,
 	  { { "paging", ARG_BOOL, false }, { "protocol", ARG_STR, false } } },
-	{ NULL, "dump-guest-memory", "an ELF core for crash and gdb", run_dump_line, NULL, COMMAND_SLOW,
+	{ NULL,
+	  "dump-guest-memory",
+	  "an ELF core for crash and gdb",
+	  run_dump_line,
+	  NULL,
+	  COMMAND_SLOW,
 	  { { "filename", ARG_STR, false }, { "paging", ARG_BOOL, true } } },
 	{ 0 },
 };

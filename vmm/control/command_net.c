@@ -61,12 +61,15 @@ static json_t *filter_object(struct machine_device *d)
 	const struct net_filter *f = virtio_net_filter(d->virtio, &mac);
 	bool vlans = virtio_has(d->virtio, VIRTIO_NET_F_CTRL_VLAN);
 
-	return json_pack("{s:s,s:b,s:s,s:s,s:s,s:b,s:b,s:b,s:o,s:o,s:o,s:o}", "name", d->config->id, "promiscuous", f->promisc,
-			 "multicast", filter_state(f->nomulti, f->allmulti), "unicast", filter_state(f->nouni, f->alluni),
-			 "vlan", filter_state(false, !vlans), "broadcast-allowed", !f->nobcast,
-			 "multicast-overflow", f->multi_overflow, "unicast-overflow", f->uni_overflow, "main-mac", mac_text(mac),
-			 "vlan-table", vlans ? vlan_list(f) : json_array(), "unicast-table", mac_list(f->uni, f->uni_count),
-			 "multicast-table", mac_list(f->multi, f->multi_count));
+	return json_pack("{s:s,s:b,s:s,s:s,s:s,s:b,s:b,s:b,s:o,s:o,s:o,s:o}", "name", d->config->id,
+			 "promiscuous", f->promisc, "multicast",
+			 filter_state(f->nomulti, f->allmulti), "unicast",
+			 filter_state(f->nouni, f->alluni), "vlan", filter_state(false, !vlans),
+			 "broadcast-allowed", !f->nobcast, "multicast-overflow", f->multi_overflow,
+			 "unicast-overflow", f->uni_overflow, "main-mac", mac_text(mac),
+			 "vlan-table", vlans ? vlan_list(f) : json_array(), "unicast-table",
+			 mac_list(f->uni, f->uni_count), "multicast-table",
+			 mac_list(f->multi, f->multi_count));
 }
 
 /* The first change after somebody looked: one event, as the next look shows everything. */
@@ -85,10 +88,12 @@ static int query_rx_filter(struct machine *m, json_t *args, struct command_resul
 	if (name && !d)
 		return err_set(&r->err, ENOENT, "invalid net client name: %s", name);
 	if (d && d->config->kind != DEV_VIRTIO_NET)
-		return err_set(&r->err, ENOTSUP, "net client(%s) doesn't support rx-filter querying", name);
+		return err_set(&r->err, ENOTSUP,
+			       "net client(%s) doesn't support rx-filter querying", name);
 	r->value = json_array();
 	for (unsigned i = 0; i < m->ndevices; i++) {
-		if (!m->devices[i].config || m->devices[i].config->kind != DEV_VIRTIO_NET || (d && d != &m->devices[i]))
+		if (!m->devices[i].config || m->devices[i].config->kind != DEV_VIRTIO_NET ||
+		    (d && d != &m->devices[i]))
 			continue;
 		json_array_append_new(r->value, filter_object(&m->devices[i]));
 		virtio_net_on_filter(m->devices[i].virtio, filter_changed, m);
@@ -104,15 +109,18 @@ static void nic_lines(struct machine *m, const struct device_config *c, FILE *ou
 	struct net_stats s;
 	char text[512];
 
-	fprintf(out, "%s: index=0,type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x\n", c->id, device_kind_name(c->kind), c->mac[0],
-		c->mac[1], c->mac[2], c->mac[3], c->mac[4], c->mac[5]);
+	fprintf(out, "%s: index=0,type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x\n", c->id,
+		device_kind_name(c->kind), c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4],
+		c->mac[5]);
 	if (!n)
 		return;
 	net_info(n, text, sizeof(text));
 	net_get_stats(n, &s);
 	fprintf(out, " \\ %s: index=0,type=%s%s\n", n->id, text, n->link_up ? "" : ",link=down");
-	fprintf(out, "   to the guest: %lu packets, %lu bytes, %lu dropped; from it: %lu packets, %lu bytes, %lu dropped\n", s.rx_packets,
-		s.rx_bytes, s.rx_dropped, s.tx_packets, s.tx_bytes, s.tx_dropped);
+	fprintf(out,
+		"   to the guest: %lu packets, %lu bytes, %lu dropped; from it: %lu packets, %lu "
+		"bytes, %lu dropped\n",
+		s.rx_packets, s.rx_bytes, s.rx_dropped, s.tx_packets, s.tx_bytes, s.tx_dropped);
 }
 
 static int query_network(struct machine *m, json_t *args, struct command_result *r)
@@ -149,7 +157,9 @@ static int query_usernet(struct machine *m, json_t *args, struct command_result 
 	return 0;
 }
 
-/* "hostfwd_add tcp::2222-:22", or with the network's name before the rule where there are several. */
+/*
+ * "hostfwd_add tcp::2222-:22", or with the network's name before the rule where there are several.
+ */
 static int forward(struct machine *m, json_t *args, bool add, struct command_result *r)
 {
 	const char *first = json_string_value(json_object_get(args, "netdev_or_rule"));
@@ -162,23 +172,53 @@ static int forward(struct machine *m, json_t *args, bool add, struct command_res
 		if (m->nets[i] && m->nets[i]->ops->forward)
 			n = m->nets[i];
 	if (!n)
-		return err_set(&r->err, ENODEV, "the machine has no network that forwards ports (-netdev user)");
+		return err_set(&r->err, ENODEV,
+			       "the machine has no network that forwards ports (-netdev user)");
 	return net_forward(n, rule ? rule : first, add, &r->err);
 }
 
-static int run_hostfwd_add(struct machine *m, json_t *args, struct command_result *r) { return forward(m, args, true, r); }
-static int run_hostfwd_remove(struct machine *m, json_t *args, struct command_result *r) { return forward(m, args, false, r); }
+static int run_hostfwd_add(struct machine *m, json_t *args, struct command_result *r)
+{
+	return forward(m, args, true, r);
+}
+static int run_hostfwd_remove(struct machine *m, json_t *args, struct command_result *r)
+{
+	return forward(m, args, false, r);
+}
 
 #define RULE { { "netdev_or_rule", ARG_STR, false }, { "rule", ARG_STR, true } }
 const struct command commands_net[] = {
-	{ "set_link", "set_link", "plug a network cable in or out", run_set_link, NULL, COMMAND_FAST,
+	{ "set_link",
+	  "set_link",
+	  "plug a network cable in or out",
+	  run_set_link,
+	  NULL,
+	  COMMAND_FAST,
 	  { { "name", ARG_STR, false }, { "up", ARG_BOOL, false } } },
-	{ NULL, "info network", "the network cards, what they are connected to, and what went through", query_network, NULL, COMMAND_FAST,
+	{ NULL,
+	  "info network",
+	  "the network cards, what they are connected to, and what went through",
+	  query_network,
+	  NULL,
+	  COMMAND_FAST,
 	  { { 0 } } },
-	{ NULL, "info usernet", "connections and forwarded ports of user networks", query_usernet, NULL, COMMAND_FAST, { { 0 } } },
-	{ NULL, "hostfwd_add", "forward a port of the host: [NETDEV] tcp:[HOST]:PORT-[GUEST]:PORT", run_hostfwd_add, NULL, COMMAND_FAST, RULE },
-	{ NULL, "hostfwd_remove", "no longer: [NETDEV] tcp:[HOST]:PORT", run_hostfwd_remove, NULL, COMMAND_FAST, RULE },
-	{ "query-rx-filter", "info rx-filter", "which frames the guest's drivers take", query_rx_filter, NULL, COMMAND_FAST,
+	{ NULL,
+	  "info usernet",
+	  "connections and forwarded ports of user networks",
+	  query_usernet,
+	  NULL,
+	  COMMAND_FAST,
+	  { { 0 } } },
+	{ NULL, "hostfwd_add", "forward a port of the host: [NETDEV] tcp:[HOST]:PORT-[GUEST]:PORT",
+	  run_hostfwd_add, NULL, COMMAND_FAST, RULE },
+	{ NULL, "hostfwd_remove", "no longer: [NETDEV] tcp:[HOST]:PORT", run_hostfwd_remove, NULL,
+	  COMMAND_FAST, RULE },
+	{ "query-rx-filter",
+	  "info rx-filter",
+	  "which frames the guest's drivers take",
+	  query_rx_filter,
+	  NULL,
+	  COMMAND_FAST,
 	  { { "name", ARG_STR, true } } },
 	{ 0 },
 };

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* command_print.h: how a person sees what `info` answers, in the words of QEMU's monitor, for scripts read those. */
+/*
+ * command_print.h: how a person sees what `info` answers, in the words of QEMU's monitor, for
+ * scripts read those.
+ */
 #ifndef VMM_CONTROL_COMMAND_PRINT_H
 #define VMM_CONTROL_COMMAND_PRINT_H
 

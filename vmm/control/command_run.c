@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* command_run.c: commands that start, stop and end the machine, and what asks how it is. Main loop. */
+/*
+ * command_run.c: commands that start, stop and end the machine, and what asks how it is. Main loop.
+ */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -22,7 +24,10 @@ static int run_stop(struct machine *m, json_t *args, struct command_result *r)
 	/* A migration needs them to the end. */
 	if (migrate_under_way(m))
 		return 0;
-	/* A disk that cannot be flushed stays ours; the machine is stopped all the same, and the log says why. */
+	/*
+	 * A disk that cannot be flushed stays ours; the machine is stopped all the same, and the
+	 * log says why.
+	 */
 	if (machine_give_disks(m, &err) < 0)
 		log_warn("stop: the disks stay locked: %s", err.msg);
 	return 0;
@@ -53,7 +58,8 @@ static int run_powerdown(struct machine *m, json_t *args, struct command_result 
 static int run_wakeup(struct machine *m, json_t *args, struct command_result *r)
 {
 	if (!machine_wakeup(m, PM_WAKE_OTHER))
-		return err_set(&r->err, EINVAL, "Unable to wake up: guest is not in suspended state");
+		return err_set(&r->err, EINVAL,
+			       "Unable to wake up: guest is not in suspended state");
 	return 0;
 }
 
@@ -92,7 +98,8 @@ static int run_nmi(struct machine *m, json_t *args, struct command_result *r)
 
 static int run_capabilities(struct machine *m, json_t *args, struct command_result *r)
 {
-	return err_set(&r->err, ENOSYS, "Capabilities negotiation is already complete, command ignored");
+	return err_set(&r->err, ENOSYS,
+		       "Capabilities negotiation is already complete, command ignored");
 }
 
 static int run_human(struct machine *m, json_t *args, struct command_result *r)
@@ -117,17 +124,52 @@ static int run_human(struct machine *m, json_t *args, struct command_result *r)
 }
 
 const struct command commands_run[] = {
-	{ "qmp_capabilities", NULL, "begin", run_capabilities, NULL, COMMAND_FAST, { { "enable", ARG_ARRAY, true } } },
+	{ "qmp_capabilities",
+	  NULL,
+	  "begin",
+	  run_capabilities,
+	  NULL,
+	  COMMAND_FAST,
+	  { { "enable", ARG_ARRAY, true } } },
 	{ "stop", "stop", "pause the machine", run_stop, NULL, COMMAND_SLOW, { { 0 } } },
 	{ "cont", "cont", "let it run on", run_cont, NULL, COMMAND_SLOW, { { 0 } } },
 	{ NULL, "c", "let it run on", run_cont, NULL, COMMAND_SLOW, { { 0 } } },
-	{ "system_powerdown", "system_powerdown", "press the power button", run_powerdown, NULL, COMMAND_FAST, { { 0 } } },
-	{ "system_reset", "system_reset", "press the reset button", run_reset, NULL, COMMAND_FAST, { { 0 } } },
-	{ "system_wakeup", "system_wakeup", "wake a guest that sleeps (S3)", run_wakeup, NULL, COMMAND_FAST, { { 0 } } },
+	{ "system_powerdown",
+	  "system_powerdown",
+	  "press the power button",
+	  run_powerdown,
+	  NULL,
+	  COMMAND_FAST,
+	  { { 0 } } },
+	{ "system_reset",
+	  "system_reset",
+	  "press the reset button",
+	  run_reset,
+	  NULL,
+	  COMMAND_FAST,
+	  { { 0 } } },
+	{ "system_wakeup",
+	  "system_wakeup",
+	  "wake a guest that sleeps (S3)",
+	  run_wakeup,
+	  NULL,
+	  COMMAND_FAST,
+	  { { 0 } } },
 	{ "quit", "quit", "end the machine at once", run_quit, NULL, COMMAND_FAST, { { 0 } } },
 	{ NULL, "q", "end the machine at once", run_quit, NULL, COMMAND_FAST, { { 0 } } },
-	{ "inject-nmi", "nmi", "a non-maskable interrupt on every processor (its LINT1 pin)", run_nmi, NULL, COMMAND_SLOW, { { 0 } } },
-	{ "human-monitor-command", NULL, "a line of the monitor", run_human, NULL, COMMAND_PARTS,
+	{ "inject-nmi",
+	  "nmi",
+	  "a non-maskable interrupt on every processor (its LINT1 pin)",
+	  run_nmi,
+	  NULL,
+	  COMMAND_SLOW,
+	  { { 0 } } },
+	{ "human-monitor-command",
+	  NULL,
+	  "a line of the monitor",
+	  run_human,
+	  NULL,
+	  COMMAND_PARTS,
 	  { { "command-line", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
 	{ 0 },
 };

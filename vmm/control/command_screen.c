@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* command_screen.c: commands of the screen and the keyboard: screendump, sendkey, VNC's password and state. */
+/*
+ * command_screen.c: commands of the screen and the keyboard: screendump, sendkey, VNC's password
+ * and state.
+ */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -47,12 +50,14 @@ static int run_send_key(struct machine *m, json_t *args, struct command_result *
 		const char *name = json_string_value(json_object_get(key, "data"));
 
 		if (!name || strlen(line) + strlen(name) + 2 > sizeof(line))
-			return err_set(&r->err, EINVAL, "keys: a list of {\"type\": \"qcode\", \"data\": NAME}");
+			return err_set(&r->err, EINVAL,
+				       "keys: a list of {\"type\": \"qcode\", \"data\": NAME}");
 		if (*line)
 			strcat(line, "-");
 		strcat(line, name);
 	}
-	return screen_sendkey(m, line, json_integer_value(json_object_get(args, "hold-time")), &r->err);
+	return screen_sendkey(m, line, json_integer_value(json_object_get(args, "hold-time")),
+			      &r->err);
 }
 
 static int run_set_password(struct machine *m, json_t *args, struct command_result *r)
@@ -61,7 +66,8 @@ static int run_set_password(struct machine *m, json_t *args, struct command_resu
 
 	if (strcmp(protocol, "vnc"))
 		return err_set(&r->err, EINVAL, "protocol %s: there is only vnc", protocol);
-	return screen_set_password(m, json_string_value(json_object_get(args, "password")), &r->err);
+	return screen_set_password(m, json_string_value(json_object_get(args, "password")),
+				   &r->err);
 }
 
 static int run_query_vnc(struct machine *m, json_t *args, struct command_result *r)
@@ -71,13 +77,20 @@ static int run_query_vnc(struct machine *m, json_t *args, struct command_result 
 	if (!screen_vnc_info(m, &v))
 		r->value = json_pack("{s:b}", "enabled", 0);
 	else
-		r->value = json_pack("{s:b, s:s, s:s, s:s, s:s, s:i}", "enabled", 1, "host", v.host, "service", v.service,
-				     "family", v.is_unix ? "unix" : strchr(v.host, ':') ? "ipv6" : "ipv4",
-				     "auth", v.password ? "vnc" : "none", "x-viewers", (int)v.viewers);
+		r->value = json_pack("{s:b, s:s, s:s, s:s, s:s, s:i}", "enabled", 1, "host", v.host,
+				     "service", v.service, "family",
+				     v.is_unix		   ? "unix"
+				     : strchr(v.host, ':') ? "ipv6"
+							   : "ipv4",
+				     "auth", v.password ? "vnc" : "none", "x-viewers",
+				     (int)v.viewers);
 	return r->value ? 0 : -ENOMEM;
 }
 
-/* The characters on the screen, a line each, without what code page 437 has beyond ASCII ('#' stands for it). */
+/*
+ * The characters on the screen, a line each, without what code page 437 has beyond ASCII ('#'
+ * stands for it).
+ */
 static int run_screen_text(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct text_screen *t;
@@ -88,7 +101,9 @@ static int run_screen_text(struct machine *m, json_t *args, struct command_resul
 		return err_set(&r->err, ENODEV, "the machine has no graphics card");
 	t = xcalloc(1, sizeof(*t));
 	if (!m->display->ops->text(m->display->ctx, t, &width, &height)) {
-		ret = err_set(&r->err, EINVAL, "the guest shows %u x %u pixels of graphics, no text (screendump)", width, height);
+		ret = err_set(&r->err, EINVAL,
+			      "the guest shows %u x %u pixels of graphics, no text (screendump)",
+			      width, height);
 	} else {
 		char line[TEXT_MAX_COLS + 1];
 		json_t *lines = json_array();
@@ -122,15 +137,52 @@ static void print_lines(json_t *value, FILE *out)
 }
 
 const struct command commands_screen[] = {
-	{ "x-query-screen-text", "info screen", "the characters on the screen", run_screen_text, print_lines, false, { { 0 } } },
-	{ "screendump", "screendump", "write the screen as a PNG picture", run_screendump, NULL, true,
-	  { { "filename", ARG_STR, false }, { "device", ARG_STR, true }, { "head", ARG_INT, true }, { "format", ARG_STR, true } } },
-	{ NULL, "sendkey", "press keys together, as in sendkey ctrl-alt-delete", run_sendkey, NULL, false,
+	{ "x-query-screen-text",
+	  "info screen",
+	  "the characters on the screen",
+	  run_screen_text,
+	  print_lines,
+	  false,
+	  { { 0 } } },
+	{ "screendump",
+	  "screendump",
+	  "write the screen as a PNG picture",
+	  run_screendump,
+	  NULL,
+	  true,
+	  { { "filename", ARG_STR, false },
+	    { "device", ARG_STR, true },
+	    { "head", ARG_INT, true },
+	    { "format", ARG_STR, true } } },
+	{ NULL,
+	  "sendkey",
+	  "press keys together, as in sendkey ctrl-alt-delete",
+	  run_sendkey,
+	  NULL,
+	  false,
 	  { { "keys", ARG_STR, false }, { "hold-time", ARG_INT, true } } },
-	{ "send-key", NULL, "press keys together", run_send_key, NULL, false,
+	{ "send-key",
+	  NULL,
+	  "press keys together",
+	  run_send_key,
+	  NULL,
+	  false,
 	  { { "keys", ARG_ARRAY, false }, { "hold-time", ARG_INT, true } } },
-	{ "set_password", "set_password", "the password VNC viewers must give", run_set_password, NULL, false,
-	  { { "protocol", ARG_STR, false }, { "password", ARG_STR, false }, { "connected", ARG_STR, true } } },
-	{ "query-vnc", "info vnc", "the VNC server and how many watch", run_query_vnc, print_vnc, false, { { 0 } } },
+	{ "set_password",
+	  "set_password",
+	  "the password VNC viewers must give",
+	  run_set_password,
+	  NULL,
+	  false,
+	  { { "protocol", ARG_STR, false },
+	    { "password", ARG_STR, false },
+	    { "connected", ARG_STR, true } } },
+	{ "query-vnc",
+	  "info vnc",
+	  "the VNC server and how many watch",
+	  run_query_vnc,
+	  print_vnc,
+	  false,
+	  { { 0 } } },
 	{ 0 },
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * command_stats.c: KVM's own counters of the machine and its processors (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD): the
- * file describes itself, so that a newer kernel's counters appear without a change here. Main loop.
+ * command_stats.c: KVM's own counters of the machine and its processors
+ * (Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD): the file describes itself, so that a newer
+ * kernel's counters appear without a change here. Main loop.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -30,10 +31,14 @@ static void stats_close(struct stats *s)
 /* The VM's (v NULL) or a vCPU's. 0 or -errno with the reason. */
 static int stats_open(struct stats *s, struct machine *m, const struct vcpu *v, struct err *err)
 {
-	*s = (struct stats){ .fd = v ? dup(v->stats_fd) : ioctl(m->kvm->vm_fd, KVM_GET_STATS_FD, NULL) };
+	*s = (struct stats){ .fd = v ? dup(v->stats_fd)
+				     : ioctl(m->kvm->vm_fd, KVM_GET_STATS_FD, NULL) };
 	if (s->fd < 0)
-		return err_set(err, errno, "this host's KVM does not give its counters away (Linux 5.14 and newer do)");
-	if (pread_full(s->fd, &s->head, sizeof(s->head), 0) < 0 || s->head.name_size > MAX_NAME || s->head.num_desc > MAX_COUNTERS)
+		return err_set(err, errno,
+			       "this host's KVM does not give its counters away (Linux 5.14 and "
+			       "newer do)");
+	if (pread_full(s->fd, &s->head, sizeof(s->head), 0) < 0 || s->head.name_size > MAX_NAME ||
+	    s->head.num_desc > MAX_COUNTERS)
 		goto bad;
 	s->desc_len = sizeof(struct kvm_stats_desc) + s->head.name_size;
 	s->descs = xcalloc(s->head.num_desc, s->desc_len);
@@ -44,9 +49,11 @@ bad:
 	return err_set(err, EIO, "KVM's counters cannot be read");
 }
 
-static const struct kvm_stats_desc *stats_desc(const struct stats *s, unsigned i, char name[MAX_NAME + 1])
+static const struct kvm_stats_desc *stats_desc(const struct stats *s, unsigned i,
+					       char name[MAX_NAME + 1])
 {
-	const struct kvm_stats_desc *d = (const struct kvm_stats_desc *)(s->descs + i * s->desc_len);
+	const struct kvm_stats_desc *d =
+		(const struct kvm_stats_desc *)(s->descs + i * s->desc_len);
 
 	memcpy(name, (const char *)d + sizeof(*d), s->head.name_size);
 	name[s->head.name_size] = 0;
@@ -86,7 +93,8 @@ static bool wanted(json_t *names, const char *name)
 }
 
 /* All counters of one descriptor, as StatsResult has them. */
-static int add_result(json_t *out, struct machine *m, const struct vcpu *v, json_t *names, const char *qom_path, struct err *err)
+static int add_result(json_t *out, struct machine *m, const struct vcpu *v, json_t *names,
+		      const char *qom_path, struct err *err)
 {
 	struct stats s;
 	json_t *list, *value, *j;
@@ -100,7 +108,8 @@ static int add_result(json_t *out, struct machine *m, const struct vcpu *v, json
 		const struct kvm_stats_desc *d = stats_desc(&s, i, name);
 
 		if (wanted(names, name) && (value = stats_value(&s, d)))
-			json_array_append_new(list, json_pack("{s:s,s:o}", "name", name, "value", value));
+			json_array_append_new(list,
+					      json_pack("{s:s,s:o}", "name", name, "value", value));
 	}
 	j = json_pack("{s:s,s:o}", "provider", "kvm", "stats", list);
 	if (qom_path)
@@ -110,7 +119,10 @@ static int add_result(json_t *out, struct machine *m, const struct vcpu *v, json
 	return 0;
 }
 
-/* providers: [ { "provider": "kvm", "names": [...] } ]; names of KVM's, false when KVM is not among them. */
+/*
+ * providers: [ { "provider": "kvm", "names": [...] } ]; names of KVM's, false when KVM is not among
+ * them.
+ */
 static bool kvm_names(json_t *args, json_t **names)
 {
 	json_t *p, *providers = json_object_get(args, "providers");
@@ -155,9 +167,11 @@ static int query_stats(struct machine *m, json_t *args, struct command_result *r
 
 static json_t *schema_value(const struct kvm_stats_desc *d, const char *name)
 {
-	static const char *const types[] = { "cumulative", "instant", "peak", "linear-histogram", "log2-histogram" };
+	static const char *const types[] = { "cumulative", "instant", "peak", "linear-histogram",
+					     "log2-histogram" };
 	static const char *const units[] = { NULL, "bytes", "seconds", "cycles", "boolean" };
-	unsigned type = d->flags & KVM_STATS_TYPE_MASK, unit = (d->flags & KVM_STATS_UNIT_MASK) >> KVM_STATS_UNIT_SHIFT;
+	unsigned type = d->flags & KVM_STATS_TYPE_MASK,
+		 unit = (d->flags & KVM_STATS_UNIT_MASK) >> KVM_STATS_UNIT_SHIFT;
 	json_t *j;
 
 	if (type >= ARRAY_SIZE(types) || unit >= ARRAY_SIZE(units))
@@ -166,13 +180,17 @@ static json_t *schema_value(const struct kvm_stats_desc *d, const char *name)
 	if (units[unit])
 		json_object_set_new(j, "unit", json_string(units[unit]));
 	if (d->exponent)
-		json_object_set_new(j, "base", json_integer((d->flags & KVM_STATS_BASE_MASK) == KVM_STATS_BASE_POW2 ? 2 : 10));
+		json_object_set_new(
+			j, "base",
+			json_integer((d->flags & KVM_STATS_BASE_MASK) == KVM_STATS_BASE_POW2 ? 2
+											     : 10));
 	if (type == KVM_STATS_TYPE_LINEAR_HIST)
 		json_object_set_new(j, "bucket-size", json_integer(d->bucket_size));
 	return j;
 }
 
-static int add_schema(json_t *out, struct machine *m, const struct vcpu *v, const char *target, struct err *err)
+static int add_schema(json_t *out, struct machine *m, const struct vcpu *v, const char *target,
+		      struct err *err)
 {
 	struct stats s;
 	json_t *list;
@@ -189,7 +207,8 @@ static int add_schema(json_t *out, struct machine *m, const struct vcpu *v, cons
 		if (j)
 			json_array_append_new(list, j);
 	}
-	json_array_append_new(out, json_pack("{s:s,s:s,s:o}", "provider", "kvm", "target", target, "stats", list));
+	json_array_append_new(out, json_pack("{s:s,s:s,s:o}", "provider", "kvm", "target", target,
+					     "stats", list));
 	stats_close(&s);
 	return 0;
 }
@@ -204,9 +223,21 @@ static int query_stats_schemas(struct machine *m, json_t *args, struct command_r
 }
 
 const struct command commands_stats[] = {
-	{ "query-stats", "info stats", "KVM's counters: of the vm, or of each vcpu", query_stats, NULL, COMMAND_FAST,
-	  { { "target", ARG_STR, false }, { "providers", ARG_ARRAY, true }, { "vcpus", ARG_ARRAY, true } } },
-	{ "query-stats-schemas", NULL, "what counters there are", query_stats_schemas, NULL, COMMAND_FAST,
+	{ "query-stats",
+	  "info stats",
+	  "KVM's counters: of the vm, or of each vcpu",
+	  query_stats,
+	  NULL,
+	  COMMAND_FAST,
+	  { { "target", ARG_STR, false },
+	    { "providers", ARG_ARRAY, true },
+	    { "vcpus", ARG_ARRAY, true } } },
+	{ "query-stats-schemas",
+	  NULL,
+	  "what counters there are",
+	  query_stats_schemas,
+	  NULL,
+	  COMMAND_FAST,
 	  { { "provider", ARG_STR, true } } },
 	{ 0 },
 };

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * command_step.c: step and exits: the stopped machine runs to a vCPU's next exit to this program, stops again, and the exit is told. A
- * control thread waits; the vCPU's thread tells (vcpu.on_exit).
+ * command_step.c: step and exits: the stopped machine runs to a vCPU's next exit to this program,
+ * stops again, and the exit is told. A control thread waits; the vCPU's thread tells
+ * (vcpu.on_exit).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +23,9 @@ static struct {
 	bool waiting;
 	char text[256];
 	struct machine *m;
-} step = { .lock = PTHREAD_MUTEX_INITIALIZER, .turn = PTHREAD_MUTEX_INITIALIZER, .came = PTHREAD_COND_INITIALIZER };
+} step = { .lock = PTHREAD_MUTEX_INITIALIZER,
+	   .turn = PTHREAD_MUTEX_INITIALIZER,
+	   .came = PTHREAD_COND_INITIALIZER };
 
 /* On the vCPU's thread. Only the first exit counts: others that were under way stop too. */
 static void on_exit_step(void *ctx, struct vcpu *v)
@@ -96,7 +99,10 @@ static int run_steps(struct machine *m, unsigned n, FILE *out, struct command_re
 	if (m->ended)
 		fprintf(out, "the machine has ended\n");
 	else if (ret < 0)
-		fprintf(out, "no exit within %d seconds: the guest computes, or waits in hlt inside KVM; it is stopped again\n", STEP_SECONDS);
+		fprintf(out,
+			"no exit within %d seconds: the guest computes, or waits in hlt inside "
+			"KVM; it is stopped again\n",
+			STEP_SECONDS);
 	return 0;
 }
 
@@ -128,8 +134,19 @@ static int run_step(struct machine *m, json_t *args, struct command_result *r)
 }
 
 const struct command commands_step[] = {
-	{ NULL, "step", "run to the next exit of a processor, and stop", run_step, NULL, COMMAND_SLOW, { { 0 } } },
-	{ NULL, "exits", "run so many exits (10), a line for each, and stop", run_exits, NULL, COMMAND_SLOW,
+	{ NULL,
+	  "step",
+	  "run to the next exit of a processor, and stop",
+	  run_step,
+	  NULL,
+	  COMMAND_SLOW,
+	  { { 0 } } },
+	{ NULL,
+	  "exits",
+	  "run so many exits (10), a line for each, and stop",
+	  run_exits,
+	  NULL,
+	  COMMAND_SLOW,
 	  { { "count", ARG_INT, true } } },
 	{ 0 },
 };

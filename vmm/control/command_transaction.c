@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * command_transaction.c: several changes of disks at one instant of the guest, all or none (QMP's transaction). A backup of a machine
- * with its data on two disks needs both as of the same moment: none of the disks takes a request from before the first change until
- * after the last. A control thread, as each of the changes alone.
+ * command_transaction.c: several changes of disks at one instant of the guest, all or none (QMP's
+ * transaction). A backup of a machine with its data on two disks needs both as of the same moment:
+ * none of the disks takes a request from before the first change until after the last. A control
+ * thread, as each of the changes alone.
  */
 #include <errno.h>
 #include <unistd.h>
@@ -33,7 +34,8 @@ static void undo_overlay(struct machine *m, struct action *a)
 
 	blk_drop_overlay(a->drive->blk);
 	if ((!mode || strcmp(mode, "existing")) && unlink(file) < 0)
-		log_warn("transaction: the overlay '%s' was taken back, but its file stays: %s", file, strerror(errno));
+		log_warn("transaction: the overlay '%s' was taken back, but its file stays: %s",
+			 file, strerror(errno));
 }
 
 static void undo_internal(struct machine *m, struct action *a)
@@ -52,7 +54,8 @@ static void undo_job(struct machine *m, struct action *a)
 	struct err err = { 0 };
 
 	loop_lock(m->loop);
-	jobs_steer(id ? id : a->drive->config->id, JOB_CANCEL, true, &err);	/* one that is over already needs no cancel */
+	/* one that is over already needs no cancel */
+	jobs_steer(id ? id : a->drive->config->id, JOB_CANCEL, true, &err);
 	loop_unlock(m->loop);
 }
 
@@ -61,7 +64,8 @@ static int run_abort(struct machine *m, json_t *args, struct command_result *r)
 	return err_set(&r->err, ECANCELED, "Transaction aborted using Abort action");
 }
 
-static const struct command abort_command = { "abort", NULL, "", run_abort, NULL, COMMAND_DISKS, { { 0 } } };
+static const struct command abort_command = { "abort", NULL,	      "",	run_abort,
+					      NULL,    COMMAND_DISKS, { { 0 } } };
 
 static const struct action_type {
 	const char *name;
@@ -86,13 +90,17 @@ static int parse_action(struct machine *m, json_t *j, struct action *a, struct e
 
 	a->data = json_object_get(j, "data");
 	if (!name || !json_is_object(a->data))
-		return err_set(err, EINVAL, "Parameter 'actions' expects objects with \"type\" and \"data\"");
+		return err_set(err, EINVAL,
+			       "Parameter 'actions' expects objects with \"type\" and \"data\"");
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
 		if (!strcmp(types[i].name, name))
 			a->type = &types[i];
 	if (!a->type)
-		return err_set(err, ENOTSUP, "Parameter 'type' does not accept value '%s'; there are: blockdev-snapshot-sync, "
-			       "blockdev-snapshot-internal-sync, drive-backup, abort", name);
+		return err_set(err, ENOTSUP,
+			       "Parameter 'type' does not accept value '%s'; there are: "
+			       "blockdev-snapshot-sync, "
+			       "blockdev-snapshot-internal-sync, drive-backup, abort",
+			       name);
 	if (command_check_args(command_of(a), a->data, err) < 0)
 		return -EINVAL;
 	if (!a->type->undo)
@@ -122,14 +130,18 @@ static int run_actions(struct machine *m, struct action *a, size_t n, struct err
 
 static int run_transaction(struct machine *m, json_t *args, struct command_result *r)
 {
-	json_t *list = json_object_get(args, "actions"), *properties = json_object_get(args, "properties"), *j;
+	json_t *list = json_object_get(args, "actions"),
+	       *properties = json_object_get(args, "properties"), *j;
 	const char *mode = properties ? str(properties, "completion-mode") : NULL;
 	struct action a[MAX_ACTIONS] = { 0 };
 	size_t n = json_array_size(list), i;
 	int ret = 0;
 
 	if (mode && strcmp(mode, "individual"))
-		return err_set(&r->err, ENOTSUP, "completion-mode '%s': jobs of a transaction end each for itself ('individual')", mode);
+		return err_set(&r->err, ENOTSUP,
+			       "completion-mode '%s': jobs of a transaction end each for itself "
+			       "('individual')",
+			       mode);
 	if (n > MAX_ACTIONS)
 		return err_set(&r->err, E2BIG, "a transaction has at most %d actions", MAX_ACTIONS);
 	json_array_foreach(list, i, j) {
@@ -138,7 +150,9 @@ static int run_transaction(struct machine *m, json_t *args, struct command_resul
 		/* What is taken back must be the top of its disk. */
 		for (size_t k = 0; k < i; k++)
 			if (a[i].drive && a[k].drive == a[i].drive)
-				return err_set(&r->err, ENOTSUP, "'%s': a transaction does one thing with each disk", a[i].drive->config->id);
+				return err_set(&r->err, ENOTSUP,
+					       "'%s': a transaction does one thing with each disk",
+					       a[i].drive->config->id);
 	}
 	for (i = 0; i < n; i++)
 		if (a[i].drive)
@@ -151,7 +165,12 @@ static int run_transaction(struct machine *m, json_t *args, struct command_resul
 }
 
 const struct command commands_transaction[] = {
-	{ "transaction", NULL, "several snapshots and backups of disks at one instant, all or none", run_transaction, NULL, COMMAND_DISKS,
+	{ "transaction",
+	  NULL,
+	  "several snapshots and backups of disks at one instant, all or none",
+	  run_transaction,
+	  NULL,
+	  COMMAND_DISKS,
 	  { { "actions", ARG_ARRAY, false }, { "properties", ARG_OBJECT, true } } },
 	{ 0 },
 };

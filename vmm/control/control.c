@@ -75,7 +75,8 @@ static void conn_fail(struct control_conn *c)
 
 static void conn_watch(struct control_conn *c)
 {
-	loop_fd_mod(c->watch, c->closing ? 0 : (c->held ? 0 : EPOLLIN) | (c->out_len ? EPOLLOUT : 0));
+	loop_fd_mod(c->watch,
+		    c->closing ? 0 : (c->held ? 0 : EPOLLIN) | (c->out_len ? EPOLLOUT : 0));
 }
 
 static void conn_parse(struct control_conn *c)
@@ -89,7 +90,8 @@ static void conn_parse(struct control_conn *c)
 		memmove(c->in, c->in + n, c->in_len + 1);
 	}
 	if (c->in_len >= MAX_REQUEST && !c->held) {
-		log_warn("control socket: a request of more than %llu bytes: connection closed", MAX_REQUEST);
+		log_warn("control socket: a request of more than %llu bytes: connection closed",
+			 MAX_REQUEST);
 		c->closing = true;
 	}
 }
@@ -114,7 +116,8 @@ void control_send(struct control_conn *c, const char *text, size_t len)
 	if (c->closing)
 		return;
 	if (c->out_len + len > MAX_UNREAD) {
-		log_warn("control socket: the client leaves %llu bytes unread: connection closed", MAX_UNREAD);
+		log_warn("control socket: the client leaves %llu bytes unread: connection closed",
+			 MAX_UNREAD);
 		c->closing = true;
 		loop_fd_mod(c->watch, EPOLLOUT | EPOLLIN);	/* conn_event closes it */
 		shutdown(c->fd, SHUT_RDWR);
@@ -189,7 +192,8 @@ static void listener_event(void *ctx, uint32_t ev)
 		c->p->opened(c);
 }
 
-void control_for_each(const struct control_protocol *p, void (*fn)(struct control_conn *c, void *ctx), void *ctx)
+void control_for_each(const struct control_protocol *p,
+		      void (*fn)(struct control_conn *c, void *ctx), void *ctx)
 {
 	for (struct control_conn *c = conns, *next; c; c = next) {
 		next = c->next;
@@ -220,7 +224,8 @@ static int listen_unix(const char *path, struct err *err)
 	int fd;
 
 	if (strlen(path) >= sizeof(un.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path, sizeof(un.sun_path) - 1);
+		return err_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path,
+			       sizeof(un.sun_path) - 1);
 	strcpy(un.sun_path, path);
 	remove_stale(&un);
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -236,14 +241,17 @@ static int listen_unix(const char *path, struct err *err)
 
 static int listen_tcp(char *address, struct err *err)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list = NULL;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE },
+			*list = NULL;
 	char *port = strrchr(address, ':');
 	int fd = -1, ret, one = 1;
 
 	if (!port)
 		return err_set(err, EINVAL, "tcp:%s: HOST:PORT expected", address);
 	*port++ = 0;
-	/* Whoever reaches a control socket owns the machine: only this host unless told otherwise. */
+	/*
+	 * Whoever reaches a control socket owns the machine: only this host unless told otherwise.
+	 */
 	ret = getaddrinfo(*address ? address : "127.0.0.1", port, &hints, &list);
 	if (ret)
 		return err_set(err, EINVAL, "tcp:%s:%s: %s", address, port, gai_strerror(ret));
@@ -259,7 +267,8 @@ static int listen_tcp(char *address, struct err *err)
 	return fd;
 }
 
-int control_listen(struct machine *m, const char *spec, const struct control_protocol *p, struct err *err)
+int control_listen(struct machine *m, const char *spec, const struct control_protocol *p,
+		   struct err *err)
 {
 	struct listener *l = &listeners[nlisteners];
 	char *copy = xstrdup(spec);

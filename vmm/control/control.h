@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * control.h: connections of control clients: a listening socket, buffers with limits, one request at a time. What the
- * bytes mean is a protocol's matter (qmp.c, monitor.c). Main loop; slow requests answer from a thread.
+ * control.h: connections of control clients: a listening socket, buffers with limits, one request
+ * at a time. What the bytes mean is a protocol's matter (qmp.c, monitor.c). Main loop; slow
+ * requests answer from a thread.
  */
 #ifndef VMM_CONTROL_CONTROL_H
 #define VMM_CONTROL_CONTROL_H
@@ -12,13 +13,17 @@ struct control_conn;
 
 struct control_protocol {
 	void (*opened)(struct control_conn *c);
-	/* Takes a whole request from the front of buf (a 0 lies behind its end) and acts on it; returns bytes used, 0: incomplete. */
+	/*
+	 * Takes a whole request from the front of buf (a 0 lies behind its end) and acts on it;
+	 * returns bytes used, 0: incomplete.
+	 */
 	size_t (*input)(struct control_conn *c, const char *buf, size_t len);
 	void (*closed)(struct control_conn *c);
 };
 
 /* Listens on "unix:PATH[,server][,nowait]" or "tcp:HOST:PORT[...]". 0 or -errno with the reason. */
-int control_listen(struct machine *m, const char *spec, const struct control_protocol *p, struct err *err);
+int control_listen(struct machine *m, const char *spec, const struct control_protocol *p,
+		   struct err *err);
 /* Closes every connection and removes the sockets. */
 void control_close_all(struct machine *m);
 
@@ -32,6 +37,7 @@ void control_send(struct control_conn *c, const char *text, size_t len);
 void control_hold(struct control_conn *c);
 void control_resume(struct control_conn *c);
 /* Calls fn for every connection of the protocol. */
-void control_for_each(const struct control_protocol *p, void (*fn)(struct control_conn *c, void *ctx), void *ctx);
+void control_for_each(const struct control_protocol *p,
+		      void (*fn)(struct control_conn *c, void *ctx), void *ctx);
 
 #endif

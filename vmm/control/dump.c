@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * dump.c: guest memory and registers as an ELF core that crash(8) and gdb read: one PT_LOAD for each piece of RAM with its
- * physical address, one NT_PRSTATUS for each vCPU. Control thread, machine paused. Specification: ELF-64; the layout of
- * struct elf_prstatus is Linux's for x86-64.
+ * dump.c: guest memory and registers as an ELF core that crash(8) and gdb read: one PT_LOAD for
+ * each piece of RAM with its physical address, one NT_PRSTATUS for each vCPU. Control thread,
+ * machine paused. Specification: ELF-64; the layout of struct elf_prstatus is Linux's for x86-64.
  */
 #include <elf.h>
 #include <errno.h>
@@ -47,10 +47,33 @@ static void fill_regs(struct vcpu *v, elf_gregset_t g)
 
 	vcpu_get_regs(v, &r, &s);
 	u = (struct user_regs_struct){
-		.r15 = r.r15, .r14 = r.r14, .r13 = r.r13, .r12 = r.r12, .rbp = r.rbp, .rbx = r.rbx, .r11 = r.r11, .r10 = r.r10,
-		.r9 = r.r9, .r8 = r.r8, .rax = r.rax, .rcx = r.rcx, .rdx = r.rdx, .rsi = r.rsi, .rdi = r.rdi, .orig_rax = r.rax,
-		.rip = r.rip, .cs = s.cs.selector, .eflags = r.rflags, .rsp = r.rsp, .ss = s.ss.selector, .fs_base = s.fs.base,
-		.gs_base = s.gs.base, .ds = s.ds.selector, .es = s.es.selector, .fs = s.fs.selector, .gs = s.gs.selector,
+		.r15 = r.r15,
+		.r14 = r.r14,
+		.r13 = r.r13,
+		.r12 = r.r12,
+		.rbp = r.rbp,
+		.rbx = r.rbx,
+		.r11 = r.r11,
+		.r10 = r.r10,
+		.r9 = r.r9,
+		.r8 = r.r8,
+		.rax = r.rax,
+		.rcx = r.rcx,
+		.rdx = r.rdx,
+		.rsi = r.rsi,
+		.rdi = r.rdi,
+		.orig_rax = r.rax,
+		.rip = r.rip,
+		.cs = s.cs.selector,
+		.eflags = r.rflags,
+		.rsp = r.rsp,
+		.ss = s.ss.selector,
+		.fs_base = s.fs.base,
+		.gs_base = s.gs.base,
+		.ds = s.ds.selector,
+		.es = s.es.selector,
+		.fs = s.fs.selector,
+		.gs = s.gs.selector,
 	};
 	memcpy(g, &u, sizeof(u));
 }
@@ -64,7 +87,9 @@ struct note {
 static size_t fill_notes(struct machine *m, struct note *notes)
 {
 	for (unsigned i = 0; i < m->nvcpus; i++) {
-		notes[i].h = (Elf64_Nhdr){ .n_namesz = 5, .n_descsz = sizeof(struct elf_prstatus), .n_type = NT_PRSTATUS };
+		notes[i].h = (Elf64_Nhdr){ .n_namesz = 5,
+					   .n_descsz = sizeof(struct elf_prstatus),
+					   .n_type = NT_PRSTATUS };
 		memcpy(notes[i].name, "CORE\0\0\0", 8);
 		notes[i].status.pr_pid = i + 1;
 		fill_regs(m->vcpus[i], notes[i].status.pr_reg);
@@ -79,18 +104,31 @@ static int write_core(struct dump *d, int fd)
 	size_t notes_len = fill_notes(m, notes);
 	Elf64_Phdr *ph = xcalloc(d->n + 1, sizeof(*ph));
 	Elf64_Ehdr eh = {
-		.e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB, EV_CURRENT },
-		.e_type = ET_CORE, .e_machine = EM_X86_64, .e_version = EV_CURRENT, .e_phoff = sizeof(eh), .e_ehsize = sizeof(eh),
-		.e_phentsize = sizeof(*ph), .e_phnum = d->n + 1,
+		.e_ident = { ELFMAG0, ELFMAG1, ELFMAG2, ELFMAG3, ELFCLASS64, ELFDATA2LSB,
+			     EV_CURRENT },
+		.e_type = ET_CORE,
+		.e_machine = EM_X86_64,
+		.e_version = EV_CURRENT,
+		.e_phoff = sizeof(eh),
+		.e_ehsize = sizeof(eh),
+		.e_phentsize = sizeof(*ph),
+		.e_phnum = d->n + 1,
 	};
 	uint64_t at = sizeof(eh) + (d->n + 1) * sizeof(*ph);
 	int ret;
 
-	ph[0] = (Elf64_Phdr){ .p_type = PT_NOTE, .p_offset = at, .p_filesz = notes_len, .p_memsz = notes_len };
+	ph[0] = (Elf64_Phdr){
+		.p_type = PT_NOTE, .p_offset = at, .p_filesz = notes_len, .p_memsz = notes_len
+	};
 	at = ALIGN_UP(at + notes_len, 4096ull);
 	for (unsigned i = 0; i < d->n; i++) {
-		ph[i + 1] = (Elf64_Phdr){ .p_type = PT_LOAD, .p_flags = PF_R | PF_W | PF_X, .p_offset = at, .p_paddr = d->piece[i].gpa,
-					  .p_vaddr = d->piece[i].gpa, .p_filesz = d->piece[i].size, .p_memsz = d->piece[i].size };
+		ph[i + 1] = (Elf64_Phdr){ .p_type = PT_LOAD,
+					  .p_flags = PF_R | PF_W | PF_X,
+					  .p_offset = at,
+					  .p_paddr = d->piece[i].gpa,
+					  .p_vaddr = d->piece[i].gpa,
+					  .p_filesz = d->piece[i].size,
+					  .p_memsz = d->piece[i].size };
 		at += d->piece[i].size;
 	}
 	ret = write_full(fd, &eh, sizeof(eh));
@@ -99,7 +137,8 @@ static int write_core(struct dump *d, int fd)
 	if (ret == 0)
 		ret = write_full(fd, notes, notes_len);
 	for (unsigned i = 0; ret == 0 && i < d->n; i++)
-		ret = pwrite_full(fd, (char *)block_host(d->piece[i].b) + d->piece[i].offset, d->piece[i].size, ph[i + 1].p_offset);
+		ret = pwrite_full(fd, (char *)block_host(d->piece[i].b) + d->piece[i].offset,
+				  d->piece[i].size, ph[i + 1].p_offset);
 	free(ph);
 	free(notes);
 	return ret;

@@ -5,7 +5,10 @@
 
 #include "vmm/machine/machine.h"
 
-/* Writes a core file to path; one that could not be finished is removed. A control thread, machine paused. 0 or -errno with the reason. */
+/*
+ * Writes a core file to path; one that could not be finished is removed. A control thread, machine
+ * paused. 0 or -errno with the reason.
+ */
 int dump_guest_memory(struct machine *m, const char *path, struct err *err);
 
 #endif

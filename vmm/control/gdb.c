@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * gdb.c: a debugger's connection (GDB manual, appendix E: Remote Serial Protocol). Threads are vCPUs, numbered from 1.
- * Main loop; a vCPU that stops reports from its own thread and posts here.
+ * gdb.c: a debugger's connection (GDB manual, appendix E: Remote Serial Protocol). Threads are
+ * vCPUs, numbered from 1. Main loop; a vCPU that stops reports from its own thread and posts here.
  *
- * The debugger's wish to stop is a pause reason of its own (PAUSE_DEBUG), so that it goes together with any other.
+ * The debugger's wish to stop is a pause reason of its own (PAUSE_DEBUG), so that it goes together
+ * with any other.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -41,7 +42,8 @@ static struct gdb {
 	unsigned stopped;		/* vCPU that stopped last */
 	int step;			/* vCPU in single step, -1: none */
 	uint64_t why;			/* DR6 of the stop, 0: none of ours in hardware */
-	unsigned can_block_irq;		/* KVM_GUESTDBG_BLOCKIRQ where KVM has it: a step does not end in an interrupt */
+	/* KVM_GUESTDBG_BLOCKIRQ where KVM has it: a step does not end in an interrupt */
+	unsigned can_block_irq;
 	bool waiting;			/* a stop reply is owed */
 	struct breakpoint soft[MAX_SOFTWARE], hard[MAX_HARDWARE];
 } gdb;
@@ -74,7 +76,8 @@ static size_t from_hex(uint8_t *out, const char *in, size_t max)
 	size_t n = 0;
 	unsigned b;
 
-	for (; n < max && isxdigit((unsigned char)in[0]) && isxdigit((unsigned char)in[1]); in += 2) {
+	for (; n < max && isxdigit((unsigned char)in[0]) && isxdigit((unsigned char)in[1]);
+	     in += 2) {
 		sscanf(in, "%2x", &b);
 		out[n++] = b;
 	}
@@ -84,7 +87,9 @@ static size_t from_hex(uint8_t *out, const char *in, size_t max)
 /* Which of our hardware breakpoints it was, in GDB's words. */
 static void stop_reason(char *text, size_t len)
 {
-	static const char *const words[] = { [WATCH_WRITE] = "watch", [WATCH_READ] = "rwatch", [WATCH_ACCESS] = "awatch" };
+	static const char *const words[] = {
+		[WATCH_WRITE] = "watch", [WATCH_READ] = "rwatch", [WATCH_ACCESS] = "awatch"
+	};
 
 	text[0] = 0;
 	for (int i = 0; i < MAX_HARDWARE; i++) {
@@ -127,15 +132,23 @@ static int apply_debug(unsigned cpu)
 		d.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | gdb.can_block_irq;
 	d.arch.debugreg[7] = 0x400;
 	for (int i = 0; i < MAX_HARDWARE; i++) {
-		static const uint8_t rw[] = { [BREAK_HARDWARE] = 0, [WATCH_WRITE] = 1, [WATCH_READ] = 3, [WATCH_ACCESS] = 3 };
+		static const uint8_t rw[] = { [BREAK_HARDWARE] = 0,
+					      [WATCH_WRITE] = 1,
+					      [WATCH_READ] = 3,
+					      [WATCH_ACCESS] = 3 };
 		struct breakpoint *b = &gdb.hard[i];
-		unsigned len = b->type == BREAK_HARDWARE ? 0 : b->len == 8 ? 2 : b->len == 4 ? 3 : b->len == 2 ? 1 : 0;
+		unsigned len = b->type == BREAK_HARDWARE ? 0
+			       : b->len == 8		 ? 2
+			       : b->len == 4		 ? 3
+			       : b->len == 2		 ? 1
+							 : 0;
 
 		if (!b->used)
 			continue;
 		d.control |= KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP;
 		d.arch.debugreg[i] = b->addr;
-		d.arch.debugreg[7] |= 2ull << (2 * i) | (uint64_t)rw[b->type] << (16 + 4 * i) | (uint64_t)len << (18 + 4 * i);
+		d.arch.debugreg[7] |= 2ull << (2 * i) | (uint64_t)rw[b->type] << (16 + 4 * i) |
+				      (uint64_t)len << (18 + 4 * i);
 	}
 	return ioctl(gdb.m->vcpus[cpu]->fd, KVM_SET_GUEST_DEBUG, &d) < 0 ? -errno : 0;
 }
@@ -155,7 +168,8 @@ static int write_virtual(unsigned cpu, uint64_t va, const uint8_t *buf, size_t l
 		size_t n = MIN(len, 4096 - (va & 4095));
 		uint64_t gpa;
 
-		if (vcpu_translate(gdb.m->vcpus[cpu], va, &gpa) < 0 || mem_write(gdb.m->mem, gpa, buf, n) < 0)
+		if (vcpu_translate(gdb.m->vcpus[cpu], va, &gpa) < 0 ||
+		    mem_write(gdb.m->mem, gpa, buf, n) < 0)
 			return -EFAULT;
 		va += n;
 		buf += n;
@@ -176,8 +190,9 @@ static int breakpoint_set(int type, uint64_t addr, uint64_t len)
 		if (b->used)
 			continue;
 		*b = (struct breakpoint){ .used = true, .type = type, .addr = addr, .len = len };
-		if (type == BREAK_SOFTWARE && (vcpu_read_virtual(gdb.m->vcpus[gdb.thread], addr, &b->old, 1) < 0 ||
-					       write_virtual(gdb.thread, addr, &int3, 1) < 0)) {
+		if (type == BREAK_SOFTWARE &&
+		    (vcpu_read_virtual(gdb.m->vcpus[gdb.thread], addr, &b->old, 1) < 0 ||
+		     write_virtual(gdb.thread, addr, &int3, 1) < 0)) {
 			b->used = false;
 			return -EFAULT;
 		}
@@ -308,7 +323,8 @@ static void cmd_one_register(const char *arg, bool write)
 static void cmd_memory(const char *arg, bool write)
 {
 	char *end, text[PACKET_MAX + 1];
-	uint64_t addr = strtoull(arg, &end, 16), len = *end == ',' ? strtoull(end + 1, &end, 16) : 0;
+	uint64_t addr = strtoull(arg, &end, 16),
+		 len = *end == ',' ? strtoull(end + 1, &end, 16) : 0;
 	uint8_t buf[PACKET_MAX / 2];
 
 	len = MIN(len, sizeof(buf));
@@ -393,7 +409,10 @@ static void cmd_query(const char *p)
 	size_t n = 1;
 
 	if (!strncmp(p, "qSupported", 10)) {
-		snprintf(text, sizeof(text), "PacketSize=%x;qXfer:features:read+;QStartNoAckMode+;vContSupported+;hwbreak+", PACKET_MAX - 16);
+		snprintf(text, sizeof(text),
+			 "PacketSize=%x;qXfer:features:read+;QStartNoAckMode+;vContSupported+;"
+			 "hwbreak+",
+			 PACKET_MAX - 16);
 		send_packet(text);
 	} else if (!strncmp(p, "qXfer:", 6)) {
 		cmd_xfer(p + 6);

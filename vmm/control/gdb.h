@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* gdb.h: a debugger's connection: -gdb tcp::1234 (GDB manual, appendix E: Remote Serial Protocol). */
+/*
+ * gdb.h: a debugger's connection: -gdb tcp::1234 (GDB manual, appendix E: Remote Serial Protocol).
+ */
 #ifndef VMM_CONTROL_GDB_H
 #define VMM_CONTROL_GDB_H
 

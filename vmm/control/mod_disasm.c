@@ -1,12 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mod_disasm.c: one x86 instruction as text, by libcapstone; loaded when a message or trace wants it. Any thread. */
+/*
+ * mod_disasm.c: one x86 instruction as text, by libcapstone; loaded when a message or trace wants
+ * it. Any thread.
+ */
 #include <capstone/capstone.h>
 #include <stdio.h>
 
-/* Writes "mov eax, dword ptr [rbx]" and returns its mnemonic, or NULL when the bytes are no instruction. bits: 16, 32, 64. */
-const char *disasm_one(uint64_t rip, int bits, const uint8_t *code, size_t len, char *text, size_t size);
+/*
+ * Writes "mov eax, dword ptr [rbx]" and returns its mnemonic, or NULL when the bytes are no
+ * instruction. bits: 16, 32, 64.
+ */
+const char *disasm_one(uint64_t rip, int bits, const uint8_t *code, size_t len, char *text,
+		       size_t size);
 
-const char *disasm_one(uint64_t rip, int bits, const uint8_t *code, size_t len, char *text, size_t size)
+const char *disasm_one(uint64_t rip, int bits, const uint8_t *code, size_t len, char *text,
+		       size_t size)
 {
 	cs_mode mode = bits == 64 ? CS_MODE_64 : bits == 32 ? CS_MODE_32 : CS_MODE_16;
 	cs_insn *insn;

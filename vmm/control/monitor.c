@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * monitor.c: lines a person types: on a socket, or on the terminal after Ctrl-A C. Main loop; each line is carried out by
- * a thread of its own.
+ * monitor.c: lines a person types: on a socket, or on the terminal after Ctrl-A C. Main loop; each
+ * line is carried out by a thread of its own.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,12 +18,16 @@
 
 static void socket_opened(struct control_conn *c)
 {
-	static const char hello[] = "minivmm " MINIVMM_VERSION " monitor - type 'help' for the commands\n" PROMPT;
+	static const char hello[] = "minivmm " MINIVMM_VERSION
+				    " monitor - type 'help' for the commands\n" PROMPT;
 
 	control_send(c, hello, sizeof(hello) - 1);
 }
 
-/* A line runs on a thread of its own: a slow command must not hold up the machine. The answer comes back by post. */
+/*
+ * A line runs on a thread of its own: a slow command must not hold up the machine. The answer comes
+ * back by post.
+ */
 struct line_job {
 	struct machine *m;
 	char *line, *text;
@@ -56,7 +60,8 @@ static void *line_thread(void *ctx)
 	return NULL;
 }
 
-static void run_line(struct machine *m, const char *line, void (*done)(struct line_job *j), void *ctx)
+static void run_line(struct machine *m, const char *line, void (*done)(struct line_job *j),
+		     void *ctx)
 {
 	struct line_job *j = xcalloc(1, sizeof(*j));
 	pthread_t thread;
@@ -102,7 +107,8 @@ static const struct control_protocol monitor_protocol = { socket_opened, socket_
 struct terminal {
 	struct machine *m;
 	struct chardev *c;
-	const struct chardev_user *guest;	/* the serial port, while the monitor has the terminal */
+	/* the serial port, while the monitor has the terminal */
+	const struct chardev_user *guest;
 	void *guest_ctx;
 	bool active;
 	bool busy;				/* a line is being carried out */
@@ -174,7 +180,11 @@ static bool list_one(const struct command *c, const void *ctx)
 static void complete(struct terminal *t)
 {
 	struct completion k = { t->line, t->len, NULL, 0 };
-	const struct { struct terminal *t; const char *prefix; size_t len; } list = { t, t->line, t->len };
+	const struct {
+		struct terminal *t;
+		const char *prefix;
+		size_t len;
+	} list = { t, t->line, t->len };
 
 	command_find(complete_one, &k);
 	if (k.n == 1) {
@@ -273,7 +283,8 @@ static void terminal_read(void *ctx, const uint8_t *buf, size_t len)
 	keys(ctx, buf, len);
 }
 
-static const struct chardev_user terminal_user = { .can_read = terminal_can_read, .read = terminal_read };
+static const struct chardev_user terminal_user = { .can_read = terminal_can_read,
+						   .read = terminal_read };
 static struct terminal terminal;
 
 void monitor_toggle(struct machine *m)
@@ -290,7 +301,9 @@ void monitor_toggle(struct machine *m)
 		t->active = true;
 		t->guest = chardev_get_user(t->c, &t->guest_ctx);
 		chardev_set_user(t->c, &terminal_user, t);
-		puts_text(t, "\nminivmm " MINIVMM_VERSION " monitor - type 'help' for the commands, Ctrl-A C goes back\n" PROMPT);
+		puts_text(t,
+			  "\nminivmm " MINIVMM_VERSION
+			  " monitor - type 'help' for the commands, Ctrl-A C goes back\n" PROMPT);
 	}
 }
 

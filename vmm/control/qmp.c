@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * qmp.c: the QMP protocol (QEMU's docs/interop/qmp-spec): greeting, capabilities, commands with ids, events. Main loop; a
- * slow command runs on a thread and its reply is posted back.
+ * qmp.c: the QMP protocol (QEMU's docs/interop/qmp-spec): greeting, capabilities, commands with
+ * ids, events. Main loop; a slow command runs on a thread and its reply is posted back.
  */
 #include <ctype.h>
 #include <errno.h>
@@ -41,8 +41,9 @@ static void qmp_opened(struct control_conn *c)
 {
 	control_set_data(c, xcalloc(1, sizeof(struct qmp_conn)));
 	/* Clients look for the "qemu" member; "package" says who really answers. */
-	send_json(c, json_pack("{s:{s:{s:{s:i,s:i,s:i},s:s},s:[]}}", "QMP", "version", "qemu", "micro", 0, "minor", 2, "major", 7,
-			       "package", "minivmm-" MINIVMM_VERSION, "capabilities"));
+	send_json(c, json_pack("{s:{s:{s:{s:i,s:i,s:i},s:s},s:[]}}", "QMP", "version", "qemu",
+			       "micro", 0, "minor", 2, "major", 7, "package",
+			       "minivmm-" MINIVMM_VERSION, "capabilities"));
 }
 
 static void qmp_closed(struct control_conn *c)
@@ -52,8 +53,10 @@ static void qmp_closed(struct control_conn *c)
 
 static json_t *error_object(int errnum, const char *desc, json_t *id)
 {
-	const char *class = errnum == -ENODEV ? "DeviceNotFound" : errnum == -ENOSYS ? "CommandNotFound" :
-			    errnum == -ENOTCONN ? "DeviceNotActive" : "GenericError";
+	const char *class = errnum == -ENODEV	  ? "DeviceNotFound"
+			    : errnum == -ENOSYS	  ? "CommandNotFound"
+			    : errnum == -ENOTCONN ? "DeviceNotActive"
+						  : "GenericError";
 	json_t *e = json_pack("{s:{s:s,s:s}}", "error", "class", class, "desc", desc);
 
 	if (id)
@@ -115,7 +118,11 @@ static void run_slow(struct control_conn *c, const struct command *cmd, json_t *
 	pthread_t thread;
 	int ret;
 
-	*j = (struct slow_job){ .c = c, .m = control_machine(c), .command = cmd, .args = json_incref(args), .id = json_incref(id) };
+	*j = (struct slow_job){ .c = c,
+				.m = control_machine(c),
+				.command = cmd,
+				.args = json_incref(args),
+				.id = json_incref(id) };
 	control_hold(c);
 	command_thread_begin(j->m);
 	ret = pthread_create(&thread, NULL, slow_thread, j);
@@ -133,7 +140,8 @@ static void qmp_execute(struct control_conn *c, json_t *req)
 {
 	struct qmp_conn *q = control_data(c);
 	const char *name = json_string_value(json_object_get(req, "execute"));
-	json_t *args = json_object_get(req, "arguments"), *id = json_object_get(req, "id"), *none = NULL, *reply;
+	json_t *args = json_object_get(req, "arguments"), *id = json_object_get(req, "id"),
+	       *none = NULL, *reply;
 	struct command_result r = { NULL, { "" } };
 	const struct command *cmd;
 	const char *key;
@@ -143,14 +151,18 @@ static void qmp_execute(struct control_conn *c, json_t *req)
 
 	json_object_foreach(req, key, member) {
 		if (strcmp(key, "execute") && strcmp(key, "arguments") && strcmp(key, "id")) {
-			snprintf(desc, sizeof(desc), "QMP input member '%.100s' is unexpected", key);
+			snprintf(desc, sizeof(desc), "QMP input member '%.100s' is unexpected",
+				 key);
 			send_json(c, error_object(-EINVAL, desc, id));
 			return;
 		}
 	}
 	if (!name) {
-		send_json(c, error_object(-EINVAL, json_object_get(req, "execute") ? "QMP input member 'execute' must be a string" :
-					  "QMP input lacks member 'execute'", id));
+		send_json(c, error_object(-EINVAL,
+					  json_object_get(req, "execute")
+						  ? "QMP input member 'execute' must be a string"
+						  : "QMP input lacks member 'execute'",
+					  id));
 		return;
 	}
 	if (!q->ready) {
@@ -158,7 +170,10 @@ static void qmp_execute(struct control_conn *c, json_t *req)
 			q->ready = true;
 			send_json(c, reply_object(0, &r, id));
 		} else {
-			send_json(c, error_object(-ENOSYS, "Expecting capabilities negotiation with 'qmp_capabilities'", id));
+			send_json(c, error_object(-ENOSYS,
+						  "Expecting capabilities negotiation with "
+						  "'qmp_capabilities'",
+						  id));
 		}
 		return;
 	}
@@ -169,7 +184,8 @@ static void qmp_execute(struct control_conn *c, json_t *req)
 		return;
 	}
 	if (args && !json_is_object(args)) {
-		send_json(c, error_object(-EINVAL, "QMP input member 'arguments' must be an object", id));
+		send_json(c, error_object(-EINVAL, "QMP input member 'arguments' must be an object",
+					  id));
 		return;
 	}
 	if (!args)
@@ -184,7 +200,10 @@ static void qmp_execute(struct control_conn *c, json_t *req)
 	json_decref(none);
 }
 
-/* Looks for the end of one JSON value without parsing it again and again; returns its length, 0 when incomplete. */
+/*
+ * Looks for the end of one JSON value without parsing it again and again; returns its length, 0
+ * when incomplete.
+ */
 static size_t scan_value(struct qmp_conn *q, const char *buf, size_t len)
 {
 	for (; q->scanned < len; q->scanned++) {
@@ -236,7 +255,9 @@ static size_t qmp_input(struct control_conn *c, const char *buf, size_t len)
 	if (!json_is_object(req)) {
 		char desc[256];
 
-		snprintf(desc, sizeof(desc), req ? "QMP input must be a JSON object" : "JSON parse error: %s", error.text);
+		snprintf(desc, sizeof(desc),
+			 req ? "QMP input must be a JSON object" : "JSON parse error: %s",
+			 error.text);
 		send_json(c, error_object(-EINVAL, desc, NULL));
 	} else {
 		qmp_execute(c, req);

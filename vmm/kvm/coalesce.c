@@ -29,7 +29,10 @@ struct coalesce {
 	int64_t end;			/* of the phase; 0: not collecting */
 };
 
-/* Only where a chip listens: in many kernels each change of KVM's list of ports waits for a grace period. */
+/*
+ * Only where a chip listens: in many kernels each change of KVM's list of ports waits for a grace
+ * period.
+ */
 static void collect(struct coalesce *c, bool on)
 {
 	const char *who, *chip, *reg;
@@ -37,12 +40,15 @@ static void collect(struct coalesce *c, bool on)
 
 	for (size_t i = 0; i < ARRAY_SIZE(zones); i++)
 		if (bus_lookup(c->pio, zones[i].addr, &who, &chip, &off, &reg, true))
-			ioctl(c->k->vm_fd, on ? KVM_REGISTER_COALESCED_MMIO : KVM_UNREGISTER_COALESCED_MMIO, &zones[i]);
+			ioctl(c->k->vm_fd,
+			      on ? KVM_REGISTER_COALESCED_MMIO : KVM_UNREGISTER_COALESCED_MMIO,
+			      &zones[i]);
 }
 
 static bool empty(struct coalesce *c)
 {
-	return __atomic_load_n(&c->ring->first, __ATOMIC_RELAXED) == __atomic_load_n(&c->ring->last, __ATOMIC_ACQUIRE);
+	return __atomic_load_n(&c->ring->first, __ATOMIC_RELAXED) ==
+	       __atomic_load_n(&c->ring->last, __ATOMIC_ACQUIRE);
 }
 
 /* Lock held. */
@@ -72,7 +78,8 @@ void coalesce_drain(struct coalesce *c)
 }
 
 /*
- * The loop's lock is held, which a vCPU takes after ours when it drains: so only try. Whoever has ours empties the ring.
+ * The loop's lock is held, which a vCPU takes after ours when it drains: so only try. Whoever has
+ * ours empties the ring.
  */
 static void on_timer(void *ctx)
 {
@@ -124,7 +131,8 @@ struct coalesce *coalesce_new(struct kvm *k, struct bus *pio, struct loop *l, vo
 	c->k = k;
 	c->pio = pio;
 	c->ring = (void *)((char *)vcpu_run + page * size);
-	c->entries = (size - sizeof(struct kvm_coalesced_mmio_ring)) / sizeof(struct kvm_coalesced_mmio);
+	c->entries = (size - sizeof(struct kvm_coalesced_mmio_ring)) /
+		     sizeof(struct kvm_coalesced_mmio);
 	pthread_mutex_init(&c->lock, NULL);
 	loop_timer_init(&c->timer, l, NULL, on_timer, c);
 	return c;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * cpuid.c: which processor the guest sees. Specification: Intel SDM volume 2 CPUID, AMD APM volume 3 appendix E,
- * Linux Documentation/virt/kvm/x86/cpuid.rst. Called before the vCPUs run.
+ * cpuid.c: which processor the guest sees. Specification: Intel SDM volume 2 CPUID, AMD APM volume
+ * 3 appendix E, Linux Documentation/virt/kvm/x86/cpuid.rst. Called before the vCPUs run.
  *
- * "host" is what KVM offers on this host. The other models are stable: their leaves depend on the model alone, so
- * that a saved machine moves between hosts, also between Intel and AMD; a host that lacks one of their features is
- * refused rather than hidden from the guest.
+ * "host" is what KVM offers on this host. The other models are stable: their leaves depend on the
+ * model alone, so that a saved machine moves between hosts, also between Intel and AMD; a host that
+ * lacks one of their features is refused rather than hidden from the guest.
  */
 #include <asm/kvm_para.h>
 #include <errno.h>
@@ -20,12 +20,15 @@
 #define LEAF_KVM_SIGNATURE 0x40000000u
 #define LEAF_KVM_FEATURES 0x40000001u
 #define LEAF_HV_FIRST 0x40000000u
-#define LEAF_KVM_SECOND 0x40000100u		/* where KVM's leaves go when Hyper-V's come first */
+/* where KVM's leaves go when Hyper-V's come first */
+#define LEAF_KVM_SECOND 0x40000100u
 #define MAX_LEAVES 192
 
-enum { HV_RELAXED = 1, HV_VAPIC = 2, HV_TIME = 4, HV_SPINLOCKS = 8, HV_VPINDEX = 16 };	/* the index comes with any of them */
+/* the index comes with any of them */
+enum { HV_RELAXED = 1, HV_VAPIC = 2, HV_TIME = 4, HV_SPINLOCKS = 8, HV_VPINDEX = 16 };
 
-#define SIGNATURE_ANY 0x00060fb1u	/* family 15, model 107, stepping 1: 64-bit, and no quirk of a particular processor is expected */
+/* family 15, model 107, stepping 1: 64-bit, and no quirk of a particular processor is expected */
+#define SIGNATURE_ANY 0x00060fb1u
 
 struct cpu_model {
 	const char *name;
@@ -35,33 +38,59 @@ struct cpu_model {
 	uint32_t signature;			/* 0: SIGNATURE_ANY */
 };
 
-#define V1_EDX (0x078bfbffu)		/* 1.EDX of every 64-bit processor without debug store, ACPI, HT */
-#define EXT_EDX_REPEATED 0x0183f3ffu	/* what AMD's processors repeat from 1.EDX; Intel's do not */
+/* 1.EDX of every 64-bit processor without debug store, ACPI, HT */
+#define V1_EDX (0x078bfbffu)
+/* what AMD's processors repeat from 1.EDX; Intel's do not */
+#define EXT_EDX_REPEATED 0x0183f3ffu
 #define EXT_EDX_OWN 0x20100800u		/* SYSCALL, NX, LM */
 #define EXT_EDX (EXT_EDX_OWN | EXT_EDX_REPEATED)
 
 static const struct cpu_model models[] = {
-	{ .name = "qemu64", .brand = "minivmm qemu64 virtual CPU", .f = {
-		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_SSE3 | F_CX16, [CPU_EXT1_EDX] = EXT_EDX, [CPU_EXT1_ECX] = F_LAHF } },
-	{ .name = "x86-64-v1", .brand = "minivmm x86-64-v1 virtual CPU", .f = {
-		[CPU_1_EDX] = V1_EDX, [CPU_EXT1_EDX] = EXT_EDX } },
-	{ .name = "x86-64-v2", .brand = "minivmm x86-64-v2 virtual CPU", .f = {
-		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX, [CPU_EXT1_EDX] = EXT_EDX, [CPU_EXT1_ECX] = F_LAHF } },
-	{ .name = "x86-64-v3", .brand = "minivmm x86-64-v3 virtual CPU", .f = {
-		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX | F_V3_ECX, [CPU_7_EBX] = F_V3_7EBX,
-		[CPU_EXT1_EDX] = EXT_EDX, [CPU_EXT1_ECX] = F_LAHF | F_LZCNT } },
-	{ .name = "x86-64-v4", .brand = "minivmm x86-64-v4 virtual CPU", .f = {
-		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX | F_V3_ECX, [CPU_7_EBX] = F_V3_7EBX | F_V4_7EBX,
-		[CPU_EXT1_EDX] = EXT_EDX, [CPU_EXT1_ECX] = F_LAHF | F_LZCNT } },
+	{ .name = "qemu64",
+	  .brand = "minivmm qemu64 virtual CPU",
+	  .f = { [CPU_1_EDX] = V1_EDX,
+		 [CPU_1_ECX] = F_SSE3 | F_CX16,
+		 [CPU_EXT1_EDX] = EXT_EDX,
+		 [CPU_EXT1_ECX] = F_LAHF } },
+	{ .name = "x86-64-v1",
+	  .brand = "minivmm x86-64-v1 virtual CPU",
+	  .f = { [CPU_1_EDX] = V1_EDX, [CPU_EXT1_EDX] = EXT_EDX } },
+	{ .name = "x86-64-v2",
+	  .brand = "minivmm x86-64-v2 virtual CPU",
+	  .f = { [CPU_1_EDX] = V1_EDX,
+		 [CPU_1_ECX] = F_V2_ECX,
+		 [CPU_EXT1_EDX] = EXT_EDX,
+		 [CPU_EXT1_ECX] = F_LAHF } },
+	{ .name = "x86-64-v3",
+	  .brand = "minivmm x86-64-v3 virtual CPU",
+	  .f = { [CPU_1_EDX] = V1_EDX,
+		 [CPU_1_ECX] = F_V2_ECX | F_V3_ECX,
+		 [CPU_7_EBX] = F_V3_7EBX,
+		 [CPU_EXT1_EDX] = EXT_EDX,
+		 [CPU_EXT1_ECX] = F_LAHF | F_LZCNT } },
+	{ .name = "x86-64-v4",
+	  .brand = "minivmm x86-64-v4 virtual CPU",
+	  .f = { [CPU_1_EDX] = V1_EDX,
+		 [CPU_1_ECX] = F_V2_ECX | F_V3_ECX,
+		 [CPU_7_EBX] = F_V3_7EBX | F_V4_7EBX,
+		 [CPU_EXT1_EDX] = EXT_EDX,
+		 [CPU_EXT1_ECX] = F_LAHF | F_LZCNT } },
 	/* Two makers' processors by name, as test kernels ask for them. */
-	{ .name = "Opteron_G1", .brand = "minivmm Opteron_G1 virtual CPU", .f = {
-		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_SSE3, [CPU_EXT1_EDX] = EXT_EDX },
+	{ .name = "Opteron_G1",
+	  .brand = "minivmm Opteron_G1 virtual CPU",
+	  .f = { [CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_SSE3, [CPU_EXT1_EDX] = EXT_EDX },
 	  .signature = 0x00000f61 },
-	{ .name = "IvyBridge", .brand = "minivmm IvyBridge virtual CPU", .f = {
-		[CPU_1_EDX] = V1_EDX, [CPU_1_ECX] = F_V2_ECX | F_PCLMUL | F_TSC_DEADLINE | F_AES | F_XSAVE | F_AVX | F_F16C | F_RDRAND,
-		[CPU_7_EBX] = F_FSGSBASE | F_SMEP | F_ERMS, [CPU_D_1_EAX] = F_XSAVEOPT,
-		[CPU_EXT1_EDX] = EXT_EDX_OWN | F_RDTSCP, [CPU_EXT1_ECX] = F_LAHF },
-	  .vendor = "GenuineIntel", .signature = 0x000306a9 },
+	{ .name = "IvyBridge",
+	  .brand = "minivmm IvyBridge virtual CPU",
+	  .f = { [CPU_1_EDX] = V1_EDX,
+		 [CPU_1_ECX] = F_V2_ECX | F_PCLMUL | F_TSC_DEADLINE | F_AES | F_XSAVE | F_AVX |
+			       F_F16C | F_RDRAND,
+		 [CPU_7_EBX] = F_FSGSBASE | F_SMEP | F_ERMS,
+		 [CPU_D_1_EAX] = F_XSAVEOPT,
+		 [CPU_EXT1_EDX] = EXT_EDX_OWN | F_RDTSCP,
+		 [CPU_EXT1_ECX] = F_LAHF },
+	  .vendor = "GenuineIntel",
+	  .signature = 0x000306a9 },
 };
 
 /* What a spec asks for besides the model. */
@@ -74,7 +103,8 @@ struct cpu_request {
 	uint64_t phys_bits;			/* 0: the model's */
 };
 
-static struct kvm_cpuid_entry2 *leaf_find(const struct kvm_cpuid2 *c, uint32_t function, uint32_t index)
+static struct kvm_cpuid_entry2 *leaf_find(const struct kvm_cpuid2 *c, uint32_t function,
+					  uint32_t index)
 {
 	for (unsigned i = 0; i < c->nent; i++) {
 		const struct kvm_cpuid_entry2 *e = &c->entries[i];
@@ -104,8 +134,9 @@ static uint32_t word_get(const struct kvm_cpuid2 *c, unsigned word)
 	return p ? *p : 0;
 }
 
-static struct kvm_cpuid_entry2 *leaf_add(struct kvm_cpuid2 *c, uint32_t function, uint32_t index, bool indexed,
-					 uint32_t eax, uint32_t ebx, uint32_t ecx, uint32_t edx)
+static struct kvm_cpuid_entry2 *leaf_add(struct kvm_cpuid2 *c, uint32_t function, uint32_t index,
+					 bool indexed, uint32_t eax, uint32_t ebx, uint32_t ecx,
+					 uint32_t edx)
 {
 	struct kvm_cpuid_entry2 *e = leaf_find(c, function, index);
 
@@ -113,8 +144,13 @@ static struct kvm_cpuid_entry2 *leaf_add(struct kvm_cpuid2 *c, uint32_t function
 		e = &c->entries[c->nent++];
 	if (!e)
 		return NULL;
-	*e = (struct kvm_cpuid_entry2){ .function = function, .index = index,
-		.flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0, .eax = eax, .ebx = ebx, .ecx = ecx, .edx = edx };
+	*e = (struct kvm_cpuid_entry2){ .function = function,
+					.index = index,
+					.flags = indexed ? KVM_CPUID_FLAG_SIGNIFCANT_INDEX : 0,
+					.eax = eax,
+					.ebx = ebx,
+					.ecx = ecx,
+					.edx = edx };
 	return e;
 }
 
@@ -134,14 +170,17 @@ static int unknown_name(const char *name, struct err *err)
 {
 	const char *near = nearest_name(name, cpu_feature_names());
 
-	return err_set(err, EINVAL, "-cpu: no feature is called \"%s\"%s%s%s (-cpu help lists them)", name,
+	return err_set(err, EINVAL,
+		       "-cpu: no feature is called \"%s\"%s%s%s (-cpu help lists them)", name,
 		       near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 static int request_special(struct cpu_request *r, const char *name, bool on)
 {
-	static const struct { const char *name; unsigned bits; } hv[] = {
-		{ "hv_relaxed", HV_RELAXED }, { "hv_vapic", HV_VAPIC }, { "hv_time", HV_TIME }, { "hv_spinlocks", HV_SPINLOCKS },
+	static const struct { const char *name; unsigned bits;
+	} hv[] = {
+		{ "hv_relaxed", HV_RELAXED }, { "hv_vapic", HV_VAPIC },
+		{ "hv_time", HV_TIME },	      { "hv_spinlocks", HV_SPINLOCKS },
 		{ "hv_vpindex", HV_VPINDEX },
 	};
 
@@ -156,18 +195,25 @@ static int request_special(struct cpu_request *r, const char *name, bool on)
 			return r->hv = on ? r->hv | hv[i].bits : r->hv & ~hv[i].bits, 0;
 	if (!strcmp(name, "enforce"))
 		return r->enforce = on, 0;
-	/* Ways of saying what this program does anyway: missing features are told, the host's model has all of them. */
+	/*
+	 * Ways of saying what this program does anyway: missing features are told, the host's model
+	 * has all of them.
+	 */
 	if (!strcmp(name, "check") || !strcmp(name, "migratable"))
 		return 0;
 	return -ENOENT;
 }
 
 /* What takes a value. 1: it was such, 0: it was not, -errno with the reason. */
-static int request_value(struct cpu_request *r, const char *name, const char *value, struct err *err)
+static int request_value(struct cpu_request *r, const char *name, const char *value,
+			 struct err *err)
 {
 	if (!strcmp(name, "vendor")) {
 		if (strlen(value) != sizeof(r->vendor) - 1)
-			return err_set(err, EINVAL, "-cpu: vendor=%s: twelve characters expected, as GenuineIntel or AuthenticAMD", value);
+			return err_set(err, EINVAL,
+				       "-cpu: vendor=%s: twelve characters expected, as "
+				       "GenuineIntel or AuthenticAMD",
+				       value);
 		strcpy(r->vendor, value);
 		return 1;
 	}
@@ -198,7 +244,8 @@ static int request_feature(struct cpu_request *r, char *item, struct err *err)
 		if (!strcmp(item, "hv_spinlocks") || !strcmp(item, "hv-spinlocks"))
 			on = true;
 		else if (parse_bool(eq + 1, &on) < 0)
-			return err_set(err, EINVAL, "-cpu: \"%s=%s\": on or off expected", item, eq + 1);
+			return err_set(err, EINVAL, "-cpu: \"%s=%s\": on or off expected", item,
+				       eq + 1);
 	}
 	for (char *p = item; *p; p++)
 		if (*p == '-' && !strncmp(item, "hv", 2))
@@ -230,8 +277,8 @@ static int request_model(struct cpu_request *r, const char *name, struct err *er
 		}
 	}
 	near = nearest_name(name, names);
-	return err_set(err, EINVAL, "-cpu: no model is called \"%s\"%s%s%s (-cpu help lists them)", name,
-		       near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	return err_set(err, EINVAL, "-cpu: no model is called \"%s\"%s%s%s (-cpu help lists them)",
+		       name, near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 static int request_parse(struct cpu_request *r, const char *spec, struct err *err)
@@ -250,13 +297,18 @@ static int request_parse(struct cpu_request *r, const char *spec, struct err *er
 
 /* --- leaves --- */
 
-/* What the host offers of a word. Intel's processors do not repeat 1.EDX, but a guest with AMD's conventions gets the same features. */
+/*
+ * What the host offers of a word. Intel's processors do not repeat 1.EDX, but a guest with AMD's
+ * conventions gets the same features.
+ */
 static uint32_t word_offered(const struct kvm_cpuid2 *host, unsigned word)
 {
-	return word_get(host, word) | (word == CPU_EXT1_EDX ? word_get(host, CPU_1_EDX) & EXT_EDX_REPEATED : 0);
+	return word_get(host, word) |
+	       (word == CPU_EXT1_EDX ? word_get(host, CPU_1_EDX) & EXT_EDX_REPEATED : 0);
 }
 
-static void words_or_missing(const struct kvm_cpuid2 *host, const uint32_t *want, char *names, size_t len)
+static void words_or_missing(const struct kvm_cpuid2 *host, const uint32_t *want, char *names,
+			     size_t len)
 {
 	size_t n = 0;
 
@@ -268,7 +320,8 @@ static void words_or_missing(const struct kvm_cpuid2 *host, const uint32_t *want
 			const char *name = cpu_feature_name(w, bit);
 
 			if (missing >> bit & 1 && n < len)
-				n += snprintf(names + n, len - n, "%s%s", n ? ", " : "", name ? name : "?");
+				n += snprintf(names + n, len - n, "%s%s", n ? ", " : "",
+					      name ? name : "?");
 		}
 	}
 }
@@ -305,7 +358,8 @@ static void brand_leaves(struct kvm_cpuid2 *c, const char *brand)
 	memcpy(text, brand, MIN(strlen(brand), sizeof(text) - 1));
 	memcpy(w, text, sizeof(w));
 	for (unsigned i = 0; i < 3; i++)
-		leaf_add(c, 0x80000002 + i, 0, false, w[4 * i], w[4 * i + 1], w[4 * i + 2], w[4 * i + 3]);
+		leaf_add(c, 0x80000002 + i, 0, false, w[4 * i], w[4 * i + 1], w[4 * i + 2],
+			 w[4 * i + 3]);
 }
 
 static void set_vendor(struct kvm_cpuid2 *c, const char vendor[12])
@@ -323,13 +377,15 @@ static void set_vendor(struct kvm_cpuid2 *c, const char vendor[12])
 	}
 }
 
-static int set_phys_bits(struct kvm_cpuid2 *c, const struct kvm_cpuid2 *host, const struct cpu_request *r, struct err *err)
+static int set_phys_bits(struct kvm_cpuid2 *c, const struct kvm_cpuid2 *host,
+			 const struct cpu_request *r, struct err *err)
 {
 	struct kvm_cpuid_entry2 *e = leaf_find(c, 0x80000008, 0);
 	unsigned have = cpuid_phys_bits(host);
 
 	if (r->phys_bits > have)
-		return err_set(err, ENOTSUP, "-cpu: phys-bits=%u: this host has %u", (unsigned)r->phys_bits, have);
+		return err_set(err, ENOTSUP, "-cpu: phys-bits=%u: this host has %u",
+			       (unsigned)r->phys_bits, have);
 	if (e && (r->phys_bits || r->host_phys_bits))
 		e->eax = (e->eax & ~0xffu) | (r->phys_bits ? (uint32_t)r->phys_bits : have);
 	return 0;
@@ -346,7 +402,10 @@ static struct kvm_cpuid2 *stable_leaves(const struct cpu_model *m, const uint32_
 	leaf_add(c, 0xb, 0, true, 0, 0, 0, 0);
 	leaf_add(c, 0xb, 1, true, 0, 0, 0, 0);
 	leaf_add(c, 0x80000000, 0, false, 0x80000008, 0, 0, 0);
-	/* AMD's 64-bit conventions (SYSCALL everywhere) are those KVM provides on both makers' hosts. */
+	/*
+	 * AMD's 64-bit conventions (SYSCALL everywhere) are those KVM provides on both makers'
+	 * hosts.
+	 */
 	set_vendor(c, m->vendor ? m->vendor : "AuthenticAMD");
 	leaf_add(c, 0x80000001, 0, false, signature, 0, f[CPU_EXT1_ECX], f[CPU_EXT1_EDX]);
 	brand_leaves(c, m->brand);
@@ -364,7 +423,8 @@ static struct kvm_cpuid2 *stable_leaves(const struct cpu_model *m, const uint32_
 	1u << KVM_FEATURE_CLOCKSOURCE2 | 1u << KVM_FEATURE_STEAL_TIME | 1u << KVM_FEATURE_PV_EOI | \
 	1u << KVM_FEATURE_PV_UNHALT | 1u << KVM_FEATURE_CLOCKSOURCE_STABLE_BIT)
 
-static void hypervisor_leaves(struct kvm_cpuid2 *c, const struct kvm_cpuid2 *host, const struct cpu_request *r)
+static void hypervisor_leaves(struct kvm_cpuid2 *c, const struct kvm_cpuid2 *host,
+			      const struct cpu_request *r)
 {
 	struct kvm_cpuid_entry2 *hf = leaf_find(host, LEAF_KVM_FEATURES, 0);
 	uint32_t features = hf ? hf->eax : 0, hints = hf ? hf->edx : 0;
@@ -390,11 +450,15 @@ static void hypervisor_leaves(struct kvm_cpuid2 *c, const struct kvm_cpuid2 *hos
 			access |= 1 << 4, advice |= 1 << 3;
 		if (r->hv & HV_RELAXED)
 			advice |= 1 << 5;
-		leaf_add(c, LEAF_HV_FIRST, 0, false, 0x40000005, 0x7263694d, 0x666f736f, 0x76482074); /* "Microsoft Hv" */
-		leaf_add(c, LEAF_HV_FIRST + 1, 0, false, 0x31237648, 0, 0, 0);			/* "Hv#1" */
+		/* "Microsoft Hv" */
+		leaf_add(c, LEAF_HV_FIRST, 0, false, 0x40000005, 0x7263694d, 0x666f736f,
+			 0x76482074);
+		/* "Hv#1" */
+		leaf_add(c, LEAF_HV_FIRST + 1, 0, false, 0x31237648, 0, 0, 0);
 		leaf_add(c, LEAF_HV_FIRST + 2, 0, false, 0x1db1, 0x000a0000, 0, 0);
 		leaf_add(c, LEAF_HV_FIRST + 3, 0, false, access, 0, 0, 0);
-		leaf_add(c, LEAF_HV_FIRST + 4, 0, false, advice, r->hv & HV_SPINLOCKS ? 0x1fff : 0xffffffff, 0, 0);
+		leaf_add(c, LEAF_HV_FIRST + 4, 0, false, advice,
+			 r->hv & HV_SPINLOCKS ? 0x1fff : 0xffffffff, 0, 0);
 		leaf_add(c, LEAF_HV_FIRST + 5, 0, false, 0x40, 0x40, 0, 0);
 	}
 }
@@ -402,12 +466,17 @@ static void hypervisor_leaves(struct kvm_cpuid2 *c, const struct kvm_cpuid2 *hos
 /* Leaves of the host's own machine that a guest of another shape must not see. */
 static void host_cleanup(struct kvm_cpuid2 *c)
 {
-	leaf_del(c, 0x1f, 0x1f);	/* dies and modules: this machine has sockets, cores and threads (leaf 0xb) */
+	/* dies and modules: this machine has sockets, cores and threads (leaf 0xb) */
+	leaf_del(c, 0x1f, 0x1f);
 	leaf_del(c, 5, 5);		/* MONITOR/MWAIT */
 }
 
-/* The leaves only announce Hyper-V's registers; it is KVM that has them. A guest told of what is not there dies at its first rdmsr. */
-static int hv_check(const struct cpuid_host *h, struct cpu_request *r, const char *spec, struct err *err)
+/*
+ * The leaves only announce Hyper-V's registers; it is KVM that has them. A guest told of what is
+ * not there dies at its first rdmsr.
+ */
+static int hv_check(const struct cpuid_host *h, struct cpu_request *r, const char *spec,
+		    struct err *err)
 {
 	bool any = h->hyperv;
 	unsigned missing = !any ? r->hv : h->hyperv_time ? 0 : r->hv & HV_TIME;
@@ -415,10 +484,16 @@ static int hv_check(const struct cpuid_host *h, struct cpu_request *r, const cha
 	if (!missing)
 		return 0;
 	if (r->enforce)
-		return err_set(err, ENOTSUP, "-cpu %s: this host's KVM does not offer %s (its kernel is built without CONFIG_KVM_HYPERV): "
-			       "leave that out, or have all that is missing left out: -cpu %s,enforce=off", spec,
-			       any ? "hv_time" : "Hyper-V's interface, that is hv_relaxed, hv_time ...", spec);
-	log_warn("-cpu %s: without %s, which this host's KVM lacks", spec, any ? "hv_time" : "the hv_ features");
+		return err_set(
+			err, ENOTSUP,
+			"-cpu %s: this host's KVM does not offer %s (its kernel is built without "
+			"CONFIG_KVM_HYPERV): "
+			"leave that out, or have all that is missing left out: -cpu %s,enforce=off",
+			spec,
+			any ? "hv_time" : "Hyper-V's interface, that is hv_relaxed, hv_time ...",
+			spec);
+	log_warn("-cpu %s: without %s, which this host's KVM lacks", spec,
+		 any ? "hv_time" : "the hv_ features");
 	r->hv &= ~missing;
 	return 0;
 }
@@ -437,8 +512,11 @@ struct kvm_cpuid2 *cpuid_derive(const struct cpuid_host *h, const char *spec, st
 		want[w] = ((r.model ? r.model->f[w] : 0) | r.on[w]) & ~r.off[w];
 	words_or_missing(host, want, missing, sizeof(missing));
 	if (missing[0] && r.enforce) {
-		err_set(err, ENOTSUP, "-cpu %s: this host's KVM lacks %s (take a smaller model, leave it out: -cpu %s,-%.*s, or have all "
-			"that is missing left out: -cpu %s,enforce=off)", spec, missing, spec, (int)strcspn(missing, ","), missing, spec);
+		err_set(err, ENOTSUP,
+			"-cpu %s: this host's KVM lacks %s (take a smaller model, leave it out: "
+			"-cpu %s,-%.*s, or have all "
+			"that is missing left out: -cpu %s,enforce=off)",
+			spec, missing, spec, (int)strcspn(missing, ","), missing, spec);
 		return NULL;
 	}
 	if (missing[0])
@@ -459,7 +537,8 @@ struct kvm_cpuid2 *cpuid_derive(const struct cpuid_host *h, const char *spec, st
 		if (word_of(c, w))
 			*word_of(c, w) = (*word_of(c, w) | r.on[w]) & ~r.off[w];
 	/* The in-kernel local APIC has both whatever the host's processor has. */
-	*word_of(c, CPU_1_ECX) |= (F_X2APIC | (word_get(host, CPU_1_ECX) & F_TSC_DEADLINE)) & ~r.off[CPU_1_ECX];
+	*word_of(c, CPU_1_ECX) |= (F_X2APIC | (word_get(host, CPU_1_ECX) & F_TSC_DEADLINE)) &
+				  ~r.off[CPU_1_ECX];
 	if (r.hypervisor)
 		*word_of(c, CPU_1_ECX) |= F_HYPERVISOR;
 	else
@@ -476,7 +555,8 @@ struct kvm_cpuid2 *cpuid_derive(const struct cpuid_host *h, const char *spec, st
 
 struct kvm_cpuid2 *cpuid_build(struct kvm *k, const char *spec, struct err *err)
 {
-	struct cpuid_host h = { .leaves = kvm_supported_cpuid(k), .hyperv = kvm_has(k, KVM_CAP_HYPERV),
+	struct cpuid_host h = { .leaves = kvm_supported_cpuid(k),
+				.hyperv = kvm_has(k, KVM_CAP_HYPERV),
 				.hyperv_time = kvm_has(k, KVM_CAP_HYPERV_TIME) };
 	struct kvm_cpuid2 *c;
 
@@ -526,7 +606,8 @@ static void set_cache_sharing(struct kvm_cpuid_entry2 *e, const struct cpu_topol
 		e->eax = (e->eax & ~(0x3fu << 26)) | (MIN(1u << bits_for(t->cores), 64u) - 1) << 26;
 }
 
-static void set_extended_topology(struct kvm_cpuid_entry2 *e, const struct cpu_topology *t, uint32_t apic_id)
+static void set_extended_topology(struct kvm_cpuid_entry2 *e, const struct cpu_topology *t,
+				  uint32_t apic_id)
 {
 	unsigned tb = bits_for(t->threads), cb = bits_for(t->cores);
 
@@ -544,7 +625,8 @@ static void set_extended_topology(struct kvm_cpuid_entry2 *e, const struct cpu_t
 	}
 }
 
-struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *base, const struct cpu_topology *t, uint32_t apic_id)
+struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *base, const struct cpu_topology *t,
+				  uint32_t apic_id)
 {
 	unsigned per_socket = t->threads * t->cores;
 	struct kvm_cpuid2 *c = xcalloc(1, sizeof(*c) + MAX_LEAVES * sizeof(c->entries[0]));
@@ -555,7 +637,8 @@ struct kvm_cpuid2 *cpuid_for_vcpu(const struct kvm_cpuid2 *base, const struct cp
 
 		switch (e->function) {
 		case 1:
-			e->ebx = (e->ebx & 0xff00) | 8 << 8 | MIN(per_socket, 255u) << 16 | (apic_id & 0xff) << 24;
+			e->ebx = (e->ebx & 0xff00) | 8 << 8 | MIN(per_socket, 255u) << 16 |
+				 (apic_id & 0xff) << 24;
 			e->edx = per_socket > 1 ? e->edx | F_HTT : e->edx & ~F_HTT;
 			break;
 		case 4:
@@ -597,8 +680,10 @@ void cpuid_help(void)
 
 	printf("Models:\n  %-12s what this host's KVM offers (default)\n", "host");
 	for (size_t i = 0; i < ARRAY_SIZE(models); i++)
-		printf("  %-12s stable: the same on every host that has its features\n", models[i].name);
-	printf("Features (+name, -name, name=on|off); also enforce=off, vendor=GenuineIntel, phys-bits=N, host-phys-bits=on, kvm=off, "
+		printf("  %-12s stable: the same on every host that has its features\n",
+		       models[i].name);
+	printf("Features (+name, -name, name=on|off); also enforce=off, vendor=GenuineIntel, "
+	       "phys-bits=N, host-phys-bits=on, kvm=off, "
 	       "hypervisor=off, hv_relaxed, hv_vapic, hv_time, hv_vpindex, hv_spinlocks:\n ");
 	for (; *names; names++) {
 		column += printf(" %s", *names);
@@ -617,8 +702,9 @@ char *cpuid_dump(const struct kvm_cpuid2 *c)
 	if (!f)
 		return NULL;
 	for (unsigned i = 0; i < c->nent; i++)
-		fprintf(f, "%08x %2x: %08x %08x %08x %08x\n", c->entries[i].function, c->entries[i].index, c->entries[i].eax,
-			c->entries[i].ebx, c->entries[i].ecx, c->entries[i].edx);
+		fprintf(f, "%08x %2x: %08x %08x %08x %08x\n", c->entries[i].function,
+			c->entries[i].index, c->entries[i].eax, c->entries[i].ebx,
+			c->entries[i].ecx, c->entries[i].edx);
 	fclose(f);
 	return text;
 }

@@ -5,7 +5,8 @@
 
 #include "vmm/base/util.h"
 
-enum { CPU_1_EDX, CPU_1_ECX, CPU_7_EBX, CPU_7_ECX, CPU_7_EDX, CPU_7_1_EAX, CPU_D_1_EAX, CPU_EXT1_EDX, CPU_EXT1_ECX,
+enum { CPU_1_EDX, CPU_1_ECX, CPU_7_EBX, CPU_7_ECX, CPU_7_EDX, CPU_7_1_EAX, CPU_D_1_EAX,
+       CPU_EXT1_EDX, CPU_EXT1_ECX,
        CPU_EXT8_EBX, CPU_WORDS };
 
 struct cpu_word {
@@ -46,7 +47,8 @@ extern const struct cpu_word cpu_words[CPU_WORDS];
 #define F_V2_ECX (F_SSE3 | F_SSSE3 | F_CX16 | F_SSE4_1 | F_SSE4_2 | F_POPCNT)
 #define F_V3_ECX (F_FMA | F_MOVBE | F_XSAVE | F_AVX | F_F16C)
 #define F_V3_7EBX (1u << 3 | 1u << 5 | 1u << 8)				/* BMI1, AVX2, BMI2 */
-#define F_V4_7EBX (F_AVX512F | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31)	/* AVX512 F DQ CD BW VL */
+/* AVX512 F DQ CD BW VL */
+#define F_V4_7EBX (F_AVX512F | 1u << 17 | 1u << 28 | 1u << 30 | 1u << 31)
 
 bool cpu_feature_find(const char *name, unsigned *word, unsigned *bit);
 const char *cpu_feature_name(unsigned word, unsigned bit);	/* NULL: the bit has no name here */

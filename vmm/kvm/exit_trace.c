@@ -84,12 +84,20 @@ int exit_trace_init(const char *kernel, struct err *err)
 }
 
 /* What a PC has at ports that nobody has here. */
-static const struct { uint16_t first, last; const char *name; } isa_names[] = {
-	{ 0x00, 0x0f, "DMA 1" }, { 0x80, 0x80, "POST code" }, { 0x81, 0x8f, "DMA page" }, { 0xc0, 0xdf, "DMA 2" },
-	{ 0xed, 0xed, "delay" }, { 0xf0, 0xff, "FPU" }, { 0x170, 0x177, "IDE 2" }, { 0x1f0, 0x1f7, "IDE" }, { 0x200, 0x207, "joystick" },
-	{ 0x220, 0x22f, "sound" }, { 0x278, 0x27f, "LPT2" }, { 0x279, 0x279, "ISA PnP" }, { 0x2e8, 0x2ef, "COM4" }, { 0x2f8, 0x2ff, "COM2" },
-	{ 0x378, 0x37f, "LPT1" }, { 0x3bc, 0x3bf, "LPT" }, { 0x3e8, 0x3ef, "COM3" }, { 0x3f0, 0x3f7, "floppy" }, { 0x3f8, 0x3ff, "COM1" },
-	{ 0x402, 0x402, "debug port" }, { 0x505, 0x505, "pvpanic" }, { 0xb004, 0xb008, "PM of Bochs" }, { 0xcf8, 0xcff, "PCI" },
+static const struct { uint16_t first, last; const char *name;
+} isa_names[] = {
+	{ 0x00, 0x0f, "DMA 1" },      { 0x80, 0x80, "POST code" },
+	{ 0x81, 0x8f, "DMA page" },   { 0xc0, 0xdf, "DMA 2" },
+	{ 0xed, 0xed, "delay" },      { 0xf0, 0xff, "FPU" },
+	{ 0x170, 0x177, "IDE 2" },    { 0x1f0, 0x1f7, "IDE" },
+	{ 0x200, 0x207, "joystick" }, { 0x220, 0x22f, "sound" },
+	{ 0x278, 0x27f, "LPT2" },     { 0x279, 0x279, "ISA PnP" },
+	{ 0x2e8, 0x2ef, "COM4" },     { 0x2f8, 0x2ff, "COM2" },
+	{ 0x378, 0x37f, "LPT1" },     { 0x3bc, 0x3bf, "LPT" },
+	{ 0x3e8, 0x3ef, "COM3" },     { 0x3f0, 0x3f7, "floppy" },
+	{ 0x3f8, 0x3ff, "COM1" },     { 0x402, 0x402, "debug port" },
+	{ 0x505, 0x505, "pvpanic" },  { 0xb004, 0xb008, "PM of Bochs" },
+	{ 0xcf8, 0xcff, "PCI" },
 };
 
 static const char *isa_name(uint64_t port)
@@ -101,8 +109,8 @@ static const char *isa_name(uint64_t port)
 }
 
 /*
- * How long the "out" that ends right before rip is, 0: there is none. (PVM's KVM has stepped past it when the exit comes, VT-x and
- * AMD-V have not.) code: the 2 bytes before rip.
+ * How long the "out" that ends right before rip is, 0: there is none. (PVM's KVM has stepped past
+ * it when the exit comes, VT-x and AMD-V have not.) code: the 2 bytes before rip.
  */
 static unsigned out_before(const uint8_t code[2], uint64_t port)
 {
@@ -112,8 +120,9 @@ static unsigned out_before(const uint8_t code[2], uint64_t port)
 }
 
 /*
- * "0010:00101234 put+0x4 out dx, al". A write to memory has been stepped past where KVM interprets the instruction; what stands
- * there is then the next one, and how far back the guilty one lies cannot be told: "before mov ...".
+ * "0010:00101234 put+0x4 out dx, al". A write to memory has been stepped past where KVM interprets
+ * the instruction; what stands there is then the next one, and how far back the guilty one lies
+ * cannot be told: "before mov ...".
  */
 static void describe_rip(struct vcpu *v, const struct exit_trace *t, char *buf, size_t len)
 {
@@ -130,8 +139,8 @@ static void describe_rip(struct vcpu *v, const struct exit_trace *t, char *buf, 
 	if (vcpu_get_regs(v, &r, &s) < 0)
 		return;
 	base = s.cs.l ? 0 : s.cs.base;
-	if (v->w->kvm->is_pvm && t->reason == KVM_EXIT_IO && t->write && t->count == 1 && r.rip >= 2 &&
-	    vcpu_read_virtual(v, base + r.rip - 2, code, 2) == 0)
+	if (v->w->kvm->is_pvm && t->reason == KVM_EXIT_IO && t->write && t->count == 1 &&
+	    r.rip >= 2 && vcpu_read_virtual(v, base + r.rip - 2, code, 2) == 0)
 		r.rip -= out_before(code, t->addr);
 	else if (v->w->kvm->is_pvm && t->reason == KVM_EXIT_MMIO && t->write)
 		word = " before";
@@ -145,8 +154,12 @@ static void describe_rip(struct vcpu *v, const struct exit_trace *t, char *buf, 
 		snprintf(buf + n, len - n, "%s %s", strncmp(text, "rep", 3) ? word : "", text);
 }
 
-/* "PIO  w1 0x03f8 = 0x48 'H'   serial0    THR     1.2 us  0008:00100130 print+0x9 out dx, al", or the exit's name. */
-static void exit_text(struct vcpu *v, const struct exit_trace *t, int64_t ns, const char *rip, char *buf, size_t len)
+/*
+ * "PIO w1 0x03f8 = 0x48 'H' serial0 THR 1.2 us 0008:00100130 print+0x9 out dx, al", or the exit's
+ * name.
+ */
+static void exit_text(struct vcpu *v, const struct exit_trace *t, int64_t ns, const char *rip,
+		      char *buf, size_t len)
 {
 	bool pio = t->reason == KVM_EXIT_IO;
 	const char *who = NULL, *chip = NULL, *reg = NULL;
@@ -162,10 +175,16 @@ static void exit_text(struct vcpu *v, const struct exit_trace *t, int64_t ns, co
 	bus_lookup(pio ? v->w->pio : v->w->mmio, t->addr, &who, &chip, &off, &reg, t->write);
 	if (t->size == 1 && isprint((int)t->value))
 		snprintf(text, sizeof(text), " '%c'", (int)t->value);
-	snprintf(number, sizeof(number), "0x%0*" PRIx64 "%s%s", (int)t->size * 2, t->value, text, t->count > 1 ? " ..." : "");
-	snprintf(buf, len, "%s %c%u 0x%0*" PRIx64 " = %-14s %-10s %-16s %s  %s", pio ? "PIO " : "MMIO", t->write ? 'w' : 'r', t->size,
-		 pio ? 4 : 8, t->addr, number, who ? who : "(nobody)",
-		 reg ? reg : chip ? chip : pio && isa_name(t->addr) ? isa_name(t->addr) : "", took, rip);
+	snprintf(number, sizeof(number), "0x%0*" PRIx64 "%s%s", (int)t->size * 2, t->value, text,
+		 t->count > 1 ? " ..." : "");
+	snprintf(buf, len, "%s %c%u 0x%0*" PRIx64 " = %-14s %-10s %-16s %s  %s",
+		 pio ? "PIO " : "MMIO", t->write ? 'w' : 'r', t->size, pio ? 4 : 8, t->addr, number,
+		 who ? who : "(nobody)",
+		 reg			    ? reg
+		 : chip			    ? chip
+		 : pio && isa_name(t->addr) ? isa_name(t->addr)
+					    : "",
+		 took, rip);
 }
 
 /* What a read was answered with. */
@@ -200,19 +219,23 @@ static void tally(struct vcpu *v, const struct exit_trace *t, int64_t ns)
 
 	if (!pio && t->reason != KVM_EXIT_MMIO)
 		snprintf(what, sizeof(what), "%s", vcpu_exit_name(t->reason));
-	else if (bus_lookup(pio ? v->w->pio : v->w->mmio, t->addr, &who, &chip, &off, &reg, t->write))
-		snprintf(what, sizeof(what), "%s %s %s%s%s", pio ? "PIO" : "MMIO", t->write ? "write" : "read ", who, reg ? " " : "",
-			 reg ? reg : "");
+	else if (bus_lookup(pio ? v->w->pio : v->w->mmio, t->addr, &who, &chip, &off, &reg,
+			    t->write))
+		snprintf(what, sizeof(what), "%s %s %s%s%s", pio ? "PIO" : "MMIO",
+			 t->write ? "write" : "read ", who, reg ? " " : "", reg ? reg : "");
 	else
-		snprintf(what, sizeof(what), "%s %s nobody at 0x%" PRIx64 " %s", pio ? "PIO" : "MMIO", t->write ? "write" : "read ",
-			 t->addr, pio && isa_name(t->addr) ? isa_name(t->addr) : "");
+		snprintf(what, sizeof(what), "%s %s nobody at 0x%" PRIx64 " %s",
+			 pio ? "PIO" : "MMIO", t->write ? "write" : "read ", t->addr,
+			 pio && isa_name(t->addr) ? isa_name(t->addr) : "");
 	tally_add(what, ns);
 }
 
 void exit_trace_end(struct vcpu *v, struct exit_trace *t)
 {
 	int64_t ns = now_ns() - t->start;
-	enum trace_cat cat = t->reason == KVM_EXIT_IO ? TRACE_PIO : t->reason == KVM_EXIT_MMIO ? TRACE_MMIO : TRACE_EXITS;
+	enum trace_cat cat = t->reason == KVM_EXIT_IO	  ? TRACE_PIO
+			     : t->reason == KVM_EXIT_MMIO ? TRACE_MMIO
+							  : TRACE_EXITS;
 	char rip[192], line[384], name[16];
 
 	/* An access is a line of its own category, or one among the exits. */
@@ -247,10 +270,12 @@ void exit_trace_summary(void)
 	for (unsigned i = 0; i < tallies.n; i++) {
 		struct tally *t = &tallies.all[i];
 
-		fprintf(stderr, "%-52s %10" PRIu64 " %12.0f %10.1f\n", t->what, t->count, t->total / 1000.0, t->worst / 1000.0);
+		fprintf(stderr, "%-52s %10" PRIu64 " %12.0f %10.1f\n", t->what, t->count,
+			t->total / 1000.0, t->worst / 1000.0);
 		sum.count += t->count;
 		sum.total += t->total;
 		sum.worst = MAX(sum.worst, t->worst);
 	}
-	fprintf(stderr, "%-52s %10" PRIu64 " %12.0f %10.1f\n", sum.what, sum.count, sum.total / 1000.0, sum.worst / 1000.0);
+	fprintf(stderr, "%-52s %10" PRIu64 " %12.0f %10.1f\n", sum.what, sum.count,
+		sum.total / 1000.0, sum.worst / 1000.0);
 }

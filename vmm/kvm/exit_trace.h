@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * exit_trace.h: what -trace exits,pio,mmio,summary shows of a vCPU's exits. Called on the vCPU's thread, only while some
- * trace is on.
+ * exit_trace.h: what -trace exits,pio,mmio,summary shows of a vCPU's exits. Called on the vCPU's
+ * thread, only while some trace is on.
  */
 #ifndef VMM_KVM_EXIT_TRACE_H
 #define VMM_KVM_EXIT_TRACE_H
@@ -20,9 +20,15 @@ void exit_trace_begin(struct vcpu *v, struct exit_trace *t);
 void exit_trace_end(struct vcpu *v, struct exit_trace *t);
 /* The exit that was just answered, as the same line without its time. vCPU's thread. */
 void exit_describe(struct vcpu *v, char *buf, size_t len);
-/* Names for the guest's addresses: what symbols= said, or the kernel itself. Before the guest runs. 0 or -errno with the reason. */
+/*
+ * Names for the guest's addresses: what symbols= said, or the kernel itself. Before the guest runs.
+ * 0 or -errno with the reason.
+ */
 int exit_trace_init(const char *kernel, struct err *err);
-/* The table of -trace summary: exits by reason and device with count, total and worst time. At the end; to stderr. */
+/*
+ * The table of -trace summary: exits by reason and device with count, total and worst time. At the
+ * end; to stderr.
+ */
 void exit_trace_summary(void);
 
 #endif

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * kvm.c: /dev/kvm and one virtual machine: memory slots, in-kernel interrupt chips, routing, eventfds, kvmclock.
- * Specification: Linux Documentation/virt/kvm/api.rst. Called from the main loop and in exclusive sections, but
- * interrupts and eventfds from any thread (the ioctls are thread-safe).
+ * kvm.c: /dev/kvm and one virtual machine: memory slots, in-kernel interrupt chips, routing,
+ * eventfds, kvmclock. Specification: Linux Documentation/virt/kvm/api.rst. Called from the main
+ * loop and in exclusive sections, but interrupts and eventfds from any thread (the ioctls are
+ * thread-safe).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,22 +30,34 @@ static int no_device(int errnum, struct err *err)
 	struct group *g;
 
 	if (errnum == ENOENT || errnum == ENODEV || errnum == ENXIO)
-		return err_set(err, errnum, "/dev/kvm: %s: the kvm module is not loaded, or virtualization is off in the "
-			       "firmware setup (try: modprobe kvm-intel, or modprobe kvm-amd; minivmm-doctor says more)",
+		return err_set(err, errnum,
+			       "/dev/kvm: %s: the kvm module is not loaded, or virtualization is "
+			       "off in the "
+			       "firmware setup (try: modprobe kvm-intel, or modprobe kvm-amd; "
+			       "minivmm-doctor says more)",
 			       strerror(errnum));
 	if (errnum == EACCES || errnum == EPERM) {
 		bool known = stat("/dev/kvm", &st) == 0;
 
 		if (known && (!st.st_gid || (st.st_mode & 060) != 060))
-			return err_set(err, errnum, "/dev/kvm: permission denied: only root may open it (mode %04o); let a group do it "
-				       "and join that: sudo chgrp kvm /dev/kvm; sudo chmod 660 /dev/kvm; sudo adduser $USER kvm, then "
-				       "log in again (minivmm-doctor says when all is well)", st.st_mode & 07777);
+			return err_set(err, errnum,
+				       "/dev/kvm: permission denied: only root may open it (mode "
+				       "%04o); let a group do it "
+				       "and join that: sudo chgrp kvm /dev/kvm; sudo chmod 660 "
+				       "/dev/kvm; sudo adduser $USER kvm, then "
+				       "log in again (minivmm-doctor says when all is well)",
+				       st.st_mode & 07777);
 		g = known ? getgrgid(st.st_gid) : NULL;
-		return err_set(err, errnum, "/dev/kvm: permission denied: it belongs to group %s (try: sudo adduser $USER %s, "
-			       "then log in again; minivmm-doctor says when all is well)", g ? g->gr_name : "kvm", g ? g->gr_name : "kvm");
+		return err_set(err, errnum,
+			       "/dev/kvm: permission denied: it belongs to group %s (try: sudo "
+			       "adduser $USER %s, "
+			       "then log in again; minivmm-doctor says when all is well)",
+			       g ? g->gr_name : "kvm", g ? g->gr_name : "kvm");
 	}
 	if (errnum == EBUSY)
-		return err_set(err, errnum, "/dev/kvm: busy: another hypervisor (VirtualBox, VMware) holds the processor's "
+		return err_set(err, errnum,
+			       "/dev/kvm: busy: another hypervisor (VirtualBox, VMware) holds the "
+			       "processor's "
 			       "virtualization; stop its guests first (minivmm-doctor says which)");
 	return err_set(err, errnum, "/dev/kvm: %s (minivmm-doctor says more)", strerror(errnum));
 }
@@ -71,16 +84,22 @@ static int check_capabilities(struct kvm *k, struct err *err)
 	int version = ioctl(k->dev_fd, KVM_GET_API_VERSION, 0);
 
 	if (version != KVM_API_VERSION)
-		return err_set(err, ENOTSUP, "/dev/kvm: API version %d, this program speaks %d: the kernel is too old",
-			       version, KVM_API_VERSION);
+		return err_set(
+			err, ENOTSUP,
+			"/dev/kvm: API version %d, this program speaks %d: the kernel is too old",
+			version, KVM_API_VERSION);
 	for (size_t i = 0; i < ARRAY_SIZE(needed); i++)
 		if (!kvm_has(k, needed[i].cap))
-			return err_set(err, ENOTSUP, "/dev/kvm lacks %s, which minivmm needs: a newer host kernel has it "
-				       "(4.13 or later)", needed[i].name);
+			return err_set(err, ENOTSUP,
+				       "/dev/kvm lacks %s, which minivmm needs: a newer host "
+				       "kernel has it "
+				       "(4.13 or later)",
+				       needed[i].name);
 	k->max_vcpus = kvm_has(k, KVM_CAP_MAX_VCPUS);
 	k->readonly_mem = kvm_has(k, KVM_CAP_READONLY_MEM);
 	k->xsave2 = kvm_has(k, KVM_CAP_XSAVE2);
-	k->is_pvm = access("/sys/module/kvm_pvm", F_OK) == 0 && access("/sys/module/kvm_intel", F_OK) != 0 &&
+	k->is_pvm = access("/sys/module/kvm_pvm", F_OK) == 0 &&
+		    access("/sys/module/kvm_intel", F_OK) != 0 &&
 		    access("/sys/module/kvm_amd", F_OK) != 0;
 	return 0;
 }
@@ -118,8 +137,10 @@ int kvm_create_vm(struct kvm *k, struct err *err)
 		k->vm_fd = ioctl(k->dev_fd, KVM_CREATE_VM, 0);
 	while (k->vm_fd < 0 && errno == EINTR);
 	if (k->vm_fd < 0)
-		return errno == EBUSY ? no_device(EBUSY, err) : err_set(err, errno, "KVM_CREATE_VM: %s", strerror(errno));
-	if (kvm_has(k, KVM_CAP_SET_IDENTITY_MAP_ADDR) && ioctl(k->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
+		return errno == EBUSY ? no_device(EBUSY, err)
+				      : err_set(err, errno, "KVM_CREATE_VM: %s", strerror(errno));
+	if (kvm_has(k, KVM_CAP_SET_IDENTITY_MAP_ADDR) &&
+	    ioctl(k->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity) < 0)
 		return err_set(err, errno, "KVM_SET_IDENTITY_MAP_ADDR: %s", strerror(errno));
 	if (kvm_has(k, KVM_CAP_SET_TSS_ADDR) && ioctl(k->vm_fd, KVM_SET_TSS_ADDR, KVM_TSS_GPA) < 0)
 		return err_set(err, errno, "KVM_SET_TSS_ADDR: %s", strerror(errno));
@@ -162,12 +183,14 @@ struct kvm_cpuid2 *kvm_supported_cpuid(struct kvm *k)
 
 /* --- memory slots --- */
 
-static int slot_set(void *ctx, unsigned slot, uint64_t gpa, uint64_t size, void *host, bool rom, bool log_dirty)
+static int slot_set(void *ctx, unsigned slot, uint64_t gpa, uint64_t size, void *host, bool rom,
+		    bool log_dirty)
 {
 	struct kvm *k = ctx;
 	struct kvm_userspace_memory_region r = {
 		.slot = slot,
-		.flags = (rom && k->readonly_mem ? KVM_MEM_READONLY : 0) | (log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0),
+		.flags = (rom && k->readonly_mem ? KVM_MEM_READONLY : 0) |
+			 (log_dirty ? KVM_MEM_LOG_DIRTY_PAGES : 0),
 		.guest_phys_addr = gpa,
 		.memory_size = size,
 		.userspace_addr = (uintptr_t)host,
@@ -184,11 +207,15 @@ void kvm_end_vm(struct kvm *k)
 {
 	if (k->vm_fd < 0)
 		return;
-	/* In one step the number becomes /dev/kvm's, which knows none of a VM's requests: no thread meets a stranger's file. */
+	/*
+	 * In one step the number becomes /dev/kvm's, which knows none of a VM's requests: no thread
+	 * meets a stranger's file.
+	 */
 	__atomic_store_n(&k->ended, true, __ATOMIC_RELEASE);
 	/*
-	 * What KVM's buses and chips gave up goes with a grace period, for which the end of a VM waits: 14 ms when the kernel lets it come,
-	 * 4 when somebody changes a memory slot, for that hurries it.
+	 * What KVM's buses and chips gave up goes with a grace period, for which the end of a VM
+	 * waits: 14 ms when the kernel lets it come, 4 when somebody changes a memory slot, for
+	 * that hurries it.
 	 */
 	if (k->some_slot >= 0)
 		slot_set(k, k->some_slot, 0, 0, NULL, false, false);
@@ -224,9 +251,13 @@ static void irq_msi(void *ctx, uint64_t addr, uint32_t data)
 	struct kvm_msi m = { .address_lo = addr, .address_hi = addr >> 32, .data = data };
 	int ret = vm_ioctl(k, KVM_SIGNAL_MSI, &m);
 
-	/* A message to an APIC that does not exist is the guest's mistake; the bus would drop it as well. */
+	/*
+	 * A message to an APIC that does not exist is the guest's mistake; the bus would drop it as
+	 * well.
+	 */
 	if (ret < 0)
-		log_guest("interrupt message 0x%08lx = 0x%x was not delivered: %s", addr, data, strerror(-ret));
+		log_guest("interrupt message 0x%08lx = 0x%x was not delivered: %s", addr, data,
+			  strerror(-ret));
 }
 
 static void route_pins(struct kvm_irq_routing_entry *e)
@@ -238,8 +269,9 @@ static void route_pins(struct kvm_irq_routing_entry *e)
 		e->u.irqchip.pin = pin % 8;
 	}
 	/*
-	 * ISA interrupt 0 (the timer) is wired to IOAPIC pin 2, as the MADT's override says, and nothing else is: KVM would take the end of
-	 * the timer's interrupt for the other's, and its 8254, which waits for that, would tick once.
+	 * ISA interrupt 0 (the timer) is wired to IOAPIC pin 2, as the MADT's override says, and
+	 * nothing else is: KVM would take the end of the timer's interrupt for the other's, and its
+	 * 8254, which waits for that, would tick once.
 	 */
 	for (unsigned gsi = 0; gsi < IOAPIC_PINS; gsi++) {
 		if (gsi == 2)
@@ -255,7 +287,8 @@ static void route_pins(struct kvm_irq_routing_entry *e)
 static int irq_routes(void *ctx, const struct irq_route *msi, size_t n)
 {
 	struct kvm *k = ctx;
-	struct kvm_irq_routing *r = xcalloc(1, sizeof(*r) + (FIXED_ROUTES + n) * sizeof(r->entries[0]));
+	struct kvm_irq_routing *r =
+		xcalloc(1, sizeof(*r) + (FIXED_ROUTES + n) * sizeof(r->entries[0]));
 	int ret;
 
 	route_pins(r->entries);
@@ -281,7 +314,10 @@ int kvm_create_irqchip(struct kvm *k, struct err *err)
 	if (ioctl(k->vm_fd, KVM_CREATE_IRQCHIP, 0) < 0)
 		return err_set(err, errno, "KVM_CREATE_IRQCHIP: %s", strerror(errno));
 	k->irqchip = true;
-	/* KVM's own routes have the timer at pin 0 of the IOAPIC; it must be at pin 2 before the first MSI makes us set them. */
+	/*
+	 * KVM's own routes have the timer at pin 0 of the IOAPIC; it must be at pin 2 before the
+	 * first MSI makes us set them.
+	 */
 	ret = irq_routes(k, NULL, 0);
 	return ret < 0 ? err_set(err, -ret, "KVM_SET_GSI_ROUTING: %s", strerror(-ret)) : 0;
 }
@@ -300,8 +336,8 @@ const struct irq_backend kvm_irq_backend = {
 
 /* --- doorbells --- */
 
-static int bus_event(void *ctx, struct bus *b, uint64_t addr, unsigned size, bool any_value, uint64_t match,
-		     int fd, bool add)
+static int bus_event(void *ctx, struct bus *b, uint64_t addr, unsigned size, bool any_value,
+		     uint64_t match, int fd, bool add)
 {
 	struct kvm *k = ctx;
 	struct kvm_ioeventfd e = {
@@ -371,9 +407,11 @@ int kvm_chips_save(struct kvm *k, struct state_out *o)
 			return -errno;
 		state_begin(o, chips[i].name);
 		if (c.chip_id == KVM_IRQCHIP_IOAPIC) {
-			state_save_fields(o, &c.chip.ioapic, ioapic_fields, ARRAY_SIZE(ioapic_fields));
+			state_save_fields(o, &c.chip.ioapic, ioapic_fields,
+					  ARRAY_SIZE(ioapic_fields));
 			for (unsigned n = 0; n < KVM_IOAPIC_NUM_PINS; n++)
-				state_u64(o, numbered(name, "redirection", n), c.chip.ioapic.redirtbl[n].bits);
+				state_u64(o, numbered(name, "redirection", n),
+					  c.chip.ioapic.redirtbl[n].bits);
 		} else {
 			state_save_fields(o, &c.chip.pic, pic_fields, ARRAY_SIZE(pic_fields));
 		}
@@ -392,7 +430,8 @@ int kvm_chips_load(struct kvm *k, struct state_in *in)
 		if (state_enter(in, chips[i].name) < 0)
 			return -EINVAL;
 		if (c.chip_id == KVM_IRQCHIP_IOAPIC) {
-			state_load_fields(in, &c.chip.ioapic, ioapic_fields, ARRAY_SIZE(ioapic_fields));
+			state_load_fields(in, &c.chip.ioapic, ioapic_fields,
+					  ARRAY_SIZE(ioapic_fields));
 			for (unsigned n = 0; n < KVM_IOAPIC_NUM_PINS; n++) {
 				uint64_t bits;
 
@@ -406,7 +445,8 @@ int kvm_chips_load(struct kvm *k, struct state_in *in)
 		if (state_in_error(in))
 			return -EINVAL;
 		if (ioctl(k->vm_fd, KVM_SET_IRQCHIP, &c) < 0)
-			return state_bad(in, "KVM_SET_IRQCHIP %s: %s", chips[i].name, strerror(errno));
+			return state_bad(in, "KVM_SET_IRQCHIP %s: %s", chips[i].name,
+					 strerror(errno));
 	}
 	return k->pit ? kvm_pit_load(k->pit, in) : 0;
 }

@@ -30,8 +30,8 @@ struct kvm {
 };
 
 /*
- * Opens /dev/kvm and checks what this program needs. NULL with a reason that says what to do: module missing,
- * no permission (which group), too old.
+ * Opens /dev/kvm and checks what this program needs. NULL with a reason that says what to do:
+ * module missing, no permission (which group), too old.
  */
 struct kvm *kvm_open(struct err *err);
 /* Creates the VM. 0 or -errno with the reason. */
@@ -39,8 +39,9 @@ int kvm_create_vm(struct kvm *k, struct err *err);
 /* The interrupt controllers: PICs, IOAPIC and, with each vCPU, a local APIC. */
 int kvm_create_irqchip(struct kvm *k, struct err *err);
 /*
- * Ends the VM before its devices, doorbells and memory are taken apart: each of them given back to a living VM costs a grace period of
- * the host kernel. What they ask for from here on does nothing. The vCPUs are closed (each holds the VM).
+ * Ends the VM before its devices, doorbells and memory are taken apart: each of them given back to
+ * a living VM costs a grace period of the host kernel. What they ask for from here on does nothing.
+ * The vCPUs are closed (each holds the VM).
  */
 void kvm_end_vm(struct kvm *k);
 void kvm_close(struct kvm *k);
@@ -60,7 +61,10 @@ int kvm_chips_save(struct kvm *k, struct state_out *o);
 int kvm_chips_load(struct kvm *k, struct state_in *in);
 /* PIC, IOAPIC, PIT to power-on state. */
 int kvm_chips_reset(struct kvm *k);
-/* kvmclock in ns, and the host's time stamp counter at that very moment (0 where KVM does not count by it); set restarts it from there. */
+/*
+ * kvmclock in ns, and the host's time stamp counter at that very moment (0 where KVM does not count
+ * by it); set restarts it from there.
+ */
 struct kvm_moment { uint64_t clock_ns, host_tsc; };
 int kvm_clock_get(struct kvm *k, struct kvm_moment *now);
 int kvm_clock_set(struct kvm *k, uint64_t ns);

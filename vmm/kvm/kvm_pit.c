@@ -2,9 +2,10 @@
 /*
  * kvm_pit.c: the 8254 (ports 0x40 to 0x43) and the gate and output of its counter 2 (port 0x61).
  *
- * KVM emulates the chip, but to take KVM's apart waits for two grace periods of the host's kernel: 16 of the 24 ms in which the
- * shortest guest starts and ends. Until a counter is loaded an 8254 does nothing that anybody notices, and many guests never load one.
- * So the first accesses come here and change a description of the chip; the write that completes a count makes KVM's chip as
+ * KVM emulates the chip, but to take KVM's apart waits for two grace periods of the host's kernel:
+ * 16 of the 24 ms in which the shortest guest starts and ends. Until a counter is loaded an 8254
+ * does nothing that anybody notices, and many guests never load one. So the first accesses come
+ * here and change a description of the chip; the write that completes a count makes KVM's chip as
  * described, and from then on KVM answers these ports by itself.
  */
 #include <errno.h>
@@ -23,13 +24,17 @@
 #define PORT_B_REFRESH 0x10		/* changes with each refresh of the RAM */
 #define PORT_B_OUT2 0x20
 
-/* How a counter's 16 bits are reached through its 8-bit port: RW1 RW0 of the control word, and the state after the first of two. */
+/*
+ * How a counter's 16 bits are reached through its 8-bit port: RW1 RW0 of the control word, and the
+ * state after the first of two.
+ */
 enum { RW_LATCH, RW_LSB, RW_MSB, RW_WORD0, RW_WORD1 };
 
 struct kvm_pit {
 	struct kvm *k;
 	struct vm *vm;
-	bool discard, made;			/* made: KVM has the chip, and its state counts, not ours */
+	/* made: KVM has the chip, and its state counts, not ours */
+	bool discard, made;
 	struct kvm_pit_state2 state;
 };
 
@@ -38,7 +43,9 @@ static void power_on(struct kvm_pit_state2 *s)
 {
 	memset(s, 0, sizeof(*s));
 	for (int n = 0; n < 3; n++)
-		s->channels[n] = (struct kvm_pit_channel_state){ .mode = 0xff, .gate = n != 2, .count = 0x10000, .count_load_time = now_ns() };
+		s->channels[n] = (struct kvm_pit_channel_state){
+			.mode = 0xff, .gate = n != 2, .count = 0x10000, .count_load_time = now_ns()
+		};
 }
 
 /* --- the chip's registers (Intel 8254, "Programming the 8254") --- */
@@ -59,7 +66,9 @@ static void latch_count(struct kvm_pit_channel_state *c)
 	c->count_latched = c->rw_mode ? c->rw_mode : RW_LSB;
 }
 
-/* OUT is low from the control word of mode 0 until its count has run down, and high in the others. */
+/*
+ * OUT is low from the control word of mode 0 until its count has run down, and high in the others.
+ */
 static bool output(const struct kvm_pit_channel_state *c)
 {
 	return c->mode != 0;
@@ -69,7 +78,8 @@ static void latch_status(struct kvm_pit_channel_state *c)
 {
 	if (c->status_latched)
 		return;
-	c->status = output(c) << 7 | 1 << 6 | c->rw_mode << 4 | (c->mode & 7) << 1 | c->bcd;	/* bit 6: no count yet */
+	/* bit 6: no count yet */
+	c->status = output(c) << 7 | 1 << 6 | c->rw_mode << 4 | (c->mode & 7) << 1 | c->bcd;
 	c->status_latched = 1;
 }
 
@@ -150,7 +160,8 @@ static uint8_t port_b_read(const struct kvm_pit_state2 *s)
 {
 	const struct kvm_pit_channel_state *c = &s->channels[2];
 
-	return (c->gate ? PORT_B_GATE2 : 0) | (s->flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON ? PORT_B_SPEAKER : 0) |
+	return (c->gate ? PORT_B_GATE2 : 0) |
+	       (s->flags & KVM_PIT_FLAGS_SPEAKER_DATA_ON ? PORT_B_SPEAKER : 0) |
 	       (output(c) ? PORT_B_OUT2 : 0) | (now_ns() >> 14 & 1 ? PORT_B_REFRESH : 0);
 }
 
@@ -188,7 +199,10 @@ static int get(struct kvm_pit *p)
 	return p->made && ioctl(p->k->vm_fd, KVM_GET_PIT2, &p->state) < 0 ? -errno : 0;
 }
 
-/* --- the ports, for as long as KVM has no chip, and for a vCPU that was on its way here while another one had it made --- */
+/*
+ * --- the ports, for as long as KVM has no chip, and for a vCPU that was on its way here while
+ * another one had it made ---
+ */
 
 static void finish(struct kvm_pit *p, int ret)
 {
@@ -227,12 +241,15 @@ static void pit_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 
 static const char *pit_name(void *dev, uint64_t off, bool is_write)
 {
-	static const char *const names[] = { "counter 0", "counter 1", "counter 2", "control word" };
+	static const char *const names[] = { "counter 0", "counter 1", "counter 2",
+					     "control word" };
 
 	return names[off & 3];
 }
 
-static const struct region_ops pit_ops = { .name = "8254", .read = pit_read, .write = pit_write, .max_width = 1, .reg_name = pit_name };
+static const struct region_ops pit_ops = {
+	.name = "8254", .read = pit_read, .write = pit_write, .max_width = 1, .reg_name = pit_name
+};
 
 static uint64_t port61_read(void *dev, uint64_t off, unsigned size)
 {
@@ -256,15 +273,23 @@ static const char *port61_name(void *dev, uint64_t off, bool is_write)
 	return "system control port B";
 }
 
-static const struct region_ops port61_ops = { .name = "8254", .read = port61_read, .write = port61_write, .max_width = 1, .reg_name = port61_name };
+static const struct region_ops port61_ops = { .name = "8254",
+					      .read = port61_read,
+					      .write = port61_write,
+					      .max_width = 1,
+					      .reg_name = port61_name };
 
-struct kvm_pit *kvm_pit_new(struct kvm *k, struct vm *vm, struct loop *loop, bool discard, struct err *err)
+struct kvm_pit *kvm_pit_new(struct kvm *k, struct vm *vm, struct loop *loop, bool discard,
+			    struct err *err)
 {
 	struct kvm_pit *p;
 
 	if (!kvm_has(k, KVM_CAP_PIT2) || (discard && !kvm_has(k, KVM_CAP_REINJECT_CONTROL))) {
-		err_set(err, ENOSYS, "this host's KVM has no 8254 timer%s (-machine pit=off does without it)",
-			discard ? " that drops late ticks (-global kvm-pit.lost_tick_policy=discard)" : "");
+		err_set(err, ENOSYS,
+			"this host's KVM has no 8254 timer%s (-machine pit=off does without it)",
+			discard ? " that drops late ticks (-global "
+				  "kvm-pit.lost_tick_policy=discard)"
+				: "");
 		return NULL;
 	}
 	p = xcalloc(1, sizeof(*p));
@@ -323,7 +348,8 @@ int kvm_pit_save(struct kvm_pit *p, struct state_out *o)
 	state_u32(o, "flags", p->state.flags);
 	for (unsigned n = 0; n < ARRAY_SIZE(channel_names); n++) {
 		state_begin(o, channel_names[n]);
-		state_save_fields(o, &p->state.channels[n], channel_fields, ARRAY_SIZE(channel_fields));
+		state_save_fields(o, &p->state.channels[n], channel_fields,
+				  ARRAY_SIZE(channel_fields));
 		state_end(o);
 	}
 	state_end(o);
@@ -349,8 +375,12 @@ int kvm_pit_load(struct kvm_pit *p, struct state_in *in)
 	for (unsigned n = 0; n < ARRAY_SIZE(channel_names); n++) {
 		if (state_enter(in, channel_names[n]) < 0)
 			return -EINVAL;
-		state_load_fields(in, &p->state.channels[n], channel_fields, ARRAY_SIZE(channel_fields));
-		/* The counter starts again from here: its load time is a host time of the saving machine. */
+		state_load_fields(in, &p->state.channels[n], channel_fields,
+				  ARRAY_SIZE(channel_fields));
+		/*
+		 * The counter starts again from here: its load time is a host time of the saving
+		 * machine.
+		 */
 		p->state.channels[n].count_load_time = now_ns();
 		state_leave(in);
 	}

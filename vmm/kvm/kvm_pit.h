@@ -9,10 +9,12 @@
 struct kvm_pit;
 
 /*
- * Takes the ports 0x40 to 0x43 and 0x61 of k's port bus; loop guards them. discard: what KVM's chip does with ticks that come too late to
- * be taken: it drops them, or makes up for them. NULL with the reason.
+ * Takes the ports 0x40 to 0x43 and 0x61 of k's port bus; loop guards them. discard: what KVM's chip
+ * does with ticks that come too late to be taken: it drops them, or makes up for them. NULL with
+ * the reason.
  */
-struct kvm_pit *kvm_pit_new(struct kvm *k, struct vm *vm, struct loop *loop, bool discard, struct err *err);
+struct kvm_pit *kvm_pit_new(struct kvm *k, struct vm *vm, struct loop *loop, bool discard,
+			    struct err *err);
 void kvm_pit_free(struct kvm_pit *p);
 /* As kvm_chips_*: vCPUs parked; 0 or -errno. */
 int kvm_pit_reset(struct kvm_pit *p);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * msr_trace.h: -trace msr: KVM answers RDMSR and WRMSR itself, without a word to user space. To show them, it is asked to hand over
- * those worth seeing, and each is then done by KVM_GET_MSRS or KVM_SET_MSRS.
+ * msr_trace.h: -trace msr: KVM answers RDMSR and WRMSR itself, without a word to user space. To
+ * show them, it is asked to hand over those worth seeing, and each is then done by KVM_GET_MSRS or
+ * KVM_SET_MSRS.
  */
 #ifndef VMM_KVM_MSR_TRACE_H
 #define VMM_KVM_MSR_TRACE_H

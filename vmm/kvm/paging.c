@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* paging.c: Intel SDM volume 3, 4.3 (32-bit), 4.4 (PAE), 4.5 (4-level and 5-level paging). vCPUs parked. */
+/*
+ * paging.c: Intel SDM volume 3, 4.3 (32-bit), 4.4 (PAE), 4.5 (4-level and 5-level paging). vCPUs
+ * parked.
+ */
 #include "vmm/kvm/paging.h"
 
 enum { P = 1, RW = 2, US = 4, PS = 0x80 };
@@ -15,7 +18,8 @@ enum { P = 1, RW = 2, US = 4, PS = 0x80 };
 struct mode {
 	const char *name;
 	unsigned levels, entry;			/* entry: bytes */
-	unsigned bits[PAGING_LEVELS];		/* of the address each level takes, the first level first */
+	/* of the address each level takes, the first level first */
+	unsigned bits[PAGING_LEVELS];
 	const char *tables[PAGING_LEVELS];
 };
 
@@ -23,7 +27,9 @@ static const struct mode off = { .name = "off" };
 static const struct mode legacy = { "32-bit", 2, 4, { 10, 10 }, { "PD", "PT" } };
 static const struct mode pae = { "PAE", 3, 8, { 2, 9, 9 }, { "PDPT", "PD", "PT" } };
 static const struct mode four = { "4-level", 4, 8, { 9, 9, 9, 9 }, { "PML4", "PDPT", "PD", "PT" } };
-static const struct mode five = { "5-level", 5, 8, { 9, 9, 9, 9, 9 }, { "PML5", "PML4", "PDPT", "PD", "PT" } };
+static const struct mode five = {
+	"5-level", 5, 8, { 9, 9, 9, 9, 9 }, { "PML5", "PML4", "PDPT", "PD", "PT" }
+};
 
 static const struct mode *mode_of(const struct kvm_sregs *s)
 {
@@ -48,14 +54,17 @@ static bool is_leaf(const struct mode *m, const struct kvm_sregs *s, unsigned le
 		return true;
 	if (!(entry & PS))
 		return false;
-	return (left == 2 && (m != &legacy || s->cr4 & CR4_PSE)) || (left == 3 && (m == &four || m == &five));
+	return (left == 2 && (m != &legacy || s->cr4 & CR4_PSE)) ||
+	       (left == 3 && (m == &four || m == &five));
 }
 
 void paging_walk(struct mem *mem, const struct kvm_sregs *s, uint64_t va, struct paging_walk *w)
 {
 	const struct mode *m = mode_of(s);
 	unsigned shift = 12;
-	uint64_t table = s->cr3 & (m == &pae ? 0xffffffe0ull : m == &legacy ? 0xfffff000ull : ADDRESS);
+	uint64_t table = s->cr3 & (m == &pae	  ? 0xffffffe0ull
+				   : m == &legacy ? 0xfffff000ull
+						  : ADDRESS);
 
 	*w = (struct paging_walk){ .user = true, .write = true, .exec = true, .size = 4096 };
 	if (m == &off) {
@@ -84,8 +93,10 @@ void paging_walk(struct mem *mem, const struct kvm_sregs *s, uint64_t va, struct
 		w->exec &= m == &legacy || !rights || !(st->entry & NX);
 		if (is_leaf(m, s, i, st->entry)) {
 			/* A 4 MiB page has address bits 32-39 at 13-20 (PSE-36). */
-			uint64_t base = m == &legacy && i == 0 ? (st->entry & 0xffc00000) | (st->entry >> 13 & 0xff) << 32 :
-								 st->entry & ADDRESS & ~(w->size - 1);
+			uint64_t base = m == &legacy && i == 0
+						? (st->entry & 0xffc00000) |
+							  (st->entry >> 13 & 0xff) << 32
+						: st->entry & ADDRESS & ~(w->size - 1);
 
 			w->mapped = true;
 			w->gpa = base | (va & (w->size - 1));
@@ -100,7 +111,8 @@ static bool same_rights(const struct paging_walk *a, const struct paging_walk *b
 	return a->user == b->user && a->write == b->write && a->exec == b->exec;
 }
 
-void paging_ranges(struct mem *mem, const struct kvm_sregs *s, bool (*fn)(void *ctx, uint64_t va, uint64_t end, const struct paging_walk *w),
+void paging_ranges(struct mem *mem, const struct kvm_sregs *s,
+		   bool (*fn)(void *ctx, uint64_t va, uint64_t end, const struct paging_walk *w),
 		   void *ctx)
 {
 	const struct mode *m = mode_of(s);

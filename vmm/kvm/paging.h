@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * paging.h: the guest's own page tables, walked as its processor does, with every level shown. (What KVM makes of them is another
- * matter: vcpu_translate asks it.)
+ * paging.h: the guest's own page tables, walked as its processor does, with every level shown.
+ * (What KVM makes of them is another matter: vcpu_translate asks it.)
  */
 #ifndef VMM_KVM_PAGING_H
 #define VMM_KVM_PAGING_H
@@ -26,7 +26,8 @@ struct paging_walk {
 const char *paging_mode(const struct kvm_sregs *s);
 void paging_walk(struct mem *m, const struct kvm_sregs *s, uint64_t va, struct paging_walk *w);
 /* Calls fn for each range of the same rights, in order; stops when it returns false. */
-void paging_ranges(struct mem *m, const struct kvm_sregs *s, bool (*fn)(void *ctx, uint64_t va, uint64_t end, const struct paging_walk *w),
+void paging_ranges(struct mem *m, const struct kvm_sregs *s,
+		   bool (*fn)(void *ctx, uint64_t va, uint64_t end, const struct paging_walk *w),
 		   void *ctx);
 
 #endif

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * vcpu.c: the thread of one virtual CPU: enter the guest, answer the exit, again.
- * Specification: Linux Documentation/virt/kvm/api.rst, KVM_RUN. Everything here runs on the vCPU's own thread unless it
- * says otherwise.
+ * Specification: Linux Documentation/virt/kvm/api.rst, KVM_RUN. Everything here runs on the vCPU's
+ * own thread unless it says otherwise.
  *
- * How a vCPU is taken out of the guest: whoever wants it out records why (vm.c), sets run->immediate_exit and sends
- * SIG_KICK. The flag covers the time before KVM_RUN, the signal the time inside; the thread clears the flag before it
- * looks for reasons, so neither can be lost.
+ * How a vCPU is taken out of the guest: whoever wants it out records why (vm.c), sets
+ * run->immediate_exit and sends SIG_KICK. The flag covers the time before KVM_RUN, the signal the
+ * time inside; the thread clears the flag before it looks for reasons, so neither can be lost.
  */
 #include <errno.h>
 #include <signal.h>
@@ -27,25 +27,41 @@
 #define EXIT_MEMORY_FAULT 39	/* KVM_EXIT_MEMORY_FAULT of Linux 6.8: comes with EFAULT */
 
 static const char *const exit_names[VCPU_EXIT_REASONS] = {
-	[KVM_EXIT_UNKNOWN] = "KVM_EXIT_UNKNOWN", [KVM_EXIT_EXCEPTION] = "KVM_EXIT_EXCEPTION",
-	[KVM_EXIT_IO] = "KVM_EXIT_IO", [KVM_EXIT_HYPERCALL] = "KVM_EXIT_HYPERCALL",
-	[KVM_EXIT_DEBUG] = "KVM_EXIT_DEBUG", [KVM_EXIT_HLT] = "KVM_EXIT_HLT",
-	[KVM_EXIT_MMIO] = "KVM_EXIT_MMIO", [KVM_EXIT_IRQ_WINDOW_OPEN] = "KVM_EXIT_IRQ_WINDOW_OPEN",
-	[KVM_EXIT_SHUTDOWN] = "KVM_EXIT_SHUTDOWN", [KVM_EXIT_FAIL_ENTRY] = "KVM_EXIT_FAIL_ENTRY",
-	[KVM_EXIT_INTR] = "KVM_EXIT_INTR", [KVM_EXIT_SET_TPR] = "KVM_EXIT_SET_TPR",
-	[KVM_EXIT_TPR_ACCESS] = "KVM_EXIT_TPR_ACCESS", [KVM_EXIT_NMI] = "KVM_EXIT_NMI",
-	[KVM_EXIT_INTERNAL_ERROR] = "KVM_EXIT_INTERNAL_ERROR", [KVM_EXIT_OSI] = "KVM_EXIT_OSI",
-	[KVM_EXIT_WATCHDOG] = "KVM_EXIT_WATCHDOG", [KVM_EXIT_SYSTEM_EVENT] = "KVM_EXIT_SYSTEM_EVENT",
-	[KVM_EXIT_IOAPIC_EOI] = "KVM_EXIT_IOAPIC_EOI", [KVM_EXIT_HYPERV] = "KVM_EXIT_HYPERV",
-	[KVM_EXIT_X86_RDMSR] = "KVM_EXIT_X86_RDMSR", [KVM_EXIT_X86_WRMSR] = "KVM_EXIT_X86_WRMSR",
-	[KVM_EXIT_DIRTY_RING_FULL] = "KVM_EXIT_DIRTY_RING_FULL", [KVM_EXIT_AP_RESET_HOLD] = "KVM_EXIT_AP_RESET_HOLD",
-	[KVM_EXIT_X86_BUS_LOCK] = "KVM_EXIT_X86_BUS_LOCK", [KVM_EXIT_XEN] = "KVM_EXIT_XEN",
-	[KVM_EXIT_NOTIFY] = "KVM_EXIT_NOTIFY", [EXIT_MEMORY_FAULT] = "KVM_EXIT_MEMORY_FAULT",
+	[KVM_EXIT_UNKNOWN] = "KVM_EXIT_UNKNOWN",
+	[KVM_EXIT_EXCEPTION] = "KVM_EXIT_EXCEPTION",
+	[KVM_EXIT_IO] = "KVM_EXIT_IO",
+	[KVM_EXIT_HYPERCALL] = "KVM_EXIT_HYPERCALL",
+	[KVM_EXIT_DEBUG] = "KVM_EXIT_DEBUG",
+	[KVM_EXIT_HLT] = "KVM_EXIT_HLT",
+	[KVM_EXIT_MMIO] = "KVM_EXIT_MMIO",
+	[KVM_EXIT_IRQ_WINDOW_OPEN] = "KVM_EXIT_IRQ_WINDOW_OPEN",
+	[KVM_EXIT_SHUTDOWN] = "KVM_EXIT_SHUTDOWN",
+	[KVM_EXIT_FAIL_ENTRY] = "KVM_EXIT_FAIL_ENTRY",
+	[KVM_EXIT_INTR] = "KVM_EXIT_INTR",
+	[KVM_EXIT_SET_TPR] = "KVM_EXIT_SET_TPR",
+	[KVM_EXIT_TPR_ACCESS] = "KVM_EXIT_TPR_ACCESS",
+	[KVM_EXIT_NMI] = "KVM_EXIT_NMI",
+	[KVM_EXIT_INTERNAL_ERROR] = "KVM_EXIT_INTERNAL_ERROR",
+	[KVM_EXIT_OSI] = "KVM_EXIT_OSI",
+	[KVM_EXIT_WATCHDOG] = "KVM_EXIT_WATCHDOG",
+	[KVM_EXIT_SYSTEM_EVENT] = "KVM_EXIT_SYSTEM_EVENT",
+	[KVM_EXIT_IOAPIC_EOI] = "KVM_EXIT_IOAPIC_EOI",
+	[KVM_EXIT_HYPERV] = "KVM_EXIT_HYPERV",
+	[KVM_EXIT_X86_RDMSR] = "KVM_EXIT_X86_RDMSR",
+	[KVM_EXIT_X86_WRMSR] = "KVM_EXIT_X86_WRMSR",
+	[KVM_EXIT_DIRTY_RING_FULL] = "KVM_EXIT_DIRTY_RING_FULL",
+	[KVM_EXIT_AP_RESET_HOLD] = "KVM_EXIT_AP_RESET_HOLD",
+	[KVM_EXIT_X86_BUS_LOCK] = "KVM_EXIT_X86_BUS_LOCK",
+	[KVM_EXIT_XEN] = "KVM_EXIT_XEN",
+	[KVM_EXIT_NOTIFY] = "KVM_EXIT_NOTIFY",
+	[EXIT_MEMORY_FAULT] = "KVM_EXIT_MEMORY_FAULT",
 };
 
 const char *vcpu_exit_name(unsigned reason)
 {
-	return reason < VCPU_EXIT_REASONS && exit_names[reason] ? exit_names[reason] : "an exit this program does not know";
+	return reason < VCPU_EXIT_REASONS && exit_names[reason]
+		       ? exit_names[reason]
+		       : "an exit this program does not know";
 }
 
 static void on_signal(int sig UNUSED)
@@ -63,8 +79,8 @@ static void vcpu_kick(struct vm_runner *r)
 		pthread_kill(v->thread, SIG_KICK);
 }
 
-struct vcpu *vcpu_new(const struct vcpu_wires *w, unsigned index, uint32_t apic_id, const struct kvm_cpuid2 *cpuid,
-		      struct err *err)
+struct vcpu *vcpu_new(const struct vcpu_wires *w, unsigned index, uint32_t apic_id,
+		      const struct kvm_cpuid2 *cpuid, struct err *err)
 {
 	struct vcpu *v = xcalloc(1, sizeof(*v));
 	struct sigaction sa = { .sa_handler = on_signal };
@@ -87,7 +103,8 @@ struct vcpu *vcpu_new(const struct vcpu_wires *w, unsigned index, uint32_t apic_
 		goto fail;
 	}
 	if (cpuid && ioctl(v->fd, KVM_SET_CPUID2, cpuid) < 0) {
-		err_set(err, errno, "KVM_SET_CPUID2 of vCPU %u: %s (try -cpu host)", index, strerror(errno));
+		err_set(err, errno, "KVM_SET_CPUID2 of vCPU %u: %s (try -cpu host)", index,
+			strerror(errno));
 		goto fail;
 	}
 	v->stats_fd = ioctl(v->fd, KVM_GET_STATS_FD, NULL);
@@ -201,8 +218,10 @@ static void exit_mmio(struct vcpu *v)
 static const char *const internal_errors[] = {
 	[KVM_INTERNAL_ERROR_EMULATION] = "KVM could not emulate an instruction",
 	[KVM_INTERNAL_ERROR_SIMUL_EX] = "two exceptions at once that KVM cannot deliver",
-	[KVM_INTERNAL_ERROR_DELIVERY_EV] = "an event could not be delivered (the guest's tables lie in device memory?)",
-	[KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON] = "the processor gave an exit KVM does not expect",
+	[KVM_INTERNAL_ERROR_DELIVERY_EV] =
+		"an event could not be delivered (the guest's tables lie in device memory?)",
+	[KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON] =
+		"the processor gave an exit KVM does not expect",
 };
 
 static void exit_internal_error(struct vcpu *v)
@@ -211,15 +230,20 @@ static void exit_internal_error(struct vcpu *v)
 	const char *advice = "";
 
 	if (sub == KVM_INTERNAL_ERROR_EMULATION)
-		advice = v->w->kvm->is_pvm ?
-			"\n  This host's KVM is PVM: it has neither VT-x nor AMD-V and interprets the guest kernel's code, so it"
-			"\n  lacks instructions a stock kernel uses. Run this guest on a host with VT-x or AMD-V, or try a"
-			"\n  smaller CPU (-cpu qemu64) and, for Linux, the kernel parameters \"noxsave nosmap clearcpuid=cx16\"."
-			"\n  minivmm-doctor says what this machine can." :
-			"\n  The guest executed it in a state that needs KVM's emulator (real mode, device memory). Another"
-			"\n  -cpu model may keep the guest from using it.";
+		advice = v->w->kvm->is_pvm ? "\n  This host's KVM is PVM: it has neither VT-x nor "
+					     "AMD-V and interprets the guest kernel's code, so it"
+					     "\n  lacks instructions a stock kernel uses. Run this "
+					     "guest on a host with VT-x or AMD-V, or try a"
+					     "\n  smaller CPU (-cpu qemu64) and, for Linux, the "
+					     "kernel parameters \"noxsave nosmap clearcpuid=cx16\"."
+					     "\n  minivmm-doctor says what this machine can."
+					   : "\n  The guest executed it in a state that needs "
+					     "KVM's emulator (real mode, device memory). Another"
+					     "\n  -cpu model may keep the guest from using it.";
 	vcpu_fatal(v, "KVM_EXIT_INTERNAL_ERROR, suberror %u: %s%s", sub,
-		   sub < ARRAY_SIZE(internal_errors) && internal_errors[sub] ? internal_errors[sub] : "unknown", advice);
+		   sub < ARRAY_SIZE(internal_errors) && internal_errors[sub] ? internal_errors[sub]
+									     : "unknown",
+		   advice);
 }
 
 static void exit_system_event(struct vcpu *v)
@@ -235,7 +259,8 @@ static void exit_system_event(struct vcpu *v)
 		vm_request(v->w->vm, VM_END_PANIC, 0);
 		break;
 	default:
-		vcpu_fatal(v, "KVM_EXIT_SYSTEM_EVENT type %u, which this program does not know", v->run->system_event.type);
+		vcpu_fatal(v, "KVM_EXIT_SYSTEM_EVENT type %u, which this program does not know",
+			   v->run->system_event.type);
 	}
 }
 
@@ -270,7 +295,8 @@ static void vcpu_exit(struct vcpu *v)
 		if (v->on_debug)
 			v->on_debug(v->debug_ctx, v);
 		else
-			vcpu_fatal(v, "a debug exception came to user space, but no debugger asked for one");
+			vcpu_fatal(v, "a debug exception came to user space, but no debugger asked "
+				      "for one");
 		break;
 	case KVM_EXIT_SYSTEM_EVENT:
 		exit_system_event(v);
@@ -280,24 +306,35 @@ static void vcpu_exit(struct vcpu *v)
 		exit_msr(v);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		vcpu_fatal(v, "KVM_EXIT_FAIL_ENTRY: the processor refused to enter the guest, hardware reason 0x%llx on host "
-			   "CPU %u%s", run->fail_entry.hardware_entry_failure_reason, run->fail_entry.cpu,
-			   run->fail_entry.hardware_entry_failure_reason == 0x80000021 ?
-			   " (invalid guest state: this host lacks unrestricted guest mode?)" : "");
+		vcpu_fatal(
+			v,
+			"KVM_EXIT_FAIL_ENTRY: the processor refused to enter the guest, hardware "
+			"reason 0x%llx on host "
+			"CPU %u%s",
+			run->fail_entry.hardware_entry_failure_reason, run->fail_entry.cpu,
+			run->fail_entry.hardware_entry_failure_reason == 0x80000021
+				? " (invalid guest state: this host lacks unrestricted guest mode?)"
+				: "");
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		exit_internal_error(v);
 		break;
 	case KVM_EXIT_UNKNOWN:
-		vcpu_fatal(v, "KVM_EXIT_UNKNOWN: the processor left the guest for reason 0x%llx, which KVM does not know",
+		vcpu_fatal(v,
+			   "KVM_EXIT_UNKNOWN: the processor left the guest for reason 0x%llx, "
+			   "which KVM does not know",
 			   run->hw.hardware_exit_reason);
 		break;
 	default:
-		vcpu_fatal(v, "%s (%u), which this machine has no use for", vcpu_exit_name(run->exit_reason), run->exit_reason);
+		vcpu_fatal(v, "%s (%u), which this machine has no use for",
+			   vcpu_exit_name(run->exit_reason), run->exit_reason);
 	}
 }
 
-/* KVM_RUN itself fails. Memory that the host cannot give is the one case a user can do something about. */
+/*
+ * KVM_RUN itself fails. Memory that the host cannot give is the one case a user can do something
+ * about.
+ */
 static void run_failed(struct vcpu *v, int errnum)
 {
 	const uint64_t *fault = (const uint64_t *)&v->run->hw;	/* flags, guest address, length */
@@ -309,13 +346,17 @@ static void run_failed(struct vcpu *v, int errnum)
 	}
 	if (v->run->exit_reason == EXIT_MEMORY_FAULT)
 		snprintf(where, sizeof(where), " at 0x%llx", (unsigned long long)fault[1]);
-	vcpu_fatal(v, "KVM_RUN: the host cannot give the guest its memory%s: no huge page is left for -mem-path, the file behind it "
-		   "was cut, or the host has none left", where);
+	vcpu_fatal(v,
+		   "KVM_RUN: the host cannot give the guest its memory%s: no huge page is left for "
+		   "-mem-path, the file behind it "
+		   "was cut, or the host has none left",
+		   where);
 }
 
 /*
- * Have KVM finish an access whose answer lies in the run page, so that the registers are those after the
- * instruction: nobody may look at a parked vCPU in between. It may ask for the next part of the same access.
+ * Have KVM finish an access whose answer lies in the run page, so that the registers are those
+ * after the instruction: nobody may look at a parked vCPU in between. It may ask for the next part
+ * of the same access.
  */
 static void vcpu_settle(struct vcpu *v)
 {
@@ -390,7 +431,9 @@ int vcpu_start(struct vcpu *v)
 	sigset_t all, old;
 	int ret;
 
-	/* Signals for the process go to the main loop's signalfd; this thread takes the kick only. */
+	/*
+	 * Signals for the process go to the main loop's signalfd; this thread takes the kick only.
+	 */
 	sigfillset(&all);
 	sigdelset(&all, SIG_KICK);
 	sigdelset(&all, SIGBUS);

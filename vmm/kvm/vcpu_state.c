@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * vcpu_state.c: a virtual CPU's registers: reset, entry state of a loader, save, load, description.
- * Specification: Intel SDM volume 3, 9.1.1 (state after reset); Linux Documentation/virt/kvm/api.rst.
- * Everything here runs with the vCPU parked, or on its own thread between two entries.
+ * Specification: Intel SDM volume 3, 9.1.1 (state after reset); Linux
+ * Documentation/virt/kvm/api.rst. Everything here runs with the vCPU parked, or on its own thread
+ * between two entries.
  *
  * The order in which state goes back into KVM matters:
  *   CPUID        at creation; decides which registers exist
@@ -59,7 +60,10 @@
 
 int vcpu_set_msr(struct vcpu *v, uint32_t index, uint64_t value)
 {
-	struct { struct kvm_msrs h; struct kvm_msr_entry e; } m = { .h.nmsrs = 1, .e = { .index = index, .data = value } };
+	struct {
+		struct kvm_msrs h;
+		struct kvm_msr_entry e;
+	} m = { .h.nmsrs = 1, .e = { .index = index, .data = value } };
 	int n = ioctl(v->fd, KVM_SET_MSRS, &m);
 
 	return n == 1 ? 0 : n < 0 ? -errno : -EINVAL;
@@ -67,7 +71,10 @@ int vcpu_set_msr(struct vcpu *v, uint32_t index, uint64_t value)
 
 int vcpu_get_msr(struct vcpu *v, uint32_t index, uint64_t *value)
 {
-	struct { struct kvm_msrs h; struct kvm_msr_entry e; } m = { .h.nmsrs = 1, .e.index = index };
+	struct {
+		struct kvm_msrs h;
+		struct kvm_msr_entry e;
+	} m = { .h.nmsrs = 1, .e.index = index };
 	int n = ioctl(v->fd, KVM_GET_MSRS, &m);
 
 	*value = m.e.data;
@@ -90,9 +97,15 @@ int vcpu_set_regs(struct vcpu *v, const struct kvm_regs *r, const struct kvm_sre
 
 /* --- reset --- */
 
-static struct kvm_segment segment(uint16_t selector, uint64_t base, uint32_t limit, uint8_t type, uint8_t s)
+static struct kvm_segment segment(uint16_t selector, uint64_t base, uint32_t limit, uint8_t type,
+				  uint8_t s)
 {
-	return (struct kvm_segment){ .selector = selector, .base = base, .limit = limit, .type = type, .s = s, .present = 1 };
+	return (struct kvm_segment){ .selector = selector,
+				     .base = base,
+				     .limit = limit,
+				     .type = type,
+				     .s = s,
+				     .present = 1 };
 }
 
 static int reset_sregs(struct vcpu *v)
@@ -114,16 +127,36 @@ static int reset_sregs(struct vcpu *v)
 
 static int reset_msrs(struct vcpu *v)
 {
-	static const struct { uint32_t index; uint64_t value; } msrs[] = {
-		{ MSR_IA32_SYSENTER_CS, 0 }, { MSR_IA32_SYSENTER_ESP, 0 }, { MSR_IA32_SYSENTER_EIP, 0 },
-		{ MSR_STAR, 0 }, { MSR_LSTAR, 0 }, { MSR_CSTAR, 0 }, { MSR_SYSCALL_MASK, 0 },
-		{ MSR_KERNEL_GS_BASE, 0 }, { MSR_TSC_AUX, 0 }, { MSR_IA32_SPEC_CTRL, 0 }, { MSR_IA32_XSS, 0 },
-		{ MSR_IA32_MISC_ENABLE, 1 }, { MSR_IA32_CR_PAT, PAT_RESET }, { MSR_MTRRdefType, 0 },
+	static const struct { uint32_t index; uint64_t value;
+	} msrs[] = {
+		{ MSR_IA32_SYSENTER_CS, 0 },
+		{ MSR_IA32_SYSENTER_ESP, 0 },
+		{ MSR_IA32_SYSENTER_EIP, 0 },
+		{ MSR_STAR, 0 },
+		{ MSR_LSTAR, 0 },
+		{ MSR_CSTAR, 0 },
+		{ MSR_SYSCALL_MASK, 0 },
+		{ MSR_KERNEL_GS_BASE, 0 },
+		{ MSR_TSC_AUX, 0 },
+		{ MSR_IA32_SPEC_CTRL, 0 },
+		{ MSR_IA32_XSS, 0 },
+		{ MSR_IA32_MISC_ENABLE, 1 },
+		{ MSR_IA32_CR_PAT, PAT_RESET },
+		{ MSR_MTRRdefType, 0 },
 		{ MSR_IA32_TSC_DEADLINE, 0 },
-		/* kvmclock and its relatives would go on writing into the memory of the guest that was. */
-		{ MSR_KVM_SYSTEM_TIME, 0 }, { MSR_KVM_WALL_CLOCK, 0 }, { MSR_KVM_SYSTEM_TIME_NEW, 0 },
-		{ MSR_KVM_WALL_CLOCK_NEW, 0 }, { MSR_KVM_ASYNC_PF_EN, 0 }, { MSR_KVM_STEAL_TIME, 0 },
-		{ MSR_KVM_PV_EOI_EN, 0 }, { MSR_KVM_POLL_CONTROL, 1 }, { MSR_KVM_ASYNC_PF_INT, 0 },
+		/*
+		 * kvmclock and its relatives would go on writing into the memory of the guest that
+		 * was.
+		 */
+		{ MSR_KVM_SYSTEM_TIME, 0 },
+		{ MSR_KVM_WALL_CLOCK, 0 },
+		{ MSR_KVM_SYSTEM_TIME_NEW, 0 },
+		{ MSR_KVM_WALL_CLOCK_NEW, 0 },
+		{ MSR_KVM_ASYNC_PF_EN, 0 },
+		{ MSR_KVM_STEAL_TIME, 0 },
+		{ MSR_KVM_PV_EOI_EN, 0 },
+		{ MSR_KVM_POLL_CONTROL, 1 },
+		{ MSR_KVM_ASYNC_PF_INT, 0 },
 	};
 
 	/* A processor model without one of these has nothing to reset there. */
@@ -152,22 +185,36 @@ static int reset_lapic(struct vcpu *v)
 	for (size_t i = 0; i < ARRAY_SIZE(lvts); i++)
 		lapic_write(&l, lvts[i], 0x10000);
 	if (v->index == 0)
-		lapic_write(&l, 0x350, 0x700);			/* LINT0: the PIC, as on a PC after its BIOS */
+		/* LINT0: the PIC, as on a PC after its BIOS */
+		lapic_write(&l, 0x350, 0x700);
 	return IOCTL(v, KVM_SET_LAPIC, &l);
 }
 
 static struct kvm_segment boot_segment(const struct boot_segment *b)
 {
 	return (struct kvm_segment){
-		.selector = b->selector, .base = b->base, .limit = b->limit, .type = b->type, .s = b->s,
-		.present = b->present, .db = b->db, .l = b->l, .g = b->g, .unusable = !b->present,
+		.selector = b->selector,
+		.base = b->base,
+		.limit = b->limit,
+		.type = b->type,
+		.s = b->s,
+		.present = b->present,
+		.db = b->db,
+		.l = b->l,
+		.g = b->g,
+		.unusable = !b->present,
 	};
 }
 
 static int apply_boot(struct vcpu *v, const struct boot_cpu *b)
 {
 	struct kvm_regs r = {
-		.rip = b->rip, .rsp = b->rsp, .rsi = b->rsi, .rax = b->rax, .rbx = b->rbx, .rflags = b->rflags | 2,
+		.rip = b->rip,
+		.rsp = b->rsp,
+		.rsi = b->rsi,
+		.rax = b->rax,
+		.rbx = b->rbx,
+		.rflags = b->rflags | 2,
 	};
 	struct kvm_sregs s;
 	int ret = IOCTL(v, KVM_GET_SREGS, &s);
@@ -189,15 +236,17 @@ static int apply_boot(struct vcpu *v, const struct boot_cpu *b)
 
 int vcpu_reset(struct vcpu *v, const struct boot_cpu *boot)
 {
-	struct kvm_mp_state mp = { .mp_state = v->index == 0 ? KVM_MP_STATE_RUNNABLE : KVM_MP_STATE_UNINITIALIZED };
+	struct kvm_mp_state mp = { .mp_state = v->index == 0 ? KVM_MP_STATE_RUNNABLE
+							     : KVM_MP_STATE_UNINITIALIZED };
 	struct kvm_vcpu_events ev = { 0 };
 	struct kvm_debugregs dr = { .dr6 = 0xffff0ff0, .dr7 = 0x400 };
 	int ret;
 
 	/* A vCPU that never ran is in this state already; a fast start needs no ioctl here. */
 	if (v->used) {
-		if ((ret = reset_sregs(v)) < 0 || (ret = reset_msrs(v)) < 0 || (ret = reset_lapic(v)) < 0 ||
-		    (ret = IOCTL(v, KVM_SET_VCPU_EVENTS, &ev)) < 0 || (ret = IOCTL(v, KVM_SET_MP_STATE, &mp)) < 0 ||
+		if ((ret = reset_sregs(v)) < 0 || (ret = reset_msrs(v)) < 0 ||
+		    (ret = reset_lapic(v)) < 0 || (ret = IOCTL(v, KVM_SET_VCPU_EVENTS, &ev)) < 0 ||
+		    (ret = IOCTL(v, KVM_SET_MP_STATE, &mp)) < 0 ||
 		    (ret = IOCTL(v, KVM_SET_DEBUGREGS, &dr)) < 0)
 			return ret;
 		v->io_pending = false;
@@ -206,7 +255,8 @@ int vcpu_reset(struct vcpu *v, const struct boot_cpu *boot)
 		return 0;
 	for (unsigned i = 0; i < boot->nmsrs; i++)
 		if ((ret = vcpu_set_msr(v, boot->msrs[i].index, boot->msrs[i].value)) < 0)
-			log_debug("vCPU %u: MSR 0x%x cannot be set: %s", v->index, boot->msrs[i].index, strerror(-ret));
+			log_debug("vCPU %u: MSR 0x%x cannot be set: %s", v->index,
+				  boot->msrs[i].index, strerror(-ret));
 	return v->index == 0 && boot->mode != BOOT_RESET ? apply_boot(v, boot) : 0;
 }
 
@@ -214,22 +264,31 @@ int vcpu_reset(struct vcpu *v, const struct boot_cpu *boot)
 
 static const struct state_field regs_fields[] = {
 #define R(name) STATE_FIELD(struct kvm_regs, STATE_U64, name)
-	R(rax), R(rbx), R(rcx), R(rdx), R(rsi), R(rdi), R(rsp), R(rbp), R(r8), R(r9), R(r10), R(r11), R(r12), R(r13),
-	R(r14), R(r15), R(rip), R(rflags),
+	R(rax), R(rbx), R(rcx), R(rdx), R(rsi), R(rdi), R(rsp), R(rbp), R(r8),
+	R(r9),	R(r10), R(r11), R(r12), R(r13), R(r14), R(r15), R(rip), R(rflags),
 #undef R
 };
 
 static const struct state_field segment_fields[] = {
 #define S(t, name) STATE_FIELD(struct kvm_segment, t, name)
-	S(STATE_U64, base), S(STATE_U32, limit), S(STATE_U16, selector), S(STATE_U8, type), S(STATE_U8, present),
-	S(STATE_U8, dpl), S(STATE_U8, db), S(STATE_U8, s), S(STATE_U8, l), S(STATE_U8, g), S(STATE_U8, avl),
-	S(STATE_U8, unusable),
+	S(STATE_U64, base),   S(STATE_U32, limit), S(STATE_U16, selector), S(STATE_U8, type),
+	S(STATE_U8, present), S(STATE_U8, dpl),	   S(STATE_U8, db),	   S(STATE_U8, s),
+	S(STATE_U8, l),	      S(STATE_U8, g),	   S(STATE_U8, avl),	   S(STATE_U8, unusable),
 #undef S
 };
 
 static const struct state_field sregs_fields[] = {
 #define C(name) STATE_FIELD(struct kvm_sregs2, STATE_U64, name)
-	C(cr0), C(cr2), C(cr3), C(cr4), C(cr8), C(efer), C(apic_base), C(flags), C(gdt.base), C(idt.base),
+	C(cr0),
+	C(cr2),
+	C(cr3),
+	C(cr4),
+	C(cr8),
+	C(efer),
+	C(apic_base),
+	C(flags),
+	C(gdt.base),
+	C(idt.base),
 	{ "gdt.limit", STATE_U16, offsetof(struct kvm_sregs2, gdt.limit), 2 },
 	{ "idt.limit", STATE_U16, offsetof(struct kvm_sregs2, idt.limit), 2 },
 	STATE_FIELD(struct kvm_sregs2, STATE_BYTES, pdptrs),
@@ -284,11 +343,14 @@ static int msr_list(struct vcpu *v, struct kvm_msr_list **list)
 	return ioctl(v->w->kvm->dev_fd, KVM_GET_MSR_INDEX_LIST, l) < 0 ? -errno : 0;
 }
 
-/* kvmclock's pages are (re)written when their address is set, so they come after everything else. */
+/*
+ * kvmclock's pages are (re)written when their address is set, so they come after everything else.
+ */
 static bool msr_is_late(uint32_t index)
 {
-	return index == MSR_IA32_TSC_DEADLINE || index == MSR_KVM_SYSTEM_TIME || index == MSR_KVM_SYSTEM_TIME_NEW ||
-	       index == MSR_KVM_WALL_CLOCK || index == MSR_KVM_WALL_CLOCK_NEW;
+	return index == MSR_IA32_TSC_DEADLINE || index == MSR_KVM_SYSTEM_TIME ||
+	       index == MSR_KVM_SYSTEM_TIME_NEW || index == MSR_KVM_WALL_CLOCK ||
+	       index == MSR_KVM_WALL_CLOCK_NEW;
 }
 
 static int save_msrs(struct vcpu *v, struct state_out *o, uint64_t tsc)
@@ -342,7 +404,9 @@ static int load_msrs(struct vcpu *v, struct state_in *in)
 			if (index == MSR_IA32_TSC)
 				v->loaded_tsc = value;
 			if (vcpu_set_msr(v, index, value) < 0 && value && !msr_is(v, index, value))
-				return state_bad(in, "MSR 0x%x: this host does not take the value 0x%lx", index, value);
+				return state_bad(
+					in, "MSR 0x%x: this host does not take the value 0x%lx",
+					index, value);
 		}
 	}
 	return 0;
@@ -352,7 +416,8 @@ static size_t xsave_size(struct vcpu *v)
 {
 	int n = v->w->kvm->xsave2 ? kvm_has(v->w->kvm, KVM_CAP_XSAVE2) : 0;
 
-	return n > (int)sizeof(struct kvm_xsave) && n <= (int)MAX_XSAVE ? (size_t)n : sizeof(struct kvm_xsave);
+	return n > (int)sizeof(struct kvm_xsave) && n <= (int)MAX_XSAVE ? (size_t)n
+									: sizeof(struct kvm_xsave);
 }
 
 static int save_fpu(struct vcpu *v, struct state_out *o)
@@ -362,7 +427,8 @@ static int save_fpu(struct vcpu *v, struct state_out *o)
 	struct kvm_xcrs xcrs;
 	int ret;
 
-	ret = size > sizeof(struct kvm_xsave) ? IOCTL(v, KVM_GET_XSAVE2, area) : IOCTL(v, KVM_GET_XSAVE, area);
+	ret = size > sizeof(struct kvm_xsave) ? IOCTL(v, KVM_GET_XSAVE2, area)
+					      : IOCTL(v, KVM_GET_XSAVE, area);
 	if (ret == 0) {
 		state_bytes(o, "xsave", area, size);
 		ret = IOCTL(v, KVM_GET_XCRS, &xcrs);
@@ -390,7 +456,8 @@ static int load_fpu(struct vcpu *v, struct state_in *in)
 		memcpy(area, blob, len);
 		ret = IOCTL(v, KVM_SET_XCRS, &xcrs);
 		if (ret < 0)
-			ret = state_bad(in, "xcr0 0x%llx: this host's processor lacks some of it", xcrs.xcrs[0].value);
+			ret = state_bad(in, "xcr0 0x%llx: this host's processor lacks some of it",
+					xcrs.xcrs[0].value);
 	}
 	if (ret == 0) {
 		ret = IOCTL(v, KVM_SET_XSAVE, area);
@@ -411,7 +478,8 @@ static int save_nested(struct vcpu *v, struct state_out *o)
 	n = xcalloc(1, size);
 	n->size = size;
 	/* A guest without VMX or SVM has no such state. */
-	if (ioctl(v->fd, KVM_GET_NESTED_STATE, n) == 0 && n->size > sizeof(*n) && n->size <= (unsigned)size)
+	if (ioctl(v->fd, KVM_GET_NESTED_STATE, n) == 0 && n->size > sizeof(*n) &&
+	    n->size <= (unsigned)size)
 		state_bytes(o, "nested", n, n->size);
 	free(n);
 	return 0;
@@ -435,7 +503,9 @@ static int load_nested(struct vcpu *v, struct state_in *in)
 	n->size = len;
 	ret = IOCTL(v, KVM_SET_NESTED_STATE, n);
 	free(n);
-	return ret < 0 ? state_bad(in, "nested: %s (the other host's KVM allows nested guests?)", strerror(-ret)) : 0;
+	return ret < 0 ? state_bad(in, "nested: %s (the other host's KVM allows nested guests?)",
+				   strerror(-ret))
+		       : 0;
 }
 
 int vcpu_save(struct vcpu *v, struct state_out *o, uint64_t tsc)
@@ -449,8 +519,10 @@ int vcpu_save(struct vcpu *v, struct state_out *o, uint64_t tsc)
 	int ret;
 
 	if ((ret = IOCTL(v, KVM_GET_REGS, &regs)) < 0 || (ret = get_sregs2(v, &s2)) < 0 ||
-	    (ret = IOCTL(v, KVM_GET_LAPIC, &lapic)) < 0 || (ret = IOCTL(v, KVM_GET_VCPU_EVENTS, &events)) < 0 ||
-	    (ret = IOCTL(v, KVM_GET_MP_STATE, &mp)) < 0 || (ret = IOCTL(v, KVM_GET_DEBUGREGS, &dr)) < 0)
+	    (ret = IOCTL(v, KVM_GET_LAPIC, &lapic)) < 0 ||
+	    (ret = IOCTL(v, KVM_GET_VCPU_EVENTS, &events)) < 0 ||
+	    (ret = IOCTL(v, KVM_GET_MP_STATE, &mp)) < 0 ||
+	    (ret = IOCTL(v, KVM_GET_DEBUGREGS, &dr)) < 0)
 		return ret;
 	state_u32(o, "apic-id", v->apic_id);
 	state_u64(o, "tsc-khz", MAX(ioctl(v->fd, KVM_GET_TSC_KHZ, 0), 0));
@@ -460,11 +532,13 @@ int vcpu_save(struct vcpu *v, struct state_out *o, uint64_t tsc)
 	state_bytes(o, "events", &events, sizeof(events));
 	state_u32(o, "mp-state", mp.mp_state);
 	state_save_fields(o, &dr, debug_fields, ARRAY_SIZE(debug_fields));
-	if ((ret = save_fpu(v, o)) < 0 || (ret = save_msrs(v, o, tsc)) < 0 || (ret = save_nested(v, o)) < 0)
+	if ((ret = save_fpu(v, o)) < 0 || (ret = save_msrs(v, o, tsc)) < 0 ||
+	    (ret = save_nested(v, o)) < 0)
 		return ret;
 	for (size_t i = 0; i < ARRAY_SIZE(segments); i++) {
 		state_begin(o, segments[i].name);
-		state_save_fields(o, (char *)&s2 + segments[i].offset, segment_fields, ARRAY_SIZE(segment_fields));
+		state_save_fields(o, (char *)&s2 + segments[i].offset, segment_fields,
+				  ARRAY_SIZE(segment_fields));
 		state_end(o);
 	}
 	return 0;
@@ -479,13 +553,16 @@ static int load_sregs(struct vcpu *v, struct state_in *in)
 	for (size_t i = 0; i < ARRAY_SIZE(segments); i++) {
 		if (state_enter(in, segments[i].name) < 0)
 			return -EINVAL;
-		state_load_fields(in, (char *)&s2 + segments[i].offset, segment_fields, ARRAY_SIZE(segment_fields));
+		state_load_fields(in, (char *)&s2 + segments[i].offset, segment_fields,
+				  ARRAY_SIZE(segment_fields));
 		state_leave(in);
 	}
 	if (state_in_error(in))
 		return -EINVAL;
 	ret = set_sregs2(v, &s2);
-	return ret < 0 ? state_bad(in, "vCPU %u: segment and control registers: %s", v->index, strerror(-ret)) : 0;
+	return ret < 0 ? state_bad(in, "vCPU %u: segment and control registers: %s", v->index,
+				   strerror(-ret))
+		       : 0;
 }
 
 static int load_tsc_khz(struct vcpu *v, struct state_in *in)
@@ -495,14 +572,19 @@ static int load_tsc_khz(struct vcpu *v, struct state_in *in)
 
 	if (state_get_u64(in, "tsc-khz", &khz) < 0)
 		return -EINVAL;
-	/* A guest that calibrated its TSC goes wrong by the ratio; 250 ppm is what NTP can still correct. */
+	/*
+	 * A guest that calibrated its TSC goes wrong by the ratio; 250 ppm is what NTP can still
+	 * correct.
+	 */
 	if (!khz || now <= 0 || (khz > (uint64_t)now ? khz - now : now - khz) * 4000 <= khz)
 		return 0;
 	if (ioctl(v->fd, KVM_SET_TSC_KHZ, khz) == 0)
 		v->tsc_scaled = true;
 	else
-		log_warn("the saved machine's TSC ran at %lu kHz, this host's runs at %d kHz and cannot be scaled: guests "
-			 "that keep time by it drift (kvm-clock does not)", khz, now);
+		log_warn("the saved machine's TSC ran at %lu kHz, this host's runs at %d kHz and "
+			 "cannot be scaled: guests "
+			 "that keep time by it drift (kvm-clock does not)",
+			 khz, now);
 	return 0;
 }
 
@@ -525,10 +607,12 @@ int vcpu_load(struct vcpu *v, struct state_in *in)
 	if (state_in_error(in))
 		return -EINVAL;
 	if (apic_id != v->apic_id)
-		return state_bad(in, "vCPU %u: saved with APIC id %u, this machine's is %u", v->index, apic_id, v->apic_id);
+		return state_bad(in, "vCPU %u: saved with APIC id %u, this machine's is %u",
+				 v->index, apic_id, v->apic_id);
 	v->used = true;
 	v->io_pending = false;
-	if ((ret = load_tsc_khz(v, in)) < 0 || (ret = load_sregs(v, in)) < 0 || (ret = load_nested(v, in)) < 0)
+	if ((ret = load_tsc_khz(v, in)) < 0 || (ret = load_sregs(v, in)) < 0 ||
+	    (ret = load_nested(v, in)) < 0)
 		return ret;
 	if ((ret = IOCTL(v, KVM_SET_REGS, &regs)) < 0)
 		return state_bad(in, "vCPU %u: registers: %s", v->index, strerror(-ret));
@@ -538,9 +622,11 @@ int vcpu_load(struct vcpu *v, struct state_in *in)
 		return state_bad(in, "vCPU %u: lapic: %s", v->index, strerror(-ret));
 	if ((ret = load_msrs(v, in)) < 0)
 		return ret;
-	if ((ret = IOCTL(v, KVM_SET_VCPU_EVENTS, &events)) < 0 || (ret = IOCTL(v, KVM_SET_MP_STATE, &mp)) < 0 ||
+	if ((ret = IOCTL(v, KVM_SET_VCPU_EVENTS, &events)) < 0 ||
+	    (ret = IOCTL(v, KVM_SET_MP_STATE, &mp)) < 0 ||
 	    (ret = IOCTL(v, KVM_SET_DEBUGREGS, &dr)) < 0)
-		return state_bad(in, "vCPU %u: events, run state or debug registers: %s", v->index, strerror(-ret));
+		return state_bad(in, "vCPU %u: events, run state or debug registers: %s", v->index,
+				 strerror(-ret));
 	return 0;
 }
 
@@ -551,10 +637,12 @@ int vcpu_nmi(struct vcpu *v)
 	uint32_t lint1;
 	int ret;
 
-	if ((ret = IOCTL(v, KVM_GET_SREGS, &sregs)) < 0 || (ret = IOCTL(v, KVM_GET_LAPIC, &lapic)) < 0)
+	if ((ret = IOCTL(v, KVM_GET_SREGS, &sregs)) < 0 ||
+	    (ret = IOCTL(v, KVM_GET_LAPIC, &lapic)) < 0)
 		return ret;
 	memcpy(&lint1, lapic.regs + APIC_LINT1, sizeof(lint1));
-	if ((sregs.apic_base & APIC_ENABLE) && ((lint1 & LVT_MASKED) || (lint1 & LVT_MODE) != LVT_NMI))
+	if ((sregs.apic_base & APIC_ENABLE) &&
+	    ((lint1 & LVT_MASKED) || (lint1 & LVT_MODE) != LVT_NMI))
 		return 0;
 	return IOCTL(v, KVM_NMI, NULL);
 }
@@ -578,7 +666,8 @@ static const char *mode_name(const struct kvm_sregs *s, uint64_t rflags)
 	return s->cs.db ? "32-bit protected mode" : "16-bit protected mode";
 }
 
-static size_t describe_code(struct vcpu *v, const struct kvm_regs *r, const struct kvm_sregs *s, char *buf, size_t len)
+static size_t describe_code(struct vcpu *v, const struct kvm_regs *r, const struct kvm_sregs *s,
+			    char *buf, size_t len)
 {
 	const char *(*disasm)(uint64_t, int, const uint8_t *, size_t, char *, size_t);
 	uint64_t linear = r->rip + (s->cs.l ? 0 : s->cs.base);
@@ -590,7 +679,10 @@ static size_t describe_code(struct vcpu *v, const struct kvm_regs *r, const stru
 	for (got = sizeof(code); got && vcpu_read_virtual(v, linear, code, got) < 0; got--)
 		;
 	if (!got)
-		return snprintf(buf, len, "  the bytes at rip cannot be read (linear address 0x%lx is not mapped)", linear);
+		return snprintf(
+			buf, len,
+			"  the bytes at rip cannot be read (linear address 0x%lx is not mapped)",
+			linear);
 	n = snprintf(buf, len, "  code at rip:");
 	for (size_t i = 0; i < got && n < len; i++)
 		n += snprintf(buf + n, len - n, " %02x", code[i]);
@@ -618,9 +710,11 @@ void vcpu_describe(struct vcpu *v, char *buf, size_t len)
 		     "  r12 %016llx r13 %016llx r14 %016llx r15 %016llx\n"
 		     "  cr0 %08llx cr2 %016llx cr3 %016llx cr4 %08llx efer %llx\n"
 		     "  cs base %llx limit %x  ss %04x  ds %04x  gdt %llx:%x idt %llx:%x\n",
-		     mode_name(&s, r.rflags), s.cs.selector, r.rip, r.rflags, r.rax, r.rbx, r.rcx, r.rdx, r.rsi, r.rdi,
-		     r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13, r.r14, r.r15, s.cr0, s.cr2, s.cr3, s.cr4, s.efer,
-		     s.cs.base, s.cs.limit, s.ss.selector, s.ds.selector, s.gdt.base, s.gdt.limit, s.idt.base, s.idt.limit);
+		     mode_name(&s, r.rflags), s.cs.selector, r.rip, r.rflags, r.rax, r.rbx, r.rcx,
+		     r.rdx, r.rsi, r.rdi, r.rbp, r.rsp, r.r8, r.r9, r.r10, r.r11, r.r12, r.r13,
+		     r.r14, r.r15, s.cr0, s.cr2, s.cr3, s.cr4, s.efer, s.cs.base, s.cs.limit,
+		     s.ss.selector, s.ds.selector, s.gdt.base, s.gdt.limit, s.idt.base,
+		     s.idt.limit);
 	if (n < len)
 		describe_code(v, &r, &s, buf + n, len - n);
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * dumpdtb.c: -machine dumpdtb=FILE: the machine that the options describe as a flattened device tree: the tree of a saved machine
- * (machine_state.c) without registers, and where everything lies. fdtdump and dtc show it as text. Before the guest runs.
+ * dumpdtb.c: -machine dumpdtb=FILE: the machine that the options describe as a flattened device
+ * tree: the tree of a saved machine (machine_state.c) without registers, and where everything lies.
+ * fdtdump and dtc show it as text. Before the guest runs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -34,7 +35,8 @@ static void dump_function(void *ctx, struct pci_dev *p)
 	struct state_out *o = ctx;
 	char name[32];
 
-	snprintf(name, sizeof(name), "function@%x,%x", PCI_DEVFN_SLOT(p->devfn), PCI_DEVFN_FUNC(p->devfn));
+	snprintf(name, sizeof(name), "function@%x,%x", PCI_DEVFN_SLOT(p->devfn),
+		 PCI_DEVFN_FUNC(p->devfn));
 	state_begin(o, name);
 	state_str(o, "device", p->dev.id);
 	state_u16(o, "vendor-id", ld_le16(p->config + PCI_VENDOR_ID));

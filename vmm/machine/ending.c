@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * ending.c: a machine that must not run for ever: a limit of its time, and a watchdog that bites when the guest makes no
- * progress. Progress is what reaches a device of ours: a port or memory access, a doorbell. A guest that spins, or halts and
- * waits for an interrupt that never comes, makes none; its own timer's interrupts are KVM's. Main loop.
+ * ending.c: a machine that must not run for ever: a limit of its time, and a watchdog that bites
+ * when the guest makes no progress. Progress is what reaches a device of ours: a port or memory
+ * access, a doorbell. A guest that spins, or halts and waits for an interrupt that never comes,
+ * makes none; its own timer's interrupts are KVM's. Main loop.
  */
 #include <stdio.h>
 
@@ -17,12 +18,14 @@
 
 static uint64_t count_requests(const struct machine *m)
 {
-	static const uint8_t reasons[] = { KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_HYPERCALL, KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR };
+	static const uint8_t reasons[] = { KVM_EXIT_IO, KVM_EXIT_MMIO, KVM_EXIT_HYPERCALL,
+					   KVM_EXIT_X86_RDMSR, KVM_EXIT_X86_WRMSR };
 	uint64_t n = 0;
 
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		for (size_t k = 0; k < ARRAY_SIZE(reasons); k++)
-			n += __atomic_load_n(&m->vcpus[i]->stats.exits[reasons[k]], __ATOMIC_RELAXED);
+			n += __atomic_load_n(&m->vcpus[i]->stats.exits[reasons[k]],
+					     __ATOMIC_RELAXED);
 	for (unsigned i = 0; i < m->ndevices; i++)
 		if (m->devices[i].virtio)
 			n += virtio_doorbells(m->devices[i].virtio);
@@ -70,7 +73,10 @@ void ending_stop(struct machine *m)
 	loop_timer_cancel(&m->idle_timer);
 }
 
-/* A Linux kernel's stack, without knowledge of its frames: what could be an address of its text, the innermost first. */
+/*
+ * A Linux kernel's stack, without knowledge of its frames: what could be an address of its text,
+ * the innermost first.
+ */
 static void describe_stack(struct vcpu *v)
 {
 	char text[STACK_SHOWN * 20] = "";
@@ -88,7 +94,8 @@ static void describe_stack(struct vcpu *v)
 			break;
 		if (word < KERNEL_TEXT || word >= UINT64_MAX - 4095)
 			continue;
-		n += snprintf(text + n, sizeof(text) - n, "%s%016llx", shown % 4 ? " " : "\n  ", (unsigned long long)word);
+		n += snprintf(text + n, sizeof(text) - n, "%s%016llx", shown % 4 ? " " : "\n  ",
+			      (unsigned long long)word);
 		shown++;
 	}
 	if (shown)

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* ending.h: -timeout and -idle-timeout, and what is printed when a machine ends badly. Main loop. */
+/*
+ * ending.h: -timeout and -idle-timeout, and what is printed when a machine ends badly. Main loop.
+ */
 #ifndef VMM_MACHINE_ENDING_H
 #define VMM_MACHINE_ENDING_H
 

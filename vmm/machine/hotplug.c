@@ -13,7 +13,8 @@
 #include "vmm/machine/jobs.h"
 #include "vmm/machine/machine_state.h"
 
-#define SHAPE_SECONDS 2			/* a short reader (stop, cont) is waited for, a migration is not */
+/* a short reader (stop, cont) is waited for, a migration is not */
+#define SHAPE_SECONDS 2
 
 /* The shape for writing, and the main loop. */
 static int shape_lock(struct machine *m, struct err *err)
@@ -23,7 +24,8 @@ static int shape_lock(struct machine *m, struct err *err)
 	clock_gettime(CLOCK_REALTIME, &end);
 	end.tv_sec += SHAPE_SECONDS;
 	if (pthread_rwlock_timedwrlock(&m->shape, &end))
-		return err_set(err, EBUSY, "the machine is being saved or moved: its parts cannot change now");
+		return err_set(err, EBUSY,
+			       "the machine is being saved or moved: its parts cannot change now");
 	loop_lock(m->loop);
 	return 0;
 }
@@ -73,7 +75,8 @@ static void set_removable(struct machine *m)
 
 	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
 		struct machine_device *d = device_in_slot(m, slot);
-		bool may = d ? d->config && device_kind_hotplugs(d->config->kind) : !pci_bus_find(m->pci, PCI_DEVFN(slot, 0));
+		bool may = d ? d->config && device_kind_hotplugs(d->config->kind)
+			     : !pci_bus_find(m->pci, PCI_DEVFN(slot, 0));
 
 		for (unsigned func = 1; func < PCI_FUNCS; func++)
 			may &= !pci_bus_find(m->pci, PCI_DEVFN(slot, func));
@@ -91,13 +94,19 @@ void hotplug_init(struct machine *m)
 static int check_new_device(struct machine *m, const struct device_config *d, struct err *err)
 {
 	if (!device_kind_hotplugs(d->kind))
-		return err_set(err, ENOTSUP, "Device '%s' does not support hotplugging", device_kind_name(d->kind));
+		return err_set(err, ENOTSUP, "Device '%s' does not support hotplugging",
+			       device_kind_name(d->kind));
 	if (!m->hotplug)
-		return err_set(err, ENOTSUP, "-M micro has no bus that devices can be plugged into; -M pc has one");
+		return err_set(
+			err, ENOTSUP,
+			"-M micro has no bus that devices can be plugged into; -M pc has one");
 	if (d->func)
-		return err_set(err, EINVAL, "addr=%x.%d: only function 0 of a slot can be plugged in", d->slot, d->func);
+		return err_set(err, EINVAL,
+			       "addr=%x.%d: only function 0 of a slot can be plugged in", d->slot,
+			       d->func);
 	if (d->backend && user_of(m, d->backend))
-		return err_set(err, EBUSY, "'%s' is already in use by device '%s'", d->backend, user_of(m, d->backend)->config->id);
+		return err_set(err, EBUSY, "'%s' is already in use by device '%s'", d->backend,
+			       user_of(m, d->backend)->config->id);
 	return 0;
 }
 
@@ -173,7 +182,10 @@ static void take_out(void *ctx)
 	set_removable(m);
 }
 
-/* A drive that nobody wants to keep goes with its device. Shape and loop locked; gives what is to be closed. */
+/*
+ * A drive that nobody wants to keep goes with its device. Shape and loop locked; gives what is to
+ * be closed.
+ */
 static struct blk *forget_drive(struct machine_drive *d)
 {
 	struct blk *b = d->blk;
@@ -200,8 +212,9 @@ static void eject_device(struct eject *e)
 
 	if (machine_quiesce_device(m, e->d.dev, &err) < 0) {
 		log_warn("%s: the guest let it go, but it is busy and stays: %s", e->id, err.msg);
-		event_emit("DEVICE_UNPLUG_GUEST_ERROR", json_pack("{s:s,s:o}", "device", e->id, "path",
-			   json_sprintf("/machine/peripheral/%s", e->id)));
+		event_emit("DEVICE_UNPLUG_GUEST_ERROR",
+			   json_pack("{s:s,s:o}", "device", e->id, "path",
+				     json_sprintf("/machine/peripheral/%s", e->id)));
 		return;
 	}
 	vm_exclusive_sync(m->vm, take_out, e);
@@ -214,7 +227,8 @@ static void eject_device(struct eject *e)
 	loop_unlock(m->loop);
 	close_drive(b, e->backend);
 	log_debug("%s: taken out", e->id);
-	event_emit("DEVICE_DELETED", json_pack("{s:s,s:o}", "device", e->id, "path", json_sprintf("/machine/peripheral/%s", e->id)));
+	event_emit("DEVICE_DELETED", json_pack("{s:s,s:o}", "device", e->id, "path",
+					       json_sprintf("/machine/peripheral/%s", e->id)));
 }
 
 static void *eject_thread(void *ctx)
@@ -223,7 +237,10 @@ static void *eject_thread(void *ctx)
 	struct machine *m = e->m;
 	struct machine_device *d;
 
-	/* While the machine is saved or moved this waits; the chip's state says that it is still to be done. */
+	/*
+	 * While the machine is saved or moved this waits; the chip's state says that it is still to
+	 * be done.
+	 */
 	pthread_rwlock_wrlock(&m->shape);
 	loop_lock(m->loop);
 	d = device_in_slot(m, e->slot);
@@ -289,7 +306,9 @@ int hotplug_add_drive(struct machine *m, const char *spec, bool keep, struct err
 		return ret;
 	d = config_parse_drive(m->config, spec, err);
 	if (d && (d->interface != IF_NONE || !d->file)) {
-		err_set(err, EINVAL, "only if=none drives with a file can be added to a running machine; a device_add then shows them");
+		err_set(err, EINVAL,
+			"only if=none drives with a file can be added to a running machine; a "
+			"device_add then shows them");
 		config_remove_drive(d);
 		d = NULL;
 	}
@@ -327,9 +346,12 @@ int hotplug_del_drive(struct machine *m, const char *id, struct err *err)
 	if (!d)
 		ret = err_set(err, ENOENT, "Failed to find node with node-name='%s'", id);
 	else if (user_of(m, id))
-		ret = err_set(err, EBUSY, "Node '%s' is busy: device '%s' shows it (device_del it first)", id, user_of(m, id)->config->id);
+		ret = err_set(err, EBUSY,
+			      "Node '%s' is busy: device '%s' shows it (device_del it first)", id,
+			      user_of(m, id)->config->id);
 	else if (jobs_use(d))
-		ret = err_set(err, EBUSY, "Node '%s' is busy: a block job uses it (query-jobs)", id);
+		ret = err_set(err, EBUSY, "Node '%s' is busy: a block job uses it (query-jobs)",
+			      id);
 	else
 		b = forget_drive(d);
 	loop_unlock(m->loop);
@@ -369,7 +391,9 @@ int hotplug_del_net(struct machine *m, const char *id, struct err *err)
 	if (!n) {
 		ret = err_set(err, ENODEV, "Device '%s' not found", id);
 	} else if (user_of(m, id)) {
-		ret = err_set(err, EBUSY, "netdev '%s' is in use by device '%s' (device_del it first)", id, user_of(m, id)->config->id);
+		ret = err_set(err, EBUSY,
+			      "netdev '%s' is in use by device '%s' (device_del it first)", id,
+			      user_of(m, id)->config->id);
 	} else {
 		for (unsigned i = 0; i < m->nnets; i++)
 			if (m->nets[i] == n)

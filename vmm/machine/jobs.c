@@ -35,13 +35,15 @@ static struct {
 } jobs = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 static const char *const status_names[] = {
-	"created", "running", "paused", "ready", "waiting", "pending", "aborting", "concluded", "null",
+	"created", "running",  "paused",    "ready", "waiting",
+	"pending", "aborting", "concluded", "null",
 };
 
 static void set_status(struct job_entry *e, enum status s)
 {
 	e->status = s;
-	event_emit("JOB_STATUS_CHANGE", json_pack("{s:s,s:s}", "id", e->id, "status", status_names[s]));
+	event_emit("JOB_STATUS_CHANGE",
+		   json_pack("{s:s,s:s}", "id", e->id, "status", status_names[s]));
 }
 
 static void forget(struct job_entry *e)
@@ -54,7 +56,8 @@ static void forget(struct job_entry *e)
 	pthread_mutex_unlock(&jobs.lock);
 }
 
-struct job_entry *jobs_add(const char *id, const char *type, struct machine_drive *drive, bool auto_dismiss, struct err *err)
+struct job_entry *jobs_add(const char *id, const char *type, struct machine_drive *drive,
+			   bool auto_dismiss, struct err *err)
 {
 	struct job_entry *e = NULL;
 	bool taken = false;
@@ -66,11 +69,17 @@ struct job_entry *jobs_add(const char *id, const char *type, struct machine_driv
 			e = &jobs.entry[i];
 	}
 	if (e && !taken)
-		*e = (struct job_entry){ .id = xstrdup(id), .type = type, .drive = drive, .auto_dismiss = auto_dismiss,
+		*e = (struct job_entry){ .id = xstrdup(id),
+					 .type = type,
+					 .drive = drive,
+					 .auto_dismiss = auto_dismiss,
 					 .starting = true };
 	pthread_mutex_unlock(&jobs.lock);
 	if (taken || !e) {
-		err_set(err, EBUSY, taken ? "Job ID '%s' already in use" : "'%s': there are as many jobs as there may be", id);
+		err_set(err, EBUSY,
+			taken ? "Job ID '%s' already in use"
+			      : "'%s': there are as many jobs as there may be",
+			id);
 		return NULL;
 	}
 	set_status(e, CREATED);
@@ -82,10 +91,11 @@ static json_t *block_object(const struct job_entry *e)
 {
 	const struct job *j = e->block;
 
-	return json_pack("{s:s,s:s,s:I,s:I,s:I}", "type", e->type, "device", e->id,
-			 "len", (json_int_t)(j ? __atomic_load_n(&j->total, __ATOMIC_RELAXED) : e->total),
-			 "offset", (json_int_t)(j ? __atomic_load_n(&j->done, __ATOMIC_RELAXED) : e->done),
-			 "speed", (json_int_t)(j ? __atomic_load_n(&j->speed, __ATOMIC_RELAXED) : 0));
+	return json_pack(
+		"{s:s,s:s,s:I,s:I,s:I}", "type", e->type, "device", e->id, "len",
+		(json_int_t)(j ? __atomic_load_n(&j->total, __ATOMIC_RELAXED) : e->total), "offset",
+		(json_int_t)(j ? __atomic_load_n(&j->done, __ATOMIC_RELAXED) : e->done), "speed",
+		(json_int_t)(j ? __atomic_load_n(&j->speed, __ATOMIC_RELAXED) : 0));
 }
 
 /* --- block jobs --- */
@@ -108,7 +118,8 @@ static void block_ended(void *ctx, struct job *j)
 	}
 	data = block_object(e);
 	if (j->ret < 0 && !j->cancel) {
-		snprintf(e->error, sizeof(e->error), "%s", j->err.msg[0] ? j->err.msg : strerror(-j->ret));
+		snprintf(e->error, sizeof(e->error), "%s",
+			 j->err.msg[0] ? j->err.msg : strerror(-j->ret));
 		json_object_set_new(data, "error", json_string(e->error));
 	}
 	event_emit(j->cancel ? "BLOCK_JOB_CANCELLED" : "BLOCK_JOB_COMPLETED", data);
@@ -137,7 +148,11 @@ static void block_changed(void *ctx, struct job *j, enum job_state now)
 
 struct job_common jobs_common(struct job_entry *e, struct machine *m, uint64_t speed)
 {
-	return (struct job_common){ .id = e->id, .speed = speed, .loop = m->loop, .ended = block_ended, .changed = block_changed,
+	return (struct job_common){ .id = e->id,
+				    .speed = speed,
+				    .loop = m->loop,
+				    .ended = block_ended,
+				    .changed = block_changed,
 				    .ctx = e };
 }
 
@@ -197,7 +212,8 @@ static void *own_thread(void *ctx)
 	return NULL;
 }
 
-int jobs_run(struct job_entry *e, struct machine *m, int (*fn)(struct machine *m, const char *tag, struct err *err), const char *tag,
+int jobs_run(struct job_entry *e, struct machine *m,
+	     int (*fn)(struct machine *m, const char *tag, struct err *err), const char *tag,
 	     struct err *err)
 {
 	pthread_t thread;
@@ -270,9 +286,14 @@ json_t *jobs_list(void)
 
 		if (!e->id)
 			continue;
-		o = json_pack("{s:s,s:s,s:s,s:I,s:I}", "id", e->id, "type", e->type, "status", status_names[e->status],
-			      "current-progress", (json_int_t)(e->block ? __atomic_load_n(&e->block->done, __ATOMIC_RELAXED) : e->done),
-			      "total-progress", (json_int_t)(e->block ? __atomic_load_n(&e->block->total, __ATOMIC_RELAXED) : e->total));
+		o = json_pack(
+			"{s:s,s:s,s:s,s:I,s:I}", "id", e->id, "type", e->type, "status",
+			status_names[e->status], "current-progress",
+			(json_int_t)(e->block ? __atomic_load_n(&e->block->done, __ATOMIC_RELAXED)
+					      : e->done),
+			"total-progress",
+			(json_int_t)(e->block ? __atomic_load_n(&e->block->total, __ATOMIC_RELAXED)
+					      : e->total));
 		if (e->error[0])
 			json_object_set_new(o, "error", json_string(e->error));
 		json_array_append_new(list, o);
@@ -293,9 +314,11 @@ json_t *jobs_list_block(void)
 		if (!e->id || e->own_thread)
 			continue;
 		o = block_object(e);
-		json_object_update_new(o, json_pack("{s:s,s:b,s:b,s:b,s:s,s:b,s:b}", "status", status_names[e->status],
-			"ready", e->status == READY, "paused", e->status == PAUSED, "busy", e->status == RUNNING, "io-status", "ok",
-			"auto-finalize", 1, "auto-dismiss", e->auto_dismiss));
+		json_object_update_new(
+			o, json_pack("{s:s,s:b,s:b,s:b,s:s,s:b,s:b}", "status",
+				     status_names[e->status], "ready", e->status == READY, "paused",
+				     e->status == PAUSED, "busy", e->status == RUNNING, "io-status",
+				     "ok", "auto-finalize", 1, "auto-dismiss", e->auto_dismiss));
 		if (e->error[0])
 			json_object_set_new(o, "error", json_string(e->error));
 		json_array_append_new(list, o);
@@ -318,16 +341,19 @@ static struct job_entry *find(const char *id)
 
 static int refuse(const struct job_entry *e, const char *verb, struct err *err)
 {
-	return err_set(err, EINVAL, "Job '%s' in state '%s' cannot accept command verb '%s'", e->id, status_names[e->status], verb);
+	return err_set(err, EINVAL, "Job '%s' in state '%s' cannot accept command verb '%s'", e->id,
+		       status_names[e->status], verb);
 }
 
 int jobs_steer(const char *id, enum job_verb verb, bool block, struct err *err)
 {
-	static const char *const names[] = { "cancel", "complete", "pause", "resume", "dismiss", "finalize" };
+	static const char *const names[] = { "cancel", "complete", "pause",
+					     "resume", "dismiss",  "finalize" };
 	struct job_entry *e = find(id);
 
 	if (!e || (block && e->own_thread))
-		return block ? err_set(err, ENOTCONN, "Block job '%s' not found", id) : err_set(err, ENOENT, "Job not found");
+		return block ? err_set(err, ENOTCONN, "Block job '%s' not found", id)
+			     : err_set(err, ENOENT, "Job not found");
 	if (verb == JOB_DISMISS && e->status == CONCLUDED) {
 		forget(e);
 		return 0;

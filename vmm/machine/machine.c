@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine.c: one virtual machine from its configuration: memory, processors, buses, then the chips of its type, then
- * the devices asked for. Everything here runs on the main thread, before or between runs of the guest.
+ * machine.c: one virtual machine from its configuration: memory, processors, buses, then the chips
+ * of its type, then the devices asked for. Everything here runs on the main thread, before or
+ * between runs of the guest.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -35,8 +36,9 @@ static int init_kvm(struct machine *m, struct err *err)
 	if (!m->kvm)
 		return -EIO;
 	if (c->max_cpus > m->kvm->max_vcpus)
-		return err_set(err, EINVAL, "-smp %u: this host's KVM runs at most %u processors in a guest", c->max_cpus,
-			       m->kvm->max_vcpus);
+		return err_set(err, EINVAL,
+			       "-smp %u: this host's KVM runs at most %u processors in a guest",
+			       c->max_cpus, m->kvm->max_vcpus);
 	ret = kvm_create_vm(m->kvm, err);
 	if (ret < 0)
 		return ret;
@@ -85,7 +87,10 @@ bool machine_moves_here(const struct config *c)
 	return c->incoming && strncmp(c->incoming, "file:", 5);
 }
 
-/* The disk layer says what is wrong with an image; here it is said with which, and what can be done. */
+/*
+ * The disk layer says what is wrong with an image; here it is said with which, and what can be
+ * done.
+ */
 static void open_failed(const char *file, struct err *err)
 {
 	bool missing = !strchr(file, ':') && access(file, F_OK) < 0 && errno == ENOENT;
@@ -94,19 +99,27 @@ static void open_failed(const char *file, struct err *err)
 	snprintf(why, sizeof(why), "%s", err->msg);
 	err->msg[0] = 0;
 	if (missing)
-		err_set(err, ENOENT, "%s (minivmm-img create -f qcow2 '%s' 20G makes an empty one)", why, file);
+		err_set(err, ENOENT, "%s (minivmm-img create -f qcow2 '%s' 20G makes an empty one)",
+			why, file);
 	else if (!strstr(why, file))
-		err_set(err, EINVAL, "'%s': %s (minivmm-img info and minivmm-img check say more)", file, why);
+		err_set(err, EINVAL, "'%s': %s (minivmm-img info and minivmm-img check say more)",
+			file, why);
 	else
 		err_set(err, EINVAL, "%s", why);
 }
 
-/* A drive's error policy speaks: tell who listens, stop the guest when it says so. The request's loop. */
+/*
+ * A drive's error policy speaks: tell who listens, stop the guest when it says so. The request's
+ * loop.
+ */
 static void on_io_error(void *ctx, const struct blk_req *r, enum blk_on_error action)
 {
 	struct machine_drive *d = ctx;
-	json_t *data = json_pack("{s:s, s:s, s:s, s:s}", "device", d->config->id, "operation", r->op == BLK_READ ? "read" : "write",
-				 "action", action == BLK_ERR_STOP ? "stop" : action == BLK_ERR_IGNORE ? "ignore" : "report",
+	json_t *data = json_pack("{s:s, s:s, s:s, s:s}", "device", d->config->id, "operation",
+				 r->op == BLK_READ ? "read" : "write", "action",
+				 action == BLK_ERR_STOP	    ? "stop"
+				 : action == BLK_ERR_IGNORE ? "ignore"
+							    : "report",
 				 "reason", strerror(-r->ret));
 
 	if (action == BLK_ERR_STOP)
@@ -116,7 +129,8 @@ static void on_io_error(void *ctx, const struct blk_req *r, enum blk_on_error ac
 		vm_pause_async(d->machine->vm, PAUSE_IO_ERROR);
 }
 
-struct blk *machine_open_medium(struct machine_drive *md, const char *file, const struct blk_options *o, struct err *err)
+struct blk *machine_open_medium(struct machine_drive *md, const char *file,
+				const struct blk_options *o, struct err *err)
 {
 	const struct drive_config *d = md->config;
 	struct blk *blk = blk_open(file, o, err);
@@ -131,16 +145,21 @@ struct blk *machine_open_medium(struct machine_drive *md, const char *file, cons
 	return blk;
 }
 
-/* A CD drive of the host with nothing in it: the guest's is empty too, until somebody changes that. */
+/*
+ * A CD drive of the host with nothing in it: the guest's is empty too, until somebody changes that.
+ */
 static bool host_drive_is_empty(struct machine *m, const struct drive_config *d)
 {
 	struct err err = { "" };
-	int fd = d->cdrom && *d->file == '/' ? host_open(&m->host, d->file, O_RDONLY | O_CLOEXEC, 0, &err) : -ENOENT;
+	int fd = d->cdrom && *d->file == '/'
+			 ? host_open(&m->host, d->file, O_RDONLY | O_CLOEXEC, 0, &err)
+			 : -ENOENT;
 
 	if (fd >= 0)
 		close(fd);
 	if (fd == -ENOMEDIUM)
-		log_info("%s: no disc in %s; when there is one: \"change %s %s\" in the monitor", d->id, d->file, d->id, d->file);
+		log_info("%s: no disc in %s; when there is one: \"change %s %s\" in the monitor",
+			 d->id, d->file, d->id, d->file);
 	return fd == -ENOMEDIUM;
 }
 
@@ -216,19 +235,43 @@ static int init_bios(struct machine *m, struct err *err)
 	uint8_t seed[32];
 	struct bios_config b = {
 		.machine = c->machine == MACHINE_PC ? BIOS_PC : BIOS_MICRO,
-		.version = c->version, .mem = m->mem, .ram = m->ram, .ram_low = machine_ram_low(m), .ram_high = c->ram - machine_ram_low(m),
-		.ncpus = c->cpus, .max_cpus = c->max_cpus, .apic_ids = apic_ids,
-		.sockets = c->topology.sockets, .cores = c->topology.cores, .threads = c->topology.threads,
-		.phys_bits = cpuid_phys_bits(m->cpuid), .name = c->name, .serial_mask = serial_mask(c),
-		.no_kbd = !m->i8042, .pvpanic = config_has(c, DEV_PVPANIC), .vmgenid = m->vmgenid != NULL, .no_rtc = !m->rtc,
-		.no_acpi = c->no_acpi, .pci = m->pci, .graphics = config_has(c, DEV_VGA),
-		.serial_console = !machine_has_viewer(c) && (serial_mask(c) & 1), .text_screen = machine_has_viewer(c) && config_has(c, DEV_VGA), .mmio = m->mmio_windows, .nmmio = m->nmmio,
-		.cmdline = c->append, .boot_order = c->boot_once ? c->boot_once : c->boot_order, .boot_menu = c->boot_menu,
-		.boot_strict = c->boot_strict, .boot_splash_ms = c->boot_splash_ms, .boot_reboot_ms = -1,
+		.version = c->version,
+		.mem = m->mem,
+		.ram = m->ram,
+		.ram_low = machine_ram_low(m),
+		.ram_high = c->ram - machine_ram_low(m),
+		.ncpus = c->cpus,
+		.max_cpus = c->max_cpus,
+		.apic_ids = apic_ids,
+		.sockets = c->topology.sockets,
+		.cores = c->topology.cores,
+		.threads = c->topology.threads,
+		.phys_bits = cpuid_phys_bits(m->cpuid),
+		.name = c->name,
+		.serial_mask = serial_mask(c),
+		.no_kbd = !m->i8042,
+		.pvpanic = config_has(c, DEV_PVPANIC),
+		.vmgenid = m->vmgenid != NULL,
+		.no_rtc = !m->rtc,
+		.no_acpi = c->no_acpi,
+		.pci = m->pci,
+		.graphics = config_has(c, DEV_VGA),
+		.serial_console = !machine_has_viewer(c) && (serial_mask(c) & 1),
+		.text_screen = machine_has_viewer(c) && config_has(c, DEV_VGA),
+		.mmio = m->mmio_windows,
+		.nmmio = m->nmmio,
+		.cmdline = c->append,
+		.boot_order = c->boot_once ? c->boot_once : c->boot_order,
+		.boot_menu = c->boot_menu,
+		.boot_strict = c->boot_strict,
+		.boot_splash_ms = c->boot_splash_ms,
+		.boot_reboot_ms = -1,
 	};
 	bool flash = !c->bios && has_flash(c);
 	char *boot_devices = NULL;
-	const char *firmware = c->bios ? c->bios : c->kernel || flash ? NULL : "/usr/share/seabios/bios-256k.bin";
+	const char *firmware = c->bios		    ? c->bios
+			       : c->kernel || flash ? NULL
+						    : "/usr/share/seabios/bios-256k.bin";
 	int ret;
 
 	b.pflash = flash;
@@ -240,7 +283,8 @@ static int init_bios(struct machine *m, struct err *err)
 	if ((ret = machine_boot_file(m, c->kernel, &b.kernel, "-kernel", err)) < 0 ||
 	    (ret = machine_boot_modules(m, &b, err)) < 0 ||
 	    (ret = machine_boot_file(m, firmware, &b.firmware,
-				  c->bios ? "-bios" : "the firmware (apt-get install seabios)", err)) < 0)
+				     c->bios ? "-bios" : "the firmware (apt-get install seabios)",
+				     err)) < 0)
 		goto out;
 	for (unsigned i = 0; i < c->nroms; i++, b.nroms++)
 		if ((ret = machine_boot_file(m, c->roms[i], &b.roms[i], "-option-rom", err)) < 0)
@@ -263,8 +307,9 @@ out:
 /* --- running --- */
 
 /*
- * The guest's clocks stand while it does: kvmclock and the time stamp counters are read at the pause and go on from there at the resume.
- * kvmclock is a little ahead then, for KVM reads its own clocks anew when the CPUs enter: rather ahead than back.
+ * The guest's clocks stand while it does: kvmclock and the time stamp counters are read at the
+ * pause and go on from there at the resume. kvmclock is a little ahead then, for KVM reads its own
+ * clocks anew when the CPUs enter: rather ahead than back.
  */
 static void on_running_change(void *ctx, bool running)
 {
@@ -294,13 +339,15 @@ static void machine_end(struct machine *m, int status)
 {
 	m->status = status;
 	m->ended = true;
-	vm_pause_async(m->vm, PAUSE_EXIT);	/* after a triple fault a CPU would go on at the reset vector */
+	/* after a triple fault a CPU would go on at the reset vector */
+	vm_pause_async(m->vm, PAUSE_EXIT);
 	loop_stop(m->loop);
 }
 
 /*
- * The host bridge keeps its power in S3, as it refreshes the RAM: firmware wakes in the shadow it had made of itself. And when no firmware
- * comes first, the shadow that is open from the start is not closed for the loader to open it again.
+ * The host bridge keeps its power in S3, as it refreshes the RAM: firmware wakes in the shadow it
+ * had made of itself. And when no firmware comes first, the shadow that is open from the start is
+ * not closed for the loader to open it again.
  */
 static bool keeps_state(const struct machine *m, const struct device *d)
 {
@@ -318,13 +365,16 @@ int machine_reset(struct machine *m, struct err *err)
 	if (m->nvcpus && m->vcpus[0]->used) {
 		ret = kvm_chips_reset(m->kvm);
 		if (ret < 0)
-			return err_set(err, -ret, "reset of the interrupt chips: %s", strerror(-ret));
+			return err_set(err, -ret, "reset of the interrupt chips: %s",
+				       strerror(-ret));
 		irq_resync(m->irqs);
 	}
 	coalesce_start(m->wires.coalesce);
-	ret = m->waking ? bios_resume(m->bios, m->pci, m->pio, &boot, err) : bios_reset(m->bios, m->pci, m->pio, &boot, err);
+	ret = m->waking ? bios_resume(m->bios, m->pci, m->pio, &boot, err)
+			: bios_reset(m->bios, m->pci, m->pio, &boot, err);
 	if (m->vga && m->config->kernel && machine_has_viewer(m->config) && !vga_text_mode(m->vga))
-		log_debug("the video BIOS holds no font: the screen stays dark until the guest's driver runs");
+		log_debug("the video BIOS holds no font: the screen stays dark until the guest's "
+			  "driver runs");
 	for (unsigned i = 0; ret == 0 && i < m->nvcpus; i++) {
 		ret = vcpu_reset(m->vcpus[i], &boot);
 		if (ret < 0)
@@ -350,12 +400,17 @@ static void tell_request(enum vm_end what, int code, bool no_reboot)
 	if (!event_wanted())
 		return;
 	if (what == VM_END_RESET || what == VM_END_TRIPLE_FAULT)
-		event_emit("RESET", json_pack("{s:b,s:s}", "guest", code == 0, "reason", code ? "host-qmp-system-reset" : "guest-reset"));
+		event_emit("RESET", json_pack("{s:b,s:s}", "guest", code == 0, "reason",
+					      code ? "host-qmp-system-reset" : "guest-reset"));
 	else if (what == VM_END_PANIC)
-		event_emit("GUEST_PANICKED", json_pack("{s:s}", "action", no_reboot ? "poweroff" : "run"));
+		event_emit("GUEST_PANICKED",
+			   json_pack("{s:s}", "action", no_reboot ? "poweroff" : "run"));
 	else
-		event_emit("SHUTDOWN", json_pack("{s:b,s:s}", "guest", what == VM_END_POWEROFF, "reason",
-			   what == VM_END_POWEROFF ? "guest-shutdown" : what == VM_END_QUIT ? "host-qmp-quit" : "host-signal"));
+		event_emit("SHUTDOWN",
+			   json_pack("{s:b,s:s}", "guest", what == VM_END_POWEROFF, "reason",
+				     what == VM_END_POWEROFF ? "guest-shutdown"
+				     : what == VM_END_QUIT   ? "host-qmp-quit"
+							     : "host-signal"));
 }
 
 /* Main loop, everything parked: what a device, a vCPU or a signal asked for. */
@@ -384,7 +439,8 @@ static void on_request(void *ctx, enum vm_end what, int code)
 			ending_describe(m);
 			machine_end(m, STATUS_TRIPLE_FAULT);
 		} else {
-			log_info("the guest made a triple fault: it is reset (-no-reboot ends instead, and shows the registers)");
+			log_info("the guest made a triple fault: it is reset (-no-reboot ends "
+				 "instead, and shows the registers)");
 			reset_now(m);
 		}
 		break;
@@ -401,7 +457,8 @@ static void on_request(void *ctx, enum vm_end what, int code)
 		machine_end(m, STATUS_TIMEOUT);
 		break;
 	case VM_END_HANG:
-		log_error("the guest has asked no device for anything for %u s", m->config->idle_timeout);
+		log_error("the guest has asked no device for anything for %u s",
+			  m->config->idle_timeout);
 		ending_describe(m);
 		machine_end(m, STATUS_HANG);
 		break;
@@ -422,7 +479,8 @@ static void on_request(void *ctx, enum vm_end what, int code)
 
 /* --- from a configuration to a machine --- */
 
-struct machine_device *machine_add_device(struct machine *m, struct device *dev, const struct device_config *config)
+struct machine_device *machine_add_device(struct machine *m, struct device *dev,
+					  const struct device_config *config)
 {
 	struct machine_device *d = &m->devices[m->ndevices++];
 
@@ -467,8 +525,8 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	pthread_mutex_init(&m->control_lock, NULL);
 	pthread_mutex_init(&m->disks_lock, NULL);
 	pthread_rwlock_init(&m->shape, NULL);
-	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 || (ret = open_drives(m, err)) < 0 ||
-	    (ret = open_nets(m, err)) < 0)
+	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 ||
+	    (ret = open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
 		return ret;
 	/* The chips every machine of the type has, at their fixed places ... */
 	ret = c->machine == MACHINE_PC ? machine_init_pc(m, err) : machine_init_micro(m, err);
@@ -480,8 +538,9 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 			return ret;
 	hotplug_init(m);
 	/*
-	 * RAM and ROM come before KVM's interrupt controllers: a memory slot waits until KVM is rid of the last map of its own bus, and
-	 * the controllers change that; where KVM frees it at leisure (Linux 6.18), each start took 4 to 10 ms more.
+	 * RAM and ROM come before KVM's interrupt controllers: a memory slot waits until KVM is rid
+	 * of the last map of its own bus, and the controllers change that; where KVM frees it at
+	 * leisure (Linux 6.18), each start took 4 to 10 ms more.
 	 */
 	if ((ret = init_bios(m, err)) < 0 || (ret = init_vcpus(m, err)) < 0)
 		return ret;
@@ -579,7 +638,8 @@ void machine_exit(struct machine *m)
 		int ret = m->drives[i].blk ? blk_close(m->drives[i].blk) : 0;
 
 		if (ret < 0)
-			log_error("%s: closing: %s: the last writes may be lost", m->drives[i].config->file, strerror(-ret));
+			log_error("%s: closing: %s: the last writes may be lost",
+				  m->drives[i].config->file, strerror(-ret));
 	}
 	for (unsigned i = 0; i < m->nnets; i++)
 		if (m->nets[i])

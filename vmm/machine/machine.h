@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine.h: one virtual machine, whole. Only vmm/machine, move, control and main.c include it; no device reaches in here.
+ * machine.h: one virtual machine, whole. Only vmm/machine, move, control and main.c include it; no
+ * device reaches in here.
  */
 #ifndef VMM_MACHINE_MACHINE_H
 #define VMM_MACHINE_MACHINE_H
@@ -17,19 +18,25 @@
 #include "vmm/wires/vm.h"
 
 #define MACHINE_MAX_DEVICES 256
-#define MICRO_MMIO_BASE 0xfeb00000ull		/* virtio-mmio windows of the micro machine, 512 bytes each */
+/* virtio-mmio windows of the micro machine, 512 bytes each */
+#define MICRO_MMIO_BASE 0xfeb00000ull
 #define MICRO_MMIO_SIZE 0x200
 #define MICRO_MMIO_FIRST_GSI 5
 #define MICRO_MMIO_MAX 16
 
 /*
- * How the program ends when the guest does not decide; the same table for minivmm-ci (tools/ci/ci.h) and in both man pages. No
- * number but 125 is one that isa-debug-exit makes: those are odd. 1 there means success, so an error of ours must not be 1.
+ * How the program ends when the guest does not decide; the same table for minivmm-ci
+ * (tools/ci/ci.h) and in both man pages. No number but 125 is one that isa-debug-exit makes: those
+ * are odd. 1 there means success, so an error of ours must not be 1.
  */
-enum machine_status { STATUS_OK = 0, STATUS_TIMEOUT = 124, STATUS_ERROR = 125, STATUS_PANIC = 240, STATUS_TRIPLE_FAULT = 242,
+enum machine_status { STATUS_OK = 0, STATUS_TIMEOUT = 124, STATUS_ERROR = 125, STATUS_PANIC = 240,
+                      STATUS_TRIPLE_FAULT = 242,
 		      STATUS_KVM_ERROR = 244, STATUS_HANG = 246 };
 
-/* The loops, a thread each, that carry a device's queues, or all of it; none: it belongs to the main loop. */
+/*
+ * The loops, a thread each, that carry a device's queues, or all of it; none: it belongs to the
+ * main loop.
+ */
 struct queue_threads {
 	struct loop **loops;
 	unsigned n;
@@ -64,11 +71,16 @@ struct machine {
 	struct vcpu **vcpus;
 	unsigned nvcpus;
 	struct kvm_cpuid2 *cpuid;
-	struct kvm_moment paused;		/* the guest's clocks while it stands; clock_ns 0: it never ran */
+	/* the guest's clocks while it stands; clock_ns 0: it never ran */
+	struct kvm_moment paused;
 
-	/* Chips that others have to reach; each is also in devices[]. NULL where the machine has none. */
+	/*
+	 * Chips that others have to reach; each is also in devices[]. NULL where the machine has
+	 * none.
+	 */
 	struct pci_bus *pci;
-	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *vmmouse, *micro_pm, *hotplug, *vmgenid;
+	struct device *i440fx, *piix3, *ide, *pm, *rtc, *i8042, *vmmouse, *micro_pm, *hotplug,
+		*vmgenid;
 	struct event_limit rtc_event, balloon_event;
 	struct device *vga;
 	const struct display *display;		/* of the graphics card */
@@ -93,9 +105,11 @@ struct machine {
 
 	struct migration *migration;		/* migrate.c's; NULL until it is needed */
 	pthread_rwlock_t shape;			/* which parts there are (hotplug.h) */
-	unsigned ejecting;			/* threads that take a device out; main loop's lock */
+	/* threads that take a device out; main loop's lock */
+	unsigned ejecting;
 
-	pthread_mutex_t control_lock;		/* one slow command at a time; the first of all locks */
+	/* one slow command at a time; the first of all locks */
+	pthread_mutex_t control_lock;
 	unsigned command_threads;		/* commands under way on threads; main loop */
 	pthread_mutex_t disks_lock;
 	bool disks_given;			/* machine_give_disks was done */
@@ -104,36 +118,51 @@ struct machine {
 	bool powering_down;			/* the power button was pressed for SIGTERM */
 	struct loop_timer powerdown_timer;
 	struct loop_timer timeout_timer, idle_timer;	/* ending.c */
-	uint64_t progress;			/* ending.c: requests of the guest when idle_timer last looked ... */
+	/* ending.c: requests of the guest when idle_timer last looked ... */
+	uint64_t progress;
 	int64_t progress_at;			/* ... and since when there have been no more */
-	struct loop_timer wake_timer;		/* sleep.c: the RTC's alarm, or a wake-up that is due */
+	/* sleep.c: the RTC's alarm, or a wake-up that is due */
+	struct loop_timer wake_timer;
 	int64_t asleep_since;
 	int wake_reason;			/* enum pm_wake */
 	bool waking;				/* the reset that is under way ends S3 */
 };
 
 /*
- * machine_init is the one wiring function: which devices exist, where, on which interrupt. Its only input is the
- * configuration. The machine is paused for PAUSE_BOOT afterwards. 0 or -errno with the reason; machine_exit cleans up
- * after both.
+ * machine_init is the one wiring function: which devices exist, where, on which interrupt. Its only
+ * input is the configuration. The machine is paused for PAUSE_BOOT afterwards. 0 or -errno with the
+ * reason; machine_exit cleans up after both.
  */
 int machine_init(struct machine *m, struct config *c, struct err *err);
 void machine_exit(struct machine *m);
-/* From its first state on: the machine hears of pauses and of what its guest asks for. Main thread, before the vCPUs run. */
+/*
+ * From its first state on: the machine hears of pauses and of what its guest asks for. Main thread,
+ * before the vCPUs run.
+ */
 void machine_watch(struct machine *m);
 
-/* Builds one device from its entry: at boot, at hot-plug and at restore. 0 or -errno with the reason. */
+/*
+ * Builds one device from its entry: at boot, at hot-plug and at restore. 0 or -errno with the
+ * reason.
+ */
 int device_build(struct machine *m, const struct device_config *d, struct err *err);
-/* A device's threads end before it does, their loops after it. The main loop's lock, but for join. */
+/*
+ * A device's threads end before it does, their loops after it. The main loop's lock, but for join.
+ */
 void machine_threads_join(struct queue_threads *t);
 void machine_threads_free(struct machine *m, struct queue_threads *t);
 /* Records a device in wiring order; the machine owns it from now on. */
-struct machine_device *machine_add_device(struct machine *m, struct device *dev, const struct device_config *config);
+struct machine_device *machine_add_device(struct machine *m, struct device *dev,
+					  const struct device_config *config);
 struct machine_device *machine_find_device(struct machine *m, const char *id);
 struct machine_drive *machine_find_drive(struct machine *m, const char *id);
 struct net *machine_find_net(struct machine *m, const char *id);
-/* Opens a medium for a drive, with the drive's error policy and limits. The caller puts it into the drive, or closes it. */
-struct blk *machine_open_medium(struct machine_drive *md, const char *file, const struct blk_options *o, struct err *err);
+/*
+ * Opens a medium for a drive, with the drive's error policy and limits. The caller puts it into the
+ * drive, or closes it.
+ */
+struct blk *machine_open_medium(struct machine_drive *md, const char *file,
+				const struct blk_options *o, struct err *err);
 
 /* The PC's and the micro machine's own chips (machine_pc.c, machine_micro.c). */
 int machine_init_pc(struct machine *m, struct err *err);
@@ -147,36 +176,51 @@ uint64_t machine_ram_low(const struct machine *m);
 int machine_init_serial(struct machine *m, struct err *err);
 
 /*
- * A stopped machine lets others read its disks: everything is flushed, caches and locks are given up (stop). Before the
- * guest or a command touches them again they are taken back and read anew (cont), or it is said who has them. A control
- * thread that holds no lock. 0 or -errno with the reason; both do nothing when it is so already.
+ * A stopped machine lets others read its disks: everything is flushed, caches and locks are given
+ * up (stop). Before the guest or a command touches them again they are taken back and read anew
+ * (cont), or it is said who has them. A control thread that holds no lock. 0 or -errno with the
+ * reason; both do nothing when it is so already.
  */
 int machine_give_disks(struct machine *m, struct err *err);
 int machine_take_disks(struct machine *m, struct err *err);
 
 /* Power button: what SIGTERM and system_powerdown do. Main loop. */
 void machine_powerdown(struct machine *m);
-/* S3 (sleep.c): the guest goes to sleep (a struct machine); someone wakes it, false when it does not sleep. Main loop's lock. */
+/*
+ * S3 (sleep.c): the guest goes to sleep (a struct machine); someone wakes it, false when it does
+ * not sleep. Main loop's lock.
+ */
 void machine_suspend(void *ctx);
 bool machine_wakeup(struct machine *m, int reason);
 void machine_sleep_init(struct machine *m);
 /* Whether another minivmm sends the machine over a line (a file is loaded at once). */
 bool machine_moves_here(const struct config *c);
-/* The machine goes on from a copy of what it was: its generation id changes, and the guest is told. Main loop's lock. */
+/*
+ * The machine goes on from a copy of what it was: its generation id changes, and the guest is told.
+ * Main loop's lock.
+ */
 void machine_copied(struct machine *m);
 /* The micro machine's own notification (machine_micro.c). Main loop's lock. */
 void micro_pm_generation(struct device *d);
-/* Power-on state of every part, then firmware or kernel again. All parked. 0 or -errno with the reason. */
+/*
+ * Power-on state of every part, then firmware or kernel again. All parked. 0 or -errno with the
+ * reason.
+ */
 int machine_reset(struct machine *m, struct err *err);
 
 /* machine_boot.c: bootindex= as fw_cfg's bootorder (NULL: none; free it), network boot ROMs. */
 char *machine_boot_devices(struct machine *m);
 int machine_boot_roms(struct machine *m, struct err *err);
-/* Opens a file of the boot configuration (NULL: none); the descriptor is kept for resets. 0 or -errno with the reason. */
-int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, const char *what, struct err *err);
 /*
- * -initrd of the opened kernel: one file, or for a multiboot kernel its modules "FILE [ARGUMENTS],FILE ...". The strings belong
- * to the caller, who frees them by machine_boot_modules_free once bios_new has copied them. 0 or -errno with the reason.
+ * Opens a file of the boot configuration (NULL: none); the descriptor is kept for resets. 0 or
+ * -errno with the reason.
+ */
+int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, const char *what,
+		      struct err *err);
+/*
+ * -initrd of the opened kernel: one file, or for a multiboot kernel its modules "FILE
+ * [ARGUMENTS],FILE ...". The strings belong to the caller, who frees them by
+ * machine_boot_modules_free once bios_new has copied them. 0 or -errno with the reason.
  */
 int machine_boot_modules(struct machine *m, struct bios_config *b, struct err *err);
 void machine_boot_modules_free(struct bios_config *b);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine_boot.c: the files to boot from; what firmware is told about where to boot from: bootindex= as a list of OpenFirmware paths (fw_cfg's bootorder),
- * and the network boot ROMs of the cards. Main thread, before the guest runs.
+ * machine_boot.c: the files to boot from; what firmware is told about where to boot from:
+ * bootindex= as a list of OpenFirmware paths (fw_cfg's bootorder), and the network boot ROMs of the
+ * cards. Main thread, before the guest runs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -44,7 +45,9 @@ static char *boot_path(struct machine *m, const struct device_config *d)
 	char at[16];
 
 	if (d->kind == DEV_IDE_HD || d->kind == DEV_IDE_CD)
-		return d->ide_index < 0 ? NULL : xasprintf("/pci@i0cf8/ide@1,1/drive@%x/disk@%x", d->ide_index / 2, d->ide_index % 2);
+		return d->ide_index < 0 ? NULL
+					: xasprintf("/pci@i0cf8/ide@1,1/drive@%x/disk@%x",
+						    d->ide_index / 2, d->ide_index % 2);
 	p = function_of(m, d);
 	if (!p)
 		return NULL;
@@ -76,7 +79,8 @@ char *machine_boot_devices(struct machine *m)
 		for (unsigned i = 0; i < c->ndevices; i++) {
 			char *path, *longer;
 
-			if (c->devices[i].bootindex != index || !(path = boot_path(m, &c->devices[i])))
+			if (c->devices[i].bootindex != index ||
+			    !(path = boot_path(m, &c->devices[i])))
 				continue;
 			longer = xasprintf("%s%s%s", list ? list : "", list ? "\n" : "", path);
 			free(path);
@@ -94,15 +98,17 @@ static bool may_boot_from(const struct config *c, const struct device_config *d)
 }
 
 /*
- * The BIOS runs a ROM only for the card whose numbers its PCI data structure names (PCI Firmware 3.0, 5.1.2); iPXE's virtio ROM
- * names the modern device, ours is transitional. Byte 6 takes up the difference in the checksum.
+ * The BIOS runs a ROM only for the card whose numbers its PCI data structure names (PCI Firmware
+ * 3.0, 5.1.2); iPXE's virtio ROM names the modern device, ours is transitional. Byte 6 takes up the
+ * difference in the checksum.
  */
 static void rom_set_ids(uint8_t *rom, size_t size, const struct pci_dev *p)
 {
 	size_t data = ld_le16(rom + 0x18);
 	uint8_t sum = 0;
 
-	if (ld_le16(rom) != 0xaa55 || rom[2] * 512u > size || !range_ok(data, 8, rom[2] * 512u) || memcmp(rom + data, "PCIR", 4))
+	if (ld_le16(rom) != 0xaa55 || rom[2] * 512u > size || !range_ok(data, 8, rom[2] * 512u) ||
+	    memcmp(rom + data, "PCIR", 4))
 		return;
 	memcpy(rom + data + 4, p->config + PCI_VENDOR_ID, 4);
 	for (size_t i = 0; i < rom[2] * 512u; i++)
@@ -110,7 +116,8 @@ static void rom_set_ids(uint8_t *rom, size_t size, const struct pci_dev *p)
 	rom[6] -= sum;
 }
 
-static int rom_attach(struct machine *m, const struct device_config *d, const char *file, struct err *err)
+static int rom_attach(struct machine *m, const struct device_config *d, const char *file,
+		      struct err *err)
 {
 	struct pci_dev *p = function_of(m, d);
 	char path[128], id[64];
@@ -124,7 +131,8 @@ static int rom_attach(struct machine *m, const struct device_config *d, const ch
 	snprintf(path, sizeof(path), ROM_FOLDER "%s", file);
 	fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
 	if (fd < 0) {
-		err_prefix(err, "%s: network boot needs its ROM (apt-get install ipxe-qemu)", d->id);
+		err_prefix(err, "%s: network boot needs its ROM (apt-get install ipxe-qemu)",
+			   d->id);
 		return fd;
 	}
 	if (fstat(fd, &st) < 0 || st.st_size < 512 || st.st_size > (off_t)ROM_MAX) {
@@ -144,7 +152,10 @@ static int rom_attach(struct machine *m, const struct device_config *d, const ch
 	return 0;
 }
 
-/* A ROM costs every boot its start-up time: a card gets one only when the machine may boot from the network. */
+/*
+ * A ROM costs every boot its start-up time: a card gets one only when the machine may boot from the
+ * network.
+ */
 int machine_boot_roms(struct machine *m, struct err *err)
 {
 	const struct config *c = m->config;
@@ -154,8 +165,10 @@ int machine_boot_roms(struct machine *m, struct err *err)
 		return 0;
 	for (unsigned i = 0; ret == 0 && i < c->ndevices; i++) {
 		const struct device_config *d = &c->devices[i];
-		const char *file = d->kind == DEV_VIRTIO_NET ? "efi-virtio.rom" : d->kind == DEV_E1000 ? "efi-e1000.rom" :
-				   d->kind == DEV_RTL8139 ? "efi-rtl8139.rom" : NULL;
+		const char *file = d->kind == DEV_VIRTIO_NET ? "efi-virtio.rom"
+				   : d->kind == DEV_E1000    ? "efi-e1000.rom"
+				   : d->kind == DEV_RTL8139  ? "efi-rtl8139.rom"
+							     : NULL;
 
 		if (file && may_boot_from(c, d))
 			ret = rom_attach(m, d, file, err);
@@ -163,7 +176,8 @@ int machine_boot_roms(struct machine *m, struct err *err)
 	return ret;
 }
 
-int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, const char *what, struct err *err)
+int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, const char *what,
+		      struct err *err)
 {
 	*f = (struct bios_file){ .fd = -1, .path = path };
 	if (!path)
@@ -174,7 +188,10 @@ int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, 
 	return MIN(f->fd, 0);
 }
 
-/* The next "FILE ARGUMENTS" of a list; a comma that belongs to it is doubled, as in -drive. NULL at the end. */
+/*
+ * The next "FILE ARGUMENTS" of a list; a comma that belongs to it is doubled, as in -drive. NULL at
+ * the end.
+ */
 static char *next_module(const char **list)
 {
 	char *text = xcalloc(1, strlen(*list) + 1), *to = text;
@@ -207,11 +224,13 @@ int machine_boot_modules(struct machine *m, struct bios_config *b, struct err *e
 
 		if (b->nmodules == ARRAY_SIZE(b->modules)) {
 			free(text);
-			return err_set(err, E2BIG, "-initrd: more than %zu modules", ARRAY_SIZE(b->modules));
+			return err_set(err, E2BIG, "-initrd: more than %zu modules",
+				       ARRAY_SIZE(b->modules));
 		}
 		b->nmodules++;
 		mod->cmdline = text;
-		ret = machine_boot_file(m, strndup(text, strcspn(text, " ")), &mod->file, "-initrd", err);
+		ret = machine_boot_file(m, strndup(text, strcspn(text, " ")), &mod->file, "-initrd",
+					err);
 	}
 	return ret;
 }

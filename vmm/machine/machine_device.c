@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine_device.c: one device from its entry, at boot, hot-plug and restore alike. Main thread, before the guest runs
- * or in an exclusive section.
+ * machine_device.c: one device from its entry, at boot, hot-plug and restore alike. Main thread,
+ * before the guest runs or in an exclusive section.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,15 +21,18 @@
 #define DEBUG_EXIT_IOSIZE 2
 #define DEBUGCON_IOBASE 0x402
 #define PVPANIC_IOBASE 0x505
-#define PCI_FIRST_FREE_SLOT 3		/* 0 host bridge, 1 ISA bridge and its functions, 2 graphics card */
+/* 0 host bridge, 1 ISA bridge and its functions, 2 graphics card */
+#define PCI_FIRST_FREE_SLOT 3
 
 /* The PCI address asked for, or the lowest free slot. */
-static int pick_devfn(struct machine *m, const struct device_config *d, unsigned *devfn, struct err *err)
+static int pick_devfn(struct machine *m, const struct device_config *d, unsigned *devfn,
+		      struct err *err)
 {
 	int first = d->kind == DEV_VGA ? 2 : PCI_FIRST_FREE_SLOT;
 
 	if (!m->pci)
-		return err_set(err, ENOTSUP, "%s %s: -M micro has no PCI; the device needs -M pc", device_kind_name(d->kind), d->id);
+		return err_set(err, ENOTSUP, "%s %s: -M micro has no PCI; the device needs -M pc",
+			       device_kind_name(d->kind), d->id);
 	if (d->slot >= 0) {
 		*devfn = PCI_DEVFN(d->slot, d->func);
 		return 0;
@@ -40,12 +43,14 @@ static int pick_devfn(struct machine *m, const struct device_config *d, unsigned
 			return 0;
 		}
 	}
-	return err_set(err, EBUSY, "%s %s: all PCI slots are taken", device_kind_name(d->kind), d->id);
+	return err_set(err, EBUSY, "%s %s: all PCI slots are taken", device_kind_name(d->kind),
+		       d->id);
 }
 
 /* --- threads --- */
 
-static int threads_start(struct machine *m, struct queue_threads *t, const char *id, unsigned n, bool patient, struct err *err)
+static int threads_start(struct machine *m, struct queue_threads *t, const char *id, unsigned n,
+			 bool patient, struct err *err)
 {
 	t->loops = xcalloc(n, sizeof(*t->loops));
 	for (; t->n < n; t->n++) {
@@ -87,9 +92,12 @@ void machine_threads_free(struct machine *m, struct queue_threads *t)
 
 /* --- devices --- */
 
-/* A virtio device behind the transport of this machine. Takes v and its threads over, also on failure; no threads: NULL. */
-static int attach_virtio(struct machine *m, const struct device_config *d, struct virtio_dev *v, struct queue_threads *threads,
-			 struct err *err)
+/*
+ * A virtio device behind the transport of this machine. Takes v and its threads over, also on
+ * failure; no threads: NULL.
+ */
+static int attach_virtio(struct machine *m, const struct device_config *d, struct virtio_dev *v,
+			 struct queue_threads *threads, struct err *err)
 {
 	struct machine_device *md;
 	struct device *dev;
@@ -101,8 +109,11 @@ static int attach_virtio(struct machine *m, const struct device_config *d, struc
 		struct bios_virtio_mmio *w = &m->mmio_windows[m->nmmio];
 
 		if (m->nmmio == MICRO_MMIO_MAX)
-			return err_set(err, EBUSY, "%s: more than %d devices in a micro machine", d->id, MICRO_MMIO_MAX);
-		/* Global interrupts 5-7, 10-15, 16-23: what the machine's other chips do not use. */
+			return err_set(err, EBUSY, "%s: more than %d devices in a micro machine",
+				       d->id, MICRO_MMIO_MAX);
+		/*
+		 * Global interrupts 5-7, 10-15, 16-23: what the machine's other chips do not use.
+		 */
 		w->gsi = m->nmmio < 3 ? 5 + m->nmmio : m->nmmio - 3 + 10;
 		w->base = MICRO_MMIO_BASE + m->nmmio * MICRO_MMIO_SIZE;
 		w->size = MICRO_MMIO_SIZE;
@@ -133,8 +144,8 @@ static struct blk *find_blk(struct machine *m, const struct device_config *d, st
 	struct machine_drive *md = d->backend ? machine_find_drive(m, d->backend) : NULL;
 
 	if (!md || !md->blk) {
-		err_set(err, ENOENT, "%s %s: drive=%s: no -drive has that id (with if=none)", device_kind_name(d->kind), d->id,
-			d->backend ? d->backend : "");
+		err_set(err, ENOENT, "%s %s: drive=%s: no -drive has that id (with if=none)",
+			device_kind_name(d->kind), d->id, d->backend ? d->backend : "");
 		return NULL;
 	}
 	return md->blk;
@@ -142,8 +153,9 @@ static struct blk *find_blk(struct machine *m, const struct device_config *d, st
 
 static int build_blk(struct machine *m, const struct device_config *d, struct err *err)
 {
-	struct virtio_blk_config_opts o = { .nqueues = d->queues ? d->queues : 1, .queue_size = d->queue_size,
-					  .packed = d->packed };
+	struct virtio_blk_config_opts o = { .nqueues = d->queues ? d->queues : 1,
+					    .queue_size = d->queue_size,
+					    .packed = d->packed };
 	struct machine_drive *md = d->backend ? machine_find_drive(m, d->backend) : NULL;
 	struct queue_threads threads = { 0 };
 
@@ -153,7 +165,10 @@ static int build_blk(struct machine *m, const struct device_config *d, struct er
 	o.serial = d->serial ? d->serial : md->config->serial;
 	if (d->iothread && threads_start(m, &threads, d->id, 1, false, err) < 0)
 		return -EAGAIN;
-	return attach_virtio(m, d, virtio_blk_new(d->id, d->iothread ? threads.loops[0] : m->loop, m->mem, &o, err), &threads, err);
+	return attach_virtio(
+		m, d,
+		virtio_blk_new(d->id, d->iothread ? threads.loops[0] : m->loop, m->mem, &o, err),
+		&threads, err);
 }
 
 /* The IDE's loop, or the control thread that changes the medium. */
@@ -161,7 +176,8 @@ static void tray_moved(void *ctx, bool open)
 {
 	const struct machine_drive *md = ctx;
 
-	event_emit("DEVICE_TRAY_MOVED", json_pack("{s:s,s:s,s:b}", "device", md->config->id, "id", md->config->id, "tray-open", open));
+	event_emit("DEVICE_TRAY_MOVED", json_pack("{s:s,s:s,s:b}", "device", md->config->id, "id",
+						  md->config->id, "tray-open", open));
 }
 
 static int build_ide(struct machine *m, const struct device_config *d, struct err *err)
@@ -186,7 +202,10 @@ static int build_ide(struct machine *m, const struct device_config *d, struct er
 	return piix3_ide_attach(m->ide, unit, &o, err);
 }
 
-/* The machine's n-th card has its n-th address; one that was plugged in takes the first that no other card has. */
+/*
+ * The machine's n-th card has its n-th address; one that was plugged in takes the first that no
+ * other card has.
+ */
 static void pick_mac(struct machine *m, uint8_t mac[6])
 {
 	/* What comes with the machine; not what is plugged in later. */
@@ -207,15 +226,24 @@ static void pick_mac(struct machine *m, uint8_t mac[6])
 	}
 }
 
-/* Each pair of queues has a thread, where what it is connected to allows that: a disk does not wait for packets, nor they for a disk. */
-static int build_virtio_net(struct machine *m, const struct device_config *d, struct net *net, const uint8_t mac[6], struct err *err)
+/*
+ * Each pair of queues has a thread, where what it is connected to allows that: a disk does not wait
+ * for packets, nor they for a disk.
+ */
+static int build_virtio_net(struct machine *m, const struct device_config *d, struct net *net,
+			    const uint8_t mac[6], struct err *err)
 {
-	struct virtio_net_opts o = { .net = net, .pairs = d->queues ? d->queues : net ? net->max_queues : 1,
-				     .queue_size = d->queue_size, .packed = d->packed };
+	struct virtio_net_opts o = { .net = net,
+				     .pairs = d->queues ? d->queues
+					      : net	? net->max_queues
+							: 1,
+				     .queue_size = d->queue_size,
+				     .packed = d->packed };
 	struct queue_threads threads = { 0 };
 
 	memcpy(o.mac, mac, 6);
-	if (net && net->any_loop && o.pairs <= net->max_queues && threads_start(m, &threads, d->id, o.pairs, true, err) < 0)
+	if (net && net->any_loop && o.pairs <= net->max_queues &&
+	    threads_start(m, &threads, d->id, o.pairs, true, err) < 0)
 		return -EAGAIN;
 	o.queue_loops = threads.loops;
 	return attach_virtio(m, d, virtio_net_new(d->id, m->loop, m->mem, &o, err), &threads, err);
@@ -229,7 +257,8 @@ static int build_nic(struct machine *m, const struct device_config *d, struct er
 	struct device *dev;
 
 	if (d->backend && !net)
-		return err_set(err, ENOENT, "%s %s: netdev=%s: no -netdev has that id", device_kind_name(d->kind), d->id, d->backend);
+		return err_set(err, ENOENT, "%s %s: netdev=%s: no -netdev has that id",
+			       device_kind_name(d->kind), d->id, d->backend);
 	if (!d->has_mac)
 		pick_mac(m, m->config->devices[d - m->config->devices].mac);
 	memcpy(mac, d->mac, 6);
@@ -247,10 +276,15 @@ static int build_nic(struct machine *m, const struct device_config *d, struct er
 
 static int build_9p(struct machine *m, const struct device_config *d, struct err *err)
 {
-	struct virtio_9p_opts o = { .path = d->path, .tag = d->tag, .hide = d->hide, .readonly = d->readonly, .pipes = d->pipes };
+	struct virtio_9p_opts o = { .path = d->path,
+				    .tag = d->tag,
+				    .hide = d->hide,
+				    .readonly = d->readonly,
+				    .pipes = d->pipes };
 
 	if (!d->path || !d->tag)
-		return err_set(err, EINVAL, "%s %s: path= and mount_tag= are needed", device_kind_name(d->kind), d->id);
+		return err_set(err, EINVAL, "%s %s: path= and mount_tag= are needed",
+			       device_kind_name(d->kind), d->id);
 	return attach_virtio(m, d, virtio_9p_new(d->id, m->loop, m->mem, &o, err), NULL, err);
 }
 
@@ -259,7 +293,8 @@ static int build_console(struct machine *m, const struct device_config *d, struc
 	struct chardev *chr = NULL;
 
 	if (m->nconsoles == ARRAY_SIZE(m->consoles))
-		return err_set(err, E2BIG, "%s: more than %zu consoles", d->id, ARRAY_SIZE(m->consoles));
+		return err_set(err, E2BIG, "%s: more than %zu consoles", d->id,
+			       ARRAY_SIZE(m->consoles));
 	if (d->backend) {
 		chr = chardev_open(d->id, d->backend, m->loop, &m->host, err);
 		if (!chr && err->msg[0])
@@ -286,20 +321,24 @@ static int build_port(struct machine *m, const struct device_config *d, struct e
 
 	switch (d->kind) {
 	case DEV_DEBUG_EXIT:
-		dev = isa_debug_exit_new(m->pio, d->iobase ? d->iobase : DEBUG_EXIT_IOBASE, d->iosize ? d->iosize : DEBUG_EXIT_IOSIZE,
-					 m->vm, m->loop, err);
+		dev = isa_debug_exit_new(m->pio, d->iobase ? d->iobase : DEBUG_EXIT_IOBASE,
+					 d->iosize ? d->iosize : DEBUG_EXIT_IOSIZE, m->vm, m->loop,
+					 err);
 		break;
 	case DEV_PVPANIC:
 		dev = pvpanic_new(m->pio, PVPANIC_IOBASE, m->vm, m->loop, err);
 		break;
 	default:
 		if (m->nconsoles == ARRAY_SIZE(m->consoles))
-			return err_set(err, E2BIG, "%s: more than %zu consoles", d->id, ARRAY_SIZE(m->consoles));
-		chr = chardev_open(d->id, d->backend ? d->backend : "stdio", m->loop, &m->host, err);
+			return err_set(err, E2BIG, "%s: more than %zu consoles", d->id,
+				       ARRAY_SIZE(m->consoles));
+		chr = chardev_open(d->id, d->backend ? d->backend : "stdio", m->loop, &m->host,
+				   err);
 		if (!chr && err->msg[0])
 			return -EIO;
 		m->consoles[m->nconsoles++] = chr;
-		dev = debugport_new(m->pio, d->iobase ? d->iobase : DEBUGCON_IOBASE, chr, m->loop, err);
+		dev = debugport_new(m->pio, d->iobase ? d->iobase : DEBUGCON_IOBASE, chr, m->loop,
+				    err);
 		break;
 	}
 	if (!dev)
@@ -337,13 +376,16 @@ static int build_vga(struct machine *m, const struct device_config *d, struct er
 	struct device *dev;
 
 	if (m->display)
-		return err_set(err, ENOTSUP, "-device VGA: the machine has a graphics card already");
+		return err_set(err, ENOTSUP,
+			       "-device VGA: the machine has a graphics card already");
 	if (pick_devfn(m, d, &o.devfn, err) < 0)
 		return -EBUSY;
 	/* A kernel's own driver needs no video BIOS. */
-	if ((!m->config->kernel || machine_has_viewer(m->config)) && (o.rom_fd = host_open(&m->host, rom, O_RDONLY | O_CLOEXEC, 0, &none)) < 0)
-		log_warn("%s: no video BIOS, the screen stays dark until the guest's driver runs: %s (apt-get install seabios)", d->id,
-			 none.msg);
+	if ((!m->config->kernel || machine_has_viewer(m->config)) &&
+	    (o.rom_fd = host_open(&m->host, rom, O_RDONLY | O_CLOEXEC, 0, &none)) < 0)
+		log_warn("%s: no video BIOS, the screen stays dark until the guest's driver runs: "
+			 "%s (apt-get install seabios)",
+			 d->id, none.msg);
 	dev = vga_new(m->pci, &o, err);
 	if (o.rom_fd >= 0)
 		close(o.rom_fd);
@@ -367,7 +409,9 @@ static void generation_changed(void *ctx)
 
 static int build_vmgenid(struct machine *m, const struct device_config *d, struct err *err)
 {
-	struct vmgenid_opts o = { .gpa = VMGENID_GPA, .has_uuid = d->has_guid, .changed = generation_changed, .ctx = m };
+	struct vmgenid_opts o = {
+		.gpa = VMGENID_GPA, .has_uuid = d->has_guid, .changed = generation_changed, .ctx = m
+	};
 
 	if (m->vmgenid)
 		return err_set(err, EEXIST, "-device vmgenid: the machine has one already");
@@ -435,6 +479,7 @@ int device_build(struct machine *m, const struct device_config *d, struct err *e
 	case DEV_PCI_TESTDEV:
 		return build_testdev(m, d, err);
 	default:
-		return err_set(err, ENOTSUP, "-device %s: this version does not have it", device_kind_name(d->kind));
+		return err_set(err, ENOTSUP, "-device %s: this version does not have it",
+			       device_kind_name(d->kind));
 	}
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine_micro.c: the "micro" machine: serial ports, a power register, and virtio-mmio windows that its small DSDT lists.
- * No PCI, no firmware, no legacy chips.
+ * machine_micro.c: the "micro" machine: serial ports, a power register, and virtio-mmio windows
+ * that its small DSDT lists. No PCI, no firmware, no legacy chips.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,7 +16,10 @@
 #define EVENT_POWER_BUTTON 1
 #define EVENT_GENERATION 2
 
-/* ACPI's sleep control, sleep status and reset registers (ACPI 6.4, 4.8.3.7), and the event word our DSDT reads. */
+/*
+ * ACPI's sleep control, sleep status and reset registers (ACPI 6.4, 4.8.3.7), and the event word
+ * our DSDT reads.
+ */
 struct micro_pm {
 	struct device dev;
 	struct bus *pio;
@@ -65,10 +68,19 @@ static const char *event_name(void *ctx, uint64_t off, bool is_write)
 }
 
 static const struct region_ops pm_ops = {
-	.name = "micro-pm", .read = pm_read, .write = pm_write, .min_width = 1, .max_width = 1, .reg_name = pm_name,
+	.name = "micro-pm",
+	.read = pm_read,
+	.write = pm_write,
+	.min_width = 1,
+	.max_width = 1,
+	.reg_name = pm_name,
 };
 static const struct region_ops event_ops = {
-	.name = "micro-event", .read = event_read, .write = event_write, .min_width = 4, .max_width = 4,
+	.name = "micro-event",
+	.read = event_read,
+	.write = event_write,
+	.min_width = 4,
+	.max_width = 4,
 	.reg_name = event_name,
 };
 
@@ -105,7 +117,11 @@ static void micro_pm_destroy(struct device *d)
 }
 
 static const struct device_ops micro_pm_device_ops = {
-	.name = "micro-pm", .version = 1, .reset = micro_pm_reset, .save = micro_pm_save, .load = micro_pm_load,
+	.name = "micro-pm",
+	.version = 1,
+	.reset = micro_pm_reset,
+	.save = micro_pm_save,
+	.load = micro_pm_load,
 	.destroy = micro_pm_destroy,
 };
 
@@ -123,7 +139,9 @@ static int micro_pm_new(struct machine *m, struct err *err)
 		ret = bus_add(m->pio, BIOS_MICRO_EVENT, 4, &event_ops, p, m->loop, "micro-pm", 0);
 	machine_add_device(m, &p->dev, NULL);
 	m->micro_pm = &p->dev;
-	return ret < 0 ? err_set(err, -ret, "power registers of the micro machine: %s", strerror(-ret)) : 0;
+	return ret < 0 ? err_set(err, -ret, "power registers of the micro machine: %s",
+				 strerror(-ret))
+		       : 0;
 }
 
 /* The user presses the power button. Lock held. */

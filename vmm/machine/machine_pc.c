@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine_pc.c: the chips every "pc" has, at the places firmware and drivers expect: i440FX host bridge, PIIX3 ISA bridge
- * and IDE, PIIX4 power management, RTC, keyboard controller, serial ports. Interrupts: DESIGN 4.
+ * machine_pc.c: the chips every "pc" has, at the places firmware and drivers expect: i440FX host
+ * bridge, PIIX3 ISA bridge and IDE, PIIX4 power management, RTC, keyboard controller, serial ports.
+ * Interrupts: DESIGN 4.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -33,7 +34,8 @@ static uint16_t elcr_get(void *ctx)
 	uint16_t v = 0;
 
 	for (unsigned n = 0; n < 2; n++) {
-		struct kvm_irqchip c = { .chip_id = n ? KVM_IRQCHIP_PIC_SLAVE : KVM_IRQCHIP_PIC_MASTER };
+		struct kvm_irqchip c = { .chip_id = n ? KVM_IRQCHIP_PIC_SLAVE
+						      : KVM_IRQCHIP_PIC_MASTER };
 
 		if (ioctl(k->vm_fd, KVM_GET_IRQCHIP, &c) == 0)
 			v |= c.chip.pic.elcr << (8 * n);
@@ -46,7 +48,8 @@ static void elcr_set(void *ctx, uint16_t v)
 	struct kvm *k = ctx;
 
 	for (unsigned n = 0; n < 2; n++) {
-		struct kvm_irqchip c = { .chip_id = n ? KVM_IRQCHIP_PIC_SLAVE : KVM_IRQCHIP_PIC_MASTER };
+		struct kvm_irqchip c = { .chip_id = n ? KVM_IRQCHIP_PIC_SLAVE
+						      : KVM_IRQCHIP_PIC_MASTER };
 
 		if (ioctl(k->vm_fd, KVM_GET_IRQCHIP, &c) < 0)
 			continue;
@@ -88,7 +91,9 @@ static void vmport_set(void *ctx, const uint32_t regs[4])
 
 	if (!v || ioctl(v->fd, KVM_GET_REGS, &r) < 0)
 		return;
-	/* Some KVMs finish the access with what the registers hold, not with what the access gave. */
+	/*
+	 * Some KVMs finish the access with what the registers hold, not with what the access gave.
+	 */
 	r.rax = regs[VMPORT_EAX];
 	r.rbx = regs[VMPORT_EBX];
 	r.rcx = regs[VMPORT_ECX];
@@ -124,7 +129,8 @@ static void rtc_alarm(void *ctx)
 
 static void rtc_set(void *ctx, int64_t ahead)
 {
-	event_limit_emit(ctx, json_pack("{s:I,s:s}", "offset", (json_int_t)ahead, "qom-path", "/machine/rtc"));
+	event_limit_emit(ctx, json_pack("{s:I,s:s}", "offset", (json_int_t)ahead, "qom-path",
+					"/machine/rtc"));
 }
 
 static int add_rtc(struct machine *m, struct err *err)
@@ -147,7 +153,8 @@ static int add_rtc(struct machine *m, struct err *err)
 static int add_ide(struct machine *m, struct err *err)
 {
 	struct piix3_ide_opts o = {
-		.devfn = DEVFN_IDE, .irq = { irq_source(m->irqs, IRQ_IDE), irq_source(m->irqs, IRQ_IDE + 1) },
+		.devfn = DEVFN_IDE,
+		.irq = { irq_source(m->irqs, IRQ_IDE), irq_source(m->irqs, IRQ_IDE + 1) },
 	};
 
 	return add(m, piix3_ide_new(m->pci, &o, err), &m->ide);
@@ -161,7 +168,10 @@ static int add_pit(struct machine *m, struct err *err)
 	return m->kvm->pit ? 0 : -EINVAL;
 }
 
-/* -drive if=pflash: the first chip ends at 4 GiB (below the -bios image if there is one), the next below it. */
+/*
+ * -drive if=pflash: the first chip ends at 4 GiB (below the -bios image if there is one), the next
+ * below it.
+ */
 static int add_flash(struct machine *m, struct err *err)
 {
 	uint64_t end = BIOS_TOP, size = 0;
@@ -180,7 +190,8 @@ static int add_flash(struct machine *m, struct err *err)
 			struct stat st;
 
 			if (stat(m->config->bios, &st) < 0)
-				return err_set(err, errno, "-bios %s: %s", m->config->bios, strerror(errno));
+				return err_set(err, errno, "-bios %s: %s", m->config->bios,
+					       strerror(errno));
 			size = ALIGN_UP((uint64_t)st.st_size, 4096ull);
 			end -= MIN(size, 16 * MiB);
 		}
@@ -197,12 +208,15 @@ static int add_flash(struct machine *m, struct err *err)
 int machine_init_pc(struct machine *m, struct err *err)
 {
 	struct pci_wires wires = { m->pio, m->mmio, m->mem, m->irqs, m->vm, m->loop };
-	struct piix3_opts piix3 = { .devfn = DEVFN_PIIX3, .elcr_get = elcr_get, .elcr_set = elcr_set, .elcr_ctx = m->kvm };
+	struct piix3_opts piix3 = {
+		.devfn = DEVFN_PIIX3, .elcr_get = elcr_get, .elcr_set = elcr_set, .elcr_ctx = m->kvm
+	};
 	struct piix4_pm_opts pm = {
 		.devfn = DEVFN_PM, .sci = irq_source(m->irqs, BIOS_SCI_IRQ),
 		.suspend = machine_suspend, .suspend_ctx = m,
 	};
-	struct i8042_opts kbd = { .kbd = irq_source(m->irqs, IRQ_KEYBOARD), .aux = irq_source(m->irqs, IRQ_MOUSE) };
+	struct i8042_opts kbd = { .kbd = irq_source(m->irqs, IRQ_KEYBOARD),
+				  .aux = irq_source(m->irqs, IRQ_MOUSE) };
 
 	machine_sleep_init(m);
 	m->pci = pci_bus_new(&wires);
@@ -211,13 +225,12 @@ int machine_init_pc(struct machine *m, struct err *err)
 		return -EINVAL;
 	machine_add_device(m, fw_cfg_device(m->fw_cfg), NULL);
 	if (add(m, i440fx_new(m->pci, m->ram, machine_starts_open(m), err), &m->i440fx) < 0 ||
-	    add(m, piix3_new(m->pci, &piix3, err), &m->piix3) < 0 ||
-	    add_ide(m, err) < 0 ||
-	    add(m, piix4_pm_new(m->pci, &pm, err), &m->pm) < 0 ||
-	    add_pit(m, err) < 0 ||
+	    add(m, piix3_new(m->pci, &piix3, err), &m->piix3) < 0 || add_ide(m, err) < 0 ||
+	    add(m, piix4_pm_new(m->pci, &pm, err), &m->pm) < 0 || add_pit(m, err) < 0 ||
 	    add(m, port92_new(m->pio, m->vm, m->loop, err), NULL) < 0 ||
 	    add(m, i8042_new(m->pio, m->vm, m->clock, m->loop, &kbd, err), &m->i8042) < 0 ||
-	    add_vmmouse(m, err) < 0 || add_hotplug(m, err) < 0 || add_rtc(m, err) < 0 || add_flash(m, err) < 0)
+	    add_vmmouse(m, err) < 0 || add_hotplug(m, err) < 0 || add_rtc(m, err) < 0 ||
+	    add_flash(m, err) < 0)
 		return -EINVAL;
 	return machine_init_serial(m, err);
 }
@@ -241,8 +254,11 @@ int machine_init_serial(struct machine *m, struct err *err)
 			return -EIO;
 		if (strstr(c->serial[i], "stdio"))
 			m->stdio = m->serial[i];
-		if (add(m, uart16550_new(id, m->pio, com_ports[i].base, irq_source(m->irqs, com_ports[i].irq), m->serial[i],
-					 m->clock, m->loop, err), NULL) < 0)
+		if (add(m,
+			uart16550_new(id, m->pio, com_ports[i].base,
+				      irq_source(m->irqs, com_ports[i].irq), m->serial[i], m->clock,
+				      m->loop, err),
+			NULL) < 0)
 			return -EINVAL;
 	}
 	return 0;

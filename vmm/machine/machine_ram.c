@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * machine_ram.c: the guest's RAM: where its bytes come from (-m, -mem-path, -mem-prealloc) and where the guest sees them. Main thread,
- * before the guest runs.
+ * machine_ram.c: the guest's RAM: where its bytes come from (-m, -mem-path, -mem-prealloc) and
+ * where the guest sees them. Main thread, before the guest runs.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -16,13 +16,19 @@
 
 #define PC_SHADOW 0xc0000ull		/* up to 1 MiB: where PAM shows RAM or not */
 
-/* RAM stands in two pieces around the hole for PCI and the chips; where the first ends follows the machine type. */
+/*
+ * RAM stands in two pieces around the hole for PCI and the chips; where the first ends follows the
+ * machine type.
+ */
 uint64_t machine_ram_low(const struct machine *m)
 {
 	return MIN(m->config->ram, (uint64_t)BIOS_PCI_HOLE);
 }
 
-/* A file without a name in the folder: it vanishes with the process, however that ends. The fd or -errno. */
+/*
+ * A file without a name in the folder: it vanishes with the process, however that ends. The fd or
+ * -errno.
+ */
 static int nameless_file(struct machine *m, const char *dir, struct err *err)
 {
 	char *path;
@@ -57,15 +63,17 @@ static struct block *ram_in_folder(struct machine *m, struct err *err)
 	}
 	huge = fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC;
 	if (huge && size % fs.f_bsize) {
-		err_set(err, EINVAL, "-mem-path %s: its pages are %llu MiB large; give -m a multiple of that", dir,
-			(unsigned long long)fs.f_bsize / MiB);
+		err_set(err, EINVAL,
+			"-mem-path %s: its pages are %llu MiB large; give -m a multiple of that",
+			dir, (unsigned long long)fs.f_bsize / MiB);
 		goto fail;
 	}
 	ret = ftruncate(fd, size) < 0 ? -errno : 0;
 	host = ret ? MAP_FAILED : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (host == MAP_FAILED) {
 		ret = ret ? ret : -errno;
-		err_set(err, -ret, "-mem-path %s: cannot get %llu MiB: %s%s", dir, (unsigned long long)(size / MiB), strerror(-ret),
+		err_set(err, -ret, "-mem-path %s: cannot get %llu MiB: %s%s", dir,
+			(unsigned long long)(size / MiB), strerror(-ret),
 			huge ? "; reserve more huge pages (sysctl vm.nr_hugepages)" : "");
 		goto fail;
 	}
@@ -94,11 +102,14 @@ static int ram_prealloc(struct block *b, struct err *err)
 		p[off] = 0;
 	return 0;
 fail:
-	return err_set(err, errno, "-mem-prealloc: this host has no %llu MiB to give: %s", (unsigned long long)(size / MiB),
-		       strerror(errno));
+	return err_set(err, errno, "-mem-prealloc: this host has no %llu MiB to give: %s",
+		       (unsigned long long)(size / MiB), strerror(errno));
 }
 
-/* No firmware comes first: the loader opens the host bridge's shadow, and most saved machines have it open. */
+/*
+ * No firmware comes first: the loader opens the host bridge's shadow, and most saved machines have
+ * it open.
+ */
 bool machine_starts_open(const struct machine *m)
 {
 	const struct config *c = m->config;
@@ -109,22 +120,30 @@ bool machine_starts_open(const struct machine *m)
 int machine_init_ram(struct machine *m, struct err *err)
 {
 	const struct config *c = m->config;
-	uint64_t low = machine_ram_low(m), pages = sysconf(_SC_PHYS_PAGES), have = pages * sysconf(_SC_PAGESIZE);
+	uint64_t low = machine_ram_low(m), pages = sysconf(_SC_PHYS_PAGES),
+		 have = pages * sysconf(_SC_PAGESIZE);
 	int ret;
 
 	if (c->ram > have)
-		return err_set(err, ENOMEM, "-m: %llu MiB of guest memory, and this host has %llu MiB: the guest would be killed as it "
-			       "uses them; give it less", c->ram / MiB, have / MiB);
+		return err_set(err, ENOMEM,
+			       "-m: %llu MiB of guest memory, and this host has %llu MiB: the "
+			       "guest would be killed as it "
+			       "uses them; give it less",
+			       c->ram / MiB, have / MiB);
 	/*
-	 * Anonymous memory gets transparent huge pages, a memfd does not unless the administrator says so: with small pages a
-	 * booting guest faults some 25,000 times.
+	 * Anonymous memory gets transparent huge pages, a memfd does not unless the administrator
+	 * says so: with small pages a booting guest faults some 25,000 times.
 	 */
-	m->ram = c->mem_path ? ram_in_folder(m, err) : block_new(m->mem, "ram", c->ram, BLOCK_RAM | BLOCK_HUGE, err);
+	m->ram = c->mem_path ? ram_in_folder(m, err)
+			     : block_new(m->mem, "ram", c->ram, BLOCK_RAM | BLOCK_HUGE, err);
 	if (!m->ram)
 		return -ENOMEM;
 	if (c->mem_prealloc && (ret = ram_prealloc(m->ram, err)) < 0)
 		return ret;
-	/* The PC leaves 0xa0000-0xfffff to the graphics card and the host bridge's PAM registers; micro has neither. */
+	/*
+	 * The PC leaves 0xa0000-0xfffff to the graphics card and the host bridge's PAM registers;
+	 * micro has neither.
+	 */
 	if (c->machine == MACHINE_MICRO) {
 		ret = block_map(m->ram, 0, 0, low, 0);
 	} else {

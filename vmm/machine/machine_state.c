@@ -10,8 +10,8 @@
  *   chips/     in-kernel PIC, IOAPIC, PIT
  *   cpus/      cpu@0 ...
  *
- * Loading goes in this order: the devices drive their interrupt lines into chips that are still in reset, and then the
- * chips and processors get the state they had, whatever that did to them.
+ * Loading goes in this order: the devices drive their interrupt lines into chips that are still in
+ * reset, and then the chips and processors get the state they had, whatever that did to them.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -88,7 +88,10 @@ static bool quiesce_wait(struct quiesce *q)
 	return !ret;
 }
 
-/* No device (or only this one) has a request under way any more; those that an I/O error stopped are held. */
+/*
+ * No device (or only this one) has a request under way any more; those that an I/O error stopped
+ * are held.
+ */
 static int quiesce_devices(struct machine *m, const struct device *only, struct err *err)
 {
 	struct quiesce *q = xcalloc(1, sizeof(*q));
@@ -117,8 +120,11 @@ static int quiesce_devices(struct machine *m, const struct device *only, struct 
 	pthread_mutex_unlock(&q->mutex);
 	if (over)
 		quiesce_free(q);
-	return over ? 0 : err_set(err, ETIMEDOUT, "requests to a disk have not ended for %d seconds; is its storage there?",
-				  QUIESCE_SECONDS);
+	return over ? 0
+		    : err_set(err, ETIMEDOUT,
+			      "requests to a disk have not ended for %d seconds; is its storage "
+			      "there?",
+			      QUIESCE_SECONDS);
 }
 
 int machine_quiesce_device(struct machine *m, struct device *d, struct err *err)
@@ -142,7 +148,8 @@ int machine_quiesce(struct machine *m, struct err *err)
 			continue;
 		ret = blk_flush(m->drives[i].blk);
 		if (ret < 0)
-			err_set(err, -ret, "%s: flush: %s", blk_filename(m->drives[i].blk), strerror(-ret));
+			err_set(err, -ret, "%s: flush: %s", blk_filename(m->drives[i].blk),
+				strerror(-ret));
 	}
 	if (ret < 0)
 		machine_unquiesce(m);
@@ -174,7 +181,8 @@ int machine_retry_io(struct machine *m, struct err *err)
 
 static const char *type_name(const struct machine *m, char *buf, size_t len)
 {
-	snprintf(buf, len, "%s-%u", m->config->machine == MACHINE_PC ? "pc" : "micro", m->config->version);
+	snprintf(buf, len, "%s-%u", m->config->machine == MACHINE_PC ? "pc" : "micro",
+		 m->config->version);
 	return buf;
 }
 
@@ -202,7 +210,9 @@ static int compare_str(struct state_in *in, const char *prop, const char *mine, 
 
 	if (state_get_str(in, prop, &s) < 0)
 		return -EINVAL;
-	return strcmp(s, mine) ? state_bad(in, "the saved machine has %s %s, this one %s", what, s, mine) : 0;
+	return strcmp(s, mine)
+		       ? state_bad(in, "the saved machine has %s %s, this one %s", what, s, mine)
+		       : 0;
 }
 
 static void compare_device(struct machine *m, struct state_in *in, unsigned i)
@@ -231,14 +241,20 @@ int machine_compare(struct machine *m, struct state_in *in)
 
 	compare_str(in, "type", type_name(m, text, sizeof(text)), "type");
 	if (state_get_u64(in, "ram", &ram) == 0 && ram != m->config->ram)
-		state_bad(in, "the saved machine has %llu MiB of memory, this one %llu (-m)", ram / MiB, m->config->ram / MiB);
+		state_bad(in, "the saved machine has %llu MiB of memory, this one %llu (-m)",
+			  ram / MiB, m->config->ram / MiB);
 	if (state_get_u32(in, "cpus", &n) == 0 && n != m->nvcpus)
-		state_bad(in, "the saved machine has %u processors, this one %u (-smp)", n, m->nvcpus);
+		state_bad(in, "the saved machine has %u processors, this one %u (-smp)", n,
+			  m->nvcpus);
 	compare_str(in, "cpu-model", m->config->cpu ? m->config->cpu : "host", "processor model");
-	state_get_bytes(in, "uuid", uuid, sizeof(uuid));	/* a copy of a machine may have another */
+	/* a copy of a machine may have another */
+	state_get_bytes(in, "uuid", uuid, sizeof(uuid));
 	if (state_get_u32(in, "devices", &n) < 0)
 		return -EINVAL;
-	/* In any order: what was plugged in later comes last there, and here where the command line has it. */
+	/*
+	 * In any order: what was plugged in later comes last there, and here where the command line
+	 * has it.
+	 */
 	for (unsigned i = 0; i < n && !state_in_error(in); i++)
 		compare_device(m, in, i);
 	if (n != m->ndevices && !state_in_error(in))
@@ -296,7 +312,8 @@ static void save_all(void *ctx)
 	for (unsigned i = 0; i < m->ndevices && s->ret == 0; i++) {
 		s->ret = device_save(m->devices[i].dev, s->o);
 		if (s->ret < 0)
-			err_set(s->err, -s->ret, "%s cannot be saved: %s", m->devices[i].dev->id, strerror(-s->ret));
+			err_set(s->err, -s->ret, "%s cannot be saved: %s", m->devices[i].dev->id,
+				strerror(-s->ret));
 	}
 	state_end(s->o);
 	if (s->ret < 0)
@@ -304,7 +321,8 @@ static void save_all(void *ctx)
 	state_begin(s->o, "chips");
 	s->ret = kvm_chips_save(m->kvm, s->o);
 	if (s->ret < 0)
-		err_set(s->err, -s->ret, "KVM's interrupt chips cannot be saved: %s", strerror(-s->ret));
+		err_set(s->err, -s->ret, "KVM's interrupt chips cannot be saved: %s",
+			strerror(-s->ret));
 	state_end(s->o);
 	state_begin(s->o, "cpus");
 	for (unsigned i = 0; i < m->nvcpus && s->ret == 0; i++) {
@@ -312,14 +330,15 @@ static void save_all(void *ctx)
 		state_begin(s->o, name);
 		s->ret = vcpu_save(m->vcpus[i], s->o, tsc);
 		if (s->ret < 0)
-			err_set(s->err, -s->ret, "vCPU %u cannot be saved: %s", i, strerror(-s->ret));
+			err_set(s->err, -s->ret, "vCPU %u cannot be saved: %s", i,
+				strerror(-s->ret));
 		state_end(s->o);
 	}
 	state_end(s->o);
 }
 
-int machine_save(struct machine *m, void (*memory)(void *ctx, struct block *b, struct state_out *o), void *ctx, void **blob,
-		 size_t *len, struct err *err)
+int machine_save(struct machine *m, void (*memory)(void *ctx, struct block *b, struct state_out *o),
+		 void *ctx, void **blob, size_t *len, struct err *err)
 {
 	struct save s = { m, state_out_new(), memory, ctx, err, 0 };
 	int ret;
@@ -354,8 +373,8 @@ static void load_memory(struct load *l)
 		if (state_enter(l->in, block_id(b)) < 0)
 			break;
 		if (state_get_u64(l->in, "size", &size) == 0 && size != block_size(b))
-			state_bad(l->in, "saved with %llu bytes, here are %llu", (unsigned long long)size,
-				  (unsigned long long)block_size(b));
+			state_bad(l->in, "saved with %llu bytes, here are %llu",
+				  (unsigned long long)size, (unsigned long long)block_size(b));
 		if (l->memory && !state_in_error(l->in))
 			l->memory(l->ctx, b, l->in);
 		state_leave(l->in);
@@ -441,7 +460,8 @@ static void load_all(void *ctx)
 }
 
 int machine_load(struct machine *m, const void *blob, size_t len,
-		 int (*memory)(void *ctx, struct block *b, struct state_in *in), void *ctx, struct err *err)
+		 int (*memory)(void *ctx, struct block *b, struct state_in *in), void *ctx,
+		 struct err *err)
 {
 	struct load l = { m, state_in_new(blob, len, err), memory, ctx };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * screen.c: connects the graphics card and the keyboard controller with whoever looks and types: VNC viewers, the
- * terminal, the sendkey and screendump commands (control/command_screen.c). The servers themselves are modules with threads of their own; their
- * input comes here on any thread and takes the main loop's lock for a moment.
+ * screen.c: connects the graphics card and the keyboard controller with whoever looks and types:
+ * VNC viewers, the terminal, the sendkey and screendump commands (control/command_screen.c). The
+ * servers themselves are modules with threads of their own; their input comes here on any thread
+ * and takes the main loop's lock for a moment.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -66,7 +67,8 @@ static void input_mouse(void *ctx, int dx, int dy, int dz, unsigned buttons)
 }
 
 /* A tablet whose driver runs, or the pointer of the VMware port, takes the place of the mouse. */
-static bool input_pointer(void *ctx, unsigned x, unsigned y, unsigned w, unsigned h, int dz, unsigned buttons)
+static bool input_pointer(void *ctx, unsigned x, unsigned y, unsigned w, unsigned h, int dz,
+			  unsigned buttons)
 {
 	struct machine *m = ctx;
 	bool taken;
@@ -105,13 +107,17 @@ int screen_sendkey(struct machine *m, const char *keys, unsigned hold_ms, struct
 	n = keys_parse(keys, list, SENDKEY_MAX, err);
 	if (n < 0)
 		return n;
-	/* What is still down from the last time goes up first, so that the same key can be pressed again. */
+	/*
+	 * What is still down from the last time goes up first, so that the same key can be pressed
+	 * again.
+	 */
 	sendkey_release(s);
 	for (; s->nheld < n; s->nheld++) {
 		s->held[s->nheld] = list[s->nheld];
 		i8042_key(m->i8042, list[s->nheld], true);
 	}
-	loop_timer_set(&s->release, now_ns() + (hold_ms ? MIN(hold_ms, 60000u) : SENDKEY_HOLD_MS) * NS_PER_MS);
+	loop_timer_set(&s->release,
+		       now_ns() + (hold_ms ? MIN(hold_ms, 60000u) : SENDKEY_HOLD_MS) * NS_PER_MS);
 	return 0;
 }
 
@@ -137,7 +143,8 @@ static int password_from_file(struct machine *m, const char *path, char **text, 
 		return err_set(err, errno, "-vnc: password-file=%s: %s", path, strerror(errno));
 	buf[strcspn(buf, "\r\n")] = 0;
 	if (!*buf)
-		return err_set(err, EINVAL, "-vnc: password-file=%s: its first line is empty", path);
+		return err_set(err, EINVAL, "-vnc: password-file=%s: its first line is empty",
+			       path);
 	*text = xstrdup(buf);
 	explicit_bzero(buf, sizeof(buf));
 	return 0;
@@ -150,31 +157,40 @@ static int vnc_parse_option(struct machine *m, struct vnc_spec *v, char *option,
 	if (value)
 		*value++ = 0;
 	if (!strcmp(option, "password"))
-		return !value ? (v->password = true, 0) :
-		       parse_bool(value, &v->password) < 0 ? err_set(err, EINVAL, "-vnc: password=%s: on or off", value) : 0;
+		return !value ? (v->password = true, 0)
+		       : parse_bool(value, &v->password) < 0
+			       ? err_set(err, EINVAL, "-vnc: password=%s: on or off", value)
+			       : 0;
 	if (!strcmp(option, "password-file") && value) {
 		v->password = true;
 		return password_from_file(m, value, &v->password_text, err);
 	}
-	return err_set(err, EINVAL, "-vnc: '%s': no such option; there are password=on and password-file=FILE", option);
+	return err_set(err, EINVAL,
+		       "-vnc: '%s': no such option; there are password=on and password-file=FILE",
+		       option);
 }
 
 static int vnc_parse(struct machine *m, const char *spec, struct vnc_spec *v, struct err *err)
 {
-	char *copy = xstrdup(spec), *save = NULL, *address = strtok_r(copy, ",", &save), *option, *colon;
+	char *copy = xstrdup(spec), *save = NULL, *address = strtok_r(copy, ",", &save), *option,
+	     *colon;
 	uint64_t n = 0;
 	int ret = 0;
 
 	if (address && !strncmp(address, "unix:", 5)) {
 		v->is_unix = true;
 		if (!address[5] || strlen(address + 5) >= sizeof(v->path))
-			ret = err_set(err, EINVAL, "-vnc unix:PATH: a path of 1 to %zu characters", sizeof(v->path) - 1);
+			ret = err_set(err, EINVAL, "-vnc unix:PATH: a path of 1 to %zu characters",
+				      sizeof(v->path) - 1);
 		else
 			strcpy(v->path, address + 5);
 	} else {
 		colon = address ? strrchr(address, ':') : NULL;
-		if (!colon || parse_u64(colon + 1, 65535 - VNC_BASE_PORT, &n) < 0 || colon - address >= (int)sizeof(v->host))
-			ret = err_set(err, EINVAL, "-vnc %s: it is [HOST]:N with the display number N (port 5900 + N), or unix:PATH",
+		if (!colon || parse_u64(colon + 1, 65535 - VNC_BASE_PORT, &n) < 0 ||
+		    colon - address >= (int)sizeof(v->host))
+			ret = err_set(err, EINVAL,
+				      "-vnc %s: it is [HOST]:N with the display number N (port "
+				      "5900 + N), or unix:PATH",
 				      spec);
 		else
 			memcpy(v->host, address, colon - address);
@@ -201,7 +217,8 @@ static int vnc_listen_unix(const char *path, struct err *err)
 		close(probe);
 	}
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && chmod(path, 0600) == 0 && listen(fd, 8) == 0)
+	if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && chmod(path, 0600) == 0 &&
+	    listen(fd, 8) == 0)
 		return fd;
 	err_set(err, errno, "-vnc unix:%s: %s", path, strerror(errno));
 	if (fd >= 0)
@@ -211,7 +228,10 @@ static int vnc_listen_unix(const char *path, struct err *err)
 
 static int vnc_listen_tcp(const struct vnc_spec *v, struct err *err)
 {
-	struct addrinfo hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list, *a;
+	struct addrinfo hints = { .ai_family = AF_UNSPEC,
+				  .ai_socktype = SOCK_STREAM,
+				  .ai_flags = AI_PASSIVE },
+			*list, *a;
 	const char *host = *v->host ? v->host : "127.0.0.1";
 	int fd = -1, one = 1, why = 0, ret;
 	char port[8], name[108];
@@ -238,21 +258,29 @@ static int vnc_listen_tcp(const struct vnc_spec *v, struct err *err)
 	if (fd >= 0)
 		return fd;
 	if (why == EADDRINUSE)
-		return err_set(err, why, "-vnc %s:%u: port %s is in use, perhaps by another machine; take another number", host,
-			       v->display, port);
+		return err_set(err, why,
+			       "-vnc %s:%u: port %s is in use, perhaps by another machine; take "
+			       "another number",
+			       host, v->display, port);
 	return err_set(err, why, "-vnc %s:%u: %s", host, v->display, strerror(why));
 }
 
 static int start_vnc(struct machine_screen *s, const char *spec, struct err *err)
 {
 	struct vnc_spec v = { .display = 0 };
-	struct vnc_opts o = { .display = s->m->display, .input = &s->input, .keymap = s->keymap, .name = s->m->config->name };
+	struct vnc_opts o = { .display = s->m->display,
+			      .input = &s->input,
+			      .keymap = s->keymap,
+			      .name = s->m->config->name };
 	int ret;
 
 	if (!strcmp(spec, "none"))
 		return 0;
 	if (!s->m->display)
-		return err_set(err, EINVAL, "-vnc %s: the machine has no graphics card (-vga std, without -nographic)", spec);
+		return err_set(
+			err, EINVAL,
+			"-vnc %s: the machine has no graphics card (-vga std, without -nographic)",
+			spec);
 	ret = vnc_parse(s->m, spec, &v, err);
 	if (ret < 0)
 		goto out;
@@ -288,12 +316,19 @@ static void curses_quit(void *ctx)
 
 static int start_curses(struct machine_screen *s, struct err *err)
 {
-	struct curses_opts o = { .display = s->m->display, .input = &s->input, .keymap = s->keymap, .quit = curses_quit, .ctx = s };
+	struct curses_opts o = { .display = s->m->display,
+				 .input = &s->input,
+				 .keymap = s->keymap,
+				 .quit = curses_quit,
+				 .ctx = s };
 
 	if (!s->m->display)
-		return err_set(err, EINVAL, "-display curses: the machine has no graphics card (-vga std, without -nographic)");
+		return err_set(err, EINVAL,
+			       "-display curses: the machine has no graphics card (-vga std, "
+			       "without -nographic)");
 	if (!isatty(0) || !isatty(1))
-		return err_set(err, ENOTTY, "-display curses: standard input and output are no terminal");
+		return err_set(err, ENOTTY,
+			       "-display curses: standard input and output are no terminal");
 	s->curses_ops = module_symbol("curses", "curses_module", err);
 	if (!s->curses_ops)
 		return -ENOENT;
@@ -347,7 +382,8 @@ int screen_set_password(struct machine *m, const char *password, struct err *err
 	if (!m->screen || !m->screen->vnc)
 		return err_set(err, EINVAL, "the machine has no VNC server (-vnc)");
 	if (!m->screen->vnc_password)
-		return err_set(err, EINVAL, "the VNC server runs without passwords (-vnc ...,password=on)");
+		return err_set(err, EINVAL,
+			       "the VNC server runs without passwords (-vnc ...,password=on)");
 	m->screen->vnc_ops->set_password(m->screen->vnc, password);
 	return 0;
 }
@@ -358,7 +394,10 @@ bool screen_vnc_info(struct machine *m, struct vnc_info *info)
 
 	if (!s || !s->vnc)
 		return false;
-	*info = (struct vnc_info){ .host = s->vnc_host, .service = s->vnc_service, .is_unix = s->vnc_unix,
-				   .password = s->vnc_password, .viewers = s->vnc_ops->clients(s->vnc) };
+	*info = (struct vnc_info){ .host = s->vnc_host,
+				   .service = s->vnc_service,
+				   .is_unix = s->vnc_unix,
+				   .password = s->vnc_password,
+				   .viewers = s->vnc_ops->clients(s->vnc) };
 	return true;
 }

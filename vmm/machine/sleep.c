@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sleep.c: S3. The guest's RAM stays, everything else loses power: asleep, the machine is paused for PAUSE_SUSPEND; waking up
- * is a reset after which firmware (bios/ where -kernel took its place) finds the shutdown code 0xfe in CMOS and jumps to
- * the guest's waking vector. The power button, the RTC's alarm and system_wakeup wake it. Main loop.
+ * sleep.c: S3. The guest's RAM stays, everything else loses power: asleep, the machine is paused
+ * for PAUSE_SUSPEND; waking up is a reset after which firmware (bios/ where -kernel took its place)
+ * finds the shutdown code 0xfe in CMOS and jumps to the guest's waking vector. The power button,
+ * the RTC's alarm and system_wakeup wake it. Main loop.
  */
 #include "devices/chips.h"
 #include "vmm/base/event.h"
@@ -20,7 +21,8 @@ static void wake(void *ctx)
 
 	if (!(vm_pause_reasons(m->vm) & PAUSE_SUSPEND))
 		return;
-	vm_pause(m->vm, PAUSE_SUSPEND);		/* the guest asked for it a moment ago: now it really stands */
+	/* the guest asked for it a moment ago: now it really stands */
+	vm_pause(m->vm, PAUSE_SUSPEND);
 	mc146818_set_cmos(m->rtc, CMOS_SHUTDOWN, SHUTDOWN_S3);
 	m->waking = true;
 	ret = machine_reset(m, &err);

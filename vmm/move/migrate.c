@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * migrate.c: the control side of a migration; see migrate.h. A thread of its own copies and decides (migrate_send.c); the
- * main loop only starts, asks and cancels.
+ * migrate.c: the control side of a migration; see migrate.h. A thread of its own copies and decides
+ * (migrate_send.c); the main loop only starts, asks and cancels.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -31,7 +31,8 @@ static struct migration *migration_of(struct machine *m)
 void migration_set_state(struct migration *g, enum migrate_state state)
 {
 	static const char *const names[] = {
-		"none", "setup", "active", "device", "cancelling", "cancelled", "completed", "failed",
+		"none",	      "setup",	   "active",	"device",
+		"cancelling", "cancelled", "completed", "failed",
 	};
 
 	pthread_mutex_lock(&g->mutex);
@@ -95,7 +96,9 @@ static void *migrate_thread(void *arg)
 	free(g->packed);
 	g->packed = NULL;
 	pthread_rwlock_unlock(&g->m->shape);
-	migration_set_state(g, ret == 0 ? MIGRATE_COMPLETED : migration_cancelled(g) ? MIGRATE_CANCELLED : MIGRATE_FAILED);
+	migration_set_state(g, ret == 0			? MIGRATE_COMPLETED
+			       : migration_cancelled(g) ? MIGRATE_CANCELLED
+							: MIGRATE_FAILED);
 	return NULL;
 }
 
@@ -140,7 +143,9 @@ int migrate_start(struct machine *m, const char *uri, struct err *err)
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		known |= !strncmp(uri, kinds[i], strlen(kinds[i]));
 	if (!known)
-		return err_set(err, EINVAL, "Parameter 'uri' expects a valid migration protocol: tcp:HOST:PORT, unix:PATH, exec:COMMAND, "
+		return err_set(err, EINVAL,
+			       "Parameter 'uri' expects a valid migration protocol: tcp:HOST:PORT, "
+			       "unix:PATH, exec:COMMAND, "
 			       "fd:N or file:PATH");
 	ret = machine_take_disks(m, err);
 	if (ret < 0)
@@ -193,8 +198,10 @@ int migrate_continue(struct machine *m, struct err *err)
 	over = g->info.state >= MIGRATE_CANCELLED;
 	pthread_mutex_unlock(&g->mutex);
 	if (!over)
-		return err_set(err, EBUSY, g->info.state == MIGRATE_NONE ? "no machine has come yet" :
-			       "There's a migration process in progress");
+		return err_set(err, EBUSY,
+			       g->info.state == MIGRATE_NONE
+				       ? "no machine has come yet"
+				       : "There's a migration process in progress");
 	ret = migrate_disks(m, blk_activate, err);
 	if (ret < 0)
 		return ret;

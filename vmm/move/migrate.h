@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * migrate.h: a running machine moves to another minivmm: "tcp:HOST:PORT", "unix:PATH", "exec:COMMAND", "fd:N"; and
- * "file:PATH" saves it into a file (snapshot.h).
+ * migrate.h: a running machine moves to another minivmm: "tcp:HOST:PORT", "unix:PATH",
+ * "exec:COMMAND", "fd:N"; and "file:PATH" saves it into a file (snapshot.h).
  *
- * Memory is copied while the guest runs, then what it wrote meanwhile, until the rest fits into the allowed downtime. Over
- * a socket both sides agree: the destination says that it has everything and holds the disks, the source lets go, and
- * only then the destination runs. A cut at any byte leaves one runnable machine; disks' locks decide the one case in which
- * a side cannot know.
+ * Memory is copied while the guest runs, then what it wrote meanwhile, until the rest fits into the
+ * allowed downtime. Over a socket both sides agree: the destination says that it has everything and
+ * holds the disks, the source lets go, and only then the destination runs. A cut at any byte leaves
+ * one runnable machine; disks' locks decide the one case in which a side cannot know.
  */
 #ifndef VMM_MOVE_MIGRATE_H
 #define VMM_MOVE_MIGRATE_H
@@ -17,11 +17,13 @@ struct migrate_params {
 	uint64_t max_bandwidth;		/* bytes a second; 0: no limit */
 	uint64_t downtime_ms;
 	bool compress;			/* zstd */
-	bool auto_converge;		/* slow the guest down when it writes faster than the line */
+	/* slow the guest down when it writes faster than the line */
+	bool auto_converge;
 };
 
 /* QEMU's words in query-migrate. */
-enum migrate_state { MIGRATE_NONE, MIGRATE_SETUP, MIGRATE_ACTIVE, MIGRATE_DEVICE, MIGRATE_CANCELLING, MIGRATE_CANCELLED,
+enum migrate_state { MIGRATE_NONE, MIGRATE_SETUP, MIGRATE_ACTIVE, MIGRATE_DEVICE,
+                     MIGRATE_CANCELLING, MIGRATE_CANCELLED,
 		     MIGRATE_COMPLETED, MIGRATE_FAILED };
 struct migrate_info {
 	enum migrate_state state;
@@ -34,13 +36,17 @@ struct migrate_info {
 	char error[1024];
 };
 
-/* Starts it; a thread does the rest. Main loop. 0, or -errno with the reason (-EBUSY: one is under way). */
+/*
+ * Starts it; a thread does the rest. Main loop. 0, or -errno with the reason (-EBUSY: one is under
+ * way).
+ */
 int migrate_start(struct machine *m, const char *uri, struct err *err);
 /* The source goes on running. Does nothing when none is under way. */
 void migrate_cancel(struct machine *m);
 /*
- * "cont" on a machine that was sent away, or may have been: takes the disks back and lets it run here. Refused while it is
- * under way, before a machine has come, and while the other side has the disks. Main loop. 0 or -errno with the reason.
+ * "cont" on a machine that was sent away, or may have been: takes the disks back and lets it run
+ * here. Refused while it is under way, before a machine has come, and while the other side has the
+ * disks. Main loop. 0 or -errno with the reason.
  */
 int migrate_continue(struct machine *m, struct err *err);
 /* Any thread. */
@@ -52,8 +58,9 @@ void migrate_set_params(struct machine *m, const struct migrate_params *p);
 void migrate_exit(struct machine *m);
 
 /*
- * -incoming and -loadvm, instead of the first machine_reset: a file is loaded at once; for a line the machine waits (paused
- * for PAUSE_MIGRATE) and a thread listens. "defer": migrate-incoming tells later. 0 or -errno with the reason.
+ * -incoming and -loadvm, instead of the first machine_reset: a file is loaded at once; for a line
+ * the machine waits (paused for PAUSE_MIGRATE) and a thread listens. "defer": migrate-incoming
+ * tells later. 0 or -errno with the reason.
  */
 int migrate_incoming(struct machine *m, const char *uri, struct err *err);
 

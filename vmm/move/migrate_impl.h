@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * migrate_impl.h: what the parts of the sending side share: migrate.c (control, threads), migrate_send.c (the
- * conversation with the other side) and migrate_ram.c (pages).
+ * migrate_impl.h: what the parts of the sending side share: migrate.c (control, threads),
+ * migrate_send.c (the conversation with the other side) and migrate_ram.c (pages).
  */
 #ifndef VMM_MOVE_MIGRATE_IMPL_H
 #define VMM_MOVE_MIGRATE_IMPL_H
@@ -34,7 +34,8 @@ struct migration {
 	ZSTD_CCtx *zstd;
 	uint8_t *payload, *packed;
 	int64_t pace_start, throttled;
-	uint64_t pace_bytes, raw_bytes;	/* of this round: on the line, and of pages that are not zero */
+	/* of this round: on the line, and of pages that are not zero */
+	uint64_t pace_bytes, raw_bytes;
 };
 
 void migration_set_state(struct migration *g, enum migrate_state state);
@@ -46,7 +47,8 @@ static inline bool migration_cancelled(struct migration *g)
 /* --- migrate_send.c --- */
 
 /* A record on the line, counted. 0 or -errno. */
-int migrate_send_record(struct migration *g, enum stream_type type, const void *payload, size_t len);
+int migrate_send_record(struct migration *g, enum stream_type type, const void *payload,
+			size_t len);
 /* The whole conversation over g->line, up to who runs. 0, or -errno with the reason. */
 int migrate_send_machine(struct migration *g, struct err *err);
 /* For each of the machine's disks, until one fails. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * migrate_in.c: the receiving side of a migration, on a thread of its own, while the machine stands for PAUSE_MIGRATE. What
- * comes over the line is hostile: every length, block and page is checked before it is used, and each record's checksum.
+ * migrate_in.c: the receiving side of a migration, on a thread of its own, while the machine stands
+ * for PAUSE_MIGRATE. What comes over the line is hostile: every length, block and page is checked
+ * before it is used, and each record's checksum.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -31,7 +32,8 @@ struct receiver {
 
 static int broken(struct receiver *r, int ret)
 {
-	return err_set(&r->err, -ret, "the connection broke: %s", ret == -ENODATA ? "it ended early" : strerror(-ret));
+	return err_set(&r->err, -ret, "the connection broke: %s",
+		       ret == -ENODATA ? "it ended early" : strerror(-ret));
 }
 
 static int answer(struct receiver *r, enum stream_answer what, const char *text)
@@ -75,10 +77,12 @@ static int receive_head(struct receiver *r, uint32_t *type, uint32_t *crc, size_
 		max = 4;
 		break;
 	default:
-		return err_set(&r->err, EPROTO, "unknown section %u; was it sent by a newer version?", *type);
+		return err_set(&r->err, EPROTO,
+			       "unknown section %u; was it sent by a newer version?", *type);
 	}
 	if (n > max)
-		return err_set(&r->err, EPROTO, "section %u has %llu bytes, at most %llu are possible", *type,
+		return err_set(&r->err, EPROTO,
+			       "section %u has %llu bytes, at most %llu are possible", *type,
 			       (unsigned long long)n, (unsigned long long)max);
 	*len = n;
 	return 0;
@@ -138,15 +142,21 @@ static int receive_config(struct receiver *r, size_t len)
 		state_get_str(in, "id", &text);
 		state_get_u64(in, "size", &size);
 		if (!state_in_error(in) && (strcmp(text, block_id(b)) || size != block_size(b)))
-			state_bad(in, "the other machine has memory '%s' of %llu KiB here, this one '%s' of %llu KiB", text,
-				  (unsigned long long)size / 1024, block_id(b), (unsigned long long)block_size(b) / 1024);
+			state_bad(in,
+				  "the other machine has memory '%s' of %llu KiB here, this one "
+				  "'%s' of %llu KiB",
+				  text, (unsigned long long)size / 1024, block_id(b),
+				  (unsigned long long)block_size(b) / 1024);
 		state_leave(in);
 		r->blocks[r->nblocks++] = b;
 	}
 	return state_in_finish(in, &r->err);
 }
 
-/* The runs of a section of pages: their number, and whether each lies in its block and the data is as long as they say. */
+/*
+ * The runs of a section of pages: their number, and whether each lies in its block and the data is
+ * as long as they say.
+ */
 static int check_runs(struct receiver *r, const uint8_t *p, uint32_t nruns, size_t len)
 {
 	struct block *b = r->blocks[ld_le32(p)];
@@ -158,7 +168,8 @@ static int check_runs(struct receiver *r, const uint8_t *p, uint32_t nruns, size
 		uint32_t zero = ld_le32(run + 12);
 
 		if (!n || !range_ok(ld_le64(run), n, pages) || zero > 1)
-			return err_set(&r->err, EPROTO, "pages outside of memory '%s'", block_id(b));
+			return err_set(&r->err, EPROTO, "pages outside of memory '%s'",
+				       block_id(b));
 		if (zero)
 			continue;
 		if (!range_ok(at, n * PAGE, len))
@@ -173,7 +184,8 @@ static int check_block(struct receiver *r, const uint8_t *p, size_t len)
 {
 	uint32_t nruns = ld_le32(p + 4);
 
-	if (ld_le32(p) >= r->nblocks || nruns > STREAM_MAX_PAGES || 8 + (uint64_t)nruns * STREAM_RUN_SIZE > len)
+	if (ld_le32(p) >= r->nblocks || nruns > STREAM_MAX_PAGES ||
+	    8 + (uint64_t)nruns * STREAM_RUN_SIZE > len)
 		return err_set(&r->err, EPROTO, "a section of pages is impossible");
 	return 0;
 }
@@ -187,8 +199,8 @@ static void zero_pages(uint8_t *host, uint64_t n)
 }
 
 /*
- * Pages go from the line to where they belong. All lengths are checked before the first byte, the checksum after the last: a
- * machine that got a damaged page never runs.
+ * Pages go from the line to where they belong. All lengths are checked before the first byte, the
+ * checksum after the last: a machine that got a damaged page never runs.
  */
 static int receive_pages(struct receiver *r, uint32_t crc, size_t len)
 {
@@ -305,12 +317,14 @@ static int receive_machine(struct receiver *r, bool *paused)
 	if (memcmp(head, stream_magic, 8))
 		return err_set(&r->err, EPROTO, "what comes over the line is no minivmm machine");
 	if (ld_le32(head + 8) != STREAM_VERSION)
-		return err_set(&r->err, EPROTO, "version %u of the stream; this program knows %u", ld_le32(head + 8), STREAM_VERSION);
+		return err_set(&r->err, EPROTO, "version %u of the stream; this program knows %u",
+			       ld_le32(head + 8), STREAM_VERSION);
 	r->two_way = ld_le32(head + 12) & STREAM_TWO_WAY && line_two_way(r->line);
 	if ((ret = receive(r, &type, &len)) < 0)
 		return ret;
 	if (type != STREAM_CONFIG)
-		return err_set(&r->err, EPROTO, "section %u comes where the configuration must be", type);
+		return err_set(&r->err, EPROTO, "section %u comes where the configuration must be",
+			       type);
 	if ((ret = receive_config(r, len)) < 0 || (ret = answer(r, ANSWER_ACCEPT, "")) < 0)
 		return ret;
 	while (type != STREAM_STATE) {
@@ -334,7 +348,8 @@ static int receive_machine(struct receiver *r, bool *paused)
 	if ((ret = answer(r, ANSWER_READY, "")) < 0 || (ret = receive(r, &type, &len)) < 0)
 		return ret;
 	if (type != STREAM_RUN || len != 4)
-		return err_set(&r->err, EPROTO, "section %u comes where the last word must be", type);
+		return err_set(&r->err, EPROTO, "section %u comes where the last word must be",
+			       type);
 	*paused = ld_le32(r->payload) & 1;
 	return 0;
 }
@@ -362,7 +377,10 @@ void migrate_receive(struct machine *m, struct line *l)
 	if (ret == 0) {
 		if (paused)
 			vm_pause(m->vm, PAUSE_USER);
-		/* A stream from a file may be read again; the other side of a line does not run any more. */
+		/*
+		 * A stream from a file may be read again; the other side of a line does not run any
+		 * more.
+		 */
 		if (!r.two_way) {
 			loop_lock(m->loop);
 			machine_copied(m);

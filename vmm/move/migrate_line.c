@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* migrate_line.c: the line of a migration: a socket, an inherited descriptor, or a program's standard input or output. */
+/*
+ * migrate_line.c: the line of a migration: a socket, an inherited descriptor, or a program's
+ * standard input or output.
+ */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -107,7 +110,9 @@ struct line *line_connect(struct machine *m, const char *uri, struct err *err)
 	if (!strncmp(uri, "fd:", 3))
 		return line_fd(uri + 3, err);
 	if (strncmp(uri, "tcp:", 4) && strncmp(uri, "unix:", 5)) {
-		err_set(err, EINVAL, "'%s': expected tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N or file:PATH", uri);
+		err_set(err, EINVAL,
+			"'%s': expected tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N or file:PATH",
+			uri);
 		return NULL;
 	}
 	fd = m->host.ops->connect(m->host.ctx, uri, err);
@@ -181,7 +186,10 @@ struct line *line_listen(struct machine *m, const char *uri, struct err *err)
 	else if (!strncmp(uri, "tcp:", 4))
 		fd = listen_tcp(uri + 4, err);
 	else
-		fd = err_set(err, EINVAL, "'%s': expected tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N or file:PATH", uri);
+		fd = err_set(
+			err, EINVAL,
+			"'%s': expected tcp:HOST:PORT, unix:PATH, exec:COMMAND, fd:N or file:PATH",
+			uri);
 	if (fd < 0)
 		return NULL;
 	l = line_new(-1);
@@ -309,7 +317,11 @@ int line_write(struct line *l, const void *buf, size_t len)
 			return ret;
 		if (l->two_way)
 			n = send(l->fd, p, len, MSG_NOSIGNAL | MSG_DONTWAIT);
-		else	/* what an inherited pipe surely takes, for it may block and must not for long */
+		else
+			/*
+			 * what an inherited pipe surely takes, for it may block and must not for
+			 * long
+			 */
 			n = write(l->fd, p, l->pid > 0 ? len : MIN(len, 4096ul));
 		if (n < 0 && (errno == EINTR || errno == EAGAIN))
 			continue;
@@ -360,7 +372,9 @@ int line_finish(struct line *l, struct err *err)
 	if (l->write) {
 		int ret = callback_flush(l);
 
-		return ret < 0 ? err_set(err, -ret, "writing the machine's state: %s", strerror(-ret)) : 0;
+		return ret < 0 ? err_set(err, -ret, "writing the machine's state: %s",
+					 strerror(-ret))
+			       : 0;
 	}
 	if (l->fd >= 0)
 		close(l->fd);
@@ -373,7 +387,8 @@ int line_finish(struct line *l, struct err *err)
 	l->pid = 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	return err_set(err, EIO, "the program ended with %s %d", WIFEXITED(status) ? "status" : "signal",
+	return err_set(err, EIO, "the program ended with %s %d",
+		       WIFEXITED(status) ? "status" : "signal",
 		       WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * migrate_ram.c: guest memory over the line. It is read while the guest writes it: a page that changes under the copy is
- * dirty and goes over again. The migration's thread.
+ * migrate_ram.c: guest memory over the line. It is read while the guest writes it: a page that
+ * changes under the copy is dirty and goes over again. The migration's thread.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -79,7 +79,9 @@ static int batch_send(struct migration *g, struct batch *t, bool live)
 	}
 	len = p - g->payload;
 	if (g->zstd) {
-		size_t n = ZSTD_compressCCtx(g->zstd, g->packed + 4, ZSTD_compressBound(STREAM_MAX_PAYLOAD), g->payload, len, 1);
+		size_t n = ZSTD_compressCCtx(g->zstd, g->packed + 4,
+					     ZSTD_compressBound(STREAM_MAX_PAYLOAD), g->payload,
+					     len, 1);
 
 		if (!ZSTD_isError(n) && n < len) {
 			st_le32(g->packed, len);
@@ -246,7 +248,10 @@ int migrate_ram_live(struct migration *g)
 			slow = 0;
 		}
 		pthread_mutex_unlock(&g->mutex);
-		/* The downtime is a limit, not an aim: as long as a round at least halves what is left, another one is worth its time. */
+		/*
+		 * The downtime is a limit, not an aim: as long as a round at least halves what is
+		 * left, another one is worth its time.
+		 */
 		if (pages * PAGE <= allowed && (pages <= FEW_PAGES || pages > last / 2))
 			return 0;
 	}

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * migrate_send.c: the sending side's conversation: who we are, memory, registers, and who runs from here on. The
- * migration's thread.
+ * migrate_send.c: the sending side's conversation: who we are, memory, registers, and who runs from
+ * here on. The migration's thread.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -95,7 +95,10 @@ int migrate_disks(struct machine *m, int (*fn)(struct blk *b, struct err *err), 
 	return ret;
 }
 
-/* The guest stands and its devices are still: the rest of memory, the registers, and who runs from here on. */
+/*
+ * The guest stands and its devices are still: the rest of memory, the registers, and who runs from
+ * here on.
+ */
 static int hand_over(struct migration *g, bool paused, bool *given, struct err *err)
 {
 	uint8_t run[4];
@@ -120,13 +123,14 @@ static int hand_over(struct migration *g, bool paused, bool *given, struct err *
 	st_le32(run, paused);
 	ret = migrate_send_record(g, STREAM_RUN, run, sizeof(run));
 	if (ret < 0)
-		return err_set(err, -ret, "the connection broke at the last step: %s", strerror(-ret));
+		return err_set(err, -ret, "the connection broke at the last step: %s",
+			       strerror(-ret));
 	return expect(g, ANSWER_DONE, err);
 }
 
 /*
- * With the disks we know who runs: the destination took their locks before it said that it was ready. One that did not get
- * the last word ends and lets go of them, which may take it a moment.
+ * With the disks we know who runs: the destination took their locks before it said that it was
+ * ready. One that did not get the last word ends and lets go of them, which may take it a moment.
  */
 static bool take_back(struct migration *g, bool given)
 {
@@ -137,7 +141,8 @@ static bool take_back(struct migration *g, bool given)
 	for (unsigned i = 0; i < g->m->ndrives; i++)
 		have_disks |= g->m->drives[i].blk && !blk_readonly(g->m->drives[i].blk);
 	if (given && !have_disks) {
-		log_error("migration: it is not known whether the destination runs; this side stays paused. If it does not: cont");
+		log_error("migration: it is not known whether the destination runs; this side "
+			  "stays paused. If it does not: cont");
 		return false;
 	}
 	line_abort(g->line);
@@ -148,7 +153,8 @@ static bool take_back(struct migration *g, bool given)
 			return true;
 		usleep(50000);
 	} while (now_ns() < end);
-	log_error("migration: %s; this side stays paused%s", err.msg, given ? ", the destination has the disks" : "");
+	log_error("migration: %s; this side stays paused%s", err.msg,
+		  given ? ", the destination has the disks" : "");
 	return false;
 }
 

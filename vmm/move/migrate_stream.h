@@ -6,13 +6,15 @@
  *   record   u32 type, u32 CRC-32C of the payload, u64 length, payload
  *
  *   CONFIG   tree: machine_describe, and the memory blocks in the order of their numbers
- *   PAGES    u32 block, u32 runs; runs of { u64 first page, u32 pages, u32 zero }; then the pages that are not zero
+ *   PAGES    u32 block, u32 runs; runs of { u64 first page, u32 pages, u32 zero }; then the pages
+ *            that are not zero
  *   ZPAGES   u32 length, then PAGES' payload packed by zstd
  *   STATE    tree: machine_save
  *   RUN      u32: 1 when the user had paused it
  *
- * With STREAM_TWO_WAY the destination answers { u32 answer, u32 length, text }: ACCEPT to CONFIG, READY to STATE, DONE to
- * RUN, and REFUSE with the reason at any time. Without it STATE is the end and the destination runs.
+ * With STREAM_TWO_WAY the destination answers { u32 answer, u32 length, text }: ACCEPT to CONFIG,
+ * READY to STATE, DONE to RUN, and REFUSE with the reason at any time. Without it STATE is the end
+ * and the destination runs.
  */
 #ifndef VMM_MOVE_MIGRATE_STREAM_H
 #define VMM_MOVE_MIGRATE_STREAM_H
@@ -54,7 +56,10 @@ struct line *line_callback(int (*write)(void *ctx, const void *buf, size_t len, 
 			   int (*read)(void *ctx, void *buf, size_t len, uint64_t off), void *ctx);
 uint64_t line_bytes(const struct line *l);	/* written so far */
 
-/* The whole machine at once, paused and quiesced / into a machine without contents of memory. 0 or -errno with the reason. */
+/*
+ * The whole machine at once, paused and quiesced / into a machine without contents of memory. 0 or
+ * -errno with the reason.
+ */
 int migrate_save_line(struct machine *m, struct line *l, struct err *err);
 int migrate_load_line(struct machine *m, struct line *l, struct err *err);
 /* Receives a whole machine (migrate_in.c). On a thread of its own. */

@@ -23,7 +23,10 @@ static struct blk *next_disk(struct machine *m, unsigned *i)
 	return NULL;
 }
 
-/* No migration may be under way; every disk must be able to; the first takes the machine's state. NULL with the reason. */
+/*
+ * No migration may be under way; every disk must be able to; the first takes the machine's state.
+ * NULL with the reason.
+ */
 static struct node *state_node(struct machine *m, struct err *err)
 {
 	struct node *first = NULL;
@@ -33,7 +36,9 @@ static struct node *state_node(struct machine *m, struct err *err)
 		struct node *n = blk_root(b);
 
 		if (!n->ops->snapshot_create || !n->ops->vmstate_write) {
-			err_set(err, ENOTSUP, "'%s' is %s, which has no snapshots; convert it to qcow2", blk_filename(b), blk_format(b));
+			err_set(err, ENOTSUP,
+				"'%s' is %s, which has no snapshots; convert it to qcow2",
+				blk_filename(b), blk_format(b));
 			return NULL;
 		}
 		first = first ? first : n;
@@ -217,9 +222,11 @@ int savevm_load(struct machine *m, const char *name, struct err *err)
 		return ret;
 	for (unsigned i = 0; (b = next_disk(m, &i));)
 		if (!has_snapshot(blk_root(b), name, blk_root(b) == state ? &s : NULL))
-			return err_set(err, ENOENT, "'%s' has no snapshot '%s'", blk_filename(b), name);
+			return err_set(err, ENOENT, "'%s' has no snapshot '%s'", blk_filename(b),
+				       name);
 	if (!s.vm_state_size)
-		return err_set(err, EINVAL, "snapshot '%s' is of the disk alone; it holds no machine", name);
+		return err_set(err, EINVAL,
+			       "snapshot '%s' is of the disk alone; it holds no machine", name);
 	vm_pause(m->vm, PAUSE_SAVE);
 	ret = fresh ? 0 : machine_quiesce(m, err);
 	if (ret < 0) {

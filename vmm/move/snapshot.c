@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * snapshot.c: see snapshot.h. Header, tree and memory carry CRC-32C; a restore checks the first two, because reading
- * all memory would cost more than the rest of it, snapshot_verify checks all three. Everything read from a file is
- * hostile. Numbers of the header are little-endian.
+ * snapshot.c: see snapshot.h. Header, tree and memory carry CRC-32C; a restore checks the first
+ * two, because reading all memory would cost more than the rest of it, snapshot_verify checks all
+ * three. Everything read from a file is hostile. Numbers of the header are little-endian.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -18,7 +18,8 @@
 #include "vmm/move/snapshot.h"
 
 #define PAGE 4096ull
-#define CHUNK (2 * MiB)			/* has a checksum; blocks begin at a multiple, so that huge pages stay possible */
+/* has a checksum; blocks begin at a multiple, so that huge pages stay possible */
+#define CHUNK (2 * MiB)
 #define FLUSH_CHUNKS 8			/* written back together */
 #define HEADER_SIZE 4096
 #define HEADER_VERSION 1
@@ -26,14 +27,16 @@
 
 static const uint8_t magic[8] = { 'M', 'I', 'N', 'I', 'V', 'M', 'M', 0x1a };
 enum {	/* offsets in the header */
-	H_MAGIC = 0, H_VERSION = 8, H_TREE_OFF = 16, H_TREE_LEN = 24, H_TREE_CRC = 32, H_FILE_LEN = 40, H_CRC = HEADER_SIZE - 4,
+	H_MAGIC = 0, H_VERSION = 8, H_TREE_OFF = 16, H_TREE_LEN = 24, H_TREE_CRC = 32,
+	H_FILE_LEN = 40, H_CRC = HEADER_SIZE - 4,
 };
 
 bool page_is_zero(const void *page)
 {
 	static const char zeros[64];
 
-	return !memcmp(page, zeros, sizeof(zeros)) && !memcmp(page, (const char *)page + sizeof(zeros), PAGE - sizeof(zeros));
+	return !memcmp(page, zeros, sizeof(zeros)) &&
+	       !memcmp(page, (const char *)page + sizeof(zeros), PAGE - sizeof(zeros));
 }
 
 /* --- saving --- */
@@ -74,7 +77,10 @@ static int layout(struct saver *s)
 	return ftruncate(s->fd, s->end) ? err_set(s->err, errno, "%s", strerror(errno)) : 0;
 }
 
-/* The next run of pages that anybody ever touched; a look into a hole of shared memory would fill it. */
+/*
+ * The next run of pages that anybody ever touched; a look into a hole of shared memory would fill
+ * it.
+ */
 struct run {
 	uint64_t start, end;
 };
@@ -99,7 +105,8 @@ static struct run next_touched(struct block *b, uint64_t off)
 static int save_chunk(struct saver *s, struct saved_block *sb, uint64_t chunk)
 {
 	static const uint8_t zeros[PAGE];
-	uint64_t start = chunk * CHUNK, end = MIN(start + CHUNK, block_size(sb->b)), first = UINT64_MAX;
+	uint64_t start = chunk * CHUNK, end = MIN(start + CHUNK, block_size(sb->b)),
+		 first = UINT64_MAX;
 	struct run touched = next_touched(sb->b, start);
 	const uint8_t *host = block_host(sb->b);
 	uint32_t crc = 0;
@@ -119,7 +126,8 @@ static int save_chunk(struct saver *s, struct saved_block *sb, uint64_t chunk)
 		if (data && first == UINT64_MAX)
 			first = at;
 		if (first != UINT64_MAX && (!data || at + PAGE == end)) {
-			ret = pwrite_full(s->fd, host + first, at + (data ? PAGE : 0) - first, sb->off + first);
+			ret = pwrite_full(s->fd, host + first, at + (data ? PAGE : 0) - first,
+					  sb->off + first);
 			first = UINT64_MAX;
 		}
 	}
@@ -137,10 +145,13 @@ static int save_memory(struct saver *s)
 
 			if (ret < 0)
 				return ret;
-			/* On its way to the disk at once, beside the copying; the wait at the end is for the rest. */
+			/*
+			 * On its way to the disk at once, beside the copying; the wait at the end
+			 * is for the rest.
+			 */
 			if (c % FLUSH_CHUNKS == FLUSH_CHUNKS - 1)
-				sync_file_range(s->fd, sb->off + (c + 1 - FLUSH_CHUNKS) * CHUNK, FLUSH_CHUNKS * CHUNK,
-						SYNC_FILE_RANGE_WRITE);
+				sync_file_range(s->fd, sb->off + (c + 1 - FLUSH_CHUNKS) * CHUNK,
+						FLUSH_CHUNKS * CHUNK, SYNC_FILE_RANGE_WRITE);
 			s->done += MIN(CHUNK, block_size(sb->b) - c * CHUNK);
 			if (s->progress && !s->progress(s->ctx, s->done, s->total))
 				return err_set(s->err, ECANCELED, "cancelled");
@@ -215,7 +226,10 @@ static int sync_folder(const char *path)
 	return ret;
 }
 
-/* A file without a name in path's folder, so that nothing is left behind by a kill; where that is not possible, one with. */
+/*
+ * A file without a name in path's folder, so that nothing is left behind by a kill; where that is
+ * not possible, one with.
+ */
 static int open_new(const char *path, char *tmp, bool *named)
 {
 	char *copy = xstrdup(path);
@@ -237,7 +251,8 @@ static int give_name(struct saver *s, const char *path, const char *tmp, bool *n
 	return rename(tmp, path) < 0 ? -errno : sync_folder(path);
 }
 
-int snapshot_save(struct machine *m, const char *path, bool (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
+int snapshot_save(struct machine *m, const char *path,
+		  bool (*progress)(void *ctx, uint64_t done, uint64_t total), void *ctx,
 		  struct err *err)
 {
 	struct saver *s = xcalloc(1, sizeof(*s));
@@ -295,16 +310,19 @@ static int snapshot_open(struct snapshot *s, const char *path, struct err *err)
 	*s = (struct snapshot){ .fd = open(path, O_RDONLY | O_CLOEXEC), .path = path, .err = err };
 	if (s->fd < 0)
 		return err_set(err, errno, "cannot open '%s': %s", path, strerror(errno));
-	if (fstat(s->fd, &st) < 0 || pread_full(s->fd, h, sizeof(h), 0) < 0 || memcmp(h, magic, sizeof(magic)))
+	if (fstat(s->fd, &st) < 0 || pread_full(s->fd, h, sizeof(h), 0) < 0 ||
+	    memcmp(h, magic, sizeof(magic)))
 		return err_set(err, EINVAL, "'%s' is no saved machine", path);
 	if (ld_le32(h + H_CRC) != crc32c(0, h, H_CRC))
 		return err_set(err, EINVAL, "'%s': the header is damaged (wrong checksum)", path);
 	if (ld_le32(h + H_VERSION) != HEADER_VERSION)
-		return err_set(err, EINVAL, "'%s': version %u of the file; this program knows %u", path,
-			       ld_le32(h + H_VERSION), HEADER_VERSION);
+		return err_set(err, EINVAL, "'%s': version %u of the file; this program knows %u",
+			       path, ld_le32(h + H_VERSION), HEADER_VERSION);
 	if ((uint64_t)st.st_size != ld_le64(h + H_FILE_LEN))
-		return err_set(err, EINVAL, "'%s' has %lld bytes and should have %llu: it was cut off or added to", path,
-			       (long long)st.st_size, (unsigned long long)ld_le64(h + H_FILE_LEN));
+		return err_set(
+			err, EINVAL,
+			"'%s' has %lld bytes and should have %llu: it was cut off or added to",
+			path, (long long)st.st_size, (unsigned long long)ld_le64(h + H_FILE_LEN));
 	s->tree_off = ld_le64(h + H_TREE_OFF);
 	s->tree_len = ld_le64(h + H_TREE_LEN);
 	if (s->tree_len > MAX_TREE || !range_ok(s->tree_off, s->tree_len, st.st_size))
@@ -316,7 +334,8 @@ static int snapshot_open(struct snapshot *s, const char *path, struct err *err)
 	if (ret < 0)
 		return err_set(err, -ret, "'%s': %s", path, strerror(-ret));
 	if (crc32c(0, s->tree, s->tree_len) != ld_le32(h + H_TREE_CRC))
-		return err_set(err, EINVAL, "'%s': the machine's state is damaged (wrong checksum)", path);
+		return err_set(err, EINVAL, "'%s': the machine's state is damaged (wrong checksum)",
+			       path);
 	return 0;
 }
 
@@ -390,7 +409,8 @@ static int verify_block(struct snapshot *s, int node, struct err *err)
 		return err_set(err, EINVAL, "memory '%s' is not described", name);
 	size = ld_be64(size_p);
 	off = ld_be64(off_p);
-	if (!range_ok(off, size, s->tree_off) || (uint64_t)crc_len != (size + CHUNK - 1) / CHUNK * 4)
+	if (!range_ok(off, size, s->tree_off) ||
+	    (uint64_t)crc_len != (size + CHUNK - 1) / CHUNK * 4)
 		return err_set(err, EINVAL, "memory '%s': impossible place in the file", name);
 	buf = malloc(CHUNK);
 	if (!buf)
@@ -406,7 +426,8 @@ static int verify_block(struct snapshot *s, int node, struct err *err)
 		if (ret < 0)
 			err_set(err, -ret, "memory '%s': %s", name, strerror(-ret));
 		else if (zero ? want != 0 : crc32c(0, buf, n) != want)
-			ret = err_set(err, EINVAL, "memory '%s' is damaged between bytes %llu and %llu", name,
+			ret = err_set(err, EINVAL,
+				      "memory '%s' is damaged between bytes %llu and %llu", name,
 				      (unsigned long long)at, (unsigned long long)(at + n));
 	}
 	free(buf);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * boot_cpu.h: how the first vCPU starts. bios/ fills it, vmm/kvm/vcpu_state.c turns it into KVM_SET_SREGS, KVM_SET_REGS
- * and KVM_SET_MSRS. Plain data, no thread.
+ * boot_cpu.h: how the first vCPU starts. bios/ fills it, vmm/kvm/vcpu_state.c turns it into
+ * KVM_SET_SREGS, KVM_SET_REGS and KVM_SET_MSRS. Plain data, no thread.
  */
 #ifndef VMM_WIRES_BOOT_CPU_H
 #define VMM_WIRES_BOOT_CPU_H
@@ -12,7 +12,8 @@ enum boot_mode {
 	BOOT_RESET,		/* as INIT leaves it: real mode at f000:fff0 */
 	BOOT_REAL,		/* real mode: segs as given */
 	BOOT_PROTECTED,		/* CR0.PE, paging off, flat 32-bit segments */
-	BOOT_LONG,		/* CR0.PE|PG, CR4.PAE, EFER.LME|LMA, CR3: identity map of the first 4 GiB */
+	/* CR0.PE|PG, CR4.PAE, EFER.LME|LMA, CR3: identity map of the first 4 GiB */
+	BOOT_LONG,
 };
 struct boot_segment {
 	uint16_t selector;
@@ -36,7 +37,8 @@ struct boot_cpu {
 	/* For every vCPU: what firmware would have programmed (MTRRs). Empty with BOOT_RESET. */
 	struct boot_msr msrs[BOOT_MAX_MSRS];
 	unsigned nmsrs;
-	const char *way;	/* "bios", "linux", "linux32", "pvh", "multiboot": for trace and messages */
+	/* "bios", "linux", "linux32", "pvh", "multiboot": for trace and messages */
+	const char *way;
 };
 
 #endif

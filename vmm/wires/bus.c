@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * bus.c: address to device. Any thread looks up without a lock; the region's loop is locked for the call.
+ * bus.c: address to device. Any thread looks up without a lock; the region's loop is locked for the
+ * call.
  *
- * The map is an immutable sorted array behind an atomic pointer. It is swapped in exclusive sections, when every
- * vCPU is parked and every loop's lock is taken. Threads that are neither (tests, a debugger) may still be between
- * looking up and taking the lock, so an access looks at the map again once it has the lock, and an old map is freed
- * only when no access is under way that may hold it.
+ * The map is an immutable sorted array behind an atomic pointer. It is swapped in exclusive
+ * sections, when every vCPU is parked and every loop's lock is taken. Threads that are neither
+ * (tests, a debugger) may still be between looking up and taking the lock, so an access looks at
+ * the map again once it has the lock, and an old map is freed only when no access is under way that
+ * may hold it.
  */
 #include <assert.h>
 #include <errno.h>
@@ -15,7 +17,8 @@
 #include "vmm/wires/bus.h"
 #include "vmm/wires/flat.h"
 
-#define BUS_STRIPES 8		/* counters of accesses under way, so that vCPUs do not share a cache line */
+/* counters of accesses under way, so that vCPUs do not share a cache line */
+#define BUS_STRIPES 8
 #define BUS_MAX_WIDTH 8
 
 struct region {
@@ -74,8 +77,8 @@ static void region_free(struct region *r)
 }
 
 /*
- * Frees what no access can hold: an access that began after the present map was published has seen that one, and
- * each stripe seen at zero has let go of everything older.
+ * Frees what no access can hold: an access that began after the present map was published has seen
+ * that one, and each stripe seen at zero has let go of everything older.
  */
 static void bus_reclaim(struct bus *b)
 {
@@ -109,10 +112,12 @@ static struct bus_event *events_copy(struct bus *b, size_t *n)
 static void bus_publish(struct bus *b)
 {
 	struct span *in = xcalloc(b->nregions, sizeof(*in));
-	struct bus_map *map = xcalloc(1, sizeof(*map) + 2 * b->nregions * sizeof(map->spans[0])), *old = b->map;
+	struct bus_map *map = xcalloc(1, sizeof(*map) + 2 * b->nregions * sizeof(map->spans[0])),
+		       *old = b->map;
 
 	for (size_t i = 0; i < b->nregions; i++)
-		in[i] = (struct span){ b->regions[i]->base, b->regions[i]->last, b->regions[i]->rank, b->regions[i] };
+		in[i] = (struct span){ b->regions[i]->base, b->regions[i]->last,
+				       b->regions[i]->rank, b->regions[i] };
 	map->nspans = flatten(in, b->nregions, map->spans);
 	map->events = events_copy(b, &map->nevents);
 	free(in);
@@ -157,8 +162,8 @@ void bus_free(struct bus *b)
 	free(b);
 }
 
-int bus_add(struct bus *b, uint64_t base, uint64_t len, const struct region_ops *ops, void *dev, struct loop *loop,
-	    const char *who, unsigned flags)
+int bus_add(struct bus *b, uint64_t base, uint64_t len, const struct region_ops *ops, void *dev,
+	    struct loop *loop, const char *who, unsigned flags)
 {
 	struct region *r;
 	size_t i;
@@ -168,13 +173,18 @@ int bus_add(struct bus *b, uint64_t base, uint64_t len, const struct region_ops 
 	for (i = 0; i < b->nregions && !(flags & (BUS_OVER | BUS_GUEST)); i++) {
 		struct region *o = b->regions[i];
 
-		/* What the guest moves about may lie under a fixed device, but a fixed one must not surprise another. */
+		/*
+		 * What the guest moves about may lie under a fixed device, but a fixed one must not
+		 * surprise another.
+		 */
 		if (o->rank >> 62 == 1 && o->base <= base + (len - 1) && base <= o->last)
 			return -EEXIST;
 	}
 	r = xcalloc(1, sizeof(*r));
 	*r = (struct region){ base, base + (len - 1), ops, dev, loop, xstrdup(who), 0 };
-	/* Over before fixed before the guest's; the newest `over` wins, of the guest's the oldest. */
+	/*
+	 * Over before fixed before the guest's; the newest `over` wins, of the guest's the oldest.
+	 */
 	if (flags & BUS_OVER)
 		r->rank = (1ull << 61) - b->next_seq++;
 	else
@@ -195,7 +205,8 @@ void bus_del(struct bus *b, uint64_t base, const struct region_ops *ops, void *d
 		if (r->base != base || r->ops != ops || r->dev != dev)
 			continue;
 		b->nregions--;
-		memmove(b->regions + i, b->regions + i + 1, (b->nregions - i) * sizeof(*b->regions));
+		memmove(b->regions + i, b->regions + i + 1,
+			(b->nregions - i) * sizeof(*b->regions));
 		b->dead = xrealloc(b->dead, (b->ndead + 1) * sizeof(*b->dead));
 		b->dead[b->ndead++] = r;
 		bus_publish(b);
@@ -212,12 +223,14 @@ void bus_set_backend(struct bus *b, const struct bus_backend *ops, void *ctx)
 	b->backend_ctx = ctx;
 }
 
-int bus_eventfd_add(struct bus *b, uint64_t addr, unsigned size, bool any_value, uint64_t match, int fd)
+int bus_eventfd_add(struct bus *b, uint64_t addr, unsigned size, bool any_value, uint64_t match,
+		    int fd)
 {
 	struct bus_event *e, **at;
 
 	for (e = b->events; e; e = e->next)
-		if (e->addr == addr && e->size == size && (e->any_value || any_value || e->match == match))
+		if (e->addr == addr && e->size == size &&
+		    (e->any_value || any_value || e->match == match))
 			return -EEXIST;
 	e = xcalloc(1, sizeof(*e));
 	*e = (struct bus_event){ addr, match, size, any_value, fd, NULL };
@@ -241,7 +254,8 @@ void bus_eventfd_del(struct bus *b, uint64_t addr, int fd)
 			continue;
 		*at = e->next;
 		if (b->backend)
-			b->backend->eventfd(b->backend_ctx, b, addr, e->size, e->any_value, e->match, fd, false);
+			b->backend->eventfd(b->backend_ctx, b, addr, e->size, e->any_value,
+					    e->match, fd, false);
 		free(e);
 		bus_publish(b);
 		return;
@@ -354,7 +368,9 @@ static uint64_t width_mask(unsigned size)
 	return size >= 8 ? UINT64_MAX : (1ull << size * 8) - 1;
 }
 
-/* The largest naturally aligned piece of an access of `size` bytes at `off` that the region takes. */
+/*
+ * The largest naturally aligned piece of an access of `size` bytes at `off` that the region takes.
+ */
 static unsigned piece_width(const struct region_ops *ops, uint64_t off, unsigned size)
 {
 	unsigned w = max_width(ops);
@@ -528,8 +544,8 @@ bool bus_write_rep(struct bus *b, uint64_t addr, unsigned size, const void *data
 	return found;
 }
 
-bool bus_lookup(struct bus *b, uint64_t addr, const char **who, const char **chip, uint64_t *off, const char **reg,
-		bool is_write)
+bool bus_lookup(struct bus *b, uint64_t addr, const char **who, const char **chip, uint64_t *off,
+		const char **reg, bool is_write)
 {
 	unsigned s = bus_enter(b);
 	struct region *r = map_find(bus_map(b), addr);
@@ -544,7 +560,9 @@ bool bus_lookup(struct bus *b, uint64_t addr, const char **who, const char **chi
 	return r != NULL;
 }
 
-void bus_for_each(struct bus *b, void (*fn)(void *ctx, uint64_t base, uint64_t len, const char *who, const char *chip),
+void bus_for_each(struct bus *b,
+		  void (*fn)(void *ctx, uint64_t base, uint64_t len, const char *who,
+			     const char *chip),
 		  void *ctx)
 {
 	for (size_t i = 0; i < b->nregions; i++) {

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * dirty.c: which pages changed: one collector (the backend's log of the guest's writes, a bitmap of our own),
- * one bitmap for each consumer and block.
+ * dirty.c: which pages changed: one collector (the backend's log of the guest's writes, a bitmap of
+ * our own), one bitmap for each consumer and block.
  *
- * Marking is lock-free and costs one load while nobody listens. A writer stores its data and then marks; a new
- * consumer publishes the bitmap and then reads the data. Without a fence on either side both could miss each other; the
- * writers are many and busy, so the consumer alone pays: membarrier(2) makes every other thread pass a barrier.
+ * Marking is lock-free and costs one load while nobody listens. A writer stores its data and then
+ * marks; a new consumer publishes the bitmap and then reads the data. Without a fence on either
+ * side both could miss each other; the writers are many and busy, so the consumer alone pays:
+ * membarrier(2) makes every other thread pass a barrier.
  */
 #include <errno.h>
 #include <linux/membarrier.h>
@@ -39,7 +40,8 @@ void block_mark(struct block *b, uint64_t off, uint64_t len)
 	__atomic_signal_fence(__ATOMIC_SEQ_CST);	/* the data first; see above */
 	own = __atomic_load_n(&b->own, __ATOMIC_ACQUIRE);
 	if (own && len)
-		set_bits(own, off >> PAGE_SHIFT, ((off + len - 1) >> PAGE_SHIFT) - (off >> PAGE_SHIFT) + 1);
+		set_bits(own, off >> PAGE_SHIFT,
+			 ((off + len - 1) >> PAGE_SHIFT) - (off >> PAGE_SHIFT) + 1);
 }
 
 static void barrier_everywhere(void)
@@ -75,8 +77,8 @@ static int log_switch(struct mem *m, struct block *b)
 		const struct mem_range *r = &m->map->r[i];
 
 		if (r->block == b && !r->rom)
-			ret = m->backend->slot(m->ctx, r->slot, r->gpa, r->last - r->gpa + 1, r->host, false,
-					       range_logged(m, r));
+			ret = m->backend->slot(m->ctx, r->slot, r->gpa, r->last - r->gpa + 1,
+					       r->host, false, range_logged(m, r));
 	}
 	return ret;
 }

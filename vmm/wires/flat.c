@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* flat.c: see flat.h. Linear where nothing overlaps; only a knot of overlapping ranges takes longer. No state. */
+/*
+ * flat.c: see flat.h. Linear where nothing overlaps; only a knot of overlapping ranges takes
+ * longer. No state.
+ */
 #include <stdlib.h>
 
 #include "vmm/wires/flat.h"
@@ -31,7 +34,8 @@ static size_t flatten_knot(const struct span *in, size_t n, struct span *out)
 		if (start > end || (i + 1 < ncuts && cuts[i + 1] == start))
 			continue;
 		for (size_t k = 0; k < n; k++)
-			if (in[k].start <= start && last <= in[k].last && (!top || in[k].rank < top->rank))
+			if (in[k].start <= start && last <= in[k].last &&
+			    (!top || in[k].rank < top->rank))
 				top = &in[k];
 		if (used && out[used - 1].rank == top->rank && out[used - 1].last + 1 == start)
 			out[used - 1].last = last;

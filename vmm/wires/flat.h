@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * flat.h: ranges that may overlap become a sorted list of pieces that do not: who is seen at each address.
- * Shared by the bus and guest memory.
+ * flat.h: ranges that may overlap become a sorted list of pieces that do not: who is seen at each
+ * address. Shared by the bus and guest memory.
  */
 #ifndef VMM_WIRES_FLAT_H
 #define VMM_WIRES_FLAT_H

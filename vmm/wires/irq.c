@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * irq.c: interrupt lines as a wired OR of their sources, message vectors, and the routing table. Any thread.
+ * irq.c: interrupt lines as a wired OR of their sources, message vectors, and the routing table.
+ * Any thread.
  *
- * Locks, all leaves: one for each line, one for each vector, then one for the routes. They are held across
- * the backend's ioctl, so that two changes reach the interrupt controller in the order in which they happened.
+ * Locks, all leaves: one for each line, one for each vector, then one for the routes. They are held
+ * across the backend's ioctl, so that two changes reach the interrupt controller in the order in
+ * which they happened.
  */
 #include <assert.h>
 #include <errno.h>
@@ -23,7 +25,8 @@
 struct irq_line {
 	struct irq_hub *hub;
 	unsigned gsi, nsources;
-	uint64_t mask;			/* one bit for each source that is active; written under the mutex */
+	/* one bit for each source that is active; written under the mutex */
+	uint64_t mask;
 	pthread_mutex_t mutex;
 };
 
@@ -84,8 +87,8 @@ void irq_hub_free(struct irq_hub *h)
 
 /* What a PC's lines are used for; those without a name are the PCI devices'. */
 static const char *const line_names[IRQ_LINES] = {
-	[0] = " timer", [1] = " keyboard", [3] = " COM2", [4] = " COM1", [8] = " RTC", [9] = " ACPI", [12] = " mouse", [14] = " IDE",
-	[15] = " IDE 2",
+	[0] = " timer", [1] = " keyboard", [3] = " COM2", [4] = " COM1",   [8] = " RTC",
+	[9] = " ACPI",	[12] = " mouse",   [14] = " IDE", [15] = " IDE 2",
 };
 
 /* The line's mutex is held. */
@@ -93,7 +96,8 @@ static void line_drive(struct irq_line *line)
 {
 	bool up = line->mask != 0;
 
-	trace(TRACE_IRQ, 0, "irq", "line %u%s %s", line->gsi, line_names[line->gsi] ? line_names[line->gsi] : "", up ? "up" : "down");
+	trace(TRACE_IRQ, 0, "irq", "line %u%s %s", line->gsi,
+	      line_names[line->gsi] ? line_names[line->gsi] : "", up ? "up" : "down");
 	line->hub->ops->line(line->hub->ctx, line->gsi, up);
 }
 
@@ -102,7 +106,9 @@ static void source_set(void *ctx, int n, int level)
 	struct irq_line *line = ctx;
 	uint64_t bit = 1ull << n, old;
 
-	/* Devices repeat themselves often; the line's own source knows its level without the lock. */
+	/*
+	 * Devices repeat themselves often; the line's own source knows its level without the lock.
+	 */
 	old = __atomic_load_n(&line->mask, __ATOMIC_ACQUIRE);
 	if (!(old & bit) == !level)
 		return;
@@ -201,11 +207,15 @@ static void gsi_free(struct irq_hub *h, unsigned gsi)
 
 /* --- vectors --- */
 
-/* Intel SDM volume 3, 11.11: the address names the processors, the data the vector. The vector's mutex is held. */
+/*
+ * Intel SDM volume 3, 11.11: the address names the processors, the data the vector. The vector's
+ * mutex is held.
+ */
 static void message_send(struct vec *v)
 {
-	trace(TRACE_IRQ, 0, "irq", "message 0x%llx = 0x%x: vector 0x%02x to local APIC %u", (unsigned long long)v->addr, v->data,
-	      v->data & 0xff, (unsigned)(v->addr >> 12 & 0xff));
+	trace(TRACE_IRQ, 0, "irq", "message 0x%llx = 0x%x: vector 0x%02x to local APIC %u",
+	      (unsigned long long)v->addr, v->data, v->data & 0xff,
+	      (unsigned)(v->addr >> 12 & 0xff));
 	v->hub->ops->msi(v->hub->ctx, v->addr, v->data);
 }
 
@@ -220,7 +230,10 @@ struct vec *vec_new(struct irq_hub *h)
 	return v;
 }
 
-/* The backend listens to the eventfd exactly while the vector is unmasked. The mutex is held. 0 or -errno. */
+/*
+ * The backend listens to the eventfd exactly while the vector is unmasked. The mutex is held. 0 or
+ * -errno.
+ */
 static int vec_attach(struct vec *v, bool on)
 {
 	struct irq_hub *h = v->hub;

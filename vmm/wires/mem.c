@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mem.c: the accessors: from an address and a length of the guest to bytes of ours, each checked whole. Blocks are in
- * mem_block.c, the map of where the guest sees them in mem_map.c.
+ * mem.c: the accessors: from an address and a length of the guest to bytes of ours, each checked
+ * whole. Blocks are in mem_block.c, the map of where the guest sees them in mem_map.c.
  *
- * mem_iov_done alone may run at any time on an I/O thread: it uses the table of host addresses, not the map.
+ * mem_iov_done alone may run at any time on an I/O thread: it uses the table of host addresses, not
+ * the map.
  */
 #include <assert.h>
 #include <errno.h>
@@ -37,10 +38,11 @@ static inline const struct mem_range *range_find(struct mem *m, uint64_t gpa)
 }
 
 /*
- * The range at gpa and how many of len bytes lie in it, counting neighbours that continue in our address space too.
- * NULL where nothing is, or ROM and for_write.
+ * The range at gpa and how many of len bytes lie in it, counting neighbours that continue in our
+ * address space too. NULL where nothing is, or ROM and for_write.
  */
-static inline const struct mem_range *range_at(struct mem *m, uint64_t gpa, uint64_t len, bool for_write, uint64_t *n)
+static inline const struct mem_range *range_at(struct mem *m, uint64_t gpa, uint64_t len,
+					       bool for_write, uint64_t *n)
 {
 	const struct mem_range *r = range_find(m, gpa), *next;
 
@@ -62,16 +64,20 @@ static inline const struct mem_range *range_at(struct mem *m, uint64_t gpa, uint
 	return r;
 }
 
-/* Steps through [gpa, gpa + len): true with the next part's host address, *n and *b; *bad set where it cannot go on. */
-static inline bool next_part(struct mem *m, uint64_t *gpa, uint64_t *len, bool for_write, uint8_t **host, uint64_t *n,
-			     struct block **b, bool *bad)
+/*
+ * Steps through [gpa, gpa + len): true with the next part's host address, *n and *b; *bad set where
+ * it cannot go on.
+ */
+static inline bool next_part(struct mem *m, uint64_t *gpa, uint64_t *len, bool for_write,
+			     uint8_t **host, uint64_t *n, struct block **b, bool *bad)
 {
 	const struct mem_range *r;
 
 	if (!*len)
 		return false;
 	r = range_at(m, *gpa, *len, for_write, n);
-	*bad = !r || (*n < *len && *n - 1 == UINT64_MAX - *gpa);	/* the rest would wrap around */
+	/* the rest would wrap around */
+	*bad = !r || (*n < *len && *n - 1 == UINT64_MAX - *gpa);
 	if (*bad)
 		return false;
 	*host = r->host + (*gpa - r->gpa);
@@ -240,8 +246,10 @@ int mem_discard(struct mem *m, uint64_t gpa, uint64_t len)
 	if (!range_valid(m, gpa, len, true))
 		return -EFAULT;
 	while (!ret && next_part(m, &gpa, &len, true, &host, &n, &b, &bad)) {
-		if (__atomic_load_n(&b->pins, __ATOMIC_RELAXED) && b->kind == BLOCK_KIND_PRIVATE_FILE)
-			memset(host, 0, n);	/* a device may be writing here: the mapping must stay */
+		if (__atomic_load_n(&b->pins, __ATOMIC_RELAXED) &&
+		    b->kind == BLOCK_KIND_PRIVATE_FILE)
+			/* a device may be writing here: the mapping must stay */
+			memset(host, 0, n);
 		else
 			ret = block_discard_part(b, host, n);
 		block_mark(b, host - b->host, n);
@@ -254,10 +262,14 @@ void mem_iov_discard(struct mem *m, const struct iovec *iov, int niov)
 	for (int i = 0; i < niov; i++) {
 		struct block *b = block_of_host(m, iov[i].iov_base);
 		uint8_t *from = (uint8_t *)ALIGN_UP((uintptr_t)iov[i].iov_base, PAGE_SIZE);
-		uint8_t *to = (uint8_t *)ALIGN_DOWN((uintptr_t)iov[i].iov_base + iov[i].iov_len, PAGE_SIZE);
+		uint8_t *to = (uint8_t *)ALIGN_DOWN((uintptr_t)iov[i].iov_base + iov[i].iov_len,
+						    PAGE_SIZE);
 
 		assert(b && b->pins);
-		/* Others than this list may be writing: such a mapping must stay, and it is only a hint. */
+		/*
+		 * Others than this list may be writing: such a mapping must stay, and it is only a
+		 * hint.
+		 */
 		if (from >= to || (b->kind == BLOCK_KIND_PRIVATE_FILE &&
 				   __atomic_load_n(&b->pins, __ATOMIC_RELAXED) > (unsigned)niov))
 			continue;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* mem_block.c: blocks of guest memory: where their bytes come from and how they go back to the host. */
+/*
+ * mem_block.c: blocks of guest memory: where their bytes come from and how they go back to the
+ * host.
+ */
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -42,7 +45,8 @@ void mem_free(struct mem *m)
 
 /* --- blocks --- */
 
-struct block *block_new_mapping(struct mem *m, const char *id, void *host, uint64_t size, int fd, unsigned flags)
+struct block *block_new_mapping(struct mem *m, const char *id, void *host, uint64_t size, int fd,
+				unsigned flags)
 {
 	struct block *b = xcalloc(1, sizeof(*b));
 	unsigned i = 0;
@@ -54,7 +58,9 @@ struct block *block_new_mapping(struct mem *m, const char *id, void *host, uint6
 	b->size = size;
 	b->fd = fd;
 	b->flags = flags;
-	b->kind = fd < 0 ? BLOCK_KIND_ANON : flags & BLOCK_SHARED ? BLOCK_KIND_SHARED : BLOCK_KIND_PRIVATE_FILE;
+	b->kind = fd < 0		 ? BLOCK_KIND_ANON
+		  : flags & BLOCK_SHARED ? BLOCK_KIND_SHARED
+					 : BLOCK_KIND_PRIVATE_FILE;
 	pthread_mutex_lock(&m->mutex);
 	while (i < MEM_MAX_BLOCKS && m->hosts[i].block)
 		i++;
@@ -78,14 +84,16 @@ static int map_memfd(const char *id, void *at, uint64_t size)
 	if (fd < 0)
 		return -errno;
 	if (!ftruncate(fd, size) &&
-	    mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) != MAP_FAILED)
+	    mmap(at, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, 0) !=
+		    MAP_FAILED)
 		return fd;
 	ret = -errno;
 	close(fd);
 	return ret;
 }
 
-struct block *block_new(struct mem *m, const char *id, uint64_t size, unsigned flags, struct err *err)
+struct block *block_new(struct mem *m, const char *id, uint64_t size, unsigned flags,
+			struct err *err)
 {
 	uint64_t len = size + HUGE_SIZE + 2 * PAGE_SIZE;
 	uint8_t *reserved, *host;
@@ -97,22 +105,27 @@ struct block *block_new(struct mem *m, const char *id, uint64_t size, unsigned f
 		err_set(err, EEXIST, "memory '%s' exists already", id);
 		return NULL;
 	}
-	/* Inaccessible pages on both sides: an overrun ends here, not in a neighbour. Huge pages need alignment. */
+	/*
+	 * Inaccessible pages on both sides: an overrun ends here, not in a neighbour. Huge pages
+	 * need alignment.
+	 */
 	reserved = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (reserved == MAP_FAILED) {
 		err_set(err, errno, "memory '%s': no address space for %llu MiB: %s", id,
 			(unsigned long long)(size / MiB), strerror(errno));
 		return NULL;
 	}
-	host = (uint8_t *)ALIGN_UP((uintptr_t)reserved + PAGE_SIZE, size >= HUGE_SIZE ? HUGE_SIZE : PAGE_SIZE);
+	host = (uint8_t *)ALIGN_UP((uintptr_t)reserved + PAGE_SIZE,
+				   size >= HUGE_SIZE ? HUGE_SIZE : PAGE_SIZE);
 	if (flags & BLOCK_SHARED)
 		fd = map_memfd(id, host, size);
-	else if (mmap(host, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
-		      0) == MAP_FAILED)
+	else if (mmap(host, size, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0) == MAP_FAILED)
 		fd = -errno;
-	if (fd < -1 || ((flags & BLOCK_SHARED) && fd < 0) || (!(flags & BLOCK_SHARED) && fd != -1)) {
-		err_set(err, -fd, "memory '%s': cannot get %llu MiB: %s", id, (unsigned long long)(size / MiB),
-			strerror(-fd));
+	if (fd < -1 || ((flags & BLOCK_SHARED) && fd < 0) ||
+	    (!(flags & BLOCK_SHARED) && fd != -1)) {
+		err_set(err, -fd, "memory '%s': cannot get %llu MiB: %s", id,
+			(unsigned long long)(size / MiB), strerror(-fd));
 		munmap(reserved, len);
 		return NULL;
 	}
@@ -205,7 +218,8 @@ int block_remap_private(struct block *b, int fd, uint64_t off)
 
 	if (own < 0)
 		return -errno;
-	if (mmap(b->host, b->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, own, off) == MAP_FAILED) {
+	if (mmap(b->host, b->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE,
+		 own, off) == MAP_FAILED) {
 		int ret = -errno;
 
 		close(own);
@@ -235,8 +249,11 @@ int block_discard_part(struct block *b, uint8_t *host, uint64_t len)
 		break;
 	default:
 		/* The file's old bytes would show again: cover them with fresh zero pages. */
-		ret = mmap(host, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
-			   0) == MAP_FAILED ? -1 : 0;
+		ret = mmap(host, len, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1,
+			   0) == MAP_FAILED
+			      ? -1
+			      : 0;
 	}
 	return ret ? -errno : 0;
 }

@@ -23,7 +23,8 @@ struct block {
 	struct mem *m;
 	char *id;
 	uint8_t *host;
-	void *reserved;			/* the address space with its guard pages; NULL for a given mapping */
+	/* the address space with its guard pages; NULL for a given mapping */
+	void *reserved;
 	size_t reserved_len;
 	uint64_t size;
 	int fd;
@@ -32,7 +33,8 @@ struct block {
 	unsigned pins;			/* atomic */
 	/* Dirty state: dirty.c. */
 	unsigned nclients;
-	unsigned long *own;		/* our writes since the last sync; NULL while nobody listens; atomic */
+	/* our writes since the last sync; NULL while nobody listens; atomic */
+	unsigned long *own;
 	unsigned long *own_storage;
 };
 
@@ -69,8 +71,9 @@ struct mem {
 	const struct mem_backend *backend;
 	void *ctx;
 	/*
-	 * Where each block lies in our address space, readable without a lock: mem_iov_done runs on I/O threads. The range
-	 * of a block that is pinned does not change, and nobody else's can contain it.
+	 * Where each block lies in our address space, readable without a lock: mem_iov_done runs on
+	 * I/O threads. The range of a block that is pinned does not change, and nobody else's can
+	 * contain it.
 	 */
 	struct { uint8_t *start, *end; struct block *block; } hosts[MEM_MAX_BLOCKS];
 	unsigned nhosts;		/* entries in use are below this */
@@ -86,7 +89,9 @@ struct mem {
 	unsigned tracking;		/* blocks with clients; atomic */
 };
 
-/* mem_block.c: a part of the block, at its host address, reads as zeros from now on. 0 or -errno. */
+/*
+ * mem_block.c: a part of the block, at its host address, reads as zeros from now on. 0 or -errno.
+ */
 int block_discard_part(struct block *b, uint8_t *host, uint64_t len);
 
 /* dirty.c */

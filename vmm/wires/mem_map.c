@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mem_map.c: where the guest sees which part of which block. The map is an immutable sorted array. It changes only in an
- * exclusive section, when no accessor runs, so the old one is freed at once.
+ * mem_map.c: where the guest sees which part of which block. The map is an immutable sorted array.
+ * It changes only in an exclusive section, when no accessor runs, so the old one is freed at once.
  */
 #include <assert.h>
 #include <errno.h>
@@ -19,7 +19,8 @@ static int slot_set(struct mem *m, const struct mem_range *r)
 {
 	if (!m->backend)
 		return 0;
-	return m->backend->slot(m->ctx, r->slot, r->gpa, range_size(r), r->host, r->rom, range_logged(m, r));
+	return m->backend->slot(m->ctx, r->slot, r->gpa, range_size(r), r->host, r->rom,
+				range_logged(m, r));
 }
 
 static void slot_clear(struct mem *m, const struct mem_range *r)
@@ -81,7 +82,8 @@ static int slots_switch(struct mem *m, const struct mem_map *old, struct mem_map
 
 static struct mem_map *map_build(struct mem *m)
 {
-	struct span *in = xcalloc(m->npieces, sizeof(*in)), *out = xcalloc(2 * m->npieces, sizeof(*out));
+	struct span *in = xcalloc(m->npieces, sizeof(*in)),
+		    *out = xcalloc(2 * m->npieces, sizeof(*out));
 	struct mem_map *map;
 	size_t n;
 
@@ -99,7 +101,9 @@ static struct mem_map *map_build(struct mem *m)
 		struct piece *p = out[i].owner;
 		uint64_t off = p->offset + (out[i].start - p->gpa);
 
-		map->r[i] = (struct mem_range){ out[i].start, out[i].last, p->block->host + off, p->block, off, p->rom, 0 };
+		map->r[i] = (struct mem_range){
+			out[i].start, out[i].last, p->block->host + off, p->block, off, p->rom, 0
+		};
 		if (range_size(&map->r[i]) > range_size(&map->r[map->biggest]))
 			map->biggest = i;
 	}
@@ -160,7 +164,8 @@ int block_map(struct block *b, uint64_t gpa, uint64_t offset, uint64_t size, int
 	struct piece *p;
 	int ret;
 
-	if (!size || (gpa | offset | size) % PAGE_SIZE || !range_ok(offset, size, b->size) || size - 1 > UINT64_MAX - gpa)
+	if (!size || (gpa | offset | size) % PAGE_SIZE || !range_ok(offset, size, b->size) ||
+	    size - 1 > UINT64_MAX - gpa)
 		return -EINVAL;
 	p = piece_new(m, &like);
 	ret = map_update(m);
@@ -184,7 +189,10 @@ void block_unmap(struct block *b)
 			any = true;
 		}
 	}
-	/* Taking slots away fails only for our own mistakes; what it uncovers may find no slot left. */
+	/*
+	 * Taking slots away fails only for our own mistakes; what it uncovers may find no slot
+	 * left.
+	 */
 	if (any && map_update(m))
 		assert(!"removing memory from the guest failed");
 }
@@ -222,7 +230,8 @@ static bool prio_at(struct mem *m, struct block *b, uint64_t gpa, int *prio)
 	for (size_t i = 0; i < m->npieces; i++) {
 		struct piece *p = m->pieces[i];
 
-		if (p->block == b && gpa >= p->gpa && gpa - p->gpa < p->size && (!any || p->prio > *prio)) {
+		if (p->block == b && gpa >= p->gpa && gpa - p->gpa < p->size &&
+		    (!any || p->prio > *prio)) {
 			*prio = p->prio;
 			any = true;
 		}
@@ -230,15 +239,17 @@ static bool prio_at(struct mem *m, struct block *b, uint64_t gpa, int *prio)
 	return any;
 }
 
-static bool piece_inside(const struct piece *p, const struct block *b, int prio, uint64_t gpa, uint64_t size)
+static bool piece_inside(const struct piece *p, const struct block *b, int prio, uint64_t gpa,
+			 uint64_t size)
 {
-	return p->block == b && p->prio == prio && p->gpa >= gpa && range_ok(p->gpa - gpa, p->size, size);
+	return p->block == b && p->prio == prio && p->gpa >= gpa &&
+	       range_ok(p->gpa - gpa, p->size, size);
 }
 
 /*
- * Makes [gpa, gpa + size) of the block consist of whole pieces of one rank, which *prio tells. Splits stay when the
- * pieces become equal again: KVM would throw away every mapping of a slot that grows or shrinks, and firmware
- * toggles these registers often.
+ * Makes [gpa, gpa + size) of the block consist of whole pieces of one rank, which *prio tells.
+ * Splits stay when the pieces become equal again: KVM would throw away every mapping of a slot that
+ * grows or shrinks, and firmware toggles these registers often.
  */
 static int pieces_cut(struct mem *m, struct block *b, uint64_t gpa, uint64_t size, int *prio)
 {
@@ -299,7 +310,9 @@ uint64_t mem_generation(const struct mem *m)
 	return __atomic_load_n(&m->generation, __ATOMIC_ACQUIRE);
 }
 
-int mem_for_each(struct mem *m, int (*fn)(void *ctx, struct block *b, uint64_t gpa, uint64_t offset, uint64_t size),
+int mem_for_each(struct mem *m,
+		 int (*fn)(void *ctx, struct block *b, uint64_t gpa, uint64_t offset,
+			   uint64_t size),
 		 void *ctx)
 {
 	const struct mem_map *map = __atomic_load_n(&m->map, __ATOMIC_ACQUIRE);

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * vm.c: who may run when: runners (vCPU threads), exclusive sections, pause and resume, requests. KVM-free.
+ * vm.c: who may run when: runners (vCPU threads), exclusive sections, pause and resume, requests.
+ * KVM-free.
  *
- * One mutex guards everything here; it is a leaf: no loop's lock is taken and no callback is called under it (kicks
- * excepted, which call nobody back). One atomic word of flags says whether a runner must look before it enters the
- * guest; while it is zero, entering costs one load.
+ * One mutex guards everything here; it is a leaf: no loop's lock is taken and no callback is called
+ * under it (kicks excepted, which call nobody back). One atomic word of flags says whether a runner
+ * must look before it enters the guest; while it is zero, entering costs one load.
  *
- * Nobody waits for the vCPUs with a loop's lock held, because a vCPU may be inside a device and need that lock. So
- * exclusive work is a queue, and whoever finds every runner parked carries it out: the runner that asked for it, the
- * last one to park, the main loop, or the thread in vm_exclusive_sync.
+ * Nobody waits for the vCPUs with a loop's lock held, because a vCPU may be inside a device and
+ * need that lock. So exclusive work is a queue, and whoever finds every runner parked carries it
+ * out: the runner that asked for it, the last one to park, the main loop, or the thread in
+ * vm_exclusive_sync.
  */
 #include <assert.h>
 #include <pthread.h>
@@ -20,7 +22,8 @@ enum need {
 	NEED_HALT = 1 << 0,		/* reasons to pause, or a resume that is not finished */
 	NEED_EXCLUSIVE = 1 << 1,	/* work is queued or running */
 	NEED_REQUEST = 1 << 2,		/* the main loop has not yet answered */
-	NEED_FRESH = 1 << 3,		/* a runner was added and has not entered yet; blocks nobody */
+	/* a runner was added and has not entered yet; blocks nobody */
+	NEED_FRESH = 1 << 3,
 };
 
 struct exclusive {
@@ -136,7 +139,8 @@ void vm_del_loop(struct vm *v, struct loop *l)
 	for (size_t i = 0; i < v->nloops; i++) {
 		if (v->loops[i] == l) {
 			v->nloops--;
-			memmove(v->loops + i, v->loops + i + 1, (v->nloops - i) * sizeof(*v->loops));
+			memmove(v->loops + i, v->loops + i + 1,
+				(v->nloops - i) * sizeof(*v->loops));
 			break;
 		}
 	}
@@ -155,7 +159,10 @@ static void flag_clear(struct vm *v, unsigned bit)
 	__atomic_and_fetch(&v->flags, ~bit, __ATOMIC_SEQ_CST);
 }
 
-/* Raises a flag that runners must see. A runner once kicked looks at the flags until it parks: one kick is enough. */
+/*
+ * Raises a flag that runners must see. A runner once kicked looks at the flags until it parks: one
+ * kick is enough.
+ */
 static void flag_raise(struct vm *v, unsigned bit)
 {
 	bool kicked = v->flags & ~NEED_FRESH;
@@ -194,8 +201,8 @@ static bool until_holds(void *ctx)
 }
 
 /*
- * Waits until holds(v, ctx); the mutex is dropped meanwhile. The main loop goes on serving its devices: a vCPU on its
- * way to the parking place may be waiting for one of them.
+ * Waits until holds(v, ctx); the mutex is dropped meanwhile. The main loop goes on serving its
+ * devices: a vCPU on its way to the parking place may be waiting for one of them.
  */
 static void wait_until(struct vm *v, bool (*holds)(struct vm *v, void *ctx), void *ctx)
 {
@@ -238,7 +245,10 @@ static bool exclusive_possible(struct vm *v)
 	return v->queue && !v->executor && !v->nbusy;
 }
 
-/* Runs what is queued, in order, also what that queues. The mutex is held before and after, not meanwhile. */
+/*
+ * Runs what is queued, in order, also what that queues. The mutex is held before and after, not
+ * meanwhile.
+ */
 static void exclusive_run(struct vm *v)
 {
 	v->executor = &thread_id;
@@ -270,7 +280,10 @@ static void exclusive_run(struct vm *v)
 	announce(v);
 }
 
-/* On the main loop, for requests of threads that are no runner: the last runner to park may have been faster. */
+/*
+ * On the main loop, for requests of threads that are no runner: the last runner to park may have
+ * been faster.
+ */
 static void exclusive_posted(void *ctx)
 {
 	struct vm *v = ctx;
@@ -425,9 +438,10 @@ static bool can_go_on(struct vm *v, void *ctx UNUSED)
 }
 
 /*
- * Brings the machine to where the reasons want it; the mutex is held. A callback that pauses or resumes
- * changes the reasons only: the thread that called it sees to them afterwards. While we wait for the vCPUs anyone may
- * change the reasons, also another callback of the main loop inside our wait: look again after each wait.
+ * Brings the machine to where the reasons want it; the mutex is held. A callback that pauses or
+ * resumes changes the reasons only: the thread that called it sees to them afterwards. While we
+ * wait for the vCPUs anyone may change the reasons, also another callback of the main loop inside
+ * our wait: look again after each wait.
  */
 static void settle(struct vm *v)
 {

@@ -18,8 +18,13 @@ static void show_bars(unsigned slot, unsigned function)
 			continue;
 		size = ~(io ? mask | 0xffff0000 : mask) + 1;
 		CHECK(!(size & (size - 1)));			/* a power of two */
-		CHECK(!((old & (io ? ~3u : ~15u)) & (size - 1)));	/* at a multiple of itself */
-		print("06:     BAR %u: %s, %u bytes\n", bar, io ? "ports" : wide ? "64-bit memory" : "memory", size);
+		/* at a multiple of itself */
+		CHECK(!((old & (io ? ~3u : ~15u)) & (size - 1)));
+		print("06:     BAR %u: %s, %u bytes\n", bar,
+		      io     ? "ports"
+		      : wide ? "64-bit memory"
+			     : "memory",
+		      size);
 		bar += wide;
 	}
 }
@@ -41,7 +46,8 @@ int main(void)
 				continue;
 			}
 			class = pci_read(slot, function, 8) >> 16;
-			print("06: 00:%02x.%u %04x:%04x class %04x\n", slot, function, id & 0xffff, id >> 16, class);
+			print("06: 00:%02x.%u %04x:%04x class %04x\n", slot, function, id & 0xffff,
+			      id >> 16, class);
 			show_bars(slot, function);
 			found++;
 			if (!function && !(pci_read(slot, 0, 0x0c) & 0x800000))
@@ -53,7 +59,10 @@ int main(void)
 	CHECK(pci_read(1, 0, 0) == 0x70008086);
 	CHECK(pci_read(31, 0, 0) == 0xffffffff);
 
-	/* A window moves: the legacy virtio registers follow their BAR, and nobody answers at the old place. */
+	/*
+	 * A window moves: the legacy virtio registers follow their BAR, and nobody answers at the
+	 * old place.
+	 */
 	nic = pci_find(0x1af4, 0x1005, 0x1005);
 	CHECK(nic >= 0);
 	pci_write(nic, 0, PCI_COMMAND, PCI_COMMAND_ALL);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lesson 07: a virtqueue by hand. A virtio entropy device through its legacy registers, without any driver framework.
- * Virtual I/O Device specification 1.2, sections 2.7 (split virtqueues), 4.1.4.8 (legacy registers), 5.4 (entropy).
+ * Lesson 07: a virtqueue by hand. A virtio entropy device through its legacy registers, without any
+ * driver framework. Virtual I/O Device specification 1.2, sections 2.7 (split virtqueues), 4.1.4.8
+ * (legacy registers), 5.4 (entropy).
  */
 #include "pci.h"
 
@@ -46,10 +47,12 @@ int main(void)
 	outb(base + STATUS, 1 | 2 | 4);			/* driver ok */
 
 	/* One chain of two buffers that the device may write. */
-	desc[0] = (struct desc){ (uintptr_t)bytes[0], sizeof(bytes[0]), DESC_F_WRITE | DESC_F_NEXT, 1 };
+	desc[0] = (struct desc){ (uintptr_t)bytes[0], sizeof(bytes[0]), DESC_F_WRITE | DESC_F_NEXT,
+				 1 };
 	desc[1] = (struct desc){ (uintptr_t)bytes[1], sizeof(bytes[1]), DESC_F_WRITE, 0 };
 	avail->ring[0] = 0;				/* the chain's head */
-	full_barrier();					/* first the entry, then the index that shows it */
+	/* first the entry, then the index that shows it */
+	full_barrier();
 	avail->idx = 1;
 	full_barrier();
 	outw(base + QUEUE_NOTIFY, 0);			/* the doorbell */
@@ -60,13 +63,15 @@ int main(void)
 	full_barrier();
 	CHECK(used->ring[0].id == 0);
 	CHECK(used->ring[0].len > 0 && used->ring[0].len <= 64);
-	CHECK(inb(base + ISR) == 1);			/* it raised its interrupt; reading the register lowers it */
+	/* it raised its interrupt; reading the register lowers it */
+	CHECK(inb(base + ISR) == 1);
 	CHECK(inb(base + ISR) == 0);
 
 	spins = 0;
 	for (unsigned i = 0; i < used->ring[0].len && i < 64; i++)
 		spins |= bytes[i / 32][i % 32];
-	CHECK(spins);					/* all zero by chance: 1 in 2 to the power of 8 for each byte */
+	/* all zero by chance: 1 in 2 to the power of 8 for each byte */
+	CHECK(spins);
 	print("07: %u random bytes:", used->ring[0].len);
 	for (unsigned i = 0; i < 8; i++)
 		print(" %02x", bytes[0][i]);

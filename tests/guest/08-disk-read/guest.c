@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lesson 08: a disk read, and a write. The virtio block device by its 1.x registers, doorbell by ioeventfd, completion by an
- * MSI-X interrupt. Virtual I/O Device specification 1.2, section 5.2.
+ * Lesson 08: a disk read, and a write. The virtio block device by its 1.x registers, doorbell by
+ * ioeventfd, completion by an MSI-X interrupt. Virtual I/O Device specification 1.2, section 5.2.
  */
 #include "virtio.h"
 
@@ -28,7 +28,8 @@ static uint8_t request(uint32_t type, uint64_t sector)
 	header.sector = sector;
 	status = 0xff;
 	queue.desc[0] = (struct desc){ (uintptr_t)&header, 16, DESC_F_NEXT, flush ? 2 : 1 };
-	queue.desc[1] = (struct desc){ (uintptr_t)data, 512, DESC_F_NEXT | (type == BLK_T_IN ? DESC_F_WRITE : 0), 2 };
+	queue.desc[1] = (struct desc){ (uintptr_t)data, 512,
+				       DESC_F_NEXT | (type == BLK_T_IN ? DESC_F_WRITE : 0), 2 };
 	queue.desc[2] = (struct desc){ (uintptr_t)&status, 1, DESC_F_WRITE, 0 };
 	queue_offer(&queue, 0);
 	if (!queue_wait(&queue, &called, 500, &head, &len))
@@ -64,7 +65,8 @@ int main(void)
 	for (unsigned i = 0; i < 512; i++)
 		CHECK(data[i] == (uint8_t)(i * 7));
 
-	CHECK(request(BLK_T_IN, sectors) != 0);		/* beyond the end: an error, and the disk works on */
+	/* beyond the end: an error, and the disk works on */
+	CHECK(request(BLK_T_IN, sectors) != 0);
 	CHECK(request(77, 0) == 2);			/* unknown: VIRTIO_BLK_S_UNSUPP */
 	CHECK(request(BLK_T_IN, sectors - 1) == 0);
 	print("08: written, flushed, read back; errors are errors\n");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lesson 09: a packet. The guest asks by ARP who has 10.0.2.2, and sends it a ping (RFC 826, RFC 792).
- * Virtual I/O Device specification 1.2, section 5.1.
+ * Lesson 09: a packet. The guest asks by ARP who has 10.0.2.2, and sends it a ping (RFC 826, RFC
+ * 792). Virtual I/O Device specification 1.2, section 5.1.
  */
 #include "virtio.h"
 
@@ -85,7 +85,12 @@ static uint16_t checksum(const void *data, unsigned len)
 
 static void find_gateway(void)
 {
-	struct arp q = { .hardware = SWAP16(1), .protocol = ETHERTYPE_IP, .hlen = 6, .plen = 4, .op = SWAP16(1) }, *a;
+	struct arp q = { .hardware = SWAP16(1),
+			 .protocol = ETHERTYPE_IP,
+			 .hlen = 6,
+			 .plen = 4,
+			 .op = SWAP16(1) },
+		   *a;
 
 	memset(q.e.to, 0xff, 6);
 	memcpy(q.e.from, mac, 6);
@@ -99,14 +104,20 @@ static void find_gateway(void)
 		fail("nobody answered the ARP request");
 	CHECK(a->op == SWAP16(2) && !memcmp(a->from_ip, gateway, 4));
 	memcpy(gateway_mac, a->from_mac, 6);
-	print("09: 10.0.2.2 is at %02x:%02x:%02x:%02x:%02x:%02x\n", gateway_mac[0], gateway_mac[1], gateway_mac[2],
-	      gateway_mac[3], gateway_mac[4], gateway_mac[5]);
+	print("09: 10.0.2.2 is at %02x:%02x:%02x:%02x:%02x:%02x\n", gateway_mac[0], gateway_mac[1],
+	      gateway_mac[2], gateway_mac[3], gateway_mac[4], gateway_mac[5]);
 }
 
 static void ping_gateway(void)
 {
-	struct ping p = { .version_ihl = 0x45, .ttl = 64, .protocol = 1, .type = 8, .ident = 0x1234, .sequence = SWAP16(1),
-			  .text = "hello from lesson 09" }, *a;
+	struct ping p = { .version_ihl = 0x45,
+			  .ttl = 64,
+			  .protocol = 1,
+			  .type = 8,
+			  .ident = 0x1234,
+			  .sequence = SWAP16(1),
+			  .text = "hello from lesson 09" },
+		    *a;
 
 	memcpy(p.e.to, gateway_mac, 6);
 	memcpy(p.e.from, mac, 6);
@@ -138,7 +149,8 @@ int main(void)
 		mac[i] = MMIO8(nic.device + i);
 	CHECK(!(mac[0] & 1));
 	for (uint16_t i = 0; i < QUEUE_SIZE; i++) {
-		rx.desc[i] = (struct desc){ (uintptr_t)rx_buffers[i], sizeof(rx_buffers[i]), DESC_F_WRITE, 0 };
+		rx.desc[i] = (struct desc){ (uintptr_t)rx_buffers[i], sizeof(rx_buffers[i]),
+					    DESC_F_WRITE, 0 };
 		queue_offer(&rx, i);
 	}
 	find_gateway();

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* acpi.h: finding a table and its registers (ACPI 6.0, sections 5.2.5 RSDP, 5.2.7 RSDT, 5.2.9 FADT, 5.2.10 FACS). */
+/*
+ * acpi.h: finding a table and its registers (ACPI 6.0, sections 5.2.5 RSDP, 5.2.7 RSDT, 5.2.9 FADT,
+ * 5.2.10 FACS).
+ */
 #ifndef GUEST_ACPI_H
 #define GUEST_ACPI_H
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* multiboot.h: the header by which a loader knows a multiboot 1 kernel (Multiboot Specification 0.6.96, section 3.1). */
+/*
+ * multiboot.h: the header by which a loader knows a multiboot 1 kernel (Multiboot Specification
+ * 0.6.96, section 3.1).
+ */
 #define MULTIBOOT_HEADER				\
 	.section .multiboot, "a";			\
 	.balign	4;					\

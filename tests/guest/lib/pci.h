@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* pci.h: PCI configuration mechanism 1 (PCI Local Bus 3.0, section 3.2.2.3.2): an address port and a data port. */
+/*
+ * pci.h: PCI configuration mechanism 1 (PCI Local Bus 3.0, section 3.2.2.3.2): an address port and
+ * a data port.
+ */
 #ifndef GUEST_PCI_H
 #define GUEST_PCI_H
 
@@ -26,7 +29,10 @@ static inline void pci_write(unsigned slot, unsigned function, unsigned reg, uin
 	outl(CONFIG_DATA, v);
 }
 
-/* The slot of the first function 0 with this vendor and one of two device numbers; -1 when there is none. */
+/*
+ * The slot of the first function 0 with this vendor and one of two device numbers; -1 when there is
+ * none.
+ */
 static inline int pci_find(uint16_t vendor, uint16_t device, uint16_t or_device)
 {
 	for (int slot = 0; slot < 32; slot++) {

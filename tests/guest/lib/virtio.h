@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * virtio.h: a virtio 1.x device on PCI, as lessons 08 and 09 drive it: capabilities, one split queue at a time,
- * an interrupt by MSI-X. Virtual I/O Device specification 1.2, sections 2.7, 3.1 and 4.1.
+ * virtio.h: a virtio 1.x device on PCI, as lessons 08 and 09 drive it: capabilities, one split
+ * queue at a time, an interrupt by MSI-X. Virtual I/O Device specification 1.2, sections 2.7, 3.1
+ * and 4.1.
  */
 #ifndef GUEST_VIRTIO_H
 #define GUEST_VIRTIO_H
@@ -39,9 +40,16 @@
 struct desc { uint64_t addr; uint32_t len; uint16_t flags, next; };
 struct queue {
 	struct desc desc[QUEUE_SIZE] __attribute__((aligned(4096)));
-	struct { volatile uint16_t flags, idx, ring[QUEUE_SIZE], event; } avail __attribute__((aligned(4096)));
-	struct { volatile uint16_t flags, idx; volatile struct { uint32_t id, len; } ring[QUEUE_SIZE]; volatile uint16_t event; }
-		used __attribute__((aligned(4096)));
+	struct {
+		volatile uint16_t flags, idx, ring[QUEUE_SIZE], event;
+	} avail __attribute__((aligned(4096)));
+	struct {
+		volatile uint16_t flags, idx;
+		volatile struct {
+			uint32_t id, len;
+		} ring[QUEUE_SIZE];
+		volatile uint16_t event;
+	} used __attribute__((aligned(4096)));
 	uint32_t doorbell;
 	uint16_t number, seen;
 };
@@ -67,7 +75,8 @@ static inline void virtio_find(struct virtio *v, uint16_t transitional_id, uint1
 	if (v->slot < 0)
 		fail("no virtio device %04x", id);
 	pci_write(v->slot, 0, PCI_COMMAND, PCI_COMMAND_ALL);
-	for (cap = pci_read(v->slot, 0, PCI_CAPABILITIES) & 0xfc; cap; cap = pci_read(v->slot, 0, cap + 1) & 0xfc) {
+	for (cap = pci_read(v->slot, 0, PCI_CAPABILITIES) & 0xfc; cap;
+	     cap = pci_read(v->slot, 0, cap + 1) & 0xfc) {
 		uint32_t address;
 		uint8_t type = pci_read(v->slot, 0, cap + 3) & 0xff;
 
@@ -75,11 +84,14 @@ static inline void virtio_find(struct virtio *v, uint16_t transitional_id, uint1
 			uint32_t table = pci_read(v->slot, 0, cap + 4);
 
 			v->msix_table = pci_bar_address(v->slot, table & 7) + (table & ~7u);
-			pci_write(v->slot, 0, cap, pci_read(v->slot, 0, cap) | 0x80000000);	/* MSI-X enable */
+			/* MSI-X enable */
+			pci_write(v->slot, 0, cap, pci_read(v->slot, 0, cap) | 0x80000000);
 		}
-		if ((pci_read(v->slot, 0, cap) & 0xff) != PCI_CAP_VENDOR || type > CAP_DEVICE || type == 3)
+		if ((pci_read(v->slot, 0, cap) & 0xff) != PCI_CAP_VENDOR || type > CAP_DEVICE ||
+		    type == 3)
 			continue;
-		address = pci_bar_address(v->slot, pci_read(v->slot, 0, cap + 4) & 0xff) + pci_read(v->slot, 0, cap + 8);
+		address = pci_bar_address(v->slot, pci_read(v->slot, 0, cap + 4) & 0xff) +
+			  pci_read(v->slot, 0, cap + 8);
 		if (type == CAP_COMMON)
 			v->common = address;
 		else if (type == CAP_DEVICE)
@@ -90,7 +102,10 @@ static inline void virtio_find(struct virtio *v, uint16_t transitional_id, uint1
 	CHECK(v->common && v->notify);
 }
 
-/* Reset, and features: VIRTIO_F_VERSION_1 (bit 32) and those of `low` that the device offers. Returns these. */
+/*
+ * Reset, and features: VIRTIO_F_VERSION_1 (bit 32) and those of `low` that the device offers.
+ * Returns these.
+ */
 static inline uint32_t virtio_begin(struct virtio *v, uint32_t low)
 {
 	MMIO8(v->common + C_DEVICE_STATUS) = 0;
@@ -105,7 +120,8 @@ static inline uint32_t virtio_begin(struct virtio *v, uint32_t low)
 	MMIO32(v->common + C_DRIVER_FEATURE) = low;
 	MMIO32(v->common + C_DRIVER_FEATURE_SELECT) = 1;
 	MMIO32(v->common + C_DRIVER_FEATURE) = 1;
-	MMIO8(v->common + C_DEVICE_STATUS) = STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK;
+	MMIO8(v->common + C_DEVICE_STATUS) = STATUS_ACKNOWLEDGE | STATUS_DRIVER |
+					     STATUS_FEATURES_OK;
 	CHECK(MMIO8(v->common + C_DEVICE_STATUS) & STATUS_FEATURES_OK);
 	return low;
 }
@@ -150,8 +166,12 @@ static inline void queue_offer(struct queue *q, uint16_t head)
 	MMIO16(q->doorbell) = q->number;
 }
 
-/* The next used entry, or false after `ticks` of 10 ms. `called` is what the interrupt handler sets. */
-static inline bool queue_wait(struct queue *q, volatile uint32_t *called, unsigned ticks, uint32_t *head, uint32_t *len)
+/*
+ * The next used entry, or false after `ticks` of 10 ms. `called` is what the interrupt handler
+ * sets.
+ */
+static inline bool queue_wait(struct queue *q, volatile uint32_t *called, unsigned ticks,
+			      uint32_t *head, uint32_t *len)
 {
 	while (q->used.idx == q->seen) {
 		if (!irq_wait(called, ticks))

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * bench.c: everything the test kernels in the manner of kvm-unit-tests expect of their machine: where the loader puts what, the
- * firmware configuration's numbers, and the test devices. What is expected comes from the Multiboot Specification, the
- * PC's data sheets and QEMU's docs/specs; test.sh also runs it under QEMU, where there is one, and both must say the same.
+ * bench.c: everything the test kernels in the manner of kvm-unit-tests expect of their machine:
+ * where the loader puts what, the firmware configuration's numbers, and the test devices. What is
+ * expected comes from the Multiboot Specification, the PC's data sheets and QEMU's docs/specs;
+ * test.sh also runs it under QEMU, where there is one, and both must say the same.
  */
 #include "acpi.h"
 #include "pci.h"
@@ -18,8 +19,8 @@
 #define LAPIC_ID 0xfee00020
 
 extern struct info {
-	uint32_t flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4], mmap_length, mmap_addr,
-		 drives[2], config_table, loader;
+	uint32_t flags, mem_lower, mem_upper, boot_device, cmdline, mods_count, mods_addr, syms[4],
+		mmap_length, mmap_addr, drives[2], config_table, loader;
 } *multiboot_info;
 extern char image_start[], image_end[];
 
@@ -28,7 +29,10 @@ static bool outside_image(uint32_t at, uint32_t len)
 	return at + len <= (uint32_t)(uintptr_t)image_start || at >= (uint32_t)(uintptr_t)image_end;
 }
 
-/* Multiboot Specification 3.3; a kernel starts its other CPUs from page 0, so that nothing of use may lie there. */
+/*
+ * Multiboot Specification 3.3; a kernel starts its other CPUs from page 0, so that nothing of use
+ * may lie there.
+ */
 static void loader(void)
 {
 	struct info *i = multiboot_info;
@@ -36,15 +40,18 @@ static void loader(void)
 	const char *line = (const char *)(uintptr_t)i->cmdline, *word = line;
 	uint64_t top = 0;
 
-	CHECK((i->flags & 0x4d) == 0x4d);		/* memory, command line, modules, memory map */
+	/* memory, command line, modules, memory map */
+	CHECK((i->flags & 0x4d) == 0x4d);
 	CHECK((uint32_t)(uintptr_t)i >= 4096 && outside_image((uint32_t)(uintptr_t)i, sizeof(*i)));
 	CHECK(i->cmdline >= 4096 && outside_image(i->cmdline, 1));
 	while (*word && *word != ' ')
 		word++;
-	CHECK(word - line > 4 && !memcmp(word - 4, ".bin", 4));	/* the first word is the kernel's own path */
+	/* the first word is the kernel's own path */
+	CHECK(word - line > 4 && !memcmp(word - 4, ".bin", 4));
 	print("arguments:%s\n", word);
 	CHECK(i->mem_lower >= 600 && i->mem_lower <= 640);
-	CHECK(i->mem_upper / 1024 == 62 || i->mem_upper / 1024 == 63);	/* of 64 MiB, without the first and what firmware kept */
+	/* of 64 MiB, without the first and what firmware kept */
+	CHECK(i->mem_upper / 1024 == 62 || i->mem_upper / 1024 == 63);
 	for (uint32_t at = i->mmap_addr; at < i->mmap_addr + i->mmap_length; at += MMIO32(at) + 4)
 		if (MMIO32(at + 20) == 1 && MMIO32(at + 4) == 0x100000)
 			top = MMIO32(at + 4) + MMIO32(at + 12);
@@ -74,7 +81,8 @@ static uint32_t fw_cfg(uint16_t key)
 static void numbers(void)
 {
 	CHECK(fw_cfg(0) == 0x554d4551);			/* "QEMU" */
-	print("RAM %x, %u processors, at most %u\n", fw_cfg(3), fw_cfg(5) & 0xffff, fw_cfg(15) & 0xffff);
+	print("RAM %x, %u processors, at most %u\n", fw_cfg(3), fw_cfg(5) & 0xffff,
+	      fw_cfg(15) & 0xffff);
 }
 
 static void latch(void)
@@ -85,7 +93,8 @@ static void latch(void)
 	outb(LATCH + 1, 0xaa);
 	outw(LATCH + 2, 0xbbcc);
 	CHECK(inl(LATCH) == 0xbbccaa01);
-	CHECK(inb(LATCH_BYTES + 2) == 0xcc && inw(LATCH_BYTES) == 0xaa01 && inl(LATCH_BYTES) == 0xbbccaa01);
+	CHECK(inb(LATCH_BYTES + 2) == 0xcc && inw(LATCH_BYTES) == 0xaa01 &&
+	      inl(LATCH_BYTES) == 0xbbccaa01);
 	outl(LATCH_BYTES, 0x11223344);
 	CHECK(inl(LATCH) == 0x11223344);
 }
@@ -214,14 +223,18 @@ static void function(void)
 			put(bar, memory, off + 1, data);	/* another test's place */
 			print(": %x to %x", data, off);
 			/* What eventfds counted, QEMU forgets. */
-			CHECK(header(bar, memory, 12) == 5 || (test > 0 && header(bar, memory, 12) == 0));
+			CHECK(header(bar, memory, 12) == 5 ||
+			      (test > 0 && header(bar, memory, 12) == 0));
 			print("\n");
 		}
 		put(bar, memory, 0, 0xff);
 	}
 }
 
-/* 3.579545 MHz, 24 bits (ACPI 4.8.3.3): 100 ms of the local APIC's are not fewer ticks. A busy host makes them more. */
+/*
+ * 3.579545 MHz, 24 bits (ACPI 4.8.3.3): 100 ms of the local APIC's are not fewer ticks. A busy host
+ * makes them more.
+ */
 static void timer(void)
 {
 	uint16_t port = (uint16_t)MMIO32(acpi_find("FACP") + FADT_PM_TMR);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A guest that watches kvmclock as user space does: both CPUs read the page of CPU 0 (Linux Documentation/virt/kvm/x86/msr.rst,
- * MSR_KVM_SYSTEM_TIME_NEW), and neither may see a time before one that the other has seen. It tells both its clocks without an end.
+ * A guest that watches kvmclock as user space does: both CPUs read the page of CPU 0 (Linux
+ * Documentation/virt/kvm/x86/msr.rst, MSR_KVM_SYSTEM_TIME_NEW), and neither may see a time before
+ * one that the other has seen. It tells both its clocks without an end.
  */
 #include "guest.h"
 
@@ -107,7 +108,8 @@ static uint64_t look(unsigned cpu)
 	give();
 	now = clock_ns();
 	if (now < before)
-		fail("on CPU %u the clock went back by %u us", cpu, (uint32_t)(before - now) / 1000);
+		fail("on CPU %u the clock went back by %u us", cpu,
+		     (uint32_t)(before - now) / 1000);
 	take();
 	if (now > latest)
 		latest = now;
@@ -117,7 +119,9 @@ static uint64_t look(unsigned cpu)
 
 static void enable(unsigned cpu)
 {
-	__asm__ volatile("wrmsr" : : "c"(MSR_KVM_SYSTEM_TIME_NEW), "A"((uint64_t)(uintptr_t)&page[cpu] | 1));
+	__asm__ volatile("wrmsr"
+			 :
+			 : "c"(MSR_KVM_SYSTEM_TIME_NEW), "A"((uint64_t)(uintptr_t)&page[cpu] | 1));
 }
 
 void second(void)
@@ -150,6 +154,7 @@ int main(void)
 		while (look(0) < next)
 			;
 		/* In units of 2^20 ns, for there is no division of 64 bits here. */
-		print("clock %u counter %u%s\n", (uint32_t)(look(0) >> 20), (uint32_t)(scaled(rdtsc()) >> 20), page[0].flags & 1 ? "" : " unstable");
+		print("clock %u counter %u%s\n", (uint32_t)(look(0) >> 20),
+		      (uint32_t)(scaled(rdtsc()) >> 20), page[0].flags & 1 ? "" : " unstable");
 	}
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A guest for saving and moving: writes all over 8 MiB, checks that every page still has what it wrote last, and counts
- * aloud without an end. A gap or a repetition in its count, or a "fail", shows a machine that was not carried over whole.
+ * A guest for saving and moving: writes all over 8 MiB, checks that every page still has what it
+ * wrote last, and counts aloud without an end. A gap or a repetition in its count, or a "fail",
+ * shows a machine that was not carried over whole.
  */
 #include "guest.h"
 
@@ -23,7 +24,8 @@ int main(void)
 			x = x * 1664525 + 1013904223;
 			p = (x >> 12) % PAGES;
 			if (memory[p][p % WORDS] != last[p])
-				fail("count %u: page %u has %x, not %x", count, p, memory[p][p % WORDS], last[p]);
+				fail("count %u: page %u has %x, not %x", count, p,
+				     memory[p][p % WORDS], last[p]);
 			last[p] = memory[p][p % WORDS] = ++n;
 		}
 		print("count %u\n", count);

@@ -2,7 +2,10 @@
 /* ends.c: ends the machine in the way that the command line names. */
 #include "guest.h"
 
-extern struct { uint32_t flags, mem_lower, mem_upper, boot_device; const char *cmdline; } *multiboot_info;
+extern struct {
+	uint32_t flags, mem_lower, mem_upper, boot_device;
+	const char *cmdline;
+} * multiboot_info;
 
 static bool word(const char *name)
 {
@@ -33,7 +36,8 @@ int main(void)
 
 		__asm__ volatile("lidt %0; ud2" : : "m"(none));
 	}
-	if (word("int3"))			/* PVM's interpreter of ring 0 lacks it: see test.sh */
+	/* PVM's interpreter of ring 0 lacks it: see test.sh */
+	if (word("int3"))
 		__asm__ volatile("int3");
 	if (word("reset"))
 		outb(0x64, 0xfe);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * fills.c: writes one sector into each cluster of its disk, flushes, and reads all of them back. The command line says whether the disk
- * is virtio or IDE (programmed I/O). When the host has no room, the guest must not notice more than the wait.
+ * fills.c: writes one sector into each cluster of its disk, flushes, and reads all of them back.
+ * The command line says whether the disk is virtio or IDE (programmed I/O). When the host has no
+ * room, the guest must not notice more than the wait.
  */
 #include "virtio.h"
 
@@ -17,7 +18,10 @@
 #define ATA_DRQ 0x08
 #define ATA_ERR 0x01
 
-extern struct { uint32_t flags, mem_lower, mem_upper, boot_device; const char *cmdline; } *multiboot_info;
+extern struct {
+	uint32_t flags, mem_lower, mem_upper, boot_device;
+	const char *cmdline;
+} * multiboot_info;
 
 static struct virtio disk;
 static struct queue queue;
@@ -33,7 +37,8 @@ static bool virtio_request(uint32_t type, uint32_t sector)
 	header.sector = sector;
 	status = 0xff;
 	queue.desc[0] = (struct desc){ (uintptr_t)&header, 16, DESC_F_NEXT, flush ? 2 : 1 };
-	queue.desc[1] = (struct desc){ (uintptr_t)data, 512, DESC_F_NEXT | (type == IN ? DESC_F_WRITE : 0), 2 };
+	queue.desc[1] = (struct desc){ (uintptr_t)data, 512,
+				       DESC_F_NEXT | (type == IN ? DESC_F_WRITE : 0), 2 };
 	queue.desc[2] = (struct desc){ (uintptr_t)&status, 1, DESC_F_WRITE, 0 };
 	queue_offer(&queue, 0);
 	while (queue.used.idx == seen)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A guest that does by hand what the ACPI methods do (QEMU's acpi_pci_hotplug specification): looks which slots got a device and
- * which shall be empty, says who came, ejects, and says when the slot is empty. suite-qmp drives it.
+ * A guest that does by hand what the ACPI methods do (QEMU's acpi_pci_hotplug specification): looks
+ * which slots got a device and which shall be empty, says who came, ejects, and says when the slot
+ * is empty. suite-qmp drives it.
  */
 #include "pci.h"
 

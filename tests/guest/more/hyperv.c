@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * hyperv.c: what Windows looks for with hv_relaxed, hv_time and hv_vapic (Hypervisor Top-Level Functional Specification, 2.4 and 12.4):
- * the leaves, the processor's index, the time in units of 100 ns, the page that turns the TSC into it, the hypercall page.
+ * hyperv.c: what Windows looks for with hv_relaxed, hv_time and hv_vapic (Hypervisor Top-Level
+ * Functional Specification, 2.4 and 12.4): the leaves, the processor's index, the time in units of
+ * 100 ns, the page that turns the TSC into it, the hypercall page.
  */
 #include "guest.h"
 
@@ -20,7 +21,9 @@
 
 static void cpuid(uint32_t leaf, uint32_t r[4])
 {
-	__asm__ volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3]) : "a"(leaf), "c"(0));
+	__asm__ volatile("cpuid"
+			 : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
+			 : "a"(leaf), "c"(0));
 }
 
 static uint64_t rdmsr(uint32_t index)
@@ -59,8 +62,10 @@ int main(void)
 	cpuid(0x40000001, r);
 	CHECK(!memcmp(&r[0], "Hv#1", 4));
 	cpuid(0x40000003, r);
-	CHECK((r[0] & (ACCESS_HYPERCALL | ACCESS_VP_INDEX)) == (ACCESS_HYPERCALL | ACCESS_VP_INDEX));
-	CHECK((r[0] & (ACCESS_TIME | ACCESS_REFERENCE_TSC)) == (ACCESS_TIME | ACCESS_REFERENCE_TSC));
+	CHECK((r[0] & (ACCESS_HYPERCALL | ACCESS_VP_INDEX)) ==
+	      (ACCESS_HYPERCALL | ACCESS_VP_INDEX));
+	CHECK((r[0] & (ACCESS_TIME | ACCESS_REFERENCE_TSC)) ==
+	      (ACCESS_TIME | ACCESS_REFERENCE_TSC));
 	CHECK(r[0] & ACCESS_APIC);
 	cpuid(0x40000004, r);
 	CHECK((r[0] & (ADVICE_RELAXED | ADVICE_APIC_MSRS)) == (ADVICE_RELAXED | ADVICE_APIC_MSRS));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The NMI button (inject-nmi): it is wired to each processor's LINT1. One that the guest has masked does not reach it, the next
- * wakes it from a sleep without interrupts.
+ * The NMI button (inject-nmi): it is wired to each processor's LINT1. One that the guest has masked
+ * does not reach it, the next wakes it from a sleep without interrupts.
  */
 #include "guest.h"
 

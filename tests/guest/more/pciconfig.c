@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pciconfig.c: the whole configuration space of every PCI function, and which bits of its BARs and of its expansion ROM's can be
- * written (their sizes). test.sh compares that with the machine version's golden dump. PCI Local Bus 3.0, chapter 6.
+ * pciconfig.c: the whole configuration space of every PCI function, and which bits of its BARs and
+ * of its expansion ROM's can be written (their sizes). test.sh compares that with the machine
+ * version's golden dump. PCI Local Bus 3.0, chapter 6.
  */
 #include "pci.h"
 
@@ -22,8 +23,9 @@ static void show(unsigned slot, unsigned function)
 {
 	print("00:%02x.%u\n", slot, function);
 	for (unsigned reg = 0; reg < 256; reg += 16)
-		print("%02x: %08x %08x %08x %08x\n", reg, pci_read(slot, function, reg), pci_read(slot, function, reg + 4),
-		      pci_read(slot, function, reg + 8), pci_read(slot, function, reg + 12));
+		print("%02x: %08x %08x %08x %08x\n", reg, pci_read(slot, function, reg),
+		      pci_read(slot, function, reg + 4), pci_read(slot, function, reg + 8),
+		      pci_read(slot, function, reg + 12));
 	for (unsigned bar = 0; bar < 6; bar++)
 		show_mask(slot, function, PCI_BAR(bar), 0xffffffff);
 	show_mask(slot, function, PCI_ROM, 0xfffffffe);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * pit.c: the 8254 from its first access on, through the moment when KVM takes it over, to a counter that ticks: gate and output of
- * counter 2 at port 0x61, status, latches, halves of a count, interrupts of counter 0 at the PIC and at pin 2 of the IOAPIC.
+ * pit.c: the 8254 from its first access on, through the moment when KVM takes it over, to a counter
+ * that ticks: gate and output of counter 2 at port 0x61, status, latches, halves of a count,
+ * interrupts of counter 0 at the PIC and at pin 2 of the IOAPIC.
  */
 #include "guest.h"
 
@@ -69,10 +70,12 @@ int main(void)
 	outb(PORT_B, (inb(PORT_B) & ~2) | 1);
 	CHECK((inb(PORT_B) & 3) == 1);
 
-	outb(CONTROL, 0xb0);			/* counter 2, both bytes, mode 0: low until the count has run down */
+	/* counter 2, both bytes, mode 0: low until the count has run down */
+	outb(CONTROL, 0xb0);
 	CHECK(!out2());
 	outb(CONTROL, 0xe8);			/* read its status back */
-	CHECK((inb(0x42) & 0xbf) == 0x30);	/* whether there is a count yet not every emulator says */
+	/* whether there is a count yet not every emulator says */
+	CHECK((inb(0x42) & 0xbf) == 0x30);
 	outb(0x42, 0x60);
 	CHECK(!out2());				/* half a count does not count */
 	outb(0x42, 0xea);			/* 60000 ticks: 50 ms */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * resets.c: the machine resets by each of its ways and starts the kernel again; the RTC's memory, which a reset does not
- * clear, counts. After the last, ends.
+ * resets.c: the machine resets by each of its ways and starts the kernel again; the RTC's memory,
+ * which a reset does not clear, counts. After the last, ends.
  */
 #include "guest.h"
 
@@ -28,7 +28,8 @@ int main(void)
 	nvram_write(COUNTER, n + 1);
 	print("start %u\n", n);
 	switch (n) {
-	case 0: outb(0xcf9, 0x02); outb(0xcf9, 0x06); break;	/* PIIX3 reset control: hard reset */
+	/* PIIX3 reset control: hard reset */
+	case 0: outb(0xcf9, 0x02); outb(0xcf9, 0x06); break;
 	case 1: outb(0x64, 0xfe); break;			/* i8042: pulse the reset line */
 	case 2: outb(0x92, 0x01); break;			/* port 92h: fast INIT */
 	case 3: {						/* a triple fault */

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* A guest that sets the real-time clock 20000 times as fast as it can, to noon in the end, and sleeps: what RTC_CHANGE makes of it. */
+/*
+ * A guest that sets the real-time clock 20000 times as fast as it can, to noon in the end, and
+ * sleeps: what RTC_CHANGE makes of it.
+ */
 #include "guest.h"
 
 static void set(uint8_t reg, uint8_t value)

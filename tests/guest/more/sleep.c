@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * sleep.c: suspend to RAM and back without an operating system: the waking vector goes into the FACS, the RTC's alarm is set to each
- * second, SLP_EN puts the machine to sleep. It wakes in real mode at the vector, with memory as it was.
+ * sleep.c: suspend to RAM and back without an operating system: the waking vector goes into the
+ * FACS, the RTC's alarm is set to each second, SLP_EN puts the machine to sleep. It wakes in real
+ * mode at the vector, with memory as it was.
  */
 #include "acpi.h"
 
@@ -61,6 +62,7 @@ int main(void)
 	outw((uint16_t)(MMIO32(fadt + FADT_PM1A_EVT) + 2), RTC_EN);
 	print("good night\n");
 	outw((uint16_t)MMIO32(fadt + FADT_PM1A_CNT), SLEEP_S3);
-	for (;;)					/* a few instructions more may run (in QEMU): they change nothing */
+	/* a few instructions more may run (in QEMU): they change nothing */
+	for (;;)
 		__asm__ volatile("cli; hlt");
 }

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* widths.c: accesses of each width to ports and memory-mapped registers, repeated ones, and to where nobody is. */
+/*
+ * widths.c: accesses of each width to ports and memory-mapped registers, repeated ones, and to
+ * where nobody is.
+ */
 #include "virtio.h"
 
 #define FW_CFG_SEL 0x510
@@ -31,10 +34,14 @@ int main(void)
 
 	CHECK(inb(NOWHERE) == 0xff && inw(NOWHERE) == 0xffff && inl(NOWHERE) == 0xffffffff);
 	outb(NOWHERE, 1), outw(NOWHERE, 1), outl(NOWHERE, 1);
-	CHECK(MMIO8(NOWHERE_MEMORY) == 0xff && MMIO16(NOWHERE_MEMORY) == 0xffff && MMIO32(NOWHERE_MEMORY) == 0xffffffff);
+	CHECK(MMIO8(NOWHERE_MEMORY) == 0xff && MMIO16(NOWHERE_MEMORY) == 0xffff &&
+	      MMIO32(NOWHERE_MEMORY) == 0xffffffff);
 	MMIO32(NOWHERE_MEMORY) = 0;
 
-	/* The address register of PCI as 32 bits; its bytes are no register of their own (0xcf9 is the reset control). */
+	/*
+	 * The address register of PCI as 32 bits; its bytes are no register of their own (0xcf9 is
+	 * the reset control).
+	 */
 	outl(CONFIG_ADDRESS, 0x80000000);
 	CHECK(inl(CONFIG_ADDRESS) == 0x80000000);
 	all = inl(CONFIG_DATA);
@@ -53,7 +60,10 @@ int main(void)
 		CHECK(words[i] == 0xffffffff);
 	rep_outsb(0x3f8, "repeated output\n", 16);
 
-	/* Memory-mapped: the common configuration of a virtio device has registers of 8, 16 and 32 bits. */
+	/*
+	 * Memory-mapped: the common configuration of a virtio device has registers of 8, 16 and 32
+	 * bits.
+	 */
 	virtio_find(&rng, 0x1005, 0x1044);
 	MMIO8(rng.common + C_DEVICE_STATUS) = 0;
 	MMIO8(rng.common + C_DEVICE_STATUS) = 3;
@@ -63,7 +73,8 @@ int main(void)
 	MMIO32(rng.common + C_QUEUE_DESC) = 0x12345000;
 	MMIO32(rng.common + C_QUEUE_DESC + 4) = 0;
 	CHECK(MMIO32(rng.common + C_QUEUE_DESC) == 0x12345000);
-	MMIO16(rng.common + C_QUEUE_SELECT) = 77;		/* no such queue: size 0, and writes to it go nowhere */
+	/* no such queue: size 0, and writes to it go nowhere */
+	MMIO16(rng.common + C_QUEUE_SELECT) = 77;
 	CHECK(MMIO16(rng.common + C_QUEUE_SIZE) == 0);
 	MMIO16(rng.common + C_QUEUE_ENABLE) = 1;
 	MMIO8(rng.common + C_DEVICE_STATUS) = 0;

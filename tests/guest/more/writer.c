@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A guest for tests/bench/live: puts a word that is not zero into each page of its memory (more would take minutes
- * where KVM interprets ring 0), then writes a word into page after
- * page of a window of it and says a dot for every few. The first dot of a restored machine is its first breath.
+ * A guest for tests/bench/live: puts a word that is not zero into each page of its memory (more
+ * would take minutes where KVM interprets ring 0), then writes a word into page after page of a
+ * window of it and says a dot for every few. The first dot of a restored machine is its first
+ * breath.
  */
 #include "guest.h"
 
@@ -25,7 +26,8 @@ int main(void)
 	for (uint32_t n = 0;; n++) {
 		for (uint32_t i = 0; i < STEPS; i++) {
 			x = x * 1664525 + 1013904223;
-			MMIO32(FIRST + ((x >> 12) % (WINDOW_PAGES < pages ? WINDOW_PAGES : pages) << 12)) = x;
+			MMIO32(FIRST + ((x >> 12) % (WINDOW_PAGES < pages ? WINDOW_PAGES : pages)
+					<< 12)) = x;
 		}
 		print(".");
 	}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * init.c: the first program inside a minivmm-ci machine, static, alone in the initial RAM disk. Loads the modules that lie
- * in /m, mounts the host's tree (9p, read-only, under an overlay in memory), runs one command as the host's user would,
- * carries its three streams, and hands its wait status to the host.
+ * init.c: the first program inside a minivmm-ci machine, static, alone in the initial RAM disk.
+ * Loads the modules that lie in /m, mounts the host's tree (9p, read-only, under an overlay in
+ * memory), runs one command as the host's user would, carries its three streams, and hands its wait
+ * status to the host.
  *
- * /cfg is a list of "key\0value\0". The streams are files of two 9p shares, each a FIFO of the host. With a terminal, what
- * comes in is in pieces: a type (d: bytes typed, w: rows and columns), a length of two bytes, the bytes.
+ * /cfg is a list of "key\0value\0". The streams are files of two 9p shares, each a FIFO of the
+ * host. With a terminal, what comes in is in pieces: a type (d: bytes typed, w: rows and columns),
+ * a length of two bytes, the bytes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -109,7 +111,8 @@ static void read_config(void)
 			cfg.rw = value;
 		else if (!strcmp(key, "net"))
 			cfg.net = 1;
-		else if (!strcmp(key, "tty") && sscanf(value, "%d %d", &cfg.rows, &cfg.columns) == 2)
+		else if (!strcmp(key, "tty") &&
+			 sscanf(value, "%d %d", &cfg.rows, &cfg.columns) == 2)
 			cfg.tty = 1;
 		else if (!strcmp(key, "arg") && cfg.argc < MAX_LIST)
 			cfg.argv[cfg.argc++] = value;
@@ -136,7 +139,8 @@ static void load_modules(void)
 	}
 }
 
-static void mount_or_die(const char *what, const char *where, const char *type, unsigned long flags, const char *options)
+static void mount_or_die(const char *what, const char *where, const char *type, unsigned long flags,
+			 const char *options)
 {
 	mkdir(where, 0755);
 	if (mount(what, where, type, flags, options) < 0)
@@ -157,7 +161,8 @@ static void mount_streams(void)
 	mount_or_die("io-in", "/i", "9p", 0, P9_OPTIONS ",cache=none");
 	mount_or_die("io-out", "/x", "9p", 0, P9_OPTIONS ",cache=none");
 	status_fd = open_stream("/x/status", O_WRONLY);
-	in_fd = open_stream("/i/in", O_RDONLY | O_NONBLOCK);	/* 9p: what is there, not all that was asked for */
+	/* 9p: what is there, not all that was asked for */
+	in_fd = open_stream("/i/in", O_RDONLY | O_NONBLOCK);
 	out_fd = open_stream("/x/out", O_WRONLY);
 	err_fd = open_stream("/x/err", O_WRONLY);
 }
@@ -177,7 +182,10 @@ static void mount_tree(void)
 	} else {
 		mount_streams();
 	}
-	/* Nothing below it changes while the machine runs that the guest has to see: cache as you like. */
+	/*
+	 * Nothing below it changes while the machine runs that the guest has to see: cache as you
+	 * like.
+	 */
 	mount_or_die("root", "/r", "9p", MS_RDONLY | MS_NODEV, P9_OPTIONS ",cache=loose");
 	mount_or_die("tmpfs", "/o", "tmpfs", 0, "mode=0755");
 	mkdir("/o/up", 0755);
@@ -191,14 +199,18 @@ static void mount_tree(void)
 	mount_or_die("proc", "/n/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_or_die("sysfs", "/n/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL);
 	mount_or_die("devtmpfs", "/n/dev", "devtmpfs", MS_NOSUID, NULL);
-	mount_or_die("devpts", "/n/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "mode=0620,ptmxmode=0666");
+	mount_or_die("devpts", "/n/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC,
+		     "mode=0620,ptmxmode=0666");
 	mount_or_die("tmpfs", "/n/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
 	mount_or_die("tmpfs", "/n/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755");
 	mkdir("/n/run/lock", 01777);
-	if (symlink("/proc/self/fd", "/n/dev/fd") < 0 || symlink("/proc/self/fd/0", "/n/dev/stdin") < 0 ||
-	    symlink("/proc/self/fd/1", "/n/dev/stdout") < 0 || symlink("/proc/self/fd/2", "/n/dev/stderr") < 0)
+	if (symlink("/proc/self/fd", "/n/dev/fd") < 0 ||
+	    symlink("/proc/self/fd/0", "/n/dev/stdin") < 0 ||
+	    symlink("/proc/self/fd/1", "/n/dev/stdout") < 0 ||
+	    symlink("/proc/self/fd/2", "/n/dev/stderr") < 0)
 		printf("minivmm-ci-init: /dev/fd: %s\n", strerror(errno));
-	if (chdir("/n") < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
+	if (chdir("/n") < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 ||
+	    chdir("/") < 0)
 		die("the new root");
 }
 
@@ -237,7 +249,8 @@ static void start_network(void)
 		goto out;
 	route.rt_dst.sa_family = route.rt_genmask.sa_family = gw->sin_family = AF_INET;
 	inet_pton(AF_INET, "10.0.2.2", &gw->sin_addr);
-	if (if_address(fd, SIOCSIFADDR, "eth0", "10.0.2.15") < 0 || if_address(fd, SIOCSIFNETMASK, "eth0", "255.255.255.0") < 0 ||
+	if (if_address(fd, SIOCSIFADDR, "eth0", "10.0.2.15") < 0 ||
+	    if_address(fd, SIOCSIFNETMASK, "eth0", "255.255.255.0") < 0 ||
 	    if_flags(fd, "eth0", IFF_UP) < 0 || ioctl(fd, SIOCADDRT, &route) < 0)
 		die("network eth0");
 	unlink("/etc/resolv.conf");
@@ -320,7 +333,8 @@ static void run(int in, int out, int err, const char *tty)
 	}
 	environ = cfg.env;
 	execvp(cfg.argv[0], cfg.argv);
-	dprintf(2, "minivmm-ci: %s: %s\n", cfg.argv[0], errno == ENOENT ? "command not found" : strerror(errno));
+	dprintf(2, "minivmm-ci: %s: %s\n", cfg.argv[0],
+		errno == ENOENT ? "command not found" : strerror(errno));
 	_exit(errno == ENOENT ? 127 : 126);
 }
 
@@ -375,9 +389,11 @@ static void *type_in(void *arg)
 		size_t len = head[1] | head[2] << 8;
 
 		if (head[0] == 'w' && len == 4) {
-			struct winsize ws = { .ws_row = data[0] | data[1] << 8, .ws_col = data[2] | data[3] << 8 };
+			struct winsize ws = { .ws_row = data[0] | data[1] << 8,
+					      .ws_col = data[2] | data[3] << 8 };
 
-			ioctl(master, TIOCSWINSZ, &ws);		/* the kernel tells the foreground by SIGWINCH */
+			/* the kernel tells the foreground by SIGWINCH */
+			ioctl(master, TIOCSWINSZ, &ws);
 		}
 		for (size_t at = 0; head[0] == 'd' && at < len;) {
 			ssize_t n = write(master, data + at, len - at);
