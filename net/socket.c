@@ -24,6 +24,7 @@
 struct sock {
 	int fd;				/* the connection, or the datagram socket; -1: none yet */
 	int listen_fd;			/* -1: this side connected */
+	struct host_path own;		/* of a unix socket that listens */
 	char *what;			/* "listen=:1234" */
 	/* stream: the frame being received, and what the peer has not taken of the last one sent */
 	uint8_t rx_head[4], *rx, *tx;
@@ -241,11 +242,9 @@ static void sock_close(struct net *n)
 
 	if (s->fd >= 0)
 		close(s->fd);
-	if (s->listen_fd >= 0) {
-		if (!strncmp(s->what, "listen=unix:", 12))
-			unlink(s->what + 12);
+	host_remove(n->host, &s->own);
+	if (s->listen_fd >= 0)
 		close(s->listen_fd);
-	}
 	if (s->send_fd >= 0)
 		close(s->send_fd);
 	free(s->what);
@@ -405,7 +404,7 @@ static int stream_open(struct net *n, struct sock *s, const char *listen_on, con
 	const struct host *h = n->host;
 	int on = 1, fd;
 
-	fd = listen_on ? h->ops->listen(h->ctx, address, err)
+	fd = listen_on ? host_listen(h, address, &s->own, err)
 		       : h->ops->connect(h->ctx, address, err);
 	if (fd >= 0 && listen_on) {
 		s->listen_fd = fd;

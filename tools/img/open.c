@@ -16,7 +16,7 @@
  * A file that was there before is ours to remove only once it has been made anew: until then it may
  * be refused to us, because a running machine has it open.
  */
-static struct output { char *path; bool existed; } *outputs;
+static struct output { struct host_path own; bool existed; } *outputs;
 static int noutputs;
 
 static int record_open(void *ctx, const char *path, int flags, int mode, struct err *err)
@@ -28,7 +28,8 @@ static int record_open(void *ctx, const char *path, int flags, int mode, struct 
 	if (fd >= 0 && flags & O_CREAT && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
 	    strncmp(path, "/dev/", 5)) {
 		outputs = xrealloc(outputs, (noutputs + 1) * sizeof(*outputs));
-		outputs[noutputs++] = (struct output){ xstrdup(path), existed };
+		outputs[noutputs].existed = existed;
+		host_own(&outputs[noutputs++].own, path, fd);
 	}
 	return fd;
 }
@@ -43,6 +44,11 @@ static int direct_spawn(void *ctx, char *const argv[], int in, int out, struct e
 	return host_direct.ops->spawn(host_direct.ctx, argv, in, out, err);
 }
 
+static int direct_temporary(void *ctx, const char *dir, struct err *err)
+{
+	return host_direct.ops->temporary(host_direct.ctx, dir, err);
+}
+
 static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
 {
 	host_direct.ops->lock_owner(host_direct.ctx, fd, buf, len);
@@ -50,6 +56,7 @@ static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
 
 static const struct host_ops record_ops = {
 	.open = record_open,
+	.temporary = direct_temporary,
 	.connect = direct_connect,
 	.spawn = direct_spawn,
 	.lock_owner = direct_lock_owner,
@@ -58,8 +65,12 @@ const struct host img_host = { &record_ops, NULL };
 
 void outputs_keep(void)
 {
-	while (noutputs)
-		free(outputs[--noutputs].path);
+	while (noutputs--)
+		if (outputs[noutputs].own.path) {
+			close(outputs[noutputs].own.fd);
+			free(outputs[noutputs].own.path);
+		}
+	noutputs = 0;
 	free(outputs);
 	outputs = NULL;
 }
@@ -68,7 +79,7 @@ void outputs_remove(void)
 {
 	for (int i = 0; i < noutputs; i++)
 		if (!outputs[i].existed)
-			unlink(outputs[i].path);
+			host_remove(&host_direct, &outputs[i].own);
 	outputs_keep();
 }
 

@@ -23,7 +23,8 @@ struct chardev {
 	int listen_fd;			/* a server's */
 	/* pty: our own hold on the slave, so that the master never hangs up */
 	int keep_fd;
-	char *unlink_path;		/* a server's socket file */
+	const struct host *host;
+	struct host_path own;	/* a server's socket file */
 	struct loop_fd *in, *out, *listener;
 	struct loop_timer flush;
 	/* a full buffer loses the newest instead of stopping the guest */

@@ -210,7 +210,7 @@ static int open_socket(struct chardev *c, const char *spec, const struct host *h
 	c->kind = CHARDEV_SOCKET;
 	free(c->filename);
 	c->filename = xstrdup(address);
-	ret = o.server ? host->ops->listen(host->ctx, address, err)
+	ret = o.server ? host_listen(host, address, &c->own, err)
 		       : host->ops->connect(host->ctx, address, err);
 	if (ret < 0)
 		goto out;
@@ -221,8 +221,6 @@ static int open_socket(struct chardev *c, const char *spec, const struct host *h
 		goto out;
 	}
 	c->listen_fd = own(c, ret);
-	if (!strncmp(address, "unix:", 5))
-		c->unlink_path = xstrdup(address + 5);
 	ret = chardev_listen(c, o.wait);
 	if (ret < 0)
 		err_set(err, -ret, "%s: %s", address, strerror(-ret));
@@ -264,6 +262,7 @@ struct chardev *chardev_open(const char *id, const char *spec, struct loop *loop
 	/* a reader that leaves is an error of one stream, not the end of the machine */
 	signal(SIGPIPE, SIG_IGN);
 	c = chardev_alloc(id, loop);
+	c->host = host;
 	c->filename = xstrdup(spec);
 	if (open_kind(c, spec, host, err) < 0) {
 		err_prefix(err, "%s", id);
@@ -279,9 +278,7 @@ void chardev_close_host(struct chardev *c)
 		terminal_restore();
 	if (c->kind == CHARDEV_SOCKET && c->in_fd >= 0)
 		close(c->in_fd);
+	host_remove(c->host, &c->own);
 	for (int i = 0; i < c->nowned; i++)
 		close(c->owned[i]);
-	if (c->unlink_path)
-		unlink(c->unlink_path);
-	free(c->unlink_path);
 }

@@ -1,12 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* control.c: sockets of control clients. Main loop, lock held. */
 #include <errno.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "vmm/base/log.h"
@@ -33,7 +30,7 @@ struct listener {
 	const struct control_protocol *p;
 	int fd;
 	struct loop_fd *watch;
-	char *path;			/* of a unix socket, removed at the end */
+	struct host_path own;		/* of a unix socket, removed at the end */
 };
 
 /* Connections belong to the process as its sockets do; the main loop's lock guards them. */
@@ -204,88 +201,21 @@ void control_for_each(const struct control_protocol *p,
 
 /* --- listening --- */
 
-/* A socket file nobody listens on is a leftover of a program that was killed. */
-static void remove_stale(const struct sockaddr_un *un)
-{
-	struct stat st;
-	int fd;
-
-	if (stat(un->sun_path, &st) < 0 || !S_ISSOCK(st.st_mode))
-		return;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (connect(fd, (const struct sockaddr *)un, sizeof(*un)) < 0 && errno == ECONNREFUSED)
-		unlink(un->sun_path);
-	close(fd);
-}
-
-static int listen_unix(const char *path, struct err *err)
-{
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	int fd;
-
-	if (strlen(path) >= sizeof(un.sun_path))
-		return err_set(err, ENAMETOOLONG, "%s: a socket's path has at most %zu bytes", path,
-			       sizeof(un.sun_path) - 1);
-	strcpy(un.sun_path, path);
-	remove_stale(&un);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&un, sizeof(un)) < 0 || listen(fd, 4) < 0) {
-		err_set(err, errno, "%s: %s%s", path, strerror(errno),
-			errno == EADDRINUSE ? " (another program listens there)" : "");
-		if (fd >= 0)
-			close(fd);
-		return -EIO;
-	}
-	return fd;
-}
-
-static int listen_tcp(char *address, struct err *err)
-{
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE },
-			*list = NULL;
-	char *port = strrchr(address, ':');
-	int fd = -1, ret, one = 1;
-
-	if (!port)
-		return err_set(err, EINVAL, "tcp:%s: HOST:PORT expected", address);
-	*port++ = 0;
-	/*
-	 * Whoever reaches a control socket owns the machine: only this host unless told otherwise.
-	 */
-	ret = getaddrinfo(*address ? address : "127.0.0.1", port, &hints, &list);
-	if (ret)
-		return err_set(err, EINVAL, "tcp:%s:%s: %s", address, port, gai_strerror(ret));
-	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) < 0 || listen(fd, 4) < 0) {
-		err_set(err, errno, "tcp:%s:%s: %s", address, port, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		fd = -EIO;
-	}
-	freeaddrinfo(list);
-	return fd;
-}
-
 int control_listen(struct machine *m, const char *spec, const struct control_protocol *p,
 		   struct err *err)
 {
 	struct listener *l = &listeners[nlisteners];
 	char *copy = xstrdup(spec);
+	struct host_path own;
 	int fd;
 
 	copy[strcspn(copy, ",")] = 0;		/* ",server,nowait": that is what this is */
 	if (nlisteners == MAX_LISTENERS)
 		fd = err_set(err, E2BIG, "more than %d control sockets", MAX_LISTENERS);
-	else if (!strncmp(copy, "unix:", 5))
-		fd = listen_unix(copy + 5, err);
-	else if (!strncmp(copy, "tcp:", 4))
-		fd = listen_tcp(copy + 4, err);
 	else
-		fd = err_set(err, EINVAL, "%s: unix:PATH or tcp:HOST:PORT expected", spec);
+		fd = host_listen(&m->host, copy, &own, err);
 	if (fd >= 0) {
-		*l = (struct listener){ .m = m, .p = p, .fd = fd };
-		l->path = !strncmp(copy, "unix:", 5) ? xstrdup(copy + 5) : NULL;
+		*l = (struct listener){ .m = m, .p = p, .fd = fd, .own = own };
 		l->watch = loop_fd_add(m->loop, fd, EPOLLIN, listener_event, l);
 		nlisteners++;
 	}
@@ -302,10 +232,8 @@ void control_close_all(struct machine *m)
 	}
 	for (unsigned i = 0; i < nlisteners; i++) {
 		loop_fd_del(listeners[i].watch);
+		host_remove(&m->host, &listeners[i].own);
 		close(listeners[i].fd);
-		if (listeners[i].path)
-			unlink(listeners[i].path);
-		free(listeners[i].path);
 	}
 	nlisteners = 0;
 }

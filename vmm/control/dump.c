@@ -155,11 +155,9 @@ int dump_guest_memory(struct machine *m, const char *path, struct err *err)
 	if (fd < 0)
 		return fd;
 	ret = write_core(&d, fd);
+	if (ret < 0)
+		m->host.ops->remove(m->host.ctx, path, fd);
 	if (close(fd) < 0 && ret == 0)
 		ret = -errno;
-	if (ret < 0) {
-		unlink(path);
-		return err_set(err, -ret, "%s: %s", path, strerror(-ret));
-	}
-	return 0;
+	return ret < 0 ? err_set(err, -ret, "%s: %s", path, strerror(-ret)) : 0;
 }

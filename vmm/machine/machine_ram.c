@@ -25,26 +25,6 @@ uint64_t machine_ram_low(const struct machine *m)
 	return MIN(m->config->ram, (uint64_t)BIOS_PCI_HOLE);
 }
 
-/*
- * A file without a name in the folder: it vanishes with the process, however that ends. The fd or
- * -errno.
- */
-static int nameless_file(struct machine *m, const char *dir, struct err *err)
-{
-	char *path;
-	int fd = host_open(&m->host, dir, O_RDWR | O_TMPFILE | O_CLOEXEC, 0600, err);
-
-	if (fd != -EOPNOTSUPP && fd != -EISDIR)
-		return fd;
-	/* Not every file system has O_TMPFILE. */
-	path = xasprintf("%s/minivmm-ram.%d", dir, getpid());
-	fd = host_open(&m->host, path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600, err);
-	if (fd >= 0)
-		unlink(path);
-	free(path);
-	return fd;
-}
-
 /* -mem-path: memory is a file in that folder, of hugetlbfs' pages when it is one. */
 static struct block *ram_in_folder(struct machine *m, struct err *err)
 {
@@ -56,7 +36,7 @@ static struct block *ram_in_folder(struct machine *m, struct err *err)
 	void *host;
 	int fd, ret;
 
-	fd = nameless_file(m, dir, err);
+	fd = m->host.ops->temporary(m->host.ctx, dir, err);
 	if (fd < 0) {
 		err_prefix(err, "-mem-path");
 		return NULL;

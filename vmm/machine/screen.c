@@ -5,13 +5,10 @@
  * servers themselves are modules with threads of their own; their input comes here on any thread
  * and takes the main loop's lock for a moment.
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -34,7 +31,8 @@ struct machine_screen {
 	const struct keymap *keymap;
 	const struct vnc_ops *vnc_ops;
 	struct vnc *vnc;
-	char *vnc_host, *vnc_service, *vnc_unix;	/* for query-vnc; the socket to remove */
+	char *vnc_host, *vnc_service;	/* for query-vnc */
+	struct host_path vnc_own;	/* the socket to remove */
 	bool vnc_password;
 	const struct curses_ops *curses_ops;
 	struct curses *curses;
@@ -202,67 +200,20 @@ static int vnc_parse(struct machine *m, const char *spec, struct vnc_spec *v, st
 	return ret;
 }
 
-static int vnc_listen_unix(const char *path, struct err *err)
+static int vnc_listen(struct machine_screen *s, const struct vnc_spec *v, struct err *err)
 {
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	struct stat st;
-	int fd, probe;
+	char address[512];
+	int fd;
 
-	strcpy(a.sun_path, path);
-	/* A socket nobody listens on is left over from a machine that was killed. */
-	if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
-		probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (connect(probe, (struct sockaddr *)&a, sizeof(a)) < 0 && errno == ECONNREFUSED)
-			unlink(path);
-		close(probe);
-	}
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && bind(fd, (struct sockaddr *)&a, sizeof(a)) == 0 && chmod(path, 0600) == 0 &&
-	    listen(fd, 8) == 0)
-		return fd;
-	err_set(err, errno, "-vnc unix:%s: %s", path, strerror(errno));
-	if (fd >= 0)
-		close(fd);
-	return -EIO;
-}
-
-static int vnc_listen_tcp(const struct vnc_spec *v, struct err *err)
-{
-	struct addrinfo hints = { .ai_family = AF_UNSPEC,
-				  .ai_socktype = SOCK_STREAM,
-				  .ai_flags = AI_PASSIVE },
-			*list, *a;
-	const char *host = *v->host ? v->host : "127.0.0.1";
-	int fd = -1, one = 1, why = 0, ret;
-	char port[8], name[108];
-
-	/* [::1] is written in brackets. */
-	snprintf(name, sizeof(name), "%s", host + (*host == '['));
-	name[strcspn(name, "]")] = 0;
-	snprintf(port, sizeof(port), "%u", VNC_BASE_PORT + v->display);
-	ret = getaddrinfo(name, port, &hints, &list);
-	if (ret)
-		return err_set(err, EINVAL, "-vnc %s:%u: %s", host, v->display, gai_strerror(ret));
-	for (a = list; a && fd < 0; a = a->ai_next) {
-		fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (fd >= 0)
-			setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-		if (fd >= 0 && bind(fd, a->ai_addr, a->ai_addrlen) == 0 && listen(fd, 8) == 0)
-			break;
-		why = errno;
-		if (fd >= 0)
-			close(fd);
-		fd = -1;
-	}
-	freeaddrinfo(list);
-	if (fd >= 0)
-		return fd;
-	if (why == EADDRINUSE)
-		return err_set(err, why,
-			       "-vnc %s:%u: port %s is in use, perhaps by another machine; take "
-			       "another number",
-			       host, v->display, port);
-	return err_set(err, why, "-vnc %s:%u: %s", host, v->display, strerror(why));
+	if (v->is_unix)
+		snprintf(address, sizeof(address), "unix:%s", v->path);
+	else
+		snprintf(address, sizeof(address), "tcp:%s:%u", v->host,
+			 VNC_BASE_PORT + v->display);
+	fd = host_listen(&s->m->host, address, &s->vnc_own, err);
+	if (fd < 0)
+		err_prefix(err, "-vnc");
+	return fd;
 }
 
 static int start_vnc(struct machine_screen *s, const char *spec, struct err *err)
@@ -288,15 +239,13 @@ static int start_vnc(struct machine_screen *s, const char *spec, struct err *err
 	ret = -ENOENT;
 	if (!s->vnc_ops)
 		goto out;
-	ret = o.listen_fd = v.is_unix ? vnc_listen_unix(v.path, err) : vnc_listen_tcp(&v, err);
+	ret = o.listen_fd = vnc_listen(s, &v, err);
 	if (ret < 0)
 		goto out;
 	o.need_password = s->vnc_password = v.password;
 	o.password = v.password_text;
 	s->vnc = s->vnc_ops->start(&o, err);
 	ret = s->vnc ? 0 : -EIO;
-	if (v.is_unix)
-		s->vnc_unix = xstrdup(v.path);
 	s->vnc_host = xstrdup(v.is_unix ? v.path : *v.host ? v.host : "127.0.0.1");
 	s->vnc_service = v.is_unix ? xstrdup("") : xasprintf("%u", VNC_BASE_PORT + v.display);
 out:
@@ -365,11 +314,9 @@ void screen_stop(struct machine *m)
 	loop_timer_cancel(&s->release);
 	if (s->curses)
 		s->curses_ops->stop(s->curses);
+	host_remove(&m->host, &s->vnc_own);
 	if (s->vnc)
 		s->vnc_ops->stop(s->vnc);
-	if (s->vnc_unix)
-		unlink(s->vnc_unix);
-	free(s->vnc_unix);
 	free(s->vnc_host);
 	free(s->vnc_service);
 	free(s);
@@ -396,7 +343,7 @@ bool screen_vnc_info(struct machine *m, struct vnc_info *info)
 		return false;
 	*info = (struct vnc_info){ .host = s->vnc_host,
 				   .service = s->vnc_service,
-				   .is_unix = s->vnc_unix,
+				   .is_unix = s->vnc_own.path,
 				   .password = s->vnc_password,
 				   .viewers = s->vnc_ops->clients(s->vnc) };
 	return true;

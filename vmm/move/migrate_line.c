@@ -29,7 +29,8 @@ struct line {
 	pid_t pid;		/* of exec: */
 	bool two_way;
 	bool aborted;		/* atomic */
-	char *unlink;		/* socket to remove */
+	const struct host *host;
+	struct host_path own;	/* socket to remove */
 	/* line_callback's */
 	int (*write)(void *ctx, const void *buf, size_t len, uint64_t off);
 	int (*read)(void *ctx, void *buf, size_t len, uint64_t off);
@@ -123,57 +124,9 @@ struct line *line_connect(struct machine *m, const char *uri, struct err *err)
 	return l;
 }
 
-static int listen_unix(const char *path, struct err *err)
-{
-	struct sockaddr_un sun = { .sun_family = AF_UNIX };
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return err_set(err, errno, "%s", strerror(errno));
-	if (strlen(path) >= sizeof(sun.sun_path)) {
-		close(fd);
-		return err_set(err, ENAMETOOLONG, "unix:%s: too long", path);
-	}
-	memcpy(sun.sun_path, path, strlen(path));
-	unlink(path);
-	if (bind(fd, (struct sockaddr *)&sun, sizeof(sun)) < 0 || listen(fd, 1) < 0) {
-		int e = errno;
-
-		close(fd);
-		return err_set(err, e, "unix:%s: %s", path, strerror(e));
-	}
-	return fd;
-}
-
-/* "HOST:PORT" or ":PORT". */
-static int listen_tcp(const char *spec, struct err *err)
-{
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list;
-	const char *colon = strrchr(spec, ':');
-	char host[256] = "";
-	int fd, ret, one = 1;
-
-	if (!colon || colon - spec >= (ptrdiff_t)sizeof(host))
-		return err_set(err, EINVAL, "tcp:%s: expected tcp:HOST:PORT", spec);
-	memcpy(host, spec, colon - spec);
-	ret = getaddrinfo(host[0] && strcmp(host, "0") ? host : NULL, colon + 1, &hints, &list);
-	if (ret)
-		return err_set(err, EINVAL, "tcp:%s: %s", spec, gai_strerror(ret));
-	fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0)
-		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (fd < 0 || bind(fd, list->ai_addr, list->ai_addrlen) < 0 || listen(fd, 1) < 0) {
-		ret = err_set(err, errno, "tcp:%s: %s", spec, strerror(errno));
-		if (fd >= 0)
-			close(fd);
-		fd = ret;
-	}
-	freeaddrinfo(list);
-	return fd;
-}
-
 struct line *line_listen(struct machine *m, const char *uri, struct err *err)
 {
+	struct host_path own;
 	struct line *l;
 	int fd;
 
@@ -181,10 +134,8 @@ struct line *line_listen(struct machine *m, const char *uri, struct err *err)
 		return line_exec(m, uri + 5, false, err);
 	if (!strncmp(uri, "fd:", 3))
 		return line_fd(uri + 3, err);
-	if (!strncmp(uri, "unix:", 5))
-		fd = listen_unix(uri + 5, err);
-	else if (!strncmp(uri, "tcp:", 4))
-		fd = listen_tcp(uri + 4, err);
+	if (!strncmp(uri, "unix:", 5) || !strncmp(uri, "tcp:", 4))
+		fd = host_listen(&m->host, uri, &own, err);
 	else
 		fd = err_set(
 			err, EINVAL,
@@ -194,8 +145,8 @@ struct line *line_listen(struct machine *m, const char *uri, struct err *err)
 		return NULL;
 	l = line_new(-1);
 	l->listen_fd = fd;
-	if (!strncmp(uri, "unix:", 5))
-		l->unlink = xstrdup(uri + 5);
+	l->host = &m->host;
+	l->own = own;
 	return l;
 }
 
@@ -211,7 +162,7 @@ int line_accept(struct line *l, struct err *err)
 		if (poll(&p, 1, 100) != 1)
 			continue;
 		l->fd = accept4(l->listen_fd, NULL, NULL, SOCK_CLOEXEC);
-		if (l->fd < 0 && errno != EINTR && errno != ECONNABORTED)
+		if (l->fd < 0 && errno != EINTR && errno != EAGAIN && errno != ECONNABORTED)
 			return err_set(err, errno, "accept: %s", strerror(errno));
 	}
 	socket_ready(l);
@@ -401,10 +352,8 @@ void line_free(struct line *l)
 	l->write = NULL;	/* what was not finished is given up */
 	line_finish(l, NULL);
 	free(l->buf);
+	host_remove(l->host, &l->own);
 	if (l->listen_fd >= 0)
 		close(l->listen_fd);
-	if (l->unlink)
-		unlink(l->unlink);
-	free(l->unlink);
 	free(l);
 }
