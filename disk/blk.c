@@ -5,6 +5,7 @@
  * says how requests and drains see each other.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -353,30 +354,81 @@ struct blk *blk_new(struct node *root, const struct blk_options *o)
 	return b;
 }
 
-/* An unlinked qcow2 file that takes the writes; the image below stays as it is. */
-static struct node *temporary_overlay(struct node *base, const struct blk_options *o,
-				      struct err *err)
+/*
+ * -snapshot: an unnamed file takes the writes; the image below stays as it is. The format layer
+ * makes and opens images by name: it is given a host whose every file is a duplicate of this one
+ * descriptor.
+ */
+#define TEMPORARY_NAME "-snapshot's temporary file"
+
+struct temporary {
+	struct host host;
+	const struct host *below;
+	int fd;
+};
+
+static int temporary_open(void *ctx, const char *path, int flags, int mode, struct err *err)
+{
+	struct temporary *t = ctx;
+	int fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
+
+	/* A tmpfs may not know O_DIRECT: then its pages are the file. */
+	if (fd >= 0)
+		fcntl(fd, F_SETFL, flags & O_DIRECT);
+	return fd < 0 ? err_set(err, errno, "%s: %s", path, strerror(errno)) : fd;
+}
+
+static void temporary_lock_owner(void *ctx, int fd, char *buf, size_t len)
+{
+	struct temporary *t = ctx;
+
+	t->below->ops->lock_owner(t->below->ctx, fd, buf, len);
+}
+
+static const struct host_ops temporary_ops = { .open = temporary_open,
+					       .lock_owner = temporary_lock_owner };
+
+static void temporary_free(struct temporary *t)
+{
+	if (t && t->fd >= 0)
+		close(t->fd);
+	free(t);
+}
+
+static struct temporary *temporary_new(const struct blk_options *o, struct err *err)
 {
 	const char *dir = o->tmpdir ? o->tmpdir : getenv("TMPDIR") ? getenv("TMPDIR") : "/var/tmp";
-	char *path = xasprintf("%s/minivmm-snapshot-%d-%llx.qcow2", dir, getpid(),
-			       (unsigned long long)now_ns());
-	struct node_create c = { .filename = path, .size = base->size, .host = o->host };
+	struct temporary *t = xcalloc(1, sizeof(*t));
+
+	t->below = o->host ? o->host : &host_direct;
+	t->host = (struct host){ &temporary_ops, t };
+	t->fd = t->below->ops->temporary(t->below->ctx, dir, err);
+	if (t->fd >= 0)
+		return t;
+	err_prefix(err, "-snapshot");
+	temporary_free(t);
+	return NULL;
+}
+
+/* Takes over the reference on base, on failure too. */
+static struct node *temporary_overlay(struct node *base, struct temporary *t, unsigned flags,
+				      struct err *err)
+{
+	struct node_create c = { .filename = TEMPORARY_NAME, .size = base->size, .host = &t->host };
 	struct blk_options oo = { .format = "qcow2",
 				  .flags = BLK_RDWR | BLK_NO_BACKING | BLK_UNSAFE |
-					   BLK_DISCARD_UNMAP | (o->flags & BLK_NOCACHE),
-				  .host = o->host };
+					   BLK_DISCARD_UNMAP | (flags & BLK_NOCACHE),
+				  .host = &t->host };
 	struct node *top = NULL;
 
 	if (node_create("qcow2", &c, err) == 0)
-		top = node_open(path, &oo, err);
+		top = node_open(TEMPORARY_NAME, &oo, err);
 	if (top) {
 		top->backing = base;
 	} else {
-		err_prefix(err, "cannot make the temporary file for -snapshot in %s", dir);
+		err_prefix(err, "-snapshot");
 		node_unref(base);
 	}
-	unlink(path);
-	free(path);
 	return top;
 }
 
@@ -384,16 +436,30 @@ struct blk *blk_open(const char *filename, const struct blk_options *o, struct e
 {
 	static const struct blk_options none;
 	struct blk_options oo = o ? *o : none;
+	struct temporary *t = NULL;
 	struct node *root;
+	struct blk *b;
 
 	if (oo.flags & BLK_SNAPSHOT)
 		oo.flags &= ~(BLK_RDWR | BLK_SNAPSHOT);
 	root = node_open(filename, &oo, err);
 	if (root && o && (o->flags & BLK_SNAPSHOT)) {
 		oo.flags |= BLK_RDWR | BLK_UNSAFE;
-		root = temporary_overlay(root, &oo, err);
+		t = temporary_new(&oo, err);
+		if (t)
+			root = temporary_overlay(root, t, oo.flags, err);
+		else
+			node_unref(root);
+		if (!t || !root) {
+			temporary_free(t);
+			return NULL;
+		}
 	}
-	return root ? blk_new(root, &oo) : NULL;
+	if (!root)
+		return NULL;
+	b = blk_new(root, &oo);
+	b->temporary = t;
+	return b;
 }
 
 int blk_close(struct blk *b)
@@ -417,6 +483,7 @@ int blk_close(struct blk *b)
 		b->names = n->next;
 		free(n);
 	}
+	temporary_free(b->temporary);
 	pthread_cond_destroy(&b->idle);
 	pthread_mutex_destroy(&b->lock);
 	free(b);
@@ -445,7 +512,13 @@ int blk_overlay(struct blk *b, const char *filename, const char *format, bool ex
 				 .backing_format = b->root->ops->format,
 				 .host = o.host };
 	struct node *top;
-	int ret = existing ? 0 : node_create(o.format, &c, err);
+	int ret = existing ? 0
+		  : b->temporary && b->root->host == &b->temporary->host
+			  ? err_set(err, ENOTSUP,
+				    "the disk's writes are in a temporary file (-snapshot) that "
+				    "has no name for '%s' to refer to",
+				    filename)
+			  : node_create(o.format, &c, err);
 
 	if (ret)
 		return ret;

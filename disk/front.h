@@ -58,6 +58,7 @@ struct blk {
 	const char *filename, *format;
 	struct name { struct name *next; char text[]; } *names;
 	struct blk_stats stats;		/* atomic members */
+	struct temporary *temporary;	/* -snapshot: what its file is opened by; or NULL */
 	/* for blk_activate, overlays; strings owned by the caller of blk_open */
 	struct blk_options options;
 };

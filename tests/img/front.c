@@ -382,9 +382,11 @@ TEST(snapshot_mode)
 				 .tmpdir = "/tmp" };
 	struct err err = { "" };
 	struct blk *b, *r;
-	char buf[4096], back[4096];
+	char buf[4096], back[4096], dir[] = "/tmp/minivmm-front-XXXXXX";
 
 	temp(1 << 20);
+	CHECK(mkdtemp(dir) != NULL);
+	o.tmpdir = dir;
 	memset(buf, 'w', sizeof(buf));
 	b = blk_open(path, &o, &err);
 	if (!b)
@@ -394,12 +396,28 @@ TEST(snapshot_mode)
 	CHECK_EQ(blk_flush(b), 0);
 	CHECK_EQ(blk_pread(b, back, sizeof(back), 5000), 0);
 	CHECK(!memcmp(buf, back, sizeof(buf)));
+	CHECK_EQ(rmdir(dir), 0);		/* the file that takes the writes has no name, */
+	CHECK_EQ(mkdir(dir, 0700), 0);
 	r = open_raw(path, 0);		/* others may read it meanwhile */
 	CHECK_EQ(blk_pread(r, back, sizeof(back), 5000), 0);
 	CHECK(back[0] == 0);
 	CHECK_EQ(blk_close(r), 0);
 	CHECK_EQ(blk_close(b), 0);
-	CHECK(system("ls /tmp/minivmm-snapshot-* 2>/dev/null | grep -q .") != 0);
+	o.flags |= BLK_NOCACHE;			/* O_DIRECT is set on the one descriptor there is */
+	b = blk_open(path, &o, &err);
+	if (!b)
+		tap_fail(__FILE__, __LINE__, "%s", err.msg);
+	CHECK_EQ(blk_pwrite(b, buf, sizeof(buf), 5000, 0), 0);
+	CHECK_EQ(blk_pread(b, back, sizeof(back), 5000), 0);
+	CHECK(!memcmp(buf, back, sizeof(buf)));
+	CHECK(blk_overlay(b, "/nowhere/overlay", "qcow2", false, &err) == -ENOTSUP &&
+	      strstr(err.msg, "no name"));
+	CHECK_EQ(blk_close(b), 0);
+	o.tmpdir = "/nowhere";
+	err.msg[0] = 0;
+	CHECK(!blk_open(path, &o, &err) && strstr(err.msg, "-snapshot") &&
+	      strstr(err.msg, "/nowhere"));
+	CHECK_EQ(rmdir(dir), 0);		/* and never had one */
 	unlink(path);
 }
 
