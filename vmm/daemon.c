@@ -97,15 +97,29 @@ void daemon_failed(const char *why)
 		fprintf(stderr, "minivmm: %s\n", why);
 }
 
-int daemon_pidfile(const char *path, struct err *err)
+int daemon_pidfile(const char *path, struct host_path *own, struct err *err)
 {
 	char text[32];
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	int fd, ret, n = snprintf(text, sizeof(text), "%d\n", getpid());
 
-	fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
-	if (fd < 0)
-		return err_set(err, errno, "-pidfile %s: %s", path, strerror(errno));
-	ret = write_full(fd, text, n);
-	close(fd);
+	fd = host_open(&host_direct, path, O_WRONLY | O_CREAT, 0644, err);
+	if (fd < 0) {
+		err_prefix(err, "-pidfile");
+		return fd;
+	}
+	/*
+	 * Open and locked for as long as we run: a second machine does not take the first one's
+	 * number away.
+	 */
+	if (fcntl(fd, F_OFD_SETLK, &lock) < 0 && (errno == EAGAIN || errno == EACCES)) {
+		close(fd);
+		return err_set(err, EBUSY, "-pidfile %s: another running program holds it", path);
+	}
+	/* EINVAL: a pipe */
+	ret = ftruncate(fd, 0) < 0 && errno != EINVAL ? -errno : write_full(fd, text, n);
+	*own = (struct host_path){ xstrdup(path), fd };
+	if (ret < 0)
+		host_remove(&host_direct, own);
 	return ret < 0 ? err_set(err, -ret, "-pidfile %s: %s", path, strerror(-ret)) : 0;
 }

@@ -6,7 +6,7 @@
 #ifndef VMM_DAEMON_H
 #define VMM_DAEMON_H
 
-#include "vmm/base/util.h"
+#include "vmm/base/host.h"
 
 /*
  * Goes on in a child; the parent waits and ends with 0 when daemon_ready is called, with an error
@@ -20,7 +20,10 @@ void daemon_ready(const char *logfile);
  * caller looks at stderr.
  */
 void daemon_failed(const char *why);
-/* 0 or -errno with the reason. */
-int daemon_pidfile(const char *path, struct err *err);
+/*
+ * own: what host_remove takes away at the end. 0 or -errno with the reason: -EBUSY when another
+ * running machine has it.
+ */
+int daemon_pidfile(const char *path, struct host_path *own, struct err *err);
 
 #endif

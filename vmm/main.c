@@ -58,6 +58,7 @@ static void block_signals(sigset_t *set)
 	sigaddset(set, SIGHUP);
 	pthread_sigmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);	/* ulimit -f: an error of one file, as of a full disk */
 }
 
 /* --- Ctrl-A keys of the terminal --- */
@@ -80,6 +81,7 @@ static bool on_escape(void *ctx, char key)
 static int run(struct machine *m, struct config *c, struct err *err)
 {
 	struct { struct machine *m; int fd; } signals = { m, -1 };
+	struct host_path pidfile = { NULL, -1 };
 	struct loop_fd *watch;
 	sigset_t set;
 	int status;
@@ -89,7 +91,7 @@ static int run(struct machine *m, struct config *c, struct err *err)
 		return STATUS_ERROR;
 	if (c->dumpdtb)
 		return machine_dumpdtb(m, c->dumpdtb, err) < 0 ? STATUS_ERROR : STATUS_OK;
-	if (c->pidfile && daemon_pidfile(c->pidfile, err) < 0)
+	if (c->pidfile && daemon_pidfile(c->pidfile, &pidfile, err) < 0)
 		return STATUS_ERROR;
 	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	watch = loop_fd_add(m->loop, signals.fd, EPOLLIN, on_signal, &signals);
@@ -107,8 +109,7 @@ out:
 	loop_timer_cancel(&m->powerdown_timer);
 	loop_fd_del(watch);
 	close(signals.fd);
-	if (c->pidfile)
-		unlink(c->pidfile);
+	host_remove(&m->host, &pidfile);
 	return status;
 }
 
@@ -145,8 +146,8 @@ int main(int argc, char **argv)
 		status = trace_setup(config.trace, &err);
 	if (status == 0 && config.trace)
 		status = exit_trace_init(config.kernel, &err);
-	if (status == 0 && config.logfile && (status = log_set_file(config.logfile)) < 0)
-		err_set(&err, -status, "-D %s: %s", config.logfile, strerror(-status));
+	if (status == 0 && config.logfile && (status = log_set_file(config.logfile, &err)) < 0)
+		err_prefix(&err, "-D");
 	if (status < 0) {
 		log_error("%s", err.msg);
 		return STATUS_ERROR;

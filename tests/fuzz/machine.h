@@ -49,7 +49,7 @@ static inline void fuzz_enter_folder(void)
 	 * way out.
 	 */
 	if (!getenv("FUZZ_LOG"))
-		log_set_file("/dev/null");
+		log_set_file("/dev/null", NULL);
 }
 
 static inline void fuzz_disk(const char *name)

@@ -121,7 +121,7 @@ int fuzz_image(const char *format, const uint8_t *data, size_t len)
 					  BLK_RDWR | BLK_CHECK | BLK_NO_BACKING };
 
 	log_set_level(LOG_ERROR);
-	log_set_file("/dev/null");
+	log_set_file("/dev/null", NULL);
 	for (unsigned i = 0; i < ARRAY_SIZE(flags); i++) {
 		struct blk_options o = { .format = format,
 					 .flags = flags[i] | BLK_SHARE,

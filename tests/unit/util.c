@@ -3,8 +3,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -164,13 +166,13 @@ Test(log, goes_to_a_file_that_can_be_rotated)
 
 	close(mkstemp(path));
 	snprintf(old, sizeof(old), "%s.1", path);
-	cr_assert_eq(log_set_file("/nonexistent/x"), -ENOENT);
-	cr_assert_eq(log_set_file(path), 0);
+	cr_assert_eq(log_set_file("/nonexistent/x", NULL), -ENOENT);
+	cr_assert_eq(log_set_file(path, NULL), 0);
 	log_set_name("/usr/bin/vm");
 	log_warn("one %d", 1);
 	log_debug("not shown");
 	cr_assert_eq(rename(path, old), 0);
-	cr_assert_eq(log_reopen(), 0);
+	log_reopen();
 	log_error("two");
 	slurp(old, buf, sizeof(buf));
 	cr_assert_not_null(strstr(buf, " vm: warning: one 1\n"), "%s", buf);
@@ -178,9 +180,46 @@ Test(log, goes_to_a_file_that_can_be_rotated)
 	cr_assert_null(strstr(buf, "two"));
 	slurp(path, buf, sizeof(buf));
 	cr_assert_not_null(strstr(buf, "vm: two\n"));
-	log_set_file(NULL);
+	log_set_file(NULL, NULL);
 	unlink(path);
 	unlink(old);
+}
+
+Test(log, a_full_disk_is_told_when_there_is_room_again)
+{
+	char path[] = "/tmp/minivmm-test-XXXXXX", buf[4096];
+	struct rlimit limit = { 100, RLIM_INFINITY };
+	unsigned long long lost = 0;
+	char *note;
+
+	close(mkstemp(path));
+	signal(SIGXFSZ, SIG_IGN);
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	log_set_name("vm");
+	log_set_file(path, NULL);
+	for (int i = 0; i < 10; i++)
+		log_warn("line %d", i);		/* 24 characters of time, "vm: warning: line 0\n" */
+	slurp(path, buf, sizeof(buf));
+	cr_assert_eq(strlen(buf), 100);
+	limit.rlim_cur = RLIM_INFINITY;
+	cr_assert_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	log_warn("after");
+	log_warn("last");
+	slurp(path, buf, sizeof(buf));
+	note = strstr(buf, "vm: ");
+	note = note ? strstr(buf, "\nvm: ") : NULL;
+	cr_assert(note && sscanf(note, "\nvm: %llu bytes of lines were lost", &lost) == 1, "%s",
+		  buf);
+	cr_assert_eq(lost, 10 * 44 - 100, "%llu", lost);
+	cr_assert(strstr(note, "after\n") && strstr(note, "last\n") &&
+			  !strstr(strstr(note, "last"), "lost"),
+		  "%s", buf);
+	cr_assert_eq(truncate(path, 0), 0);	/* copytruncate: no hole */
+	log_warn("fresh");
+	slurp(path, buf, sizeof(buf));
+	cr_assert(strstr(buf, "fresh") && *buf == '2', "%s", buf);
+	log_set_file(NULL, NULL);
+	unlink(path);
 }
 
 Test(log, a_hostile_guest_cannot_fill_the_disk)
@@ -189,7 +228,7 @@ Test(log, a_hostile_guest_cannot_fill_the_disk)
 	int lines = 0;
 
 	close(mkstemp(path));
-	log_set_file(path);
+	log_set_file(path, NULL);
 	for (int i = 0; i < 1000; i++)
 		log_guest("bad ring %d", i);
 	log_guest("another place");
@@ -199,7 +238,7 @@ Test(log, a_hostile_guest_cannot_fill_the_disk)
 	cr_assert_leq(lines, 22);	/* two windows if the second ended meanwhile */
 	cr_assert_geq(lines, 11);
 	cr_assert_not_null(strstr(buf, "another place"));
-	log_set_file(NULL);
+	log_set_file(NULL, NULL);
 	unlink(path);
 }
 

@@ -11,6 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vmm/base/host.h"
 #include "vmm/base/log.h"
 
 #define LOG_LINE_MAX 2048
@@ -19,12 +20,17 @@
 static pthread_mutex_t log_mutex = PTHREAD_MUTEX_INITIALIZER;
 static char log_prefix[64] = "minivmm";
 static enum log_level log_level = LOG_INFO;
-static char *log_path;
-static int log_fd = STDERR_FILENO;
+
+struct sink {
+	char *path;			/* NULL: standard error */
+	int fd;
+	uint64_t lost;			/* atomic: bytes since the last line that was written */
+	bool cut;			/* atomic: that one is not whole */
+};
+static struct sink log_sink = { .fd = STDERR_FILENO }, trace_sink = { .fd = STDERR_FILENO };
 
 #undef trace_mask
 unsigned trace_mask;
-static int trace_fd = STDERR_FILENO;
 static int64_t trace_start;
 
 static char *trace_symbols_path;
@@ -65,56 +71,101 @@ void log_set_level(enum log_level level)
 	__atomic_store_n(&log_level, level, __ATOMIC_RELAXED);
 }
 
-/* Writes the line; whatever cannot be written is lost: there is nobody left to tell. */
-static void write_line(int fd, char *line, int len)
+static ssize_t write_once(int fd, const char *buf, int len)
 {
-	if (len > LOG_LINE_MAX - 2)
-		len = LOG_LINE_MAX - 2;
+	ssize_t n;
+
+	do
+		n = write(fd, buf, len);
+	while (n < 0 && errno == EINTR);
+	return n;
+}
+
+/*
+ * What finds no room (a full disk) is counted, and told where the next line that fits stands. The
+ * counters of the trace have no lock: two threads at that moment may tell it twice.
+ */
+static void write_line(struct sink *s, char *line, int len)
+{
+	uint64_t lost = __atomic_load_n(&s->lost, __ATOMIC_RELAXED);
+	char note[100];
+	ssize_t n;
+	int want;
+
+	len = MIN(len, LOG_LINE_MAX - 2);
 	line[len++] = '\n';
-	while (write(fd, line, len) < 0 && errno == EINTR)
-		;
-}
-
-static int open_append(const char *path)
-{
-	int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-
-	return fd < 0 ? -errno : fd;
-}
-
-int log_set_file(const char *path)
-{
-	char *copy = path ? xstrdup(path) : NULL;
-	int fd = path ? open_append(path) : STDERR_FILENO;
-
-	if (fd < 0) {
-		free(copy);
-		return fd;
+	if (lost) {
+		want = snprintf(
+			note, sizeof(note),
+			"%s%s: %llu bytes of lines were lost here: there was no room for them\n",
+			__atomic_load_n(&s->cut, __ATOMIC_RELAXED) ? "\n" : "", log_prefix,
+			(unsigned long long)lost);
+		n = write_once(s->fd, note, want);
+		if (n != want) {
+			if (n > 0)
+				__atomic_store_n(&s->cut, true, __ATOMIC_RELAXED);
+			__atomic_add_fetch(&s->lost, len, __ATOMIC_RELAXED);
+			return;
+		}
+		__atomic_sub_fetch(&s->lost, lost, __ATOMIC_RELAXED);
+		__atomic_store_n(&s->cut, false, __ATOMIC_RELAXED);
 	}
+	n = write_once(s->fd, line, len);
+	if (n < len) {
+		__atomic_store_n(&s->cut, n > 0, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&s->lost, len - MAX(n, 0), __ATOMIC_RELAXED);
+	}
+}
+
+/*
+ * O_APPEND whatever else: who cuts the file short from outside (log rotation) finds no hole in it
+ * later.
+ */
+static int sink_open(struct sink *s, const char *path, int flags, struct err *err)
+{
+	int fd = host_open(&host_direct, path, O_WRONLY | O_CREAT | O_APPEND | flags, 0644, err);
+	char *copy = fd < 0 ? NULL : xstrdup(path);
+
+	if (fd < 0)
+		return fd;
 	pthread_mutex_lock(&log_mutex);
-	if (log_fd != STDERR_FILENO)
-		close(log_fd);
-	free(log_path);
-	log_fd = fd;
-	log_path = copy;
+	/* The number stays: a thread may be writing to it. */
+	if (s->path && dup3(fd, s->fd, O_CLOEXEC) >= 0) {
+		close(fd);
+	} else {
+		s->fd = fd;
+	}
+	free(s->path);
+	s->path = copy;
 	pthread_mutex_unlock(&log_mutex);
 	return 0;
 }
 
-int log_reopen(void)
+int log_set_file(const char *path, struct err *err)
 {
-	int fd = 0;
-
+	if (path)
+		return sink_open(&log_sink, path, 0, err);
 	pthread_mutex_lock(&log_mutex);
-	if (log_path) {
-		fd = open_append(log_path);
-		if (fd >= 0) {
-			close(log_fd);
-			log_fd = fd;
-		}
-	}
+	if (log_sink.path)
+		close(log_sink.fd);
+	free(log_sink.path);
+	log_sink = (struct sink){ .fd = STDERR_FILENO };
 	pthread_mutex_unlock(&log_mutex);
-	return fd < 0 ? fd : 0;
+	return 0;
+}
+
+void log_reopen(void)
+{
+	struct sink *sinks[] = { &log_sink, &trace_sink };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sinks); i++) {
+		char *path = sinks[i]->path ? xstrdup(sinks[i]->path) : NULL;
+		struct err err = { "" };
+
+		if (path && sink_open(sinks[i], path, 0, &err) < 0)
+			log_warn("%s; writing goes on into the old file", err.msg);
+		free(path);
+	}
 }
 
 static void log_va(enum log_level level, const char *word, const char *fmt, va_list ap)
@@ -125,7 +176,7 @@ static void log_va(enum log_level level, const char *word, const char *fmt, va_l
 	if (level > __atomic_load_n(&log_level, __ATOMIC_RELAXED))
 		return;
 	pthread_mutex_lock(&log_mutex);
-	if (log_path) {		/* a file is read later: say when */
+	if (log_sink.path) {		/* a file is read later: say when */
 		struct timespec ts;
 		struct tm tm;
 
@@ -136,7 +187,7 @@ static void log_va(enum log_level level, const char *word, const char *fmt, va_l
 	}
 	n += snprintf(line + n, sizeof(line) - n, "%s: %s", log_prefix, word);
 	n += vsnprintf(line + n, sizeof(line) - n, fmt, ap);
-	write_line(log_fd, line, n);
+	write_line(&log_sink, line, n);
 	pthread_mutex_unlock(&log_mutex);
 }
 
@@ -203,7 +254,7 @@ void trace_emit(enum trace_cat cat, uint64_t id, const char *who, const char *fm
 	va_start(ap, fmt);
 	n += vsnprintf(line + n, sizeof(line) - n, fmt, ap);
 	va_end(ap);
-	write_line(trace_fd, line, n);
+	write_line(&trace_sink, line, n);
 }
 
 uint64_t trace_new_id(void)
@@ -216,15 +267,11 @@ uint64_t trace_new_id(void)
 static int trace_word(const char *word, struct err *err)
 {
 	if (!strncmp(word, "file=", 5)) {
-		int fd = open(word + 5, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0644);
+		int ret = sink_open(&trace_sink, word + 5, O_TRUNC, err);
 
-		if (fd < 0)
-			return err_set(err, errno, "-trace: cannot write '%s': %s", word + 5,
-				       strerror(errno));
-		if (trace_fd != STDERR_FILENO)
-			close(trace_fd);
-		trace_fd = fd;
-		return 0;
+		if (ret < 0)
+			err_prefix(err, "-trace");
+		return ret;
 	}
 	if (!strncmp(word, "symbols=", 8)) {
 		free(trace_symbols_path);

@@ -13,9 +13,16 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void log_set_name(const char *name);
 const char *log_name(void);
 void log_set_level(enum log_level level);
-/* Append messages to this file from now on (NULL: stderr). SIGHUP calls log_reopen. 0 or -errno. */
-int log_set_file(const char *path);
-int log_reopen(void);
+/*
+ * Append messages to this file from now on (NULL: stderr). 0 or -errno with the reason. While its
+ * disk is full lines are lost; how many bytes stands in the file as soon as there is room again.
+ */
+int log_set_file(const char *path, struct err *err);
+/*
+ * Opens the files of messages and trace anew, at SIGHUP: who rotates logs has given the old ones
+ * another name.
+ */
+void log_reopen(void);
 
 void log_error(const char *fmt, ...) PRINTF(1, 2);
 void log_warn(const char *fmt, ...) PRINTF(1, 2);
