@@ -13,7 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "vmm/host.h"
+#include "vmm/base/host.h"
 
 #define NOBODY 65534
 
