@@ -118,10 +118,11 @@ static int extent_append(struct vmdk *v, uint64_t size, const char *type, struct
 {
 	if (v->n == EXTENTS_MAX)
 		return err_set(err, EFBIG, "too many extents (more than %d)", EXTENTS_MAX);
+	/* Each extent stays where it is: its block map, and the map's owner, point to it. */
+	*x = xcalloc(1, sizeof(**x));
 	v->ext = xrealloc(v->ext, (v->n + 1) * sizeof(*v->ext));
-	*x = &v->ext[v->n++];
-	memset(*x, 0, sizeof(**x));
-	(*x)->start = v->n > 1 ? (*x)[-1].start + (*x)[-1].size : 0;
+	v->ext[v->n++] = *x;
+	(*x)->start = v->n > 1 ? v->ext[v->n - 2]->start + v->ext[v->n - 2]->size : 0;
 	(*x)->size = size;
 	snprintf((*x)->type, sizeof((*x)->type), "%s", type);
 	if (!range_ok((*x)->start, size, INT64_MAX))
@@ -206,7 +207,7 @@ static int open_extents(struct node *n, struct vmdk *v, struct err *err)
 		if (ret < 0)
 			return ret;
 		if (v->n > before)
-			directories += v->ext[before].gds * v->ext[before].entry;
+			directories += v->ext[before]->gds * v->ext[before]->entry;
 		if (directories > DIRECTORIES_MAX)
 			return err_set(err, EFBIG, "L1 size too big");
 		eol = eol ? eol + 1 : NULL;
@@ -235,11 +236,12 @@ static void parse_ids(struct node *n, struct vmdk *v)
 static void vmdk_free(struct vmdk *v)
 {
 	for (int i = 0; i < v->n; i++) {
-		struct vmdk_extent *x = &v->ext[i];
+		struct vmdk_extent *x = v->ext[i];
 
 		vmdk_sparse_close(x);
 		if (x->own_file && x->file)
 			node_unref(x->file);
+		free(x);
 	}
 	pthread_mutex_destroy(&v->lock);
 	free(v->ext);
@@ -285,9 +287,9 @@ static int vmdk_open(struct node *n, const struct blk_options *o, struct err *er
 	}
 	if (ret < 0)
 		goto fail;
-	x = &v->ext[v->n - 1];
+	x = v->ext[v->n - 1];
 	n->size = x->start + x->size;
-	n->needs_packed = v->ext[0].compressed;
+	n->needs_packed = v->ext[0]->compressed;
 	return 0;
 fail:
 	vmdk_free(v);
@@ -377,12 +379,12 @@ static struct vmdk_extent *find_extent(struct vmdk *v, uint64_t off)
 	while (lo < hi) {
 		int mid = (lo + hi + 1) / 2;
 
-		if (v->ext[mid].start <= off)
+		if (v->ext[mid]->start <= off)
 			lo = mid;
 		else
 			hi = mid - 1;
 	}
-	return &v->ext[lo];
+	return v->ext[lo];
 }
 
 enum vmdk_do { DO_READ, DO_WRITE, DO_ZEROES };
@@ -461,7 +463,7 @@ static int vmdk_flush(struct node *n)
 	int ret = 0, r;
 
 	for (int i = 0; i < v->n; i++) {
-		struct vmdk_extent *x = &v->ext[i];
+		struct vmdk_extent *x = v->ext[i];
 
 		if (x->kind == VMDK_ZERO || x->read_only || x->kind == VMDK_SESPARSE)
 			continue;
@@ -530,12 +532,12 @@ static int vmdk_info(struct node *n, struct node_info *i)
 	struct vmdk *v = n->priv;
 	json_t *list = json_array();
 
-	if (v->ext[0].map.ops)
-		i->cluster_size = v->ext[0].map.block;
+	if (v->ext[0]->map.ops)
+		i->cluster_size = v->ext[0]->map.block;
 	i->specific = json_pack("{s:s, s:I, s:I}", "create-type", v->create_type, "cid",
 				(json_int_t)v->cid, "parent-cid", (json_int_t)v->parent_cid);
 	for (int k = 0; k < v->n; k++) {
-		struct vmdk_extent *x = &v->ext[k];
+		struct vmdk_extent *x = v->ext[k];
 		json_t *e = json_pack("{s:s, s:s, s:I}", "filename",
 				      x->file ? x->file->filename : "", "format", x->type,
 				      "virtual-size", (json_int_t)x->size);
@@ -556,10 +558,10 @@ static int vmdk_check(struct node *n, struct node_check *c, unsigned fix)
 	int ret = 0;
 
 	for (int k = 0; k < v->n && ret == 0; k++) {
-		if (v->ext[k].map.ops)
-			ret = bmap_check(&v->ext[k].map, c, VMDK_SECTOR);
-		else if (v->ext[k].kind == VMDK_FLAT &&
-			 v->ext[k].file->size < v->ext[k].file_off + v->ext[k].size)
+		if (v->ext[k]->map.ops)
+			ret = bmap_check(&v->ext[k]->map, c, VMDK_SECTOR);
+		else if (v->ext[k]->kind == VMDK_FLAT &&
+			 v->ext[k]->file->size < v->ext[k]->file_off + v->ext[k]->size)
 			c->corruptions++;
 	}
 	/* qemu-img counts no blocks here, and scripts read that. */

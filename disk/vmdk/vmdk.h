@@ -67,7 +67,7 @@ struct vmdk_extent {
 };
 
 struct vmdk {
-	struct vmdk_extent *ext;
+	struct vmdk_extent **ext;	/* [n]; an extent never moves */
 	int n;
 	char *desc;			/* descriptor text */
 	uint64_t desc_off, desc_max;	/* where it lies in n->file */

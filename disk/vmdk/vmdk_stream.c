@@ -94,7 +94,7 @@ int vmdk_pack(struct node *n, uint64_t off, const void *buf, uint64_t len, void 
 	      size_t *packed_len)
 {
 	struct vmdk *v = n->priv;
-	struct vmdk_extent *x = &v->ext[0];
+	struct vmdk_extent *x = v->ext[0];
 	struct libdeflate_compressor *c = compressor_get();
 	uint64_t grain = x->map.block;
 	uint8_t *out, *p, *whole = NULL;
@@ -194,7 +194,7 @@ static int stream_start(struct node *n, struct vmdk_extent *x)
 int vmdk_put_packed(struct node *n, uint64_t off, const void *packed, size_t packed_len)
 {
 	struct vmdk *v = n->priv;
-	struct vmdk_extent *x = &v->ext[0];
+	struct vmdk_extent *x = v->ext[0];
 	const uint8_t *p = packed, *end = p + packed_len, *run = p;
 	struct vmdk_stream *s;
 	int ret = 0;
