@@ -554,6 +554,11 @@ void blk_drop_overlay(struct blk *b)
 	blk_set_root(b, b->root->backing);
 }
 
+bool blk_is_inactive(const struct blk *b)
+{
+	return b->root->inactive;
+}
+
 int blk_inactivate(struct blk *b, struct err *err)
 {
 	int ret;

@@ -155,6 +155,7 @@ void blk_drain_async(struct blk *b, void (*done)(void *ctx), void *ctx);
  */
 int blk_inactivate(struct blk *b, struct err *err);
 int blk_activate(struct blk *b, struct err *err);
+bool blk_is_inactive(const struct blk *b);
 
 /* --- error policy and throttle --- */
 enum blk_on_error { BLK_ERR_REPORT, BLK_ERR_IGNORE, BLK_ERR_STOP, BLK_ERR_ENOSPC };

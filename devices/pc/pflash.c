@@ -444,7 +444,11 @@ struct device *pflash_new(struct pci_bus *pci, const char *id, struct blk *blk, 
 	if (!p->block)
 		goto fail;
 	p->data = block_host(p->block);
-	ret = blk_pread(blk, p->data, p->size, 0);
+	/*
+	 * A machine that moves here brings what the chip holds in its memory; the file is still the
+	 * other side's.
+	 */
+	ret = blk_is_inactive(blk) ? 0 : blk_pread(blk, p->data, p->size, 0);
 	if (ret < 0) {
 		err_set(err, -ret, "%s: %s: %s", id, blk_filename(blk), strerror(-ret));
 		goto fail;

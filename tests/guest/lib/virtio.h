@@ -66,14 +66,13 @@ static inline uint32_t pci_bar_address(int slot, unsigned bar)
 	return low & ~15u;
 }
 
-static inline void virtio_find(struct virtio *v, uint16_t transitional_id, uint16_t id)
+/* The 1.x registers of the device in a slot. */
+static inline void virtio_find_slot(struct virtio *v, int slot)
 {
 	unsigned cap;
 
 	memset(v, 0, sizeof(*v));
-	v->slot = pci_find(VIRTIO_VENDOR, transitional_id, id);
-	if (v->slot < 0)
-		fail("no virtio device %04x", id);
+	v->slot = slot;
 	pci_write(v->slot, 0, PCI_COMMAND, PCI_COMMAND_ALL);
 	for (cap = pci_read(v->slot, 0, PCI_CAPABILITIES) & 0xfc; cap;
 	     cap = pci_read(v->slot, 0, cap + 1) & 0xfc) {
@@ -100,6 +99,15 @@ static inline void virtio_find(struct virtio *v, uint16_t transitional_id, uint1
 			v->notify = address, v->notify_multiplier = pci_read(v->slot, 0, cap + 16);
 	}
 	CHECK(v->common && v->notify);
+}
+
+static inline void virtio_find(struct virtio *v, uint16_t transitional_id, uint16_t id)
+{
+	int slot = pci_find(VIRTIO_VENDOR, transitional_id, id);
+
+	if (slot < 0)
+		fail("no virtio device %04x", id);
+	virtio_find_slot(v, slot);
 }
 
 /*
