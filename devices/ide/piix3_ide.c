@@ -566,8 +566,10 @@ static void piix3_ide_destroy(struct device *dev)
 
 	for (unsigned i = 0; i < 4; i++)
 		drive(s, i)->orphan = drive(s, i)->inflight;
-	if (!ide_idle(s))
-		loop_wait(s->loop, all_idle, s);
+	/* Nobody holds the lock where a machine ends. */
+	loop_lock(s->loop);
+	loop_wait(s->loop, all_idle, s);
+	loop_unlock(s->loop);
 	for (unsigned i = 0; i < 4; i++) {
 		medium_put(drive(s, i), NULL);
 		free(drive(s, i)->buf);

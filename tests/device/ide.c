@@ -344,6 +344,22 @@ TEST(machine_reset_waits_for_the_write)
 	CHECK_EQ(r.g->lines[14], 0);
 }
 
+/* "quit" comes in the middle of a write: nobody holds the loop's lock then. */
+TEST(machine_end_waits_for_the_write)
+{
+	struct rig r = rig_new();
+	uint64_t buf = guest_alloc(r.g, 4096, 4096), table = prd_make(r.g, buf, 4096, 4096);
+
+	memset(guest_ptr(r.g, buf, 4096), 9, 4096);
+	r.k->hd->delay_us = 30000;
+	task(r.g, 0, 8, false);
+	out(r.g->pio, CMD + 7, 1, 0xca);
+	dma_start(r.g, table, false);
+	device_destroy(r.d);
+	CHECK_EQ(r.k->hd->data[4095], 9);
+	CHECK_EQ(r.k->hd->running, 0);
+}
+
 TEST(quiesce_stops_between_two_pieces)
 {
 	struct rig r = rig_new();
