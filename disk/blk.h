@@ -68,6 +68,7 @@ enum blk_open_flags {
 	/* the caller holds a loop: a lock whose holder cannot be seen is not waited for */
 	BLK_NOWAIT = 1 << 13,
 };
+struct image_name;
 struct blk_secret { const char *id, *file; };
 struct blk_options {
 	const char *format;		/* NULL: probe */
@@ -78,6 +79,8 @@ struct blk_options {
 	/* those a json: name may ask for by id; ends with id NULL. NULL: none */
 	const struct blk_secret *secrets;
 	const char *tmpdir;		/* for BLK_SNAPSHOT */
+	/* What a json: name said of the layer it names; for the formats, not for those who open. */
+	const struct image_name *said;
 };
 /*
  * NULL with the reason (names the holder when locked). May block: not on the main loop once the

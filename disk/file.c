@@ -643,6 +643,8 @@ struct node *node_create_file(const char *filename, uint64_t size, const struct 
 			}
 			return n;
 		}
+	if (protocol_refuse(filename, true, err))
+		return NULL;
 	n = node_new(&file_ops, filename, NULL, BLK_RDWR);
 	n->host = host ? host : &host_direct;
 	fd = host_open(n->host, file_path(filename), O_RDWR | O_CREAT | O_CLOEXEC, 0644, err);

@@ -25,6 +25,7 @@ const struct node_ops *const node_formats[] = {
 const struct node_ops *const node_protocols[] = {
 	&nbd_protocol,
 	&http_protocol,
+	&null_protocol,
 	&file_ops,		/* last: takes any name */
 	NULL,
 };

@@ -1,30 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * name.c: json: names (qemu(1), "blockdev" and the json: pseudo protocol). What they say flat
- * ("file.filename") and nested is the same; options that would change what is read and are not
- * known are refused. Opening thread.
+ * ("file.filename") and nested is the same; options that are not known are refused. Opening thread.
  */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
 
+#include "disk/formats.h"
 #include "disk/name.h"
-#include "disk/node.h"
-
-/*
- * These change nothing of what is read: the command decides about access, and locks are held
- * whatever a name says.
- */
-static const char *const passed_over[] = { "read-only", "auto-read-only", "force-share", "locking",
-					   "node-name" };
-
-static bool passes(const char *key)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(passed_over); i++)
-		if (!strcmp(key, passed_over[i]))
-			return true;
-	return false;
-}
+#include "disk/name_opts.h"
 
 /*
  * Far more than any description needs; each dot and each level costs stack, here and in the
@@ -97,26 +82,17 @@ static json_t *nested(json_t *flat, int depth, struct err *err)
 	return out;
 }
 
-/* A string or number among the options, as text; it is removed. NULL: not there. */
-static char *take(json_t *o, const char *key)
-{
-	json_t *v = json_object_get(o, key);
-	char *s = json_is_string(v) ? xstrdup(json_string_value(v)) :
-		  json_is_integer(v) ? xasprintf("%lld", (long long)json_integer_value(v)) : NULL;
-
-	if (s)
-		json_object_del(o, key);
-	return s;
-}
-
 /* What is left of the options was not understood. */
-static int nothing_left(json_t *o, const char *driver, struct err *err)
+static int nothing_left(json_t *o, const char *driver, bool protocol, struct err *err)
 {
 	const char *key;
 	json_t *v;
 
-	json_object_foreach(o, key, v) if (!passes(key)) return err_set(
-		err, EINVAL, "Block format '%s' does not support the option '%s'", driver, key);
+	json_object_foreach(o, key, v) return err_set(
+		err, EINVAL,
+		protocol ? "Block protocol '%s' doesn't support the option '%s'"
+			 : "Block format '%s' does not support the option '%s'",
+		driver, key);
 	return 0;
 }
 
@@ -125,9 +101,9 @@ static char *nbd_address(json_t *o)
 {
 	json_t *server = json_incref(json_object_get(o, "server")),
 	       *from = json_is_object(server) ? server : o;
-	char *host = take(from, "host"), *port = take(from, "port"), *path = take(from, "path"),
-	     *export = take(o, "export");
-	char *type = take(from, "type"), *out = NULL;
+	char *host = name_take(from, "host"), *port = name_take(from, "port"),
+	     *path = name_take(from, "path");
+	char *export = name_take(o, "export"), *type = name_take(from, "type"), *out = NULL;
 
 	if (path)
 		out = xasprintf("nbd:unix:%s%s%s", path, export ? ":exportname=" : "",
@@ -151,23 +127,51 @@ static bool is_plain_protocol(const char *s)
 	return !strcmp(s, "file") || !strcmp(s, "host_device") || !strcmp(s, "host_cdrom");
 }
 
+static bool is_null(const char *s)
+{
+	return !strcmp(s, "null-co") || !strcmp(s, "null-aio");
+}
+
+static bool is_http(const char *s)
+{
+	return !strcmp(s, "http") || !strcmp(s, "https");
+}
+
+static bool is_protocol(const char *s)
+{
+	return is_plain_protocol(s) || is_null(s) || is_http(s) || !strcmp(s, "nbd");
+}
+
+/* A driver that is neither format nor protocol here: why, if QEMU has it. */
+static int unknown_driver(const char *driver, struct err *err)
+{
+	const char *why = driver_refusal(driver);
+
+	return why ? err_set(err, ENOTSUP, "Driver '%s' is not supported: %s", driver, why) :
+	       err_set(err, EINVAL, "Unknown driver '%s'", driver);
+}
+
 /* The options of a protocol: what is below a format. */
 static int parse_file(json_t *o, struct image_name *n, struct err *err)
 {
-	char *driver = take(o, "driver");
+	char *driver = name_take(o, "driver");
+	const char *as = driver ? driver : "file";
+	struct image_name null = { 0 };
 	int ret = 0;
 
-	if (driver && !strcmp(driver, "nbd"))
+	if (is_null(as)) {
+		ret = name_take_options(o, as, &null, err);
+		n->filename = xasprintf("null-co://%llu",
+					(unsigned long long)(null.has_length ? null.length : GiB));
+	} else if (!strcmp(as, "nbd")) {
 		n->filename = nbd_address(o);
-	else if (driver && (!strcmp(driver, "http") || !strcmp(driver, "https")))
-		n->filename = take(o, "url");
-	else if (driver && !is_plain_protocol(driver))
-		ret = err_set(err, ENOTSUP,
-			      "Unknown protocol '%s': minivmm knows file, host_device, nbd, http "
-			      "and https here",
-			      driver);
+	} else if (is_http(as)) {
+		n->filename = name_take(o, "url");
+	} else if (!is_plain_protocol(as)) {
+		ret = unknown_driver(as, err);
+	}
 	if (!ret && !n->filename)
-		n->filename = take(o, "filename");
+		n->filename = name_take(o, "filename");
 	if (!ret && n->filename && driver && is_plain_protocol(driver) &&
 	    strncmp(n->filename, "file:", 5)) {
 		/* A file, even if it is called as an address would be. */
@@ -178,8 +182,10 @@ static int parse_file(json_t *o, struct image_name *n, struct err *err)
 	}
 	if (!ret && !n->filename)
 		ret = err_set(err, EINVAL, "A file name is needed: \"file\": {\"filename\": NAME}");
+	if (!ret && !is_null(as))
+		ret = name_take_options(o, as, n, err);
 	if (!ret)
-		ret = nothing_left(o, driver ? driver : "file", err);
+		ret = nothing_left(o, as, true, err);
 	free(driver);
 	return ret;
 }
@@ -208,24 +214,52 @@ static int parse_backing(json_t *o, struct image_name *n, struct err *err)
 	return 0;
 }
 
+/* The external data file of a qcow2 image, where the description says it. */
+static int parse_data_file(json_t *o, struct image_name *n, struct err *err)
+{
+	json_t *f = json_object_get(o, "data-file");
+	struct image_name data = { 0 };
+	int ret;
+
+	if (!json_is_object(f))
+		return f ? err_set(err, EINVAL,
+				   "'data-file' takes the options of a file; names of nodes are "
+				   "not known here")
+			 : 0;
+	ret = parse_file(f, &data, err);
+	json_object_del(o, "data-file");
+	if (!ret) {
+		n->data_file = data.filename;
+		data.filename = NULL;
+	}
+	name_free(&data);
+	return ret;
+}
+
+/*
+ * What is below the format: a file, or another format that stands in its place (raw, for a part of
+ * a file).
+ */
+static int parse_below(json_t *below, struct image_name *n, struct err *err)
+{
+	const char *driver = json_string_value(json_object_get(below, "driver"));
+
+	if (!driver || is_protocol(driver) || !node_format_find(driver))
+		return parse_file(below, n, err);
+	n->below = as_name(below);
+	return 0;
+}
+
 /* One layer: a format and the file below it; the protocol alone is a raw disk. */
 static int parse_layer(json_t *o, struct image_name *n, struct err *err)
 {
-	char *driver = take(o, "driver");
-	json_t *file = json_incref(json_object_get(o, "file")),
-	       *encrypt = json_object_get(o, "encrypt");
-	bool protocol = driver && (is_plain_protocol(driver) || !strcmp(driver, "nbd") ||
-				   !strncmp(driver, "http", 4));
+	char *driver = name_take(o, "driver");
+	json_t *file = json_incref(json_object_get(o, "file"));
+	bool protocol = driver && is_protocol(driver);
 	int ret = parse_backing(o, n, err);
 
-	if (!ret && driver && !protocol && !node_format_find(driver))
-		ret = err_set(err, EINVAL, "Unknown driver '%s'", driver);
-
-	n->secret = json_is_object(encrypt) ? take(encrypt, "key-secret") : NULL;
-	if (!n->secret)
-		n->secret = take(o, "key-secret");
-	if (json_is_object(encrypt))
-		json_object_del(o, "encrypt");
+	if (!ret && driver && !protocol && (!node_format_find(driver) || driver_refusal(driver)))
+		ret = unknown_driver(driver, err);
 	if (ret) {
 		/* said already */
 	} else if (file && !json_is_object(file)) {
@@ -236,30 +270,83 @@ static int parse_layer(json_t *o, struct image_name *n, struct err *err)
 		json_object_set_new(o, "driver", json_string(driver));
 		n->format = xstrdup("raw");
 		ret = parse_file(o, n, err);
+	} else if (protocol) {
+		ret = nothing_left(o, driver, true, err);
 	} else {
 		n->format = driver ? xstrdup(driver) : NULL;
 		json_object_del(o, "file");
-		ret = parse_file(file ? file : o, n, err);
+		/*
+		 * Without a driver the format is found by looking; only what every one takes, and
+		 * qcow2's, can be said.
+		 */
+		if (!driver || !strcmp(driver, "qcow2"))
+			ret = parse_data_file(o, n, err);
 		if (!ret)
-			ret = nothing_left(o, driver ? driver : "image", err);
+			ret = name_take_options(o, driver ? driver : "qcow2", n, err);
+		if (!ret && !file)
+			ret = parse_file(o, n, err);
+		else if (!ret)
+			ret = parse_below(file, n, err);
+		if (!ret)
+			ret = nothing_left(o, driver ? driver : "image", false, err);
 	}
 	json_decref(file);
 	free(driver);
 	return ret;
 }
 
+/*
+ * QEMU's JSON has strings in single quotes, too, as a shell's user likes to write them: as a
+ * standard JSON text. Inside them a double quote stands for itself.
+ */
+static char *double_quotes(const char *s)
+{
+	char *out = xcalloc(2, strlen(s) + 1), *p = out, quote = 0;
+
+	for (; *s; s++) {
+		if (quote && *s == '\\' && s[1]) {
+			if (s[1] != '\'')
+				*p++ = '\\';
+			*p++ = *++s;
+		} else if (quote && *s == quote) {
+			*p++ = '"';
+			quote = 0;
+		} else if (quote && *s == '"') {
+			*p++ = '\\';
+			*p++ = '"';
+		} else if (!quote && (*s == '"' || *s == '\'')) {
+			quote = *s;
+			*p++ = '"';
+		} else {
+			*p++ = *s;
+		}
+	}
+	return out;
+}
+
+json_t *name_json(const char *text, struct err *err)
+{
+	char *standard = double_quotes(text);
+	json_error_t e;
+	json_t *o = json_loads(standard, 0, &e);
+
+	free(standard);
+	if (json_is_object(o))
+		return o;
+	err_set(err, EINVAL, "Could not parse the JSON options: %s",
+		o ? "they are no object" : e.text);
+	json_decref(o);
+	return NULL;
+}
+
 int name_parse(const char *text, struct image_name *n, struct err *err)
 {
-	json_error_t e;
-	json_t *flat = json_loads(text + strlen("json:"), 0, &e), *o = NULL;
+	json_t *flat = name_json(text + strlen("json:"), err), *o;
 	int ret;
 
 	memset(n, 0, sizeof(*n));
-	if (!json_is_object(flat)) {
-		json_decref(flat);
-		return err_set(err, EINVAL, "Could not parse the JSON options: %s",
-			       flat ? "they are no object" : e.text);
-	}
+	if (!flat)
+		return -EINVAL;
 	o = nested(flat, 1, err);
 	ret = o ? parse_layer(o, n, err) : -EINVAL;
 	json_decref(o);
@@ -273,7 +360,23 @@ void name_free(struct image_name *n)
 	free(n->format);
 	free(n->secret);
 	free(n->backing);
+	free(n->below);
+	free(n->data_file);
 	memset(n, 0, sizeof(*n));
+}
+
+/* Removes the value of "a.b.c", if there is one. */
+static void forget(json_t *o, const char *key)
+{
+	const char *dot = strchr(key, '.');
+	char *first = dot ? xasprintf("%.*s", (int)(dot - key), key) : NULL;
+	json_t *v = dot ? json_object_get(o, first) : NULL;
+
+	if (!dot && !json_is_object(json_object_get(o, key)))
+		json_object_del(o, key);
+	else if (dot && json_is_object(v) && !too_deep(key))
+		forget(v, dot + 1);
+	free(first);
 }
 
 char *name_from_options(const char *const *options, struct err *err)
@@ -288,6 +391,7 @@ char *name_from_options(const char *const *options, struct err *err)
 				      *options);
 		json_t *v = json_string(eq ? eq + 1 : "on");
 
+		forget(o, key);		/* what is said last counts */
 		ret = v ? put(o, key, v, err)
 			: err_set(err, EINVAL, "'%s': its value is no UTF-8 text", key);
 		json_decref(v);

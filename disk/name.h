@@ -10,7 +10,9 @@
 
 struct json_t;
 struct image_name {
-	char *filename;		/* path or URL of the file below the format */
+	char *filename;		/* path or URL of the file below the format; NULL: below is one */
+	/* a json: name: the image that stands in the file's place; or NULL */
+	char *below;
 	char *format;		/* NULL: not said */
 	char *secret;		/* id of the secret that holds its passphrase, or NULL */
 	/*
@@ -18,6 +20,13 @@ struct image_name {
 	 * NULL
 	 */
 	char *backing;
+	char *data_file;	/* opened instead of the data file the image names, or NULL */
+	unsigned flags_on, flags_off;	/* BLK_ flags it adds, and takes away */
+	bool read_only, no_lock;
+	uint64_t l2_cache_size;	/* 0: not said */
+	/* raw: the part of the file that is the disk; length counts when has_length */
+	uint64_t offset, length;
+	bool has_length;
 };
 static inline bool name_is_json(const char *filename)
 {
@@ -25,6 +34,8 @@ static inline bool name_is_json(const char *filename)
 }
 /* Takes a json: name apart. 0, or -errno with the reason; name_free either way. */
 int name_parse(const char *text, struct image_name *n, struct err *err);
+/* An object in QEMU's JSON, single quotes included; json_decref it. NULL with the reason. */
+struct json_t *name_json(const char *text, struct err *err);
 void name_free(struct image_name *n);
 /*
  * "driver=qcow2,file.filename=x", split at the commas, as a json: name. Free it. NULL with the

@@ -26,7 +26,8 @@ const struct node_ops *node_format_find(const char *name)
 		if (!strcmp(node_formats[i]->format, name))
 			return node_formats[i];
 	/* What QEMU calls the protocols where a format is asked for. */
-	if (!strcmp(name, "file") || !strcmp(name, "host_device") || !strcmp(name, "nbd"))
+	if (!strcmp(name, "file") || !strcmp(name, "host_device") || !strcmp(name, "host_cdrom") ||
+	    !strcmp(name, "nbd"))
 		return &raw_ops;
 	if (!strcmp(name, "vhd"))
 		return node_format_find("vpc");
@@ -94,15 +95,21 @@ struct node *node_open_file(const char *filename, unsigned flags, const struct h
 	const struct node_ops *ops = NULL;
 	struct node *n;
 	struct blk_options o = { .flags = flags, .host = host };
+	struct err why = { 0 };
 	int ret;
 
 	for (int i = 0; node_protocols[i] && !ops; i++)
 		if (!node_protocols[i]->match || node_protocols[i]->match(filename))
 			ops = node_protocols[i];
+	if (ops == &file_ops && protocol_refuse(filename, false, err))
+		return NULL;
 	n = node_new(ops, strncmp(filename, "file:", 5) ? filename : filename + 5, NULL, flags);
 	n->host = host ? host : &host_direct;
-	ret = ops->open(n, &o, err);
+	ret = ops->open(n, &o, &why);
+	if (ret == -ENOENT && ops == &file_ops)
+		protocol_refuse(filename, true, err);
 	if (ret) {
+		err_set(err, -ret, "%s", why.msg);
 		err_set(err, -ret, "Could not open '%s': %s", filename, strerror(-ret));
 		node_unref(n);
 		return NULL;
@@ -164,65 +171,137 @@ static void override_backing(struct node *n, const char *backing)
 	n->backing_format = NULL;
 }
 
-static struct node *open_plain(const char *filename, const struct blk_options *o, struct err *err)
+/*
+ * The format over a file that is open already (taken over, also when it fails). NULL with the
+ * reason.
+ */
+static struct node *open_format(const struct node_ops *ops, struct node *file,
+				const struct blk_options *o, struct err *err)
 {
-	const struct host *host = o->host ? o->host : &host_direct;
-	const struct node_ops *ops = NULL;
-	struct node *file, *n;
-	int ret;
+	char *filename = xstrdup(file->filename);
+	struct node *n = NULL;
 
-	if (o->format) {
-		char known[512];
-
-		ops = node_format_find(o->format);
-		known_formats(known, sizeof(known));
-		if (!ops) {
-			err_set(err, EINVAL, "Unknown driver '%s': minivmm knows %s", o->format,
-				known);
-			return NULL;
-		}
-	}
-	file = node_open_file(filename, o->flags, host, err);
-	if (!file)
-		return NULL;
-	filename = file->filename;
 	if (!ops)
 		ops = probe(file, filename, err);
 	if (!ops) {
 		err_set(err, EINVAL, "'%s': its format is not known", filename);
 		node_unref(file);
+	} else {
+		int ret;
+
+		n = node_new(ops, filename, file, o->flags);
+		n->probed = !o->format;
+		ret = ops->open(n, o, err);
+		if (ret) {
+			err_set(err, -ret, "Could not open '%s': %s", filename, strerror(-ret));
+			node_unref(n);
+			n = NULL;
+		}
+	}
+	free(filename);
+	return n;
+}
+
+/* The format that is asked for; NULL in ops: it is to be found by looking. */
+static int wanted_format(const char *format, const struct node_ops **ops, struct err *err)
+{
+	const char *why = format ? driver_refusal(format) : NULL;
+	char known[512];
+
+	*ops = format ? node_format_find(format) : NULL;
+	if (!format || *ops)
+		return 0;
+	if (why)
+		return err_set(err, ENOTSUP, "Driver '%s' is not supported: %s", format, why);
+	known_formats(known, sizeof(known));
+	return err_set(err, EINVAL, "Unknown driver '%s': minivmm knows %s", format, known);
+}
+
+static struct node *open_plain(const char *filename, const struct blk_options *o, struct err *err)
+{
+	const struct node_ops *ops;
+	struct node *file;
+
+	if (wanted_format(o->format, &ops, err))
+		return NULL;
+	file = node_open_file(filename, o->flags, o->host ? o->host : &host_direct, err);
+	return file ? open_format(ops, file, o, err) : NULL;
+}
+
+enum { BELOW_MAX = 8 };
+
+static struct node *open_layer_at(const char *filename, const struct blk_options *o, unsigned depth,
+				  struct err *err);
+static int open_chain(struct node *top, const struct blk_options *o, struct err *err);
+
+/* What a json: name describes. */
+static struct node *open_described(const struct image_name *name, const struct blk_options *o,
+				   unsigned depth, struct err *err)
+{
+	struct blk_options named = *o, below = *o;
+	const struct node_ops *ops;
+	struct node *file;
+
+	if (name->read_only && (o->flags & BLK_RDWR)) {
+		err_set(err, EACCES, "Block node is read-only");
 		return NULL;
 	}
-	n = node_new(ops, filename, file, o->flags);
-	n->probed = !o->format;
-	ret = ops->open(n, o, err);
-	if (ret) {
-		err_set(err, -ret, "Could not open '%s': %s", filename, strerror(-ret));
-		node_unref(n);
+	if (name->secret && find_secret(name->secret, &named, err))
+		return NULL;
+	named.flags = (o->flags & ~name->flags_off) | name->flags_on;
+	if (name->no_lock && !(o->flags & BLK_RDWR))
+		named.flags |= BLK_SHARE;
+	if (name->l2_cache_size)
+		named.l2_cache_size = name->l2_cache_size;
+	if (!named.format)
+		named.format = name->format;
+	named.said = name;
+	if (!name->below)
+		return open_plain(name->filename, &named, err);
+	if (depth >= BELOW_MAX) {
+		err_set(err, ELOOP, "More than %d formats one over the other", BELOW_MAX);
 		return NULL;
 	}
+	if (wanted_format(named.format, &ops, err))
+		return NULL;
+	below.format = NULL;
+	below.said = NULL;
+	file = open_layer_at(name->below, &below, depth + 1, err);
+	if (file && open_chain(file, &below, err)) {
+		node_unref(file);
+		file = NULL;
+	}
+	if (file && file->ops == &raw_ops && !file->priv) {
+		/* The whole file as it is: it can grow below the format. */
+		struct node *whole = file->file;
+
+		node_ref(whole);
+		node_unref(file);
+		file = whole;
+	}
+	return file ? open_format(ops, file, &named, err) : NULL;
+}
+
+static struct node *open_layer_at(const char *filename, const struct blk_options *o, unsigned depth,
+				  struct err *err)
+{
+	struct image_name name;
+	struct node *n = NULL;
+
+	if (!name_is_json(filename))
+		return open_plain(filename, o, err);
+	if (!name_parse(filename, &name, err))
+		n = open_described(&name, o, depth, err);
+	if (n && name.backing)
+		override_backing(n, name.backing);
+	name_free(&name);
 	return n;
 }
 
 /* One layer, without its backing file. */
 static struct node *open_layer(const char *filename, const struct blk_options *o, struct err *err)
 {
-	struct blk_options named = *o;
-	struct node *n = NULL;
-	struct image_name name;
-
-	if (!name_is_json(filename))
-		return open_plain(filename, o, err);
-	if (!name_parse(filename, &name, err) &&
-	    (!name.secret || !find_secret(name.secret, &named, err))) {
-		if (!named.format)
-			named.format = name.format;
-		n = open_plain(name.filename, &named, err);
-	}
-	if (n && name.backing)
-		override_backing(n, name.backing);
-	name_free(&name);
-	return n;
+	return open_layer_at(filename, o, 0, err);
 }
 
 char *node_backing_path(const struct node *n)
@@ -348,7 +427,7 @@ int node_create_opt_size(const char *const *opts, const char *name, uint64_t def
 	*v = def;
 	if (!s)
 		return 0;
-	ret = parse_size(s, 1, v);
+	ret = parse_bytes(s, v);
 	return ret ? err_set(err, -ret, "Parameter '%s' expects a size, not '%s'", name, s) : 0;
 }
 
@@ -379,7 +458,8 @@ bool node_create_takes(const struct node_ops *ops, const char *opt)
 {
 	const struct node_opt *k = find_opt(ops, opt);
 
-	return k ? k->amend != OPT_AMEND : !strncmp(opt, "size", strcspn(opt, "="));
+	return k ? k->amend != OPT_AMEND
+		 : !strncmp(opt, "size", strcspn(opt, "=")) || (ops->create && file_hint_is(opt));
 }
 
 int node_amend(struct node *n, const char *const *opts, bool force, struct err *err)
@@ -417,7 +497,9 @@ int node_create(const char *format, const struct node_create *c, struct err *err
 				       (int)strcspn(c->opts[i], "="), c->opts[i]);
 	if (c->size > INT64_MAX - 511)
 		return err_set(err, EFBIG, "Image size must be less than 8 EiB");
-	ret = ops->create(c, err);
+	ret = file_hints_apply(c, err);
+	if (!ret)
+		ret = ops->create(c, err);
 	if (ret)
 		err_set(err, -ret, "%s: %s", c->filename, strerror(-ret));
 	return ret;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * unsupported.c: formats that are recognised only to be refused by name: taken for raw, such a disk
- * would be garbage to its guest, and a write would destroy it. Opening thread.
+ * would be garbage to its guest, and a write would destroy it; and QEMU's drivers that are not
+ * here. Opening thread.
  */
 #include <errno.h>
 #include <strings.h>
@@ -55,3 +56,68 @@ const struct node_ops sparseimage_ops = { .format = "sparseimage",
 					  .probe = sparseimage_probe,
 					  .open = refuse };
 const struct node_ops dmg_ops = { .format = "dmg", .probe = dmg_probe, .open = refuse };
+
+/* QEMU 7.2's drivers that minivmm has not, each with what does its work here. */
+static const struct { const char *driver, *prefix, *why;
+} absent[] = {
+	{ "blkdebug", "blkdebug:", "it makes errors for tests of QEMU" },
+	{ "blklogwrites", NULL,
+	  "it logs writes for tests of file systems; the kernel's dm-log-writes does" },
+	{ "blkreplay", NULL, "it belongs to QEMU's record and replay" },
+	{ "blkverify",
+	  "blkverify:", "it compares two images at each read; 'compare' does afterwards" },
+	{ "compress", NULL, "convert -c writes compressed images" },
+	{ "copy-before-write", NULL, "the backup job of the control socket does its work" },
+	{ "copy-on-read", NULL,
+	  "the stream job of the control socket, or rebase, copies what lies below" },
+	{ "ftp", "ftp://", "fetch the file first, with curl" },
+	{ "ftps", "ftps://", "fetch the file first, with curl" },
+	{ "gluster",
+	  "gluster:", "mount the volume, or serve the image with qemu-nbd and open nbd://" },
+	{ NULL, "gluster+", "mount the volume, or serve the image with qemu-nbd and open nbd://" },
+	{ "iscsi", "iscsi:", "log in with iscsiadm and give the block device" },
+	{ "iser", "iser:", "log in with iscsiadm and give the block device" },
+	{ "nfs", "nfs:", "mount the share and give the file" },
+	{ "nvme", "nvme://", "give the kernel's block device, /dev/nvme0n1" },
+	{ "io_uring", NULL, "files and block devices are read by io_uring anyway" },
+	{ "preallocate", NULL, "-o preallocation= at create, or --preallocation at resize" },
+	{ "quorum", NULL, "a RAID of the host (mdadm, LVM) keeps several copies" },
+	{ "rbd", "rbd:",
+	  "map it with 'rbd map' and give /dev/rbdN, or serve it with qemu-nbd and open nbd://" },
+	{ "replication", NULL,
+	  "the mirror job of the control socket, to nbd://, copies a disk while it is used" },
+	{ "snapshot-access", NULL, "convert -l SNAPSHOT reads an internal snapshot" },
+	{ "ssh",
+	  "ssh:", "mount the folder with sshfs, or serve the image with qemu-nbd and open nbd://" },
+	{ "sheepdog", "sheepdog:", "QEMU has given it up, too" },
+	{ "throttle", NULL,
+	  "convert -r limits the rate; a machine's disk takes throttling.bps-total= and its kin" },
+	{ "virtio-blk-vfio-pci", NULL, "give the kernel's block device" },
+	{ "virtio-blk-vhost-user", NULL, "serve the image with qemu-nbd and open nbd://" },
+	{ "virtio-blk-vhost-vdpa", NULL, "give the kernel's block device" },
+	{ "vvfat", "fat:", "make an image with mkfs.vfat and mcopy, or share the folder by 9p" },
+};
+
+const char *driver_refusal(const char *driver)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(absent); i++)
+		if (absent[i].driver && !strcmp(absent[i].driver, driver))
+			return absent[i].why;
+	return NULL;
+}
+
+int protocol_refuse(const char *filename, bool fresh, struct err *err)
+{
+	size_t len = strcspn(filename, ":/");
+
+	if (filename[len] != ':' || !strncmp(filename, "file:", 5))
+		return 0;
+	for (unsigned i = 0; i < ARRAY_SIZE(absent); i++)
+		if (absent[i].prefix &&
+		    !strncmp(filename, absent[i].prefix, strlen(absent[i].prefix)))
+			return err_set(err, EINVAL, "Unknown protocol '%.*s': %s", (int)len,
+				       filename, absent[i].why);
+	return fresh ? err_set(err, EINVAL, "Unknown protocol '%.*s'; a file of that name is ./%s",
+			       (int)len, filename, filename)
+		     : 0;
+}

@@ -23,30 +23,79 @@ enum {
 enum { VDI_TYPE_DYNAMIC = 1, VDI_TYPE_STATIC = 2 };
 #define VDI_FREE 0xffffffffu		/* never written */
 #define VDI_ZERO 0xfffffffeu		/* given back: reads as zeros */
-#define VDI_TABLE_MAX (32 * MiB)	/* 8 TiB in blocks of 1 MiB */
+/* 512 TiB in blocks of 1 MiB, as in QEMU; a whole number of sectors */
+#define VDI_TABLE_MAX 0x7ffffe00ull
 
 struct vdi {
 	struct bmap map;
 	uint8_t header[512];
-	uint8_t *table;			/* as in the file */
+	/* The table as in the file, in pages that are read when they are wanted. */
+	struct page { uint8_t *data; bool dirty; } *pages;
+	uint64_t npages, loaded;
 	uint32_t blocks, allocated;
 	uint64_t table_off, data_off;
-	uint8_t *dirty;			/* per 4 KiB of table */
 };
+enum { PAGE = 64 * 1024, LOADED_MAX = 1024 };	/* clean pages beyond these are dropped */
 
 static int vdi_probe(const uint8_t *head, size_t len, uint64_t file_size, const char *filename)
 {
 	return len >= 512 && ld_le32(head + VDI_SIGNATURE) == VDI_SIGNATURE_VALUE ? 100 : 0;
 }
 
+static void drop_clean(struct vdi *v)
+{
+	for (uint64_t i = 0; i < v->npages; i++) {
+		if (!v->pages[i].data || v->pages[i].dirty)
+			continue;
+		free(v->pages[i].data);
+		v->pages[i].data = NULL;
+		v->loaded--;
+	}
+}
+
+/* How much of page i is table. */
+static uint64_t page_len(const struct vdi *v, uint64_t i)
+{
+	return MIN((uint64_t)PAGE, ALIGN_UP((uint64_t)v->blocks * 4, 512ull) - i * PAGE);
+}
+
+/* The entry of block b < v->blocks, in its page. Lock held. */
+static int entry(struct vdi *v, uint64_t b, uint8_t **at)
+{
+	struct page *p = &v->pages[b * 4 / PAGE];
+	int ret;
+
+	if (!p->data) {
+		if (v->loaded >= LOADED_MAX)
+			drop_clean(v);
+		p->data = calloc(1, PAGE);
+		ret = p->data ? node_pread(v->map.file, p->data, page_len(v, p - v->pages),
+					   v->table_off + (p - v->pages) * PAGE)
+			      : -ENOMEM;
+		if (ret < 0) {
+			free(p->data);
+			p->data = NULL;
+			return ret;
+		}
+		v->loaded++;
+	}
+	*at = p->data + b * 4 % PAGE;
+	return 0;
+}
+
 static int vdi_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 {
 	struct vdi *v = m->ctx;
+	uint8_t *place;
 	uint32_t at;
+	int ret;
 
 	if (b >= v->blocks)
 		return -EIO;
-	at = ld_le32(v->table + b * 4);
+	ret = entry(v, b, &place);
+	if (ret < 0)
+		return ret;
+	at = ld_le32(place);
 	if (at == VDI_FREE) {
 		e->state = BMAP_NONE;
 		return 0;
@@ -60,12 +109,6 @@ static int vdi_lookup(struct bmap *m, uint64_t b, struct bmap_entry *e)
 	return at < v->blocks && e->off < bmap_file_size(m) ? 0 : -EIO;
 }
 
-static void table_set(struct vdi *v, uint64_t b, uint32_t value)
-{
-	st_le32(v->table + b * 4, value);
-	v->dirty[b * 4 / 4096] = 1;
-}
-
 static int vdi_commit(struct bmap *m, uint64_t b, uint64_t n, uint64_t off)
 {
 	struct vdi *v = m->ctx;
@@ -73,8 +116,15 @@ static int vdi_commit(struct bmap *m, uint64_t b, uint64_t n, uint64_t off)
 
 	if (at + n > v->blocks)
 		return -EFBIG;
-	for (uint64_t i = 0; i < n; i++)
-		table_set(v, b + i, at + i);
+	for (uint64_t i = 0; i < n; i++) {
+		uint8_t *place;
+		int ret = entry(v, b + i, &place);
+
+		if (ret < 0)
+			return ret;
+		st_le32(place, at + i);
+		v->pages[(b + i) * 4 / PAGE].dirty = true;
+	}
 	v->allocated = MAX(v->allocated, at + n);
 	return 0;
 }
@@ -82,15 +132,15 @@ static int vdi_commit(struct bmap *m, uint64_t b, uint64_t n, uint64_t off)
 static int vdi_writeback(struct bmap *m)
 {
 	struct vdi *v = m->ctx;
-	uint64_t len = ALIGN_UP((uint64_t)v->blocks * 4, 512ull);
 	int ret = 0;
 
-	for (uint64_t at = 0; at < len && ret == 0; at += 4096) {
-		if (!v->dirty[at / 4096])
+	for (uint64_t i = 0; i < v->npages && ret == 0; i++) {
+		if (!v->pages[i].dirty)
 			continue;
-		ret = node_pwrite(m->file, v->table + at, MIN(4096, len - at), v->table_off + at);
+		ret = node_pwrite(m->file, v->pages[i].data, page_len(v, i),
+				  v->table_off + i * PAGE);
 		if (ret == 0)
-			v->dirty[at / 4096] = 0;
+			v->pages[i].dirty = false;
 	}
 	if (ret == 0) {
 		st_le32(v->header + VDI_ALLOCATED, v->allocated);
@@ -164,13 +214,12 @@ static int vdi_open(struct node *n, const struct blk_options *o, struct err *err
 	v->allocated = ld_le32(v->header + VDI_ALLOCATED);
 	v->table_off = ld_le32(v->header + VDI_OFF_BLOCKS);
 	v->data_off = ld_le32(v->header + VDI_OFF_DATA);
-	v->table = calloc(1, ALIGN_UP((uint64_t)v->blocks * 4, 512ull) + 1);
-	v->dirty = calloc(1, (uint64_t)v->blocks * 4 / 4096 + 1);
-	ret = v->table && v->dirty
-		      ? node_pread(n->file, v->table, (uint64_t)v->blocks * 4, v->table_off)
-		      : -ENOMEM;
-	if (ret < 0)
+	v->npages = ((uint64_t)v->blocks * 4 + PAGE - 1) / PAGE;
+	v->pages = calloc(v->npages + 1, sizeof(*v->pages));
+	if (!v->pages) {
+		ret = -ENOMEM;
 		goto fail;
+	}
 	n->size = ld_le64(v->header + VDI_DISK_SIZE);
 	v->map = (struct bmap){
 		.ops = &vdi_bmap_ops, .ctx = v, .owner = n, .file = n->file, .size = n->size,
@@ -185,8 +234,6 @@ static int vdi_open(struct node *n, const struct blk_options *o, struct err *err
 	n->priv = v;
 	return 0;
 fail:
-	free(v->table);
-	free(v->dirty);
 	free(v);
 	return ret;
 }
@@ -196,8 +243,9 @@ static void vdi_close(struct node *n)
 	struct vdi *v = n->priv;
 
 	fmt_close_map(n, &v->map);
-	free(v->table);
-	free(v->dirty);
+	for (uint64_t i = 0; i < v->npages; i++)
+		free(v->pages[i].data);
+	free(v->pages);
 	free(v);
 	n->priv = NULL;
 }
@@ -257,14 +305,32 @@ static const struct node_opt vdi_create_opts[] = {
 	{ NULL, NULL, NULL, NULL, false },
 };
 
+static int write_table(struct node *f, uint64_t blocks, bool is_static)
+{
+	uint8_t *page = malloc(PAGE);
+	int ret = page ? 0 : -ENOMEM;
+
+	for (uint64_t b = 0; b < blocks && ret == 0; b += PAGE / 4) {
+		uint64_t n = MIN(blocks - b, (uint64_t)PAGE / 4);
+
+		memset(page, 0, PAGE);
+		for (uint64_t i = 0; i < n; i++)
+			st_le32(page + i * 4, is_static ? b + i : VDI_FREE);
+		ret = node_pwrite(f, page, ALIGN_UP(n * 4, 512ull), 512 + b * 4);
+	}
+	free(page);
+	return ret;
+}
+
 static int vdi_create(const struct node_create *c, struct err *err)
 {
-	uint64_t size = ALIGN_UP(c->size, 512ull), block = MiB, blocks = (size + block - 1) / block;
+	uint64_t size = ALIGN_UP(c->size, 512ull), block = MiB,
+		 blocks = size / block + !!(size % block);
 	uint64_t table_len = ALIGN_UP(blocks * 4, 512ull),
 		 data_off = ALIGN_UP(512 + table_len, block);
 	enum prealloc mode;
 	bool is_static = false;
-	uint8_t h[512] = { 0 }, *table;
+	uint8_t h[512] = { 0 };
 	struct node *f;
 	int ret = node_create_opt_bool(c->opts, "static", false, &is_static, err);
 
@@ -293,23 +359,16 @@ static int vdi_create(const struct node_create *c, struct err *err)
 	st_le32(h + VDI_ALLOCATED, is_static ? blocks : 0);
 	fmt_uuid(h + VDI_UUID);
 	fmt_uuid(h + VDI_UUID_SNAP);
-	table = malloc(table_len + 1);
-	f = table ? node_create_file(c->filename, 0, c->host, err) : NULL;
-	if (!f) {
-		free(table);
+	f = node_create_file(c->filename, 0, c->host, err);
+	if (!f)
 		return -EINVAL;
-	}
-	memset(table, 0, table_len + 1);
-	for (uint64_t i = 0; i < blocks; i++)
-		st_le32(table + i * 4, is_static ? i : VDI_FREE);
 	ret = node_pwrite(f, h, sizeof(h), 0);
 	if (ret == 0)
-		ret = node_pwrite(f, table, table_len, 512);
+		ret = write_table(f, blocks, is_static);
 	if (ret == 0)
 		ret = node_resize(f, data_off + (is_static ? blocks * block : 0), err);
 	if (ret == 0 && is_static)
 		ret = fmt_file_preallocate(f, data_off, blocks * block, mode, err);
-	free(table);
 	node_unref(f);
 	return ret < 0 ? err_set(err, -ret, "could not write '%s': %s", c->filename, strerror(-ret))
 		       : 0;

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "disk/formats.h"
+#include "disk/name.h"
 #include "disk/qcow2/qcow2.h"
 #include "disk/qcow2/qcow2_bitmap.h"
 #include "disk/qcow2/qcow2_crypt.h"
@@ -142,7 +143,7 @@ static void geometry(struct qcow2 *q, uint64_t cache)
 			 (uint64_t)CACHE_MIN_TABLES);
 }
 
-static int data_file_open(struct qcow2 *q, unsigned flags, struct err *err)
+static int data_file_open(struct qcow2 *q, const char *said, unsigned flags, struct err *err)
 {
 	struct node *n = q->n,
 		    as_backing = { .filename = n->filename, .backing_name = q->data_file_name };
@@ -151,6 +152,12 @@ static int data_file_open(struct qcow2 *q, unsigned flags, struct err *err)
 
 	if (!(q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE) || n->data_file || (flags & BLK_NO_IO))
 		return 0;
+	if (said) {
+		n->data_file = node_open_file(said, n->file->flags, n->host, err);
+		if (!n->data_file)
+			err_prefix(err, "Could not open the data file of '%s'", n->filename);
+		return n->data_file ? 0 : -EIO;
+	}
 	if (!q->data_file_name || !*q->data_file_name)
 		return err_set(err, EINVAL, "'data-file' is required for this image");
 	/*
@@ -299,7 +306,7 @@ static int qcow2_open(struct node *n, const struct blk_options *o, struct err *e
 	q->discard_files = n->flags & BLK_DISCARD_UNMAP;
 	ret = load(q, o->l2_cache_size, n->flags, err);
 	if (!ret)
-		ret = data_file_open(q, n->flags, err);
+		ret = data_file_open(q, o->said ? o->said->data_file : NULL, n->flags, err);
 	if (!ret && !(n->flags & (BLK_NO_IO | BLK_CHECK)))
 		ret = qcow2_crypt_open(q, o, err);
 	if (!ret && (n->flags & BLK_RDWR))

@@ -8,6 +8,8 @@
 #include <getopt.h>
 #include <stdlib.h>
 
+#include "disk/formats.h"
+#include "disk/name.h"
 #include "tools/img/img.h"
 
 bool arg_has(const struct args *a, const char *name)
@@ -163,6 +165,26 @@ int optlist_add(struct optlist *l, const char *text)
 	return 0;
 }
 
+int optlist_json(struct optlist *l, const char *text, struct err *err)
+{
+	json_t *o = name_json(text, err), *v;
+	const char *key;
+	int ret = o ? 0 : -EINVAL;
+
+	json_object_foreach(o, key, v) {
+		if (!json_is_string(v) && !json_is_integer(v) && !ret)
+			ret = err_set(err, EINVAL, "Parameter '%s' is neither a text nor a number",
+				      key);
+		else if (!ret)
+			optlist_append(l, json_is_string(v)
+						  ? xasprintf("%s=%s", key, json_string_value(v))
+						  : xasprintf("%s=%lld", key,
+							      (long long)json_integer_value(v)));
+	}
+	json_decref(o);
+	return ret;
+}
+
 void optlist_set(struct optlist *l, const char *name, const char *value)
 {
 	free(optlist_take(l, name));
@@ -242,6 +264,9 @@ int print_format_help(const char *format, bool with_protocol, bool amend)
 	for (const struct node_opt *o = f->create_opts; o && o->name && n < 128; o++)
 		if (amend ? o->amend != OPT_CREATE : o->amend != OPT_AMEND)
 			list[n++] = o;
+	for (const struct node_opt *o = file_hint_opts;
+	     with_protocol && !amend && o->name && n < 128; o++)
+		list[n++] = o;
 	qsort(list, n, sizeof(*list), compare_opts);
 	if (amend)
 		printf("Amend options for '%s':\n", f->format);

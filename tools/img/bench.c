@@ -88,7 +88,7 @@ static int number(struct args *a, const char *name, uint64_t def, uint64_t max, 
 	const char *s = arg_get(a, name);
 
 	*v = def;
-	if (s && (parse_size(s, 1, v) < 0 || *v > max))
+	if (s && (parse_bytes(s, v) < 0 || *v > max))
 		return fail("Invalid %s specified", what);
 	return 0;
 }

@@ -160,7 +160,7 @@ int cmd_commit(struct args *a)
 
 	if (!ok)
 		return fail("Invalid cache option: %s", arg_get(a, "-t"));
-	if (rate && parse_size(rate, 1, &c.rate) < 0)
+	if (rate && parse_bytes(rate, &c.rate) < 0)
 		return fail("Invalid rate limit '%s'", rate);
 	if (a->n != 1)
 		return usage_error("Expecting one image file name");

@@ -216,7 +216,7 @@ int cmd_bitmap(struct args *a)
 			    "or --merge");
 	if (g && !arg_has(a, "--add"))
 		return fail("granularity only supported with --add");
-	if (g && (parse_size(g, 1, &granularity) < 0 || granularity > 2 * GiB ||
+	if (g && (parse_bytes(g, &granularity) < 0 || granularity > 2 * GiB ||
 		  !IS_POWER_OF_2(granularity) || granularity < 512))
 		return fail("Invalid granularity '%s': a power of two from 512 to 2G", g);
 	if (file && !arg_has(a, "--merge"))

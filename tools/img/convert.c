@@ -298,7 +298,7 @@ static int sparse_size(struct convert *cv)
 	const char *s = arg_get(cv->a, "-S");
 	uint64_t v = 4096;
 
-	if (s && (parse_size(s, 1, &v) < 0 || v % 512 || v > 16 * MiB))
+	if (s && (parse_bytes(s, &v) < 0 || v % 512 || v > 16 * MiB))
 		return fail("Invalid buffer size for sparse output specified. Valid sizes are "
 			    "multiples of 512 up to 16777216. "
 			    "Select 0 to disable sparse detection (fully allocates output).");
@@ -316,7 +316,7 @@ static int parse_numbers(struct convert *cv)
 			    "1 and 16");
 	cv->copy.threads = s ? v : 0;
 	s = arg_get(cv->a, "-r");
-	if (s && (parse_size(s, 1, &cv->copy.rate) < 0 || !cv->copy.rate))
+	if (s && (parse_bytes(s, &cv->copy.rate) < 0 || !cv->copy.rate))
 		return fail("Invalid rate limit specified. You may use k, M, G, T, P or E suffixes "
 			    "for\n%s: kilobytes, megabytes, "
 			    "gigabytes, terabytes, petabytes and exabytes.",
@@ -351,6 +351,8 @@ static int parse_convert(struct convert *cv)
 			return print_format_help(cv->out_format, a->n > 0, false) ? 1 : -1;
 	if (args_optlist(a, &cv->opts) || parse_numbers(cv))
 		return 1;
+	if (cv->no_create && cv->opts.n)
+		return fail("-o has no effect when skipping image creation");
 	if (arg_has(a, "--skip-broken-bitmaps") && !arg_has(a, "--bitmaps"))
 		return fail("Use of --skip-broken-bitmaps requires --bitmaps");
 	if (arg_has(a, "--target-is-zero") && !cv->no_create)
@@ -441,7 +443,7 @@ static int parse_dd(const struct args *a, struct dd *d)
 			number = &d->skip;
 		else
 			return fail("unrecognized operand %.*s", eq ? (int)len : (int)strlen(s), s);
-		if (number && parse_size(eq + 1, 1, number) < 0)
+		if (number && parse_bytes(eq + 1, number) < 0)
 			return fail("invalid number: '%s'", eq + 1);
 		if (number == &d->bs && (d->bs < 1 || d->bs > INT32_MAX))
 			return fail("Invalid bs specified. Must be between 1 and 2147483647.");

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "disk/formats.h"
 #include "disk/name.h"
 #include "tools/img/img.h"
 
@@ -77,7 +78,7 @@ static void print_formatting(const struct create *c, const struct node_ops *ops)
 			v = o->def;
 		if (!v)
 			continue;
-		if (!strcmp(o->type, "size") && parse_size(v, 1, &bytes) == 0) {
+		if (!strcmp(o->type, "size") && parse_bytes(v, &bytes) == 0) {
 			printf(" %s=%llu", o->name, (unsigned long long)bytes);
 			continue;
 		}
@@ -87,6 +88,17 @@ static void print_formatting(const struct create *c, const struct node_ops *ops)
 	}
 	if (!size_shown)
 		printf(" size=%llu", (unsigned long long)c->size);
+	/* Those of the host's file come last. */
+	for (int i = 0; i < c->opts.n; i++)
+		if (file_hint_is(c->opts.v[i])) {
+			bool sized = !strncmp(c->opts.v[i], "extent", 6);
+			uint64_t bytes;
+
+			if (sized && parse_bytes(strchr(c->opts.v[i], '=') + 1, &bytes) == 0)
+				printf(" extent_size_hint=%llu", (unsigned long long)bytes);
+			else
+				printf(" %s", c->opts.v[i]);
+		}
 	printf("\n");
 	fflush(stdout);
 }
@@ -301,7 +313,7 @@ static int new_size(struct node *n, const char *s, uint64_t *size)
 	int sign = *s == '+' ? 1 : *s == '-' ? -1 : 0;
 	uint64_t v;
 
-	if (parse_size(sign ? s + 1 : s, 1, &v) < 0) {
+	if (parse_bytes(sign ? s + 1 : s, &v) < 0) {
 		fail("Parameter 'size' expects a non-negative number below 2^64\nOptional suffix "
 		     "k, M, G, T, P or E means kilo-, "
 		     "mega-, giga-, tera-, peta-\nand exabytes, respectively.");

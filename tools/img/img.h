@@ -54,6 +54,8 @@ int args_output(const struct args *a);
 /* --- -o lists --- */
 struct optlist { char **v; int n; };				/* v ends with NULL */
 int optlist_add(struct optlist *l, const char *text);		/* "a=b,c=d"; ",," is a comma */
+/* {"a":"b"}, flat. 0 or -EINVAL */
+int optlist_json(struct optlist *l, const char *text, struct err *err);
 void optlist_set(struct optlist *l, const char *name, const char *value);
 const char *optlist_get(const struct optlist *l, const char *name);
 char *optlist_take(struct optlist *l, const char *name);	/* removes it; free the value */
@@ -77,7 +79,9 @@ struct node *img_open_options(const struct args *a, const char *text, unsigned f
 			      struct err *err);
 struct node *img_open_layer(const struct args *a, const char *filename, const char *format,
 			    unsigned flags, struct err *err);
-/* --object secret,id=ID,file=FILE: the file of the secret, or NULL. */
+/* The secrets of the command line; ends with id NULL. NULL: none. */
+extern struct blk_secret *img_secrets;
+/* --object secret,id=ID: the file that holds the secret, or NULL. */
 const char *secret_file(const char *id);
 /*
  * A copy of -o options in which ids of secrets have become the names of their files. 0 or -errno.

@@ -14,7 +14,8 @@
 #define OBJECT                                                                                     \
 	{                                                                                          \
 		"--object", "objectdef",                                                           \
-			"a secret: secret,id=ID,file=FILE (never the passphrase itself)"           \
+			"a secret: secret,id=ID,file=FILE[,format=base64]; data=TEXT instead of "  \
+			"file= can be read by every user of the host"                              \
 	}
 #define IMAGE_OPTS                                                                                 \
 	{                                                                                          \

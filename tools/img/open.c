@@ -83,73 +83,6 @@ void outputs_remove(void)
 	outputs_keep();
 }
 
-/* --- --object secret,id=,file= --- */
-
-static struct blk_secret *secrets;	/* ends with id NULL */
-static int nsecrets;
-
-const char *secret_file(const char *id)
-{
-	for (int i = 0; i < nsecrets; i++)
-		if (!strcmp(secrets[i].id, id))
-			return secrets[i].file;
-	return NULL;
-}
-
-static int add_secret(const char *text)
-{
-	static const char *const known[] = { "secret", "qom-type", "id", "file", "format" };
-	struct optlist l = { 0 };
-	const char *format;
-	int ret = optlist_add(&l, text);
-
-	for (int i = 0; i < l.n && !ret; i++) {
-		size_t len = strcspn(l.v[i], "="), k = 0;
-
-		if (len == 4 && !strncmp(l.v[i], "data", len))
-			ret = fail("a secret's data on the command line can be read by every user: "
-				   "put it into a file and use file=FILE");
-		while (k < ARRAY_SIZE(known) &&
-		       (strlen(known[k]) != len || strncmp(known[k], l.v[i], len)))
-			k++;
-		if (!ret && k == ARRAY_SIZE(known))
-			ret = fail("Invalid object '%s': Parameter '%.*s' is not known; a secret "
-				   "has id=ID and file=FILE",
-				   text, (int)len, l.v[i]);
-	}
-	if (ret)
-		goto out;
-	format = optlist_get(&l, "format");
-	if (strcmp(l.n ? l.v[0] : "", "secret=on") && strcmp(l.n ? l.v[0] : "", "qom-type=secret"))
-		ret = fail("Invalid object '%s': only secret,id=ID,file=FILE is known", text);
-	else if (!optlist_get(&l, "id") || !optlist_get(&l, "file"))
-		ret = fail("Invalid object '%s': it needs id=ID and file=FILE", text);
-	else if (format && strcmp(format, "raw"))
-		ret = fail("Invalid object '%s': only format=raw is known; 'base64 -d' makes such "
-			   "a file",
-			   text);
-	else if (secret_file(optlist_get(&l, "id")))
-		ret = fail("attempt to add duplicate property '%s' to object (type 'container')",
-			   optlist_get(&l, "id"));
-	if (ret)
-		goto out;
-	secrets = xrealloc(secrets, (nsecrets + 2) * sizeof(*secrets));
-	secrets[nsecrets].id = optlist_take(&l, "id");
-	secrets[nsecrets++].file = optlist_take(&l, "file");
-	secrets[nsecrets] = (struct blk_secret){ NULL, NULL };
-out:
-	optlist_free(&l);
-	return ret;
-}
-
-int args_objects(const struct args *a)
-{
-	for (int i = 0; i < a->nset; i++)
-		if (!strcmp(a->set[i].name, "--object") && add_secret(a->set[i].value))
-			return 1;
-	return 0;
-}
-
 /* --- opening --- */
 
 int cache_flags(const char *mode, const char *def, bool *ok)
@@ -195,7 +128,7 @@ struct node *img_open_layer(const struct args *a, const char *filename, const ch
 	struct blk_options o = { .format = format,
 				 .flags = flags | BLK_GUESS_TOLD,
 				 .host = &img_host,
-				 .secrets = secrets };
+				 .secrets = img_secrets };
 	struct node *n;
 
 	if (arg_has(a, "-U|--force-share")) {
@@ -257,7 +190,7 @@ void *img_buffer(size_t len)
 
 int size_arg(const char *s, uint64_t *size)
 {
-	int ret = parse_size(s, 1, size);
+	int ret = parse_bytes(s, size);
 
 	if (ret == 0 && *size <= INT64_MAX)
 		return 0;

@@ -11,7 +11,7 @@
 
 static volatile sig_atomic_t stop_sig, wants_print;
 static struct {
-	bool on, show, terminal;
+	bool on, show, terminal, ended;
 	uint64_t total, done;
 	double printed;			/* per cent shown last */
 	int64_t start, last;
@@ -31,7 +31,9 @@ static void on_usr1(int sig)
 static void print_progress(FILE *out, const char *end)
 {
 	uint64_t done = __atomic_load_n(&p.done, __ATOMIC_RELAXED);
-	double percent = p.total ? 100.0 * done / p.total : 100,
+	double percent = p.ended   ? 100
+			 : p.total ? 100.0 * done / p.total
+				   : 0,
 	       seconds = (now_ns() - p.start) / 1e9;
 
 	if (percent > 100)
@@ -59,6 +61,7 @@ void progress_start(bool show, uint64_t total)
 	p.total = total;
 	p.done = 0;
 	p.printed = 0;
+	p.ended = false;
 	p.start = p.last = now_ns();
 	sigaction(SIGINT, &stop, NULL);
 	sigaction(SIGTERM, &stop, NULL);
@@ -92,6 +95,7 @@ void progress_end(void)
 {
 	if (p.show && !stop_sig) {
 		p.done = p.total;
+		p.ended = true;
 		print_progress(stdout, "\r");
 		printf("\n");
 	}

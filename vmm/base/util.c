@@ -159,6 +159,29 @@ int parse_size(const char *s, uint64_t unit, uint64_t *bytes)
 	return 0;
 }
 
+int parse_bytes(const char *s, uint64_t *bytes)
+{
+	static const char suffixes[] = "bkmgtpe";
+	bool hex = s[0] == '0' && (s[1] == 'x' || s[1] == 'X'), fraction;
+	size_t digits = hex ? strspn(s + 2, "0123456789abcdefABCDEF") + 2 : strspn(s, "0123456789");
+	size_t len = digits, letters;
+
+	fraction = !hex && digits && s[digits] == '.';
+	if (fraction)
+		len += 1 + strspn(s + digits + 1, "0123456789");
+	letters = strlen(s + len);
+	if (!digits || (hex && digits == 2) || letters > 1 ||
+	    (letters && !strchr(suffixes, tolower((unsigned char)s[len]))))
+		return -EINVAL;
+	/* No number of bytes has a fraction, and an octal one is nobody's wish. */
+	if (fraction && (!letters || tolower((unsigned char)s[len]) == 'b') &&
+	    strspn(s + digits + 1, "0") != len - digits - 1)
+		return -EINVAL;
+	while (!hex && s[0] == '0' && isdigit((unsigned char)s[1]))
+		s++;
+	return parse_size(s, 1, bytes);
+}
+
 int parse_u64(const char *s, uint64_t max, uint64_t *value)
 {
 	unsigned long long v;

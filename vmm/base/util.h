@@ -84,6 +84,12 @@ int pwrite_full(int fd, const void *buf, size_t len, uint64_t off);
  * Returns 0, or -EINVAL / -ERANGE.
  */
 int parse_size(const char *s, uint64_t unit, uint64_t *bytes);
+/*
+ * The same by QEMU's stricter rule, for images: bytes; "64k", "1.5G", "0x200"; one letter of b, k,
+ * M, G, T, P, E or none (no "GB", no "MiB"), a leading 0 means nothing. Returns 0, -EINVAL, or
+ * -ERANGE from 2^64 on.
+ */
+int parse_bytes(const char *s, uint64_t *bytes);
 /* A whole unsigned number, decimal or 0x. Returns 0, -EINVAL or -ERANGE. */
 int parse_u64(const char *s, uint64_t max, uint64_t *value);
 /* "on/off/yes/no/true/false". Returns 0 or -EINVAL. */
