@@ -29,10 +29,8 @@ static void dsdt_sleep_state(struct aml *a, const char *name, unsigned type)
 	aml_end(a);
 }
 
-/*
- * --- processors: the old object as far as it reaches (Windows XP knows no other), the device
- * beyond ---
- */
+/* --- processors --- */
+/* The old object as far as it reaches (Windows XP knows no other), the device beyond. */
 void acpi_dsdt_cpus(const struct bios_config *c, struct aml *a)
 {
 	unsigned i, n = MAX(c->ncpus, c->max_cpus);

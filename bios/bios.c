@@ -249,10 +249,8 @@ static int bios_fill_fw_cfg(struct bios *b, struct fw_cfg *fw, struct err *err)
 	return ret;
 }
 
-/*
- * --- no firmware: everything goes to 0xe0000-0xfffff; RSDP and SMBIOS anchor where old kernels
- * search for them ---
- */
+/* --- no firmware --- */
+/* Everything goes to 0xe0000-0xfffff; RSDP and SMBIOS anchor where old kernels search for them. */
 static int bios_place_tables(struct bios *b, struct err *err)
 {
 	b->rsdp = LOW_TABLES;

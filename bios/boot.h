@@ -24,9 +24,8 @@ struct bus;
 
 enum bios_machine { BIOS_PC, BIOS_MICRO };
 
-/*
- * --- the fixed places of the machines; machine.c wires its chips there, the tables name them ---
- */
+/* --- the fixed places of the machines --- */
+/* machine.c wires its chips there, the tables name them. */
 #define BIOS_TOP		0x100000000ull	/* firmware ends here */
 /* PIIX4 power management I/O, 64 ports; GPE0 is apart */
 #define BIOS_PM_BASE		0x600
@@ -171,9 +170,8 @@ struct e820_entry {
 /* What a kernel without firmware sees; returns the number of entries. */
 unsigned e820_build(const struct bios_config *c, struct e820_entry *e, unsigned max);
 
-/*
- * --- loaders (load_*.c): read the file, fill guest RAM, fill *cpu. 0 or -errno with the reason ---
- */
+/* --- loaders (load_*.c) --- */
+/* Read the file, fill guest RAM, fill *cpu. 0 or -errno with the reason. */
 enum bios_kernel { KERNEL_UNKNOWN, KERNEL_BZIMAGE, KERNEL_PVH, KERNEL_MULTIBOOT };
 /* Looks at the first bytes; KERNEL_UNKNOWN with the reason when it is nothing we boot. */
 enum bios_kernel kernel_identify(const struct bios_file *f, struct err *err);

@@ -51,10 +51,8 @@ struct piix3_opts {
  */
 struct device *piix3_new(struct pci_bus *pci, const struct piix3_opts *o, struct err *err);
 
-/*
- * --- piix4_pm.c: power management 00:01.3: PM1, PM timer, GPE0 at 0xafe0, SMBus, APM ports
- * 0xb2/0xb3 ---
- */
+/* --- piix4_pm.c: power management 00:01.3 --- */
+/* PM1, PM timer, GPE0 at 0xafe0, SMBus, APM ports 0xb2/0xb3. */
 /* Sleep types as the DSDT's packages must say them. */
 enum { PIIX4_SLP_S5 = 0, PIIX4_SLP_S3 = 1, PIIX4_SLP_S4 = 2 };
 enum pm_wake { PM_WAKE_OTHER, PM_WAKE_POWER_BUTTON, PM_WAKE_RTC };
@@ -160,9 +158,8 @@ void mc146818_advance(struct device *d, int64_t ns);
  */
 void mc146818_set_memory(struct device *d, uint64_t low, uint64_t high);
 
-/*
- * --- i8042.c, ps2.c: keyboard controller, ports 0x60 and 0x64, with keyboard and wheel mouse ---
- */
+/* --- i8042.c, ps2.c --- */
+/* Keyboard controller, ports 0x60 and 0x64, with keyboard and wheel mouse. */
 struct i8042_opts {
 	struct irq kbd, aux;		/* global interrupts 1 and 12 */
 	void (*leds)(void *ctx, unsigned leds);	/* PS2_LED_* when the guest sets them; optional */
@@ -209,17 +206,13 @@ struct device *vmmouse_new(struct bus *pio, struct device *i8042, struct loop *l
 bool vmmouse_active(struct device *d);
 void vmmouse_move(struct device *d, uint16_t x, uint16_t y, int dz, unsigned buttons);
 
-/*
- * --- debugport.c: bytes written to the port (0x402) go to chr; reads give 0xe9, by which firmware
- * knows it ---
- */
+/* --- debugport.c: bytes written to the port (0x402) go to chr --- */
+/* Reads give 0xe9, by which firmware knows it. */
 struct device *debugport_new(struct bus *pio, uint16_t base, struct chardev *chr, struct loop *loop,
 			     struct err *err);
 
-/*
- * --- pc_testdev.c: the ports of kvm-unit-tests: latch, interrupt lines, a page KVM forgets, a
- * buffer in device memory ---
- */
+/* --- pc_testdev.c: the ports of kvm-unit-tests --- */
+/* Latch, interrupt lines, a page KVM forgets, a buffer in device memory. */
 struct pc_testdev_wires {
 	struct bus *pio, *mmio;
 	struct mem *mem;
@@ -239,10 +232,8 @@ struct device *isa_debug_exit_new(struct bus *pio, uint16_t base, unsigned size,
 struct device *pvpanic_new(struct bus *pio, uint16_t base, struct vm *vm, struct loop *loop,
 			   struct err *err);
 
-/*
- * --- piix3_ide.c: IDE 00:01.1, two channels at 0x1f0/0x3f6 and 0x170/0x376, bus master in BAR 4
- * ---
- */
+/* --- piix3_ide.c --- */
+/* IDE 00:01.1, two channels at 0x1f0/0x3f6 and 0x170/0x376, bus master in BAR 4. */
 struct piix3_ide_opts {
 	unsigned devfn;
 	struct irq irq[2];		/* global interrupts 14 and 15 */

@@ -43,9 +43,8 @@ int net_spec_u64(struct net_spec *s, const char *key, uint64_t def, uint64_t min
 /* Refuses options nobody asked for; known is what to print: "br=, ifname=". */
 int net_spec_check(struct net_spec *s, const char *known, struct err *err);
 
-/*
- * --- backends: fill n (ops, priv, offload, vnet_hdr, max_queues); 0 or -errno with the reason ---
- */
+/* --- backends --- */
+/* Fill n (ops, priv, offload, vnet_hdr, max_queues); 0 or -errno with the reason. */
 int tap_open(struct net *n, struct net_spec *s, struct err *err);
 int socket_open(struct net *n, struct net_spec *s, struct err *err);
 /* In the module net-user: "net_user_open". */

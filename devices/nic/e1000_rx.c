@@ -67,9 +67,8 @@ bool e1000_can_receive(struct e1000 *d)
 	       rx_available(d);
 }
 
-/*
- * --- filters: 13.4, "Receive Address High/Low", "Multicast Table Array", "VLAN Filter Table" ---
- */
+/* --- filters --- */
+/* 13.4, "Receive Address High/Low", "Multicast Table Array", "VLAN Filter Table". */
 
 static bool filter_address(const struct e1000 *d, const uint8_t *dst)
 {

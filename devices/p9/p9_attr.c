@@ -176,9 +176,8 @@ int p9_setattr(struct p9 *s, struct p9_msg *m)
 	return ret;
 }
 
-/*
- * --- extended attributes: the user's and ACLs; the host's security labels are not the guest's ---
- */
+/* --- extended attributes --- */
+/* The user's and ACLs; the host's security labels are not the guest's. */
 
 static bool xattr_allowed(const char *name, bool set)
 {

@@ -66,10 +66,8 @@ bool filter_accepts(const struct vnet *d, const uint8_t *frame, size_t len)
 			     in_table(f->uni, f->uni_count, frame));
 }
 
-/*
- * --- commands: `off` is where the command's own data starts in the chain; VIRTIO_NET_OK or _ERR
- * ---
- */
+/* --- commands --- */
+/* `off` is where the command's own data starts in the chain; VIRTIO_NET_OK or _ERR. */
 
 static uint8_t ctrl_rx(struct vnet *d, uint8_t cmd, const struct virtq_elem *e, size_t off)
 {

@@ -249,9 +249,8 @@ void packed_kicks_on(struct virtq *q)
 	mem_mark_dirty(q->mem, q->used, 4);
 }
 
-/*
- * --- saved machines: the descriptors of held chains, 16 bytes each: address, length, id, flags ---
- */
+/* --- saved machines --- */
+/* The descriptors of held chains, 16 bytes each: address, length, id, flags. */
 
 void packed_save_held(struct virtq *q, struct state_out *o)
 {

@@ -9,10 +9,8 @@
 
 #include "disk/qcow2/qcow2.h"
 
-/*
- * --- which host clusters are metadata: an open hash set; 0 is free (cluster 0, the header, is
- * always metadata) ---
- */
+/* --- which host clusters are metadata --- */
+/* An open hash set; 0 is free (cluster 0, the header, is always metadata). */
 
 static size_t meta_slot(const struct qcow2 *q, uint64_t cluster)
 {

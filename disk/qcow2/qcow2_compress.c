@@ -142,9 +142,8 @@ static int unpack(const struct qcow2 *q, const void *in, size_t in_len, void *ou
 	return inflate_zlib(in, in_len, out, len);
 }
 
-/*
- * --- reading: the few clusters unpacked last are kept, for guests that read them page by page ---
- */
+/* --- reading --- */
+/* The few clusters unpacked last are kept, for guests that read them page by page. */
 
 void qcow2_cbuf_drop(struct qcow2 *q)
 {

@@ -28,10 +28,8 @@ static char *path(const char *name)
 	return b;
 }
 
-/*
- * --- the guest: DEPTH requests in flight on a loop's thread; it knows what each block must hold
- * ---
- */
+/* --- the guest --- */
+/* DEPTH requests in flight on a loop's thread; it knows what each block must hold. */
 
 struct slot {
 	struct blk_req r;

@@ -9,10 +9,8 @@
 
 #include "vmm/base/util.h"
 
-/*
- * --- writing: sequential; errors (out of memory) are remembered and returned by state_out_finish
- * ---
- */
+/* --- writing --- */
+/* Sequential; errors (out of memory) are remembered and returned by state_out_finish. */
 struct state_out;
 struct state_out *state_out_new(void);
 void state_begin(struct state_out *o, const char *node);	/* "name@unit" or "name" */

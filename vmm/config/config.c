@@ -60,10 +60,8 @@ void config_free(struct config *c)
 	memset(c, 0, sizeof(*c));
 }
 
-/*
- * --- entries that go again leave a hole: an empty id, which no lookup asks for; the next new entry
- * fills it ---
- */
+/* --- entries that go again leave a hole --- */
+/* An empty id, which no lookup asks for; the next new entry fills it. */
 
 void config_remove_drive(struct drive_config *d)
 {

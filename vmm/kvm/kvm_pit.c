@@ -199,9 +199,10 @@ static int get(struct kvm_pit *p)
 	return p->made && ioctl(p->k->vm_fd, KVM_GET_PIT2, &p->state) < 0 ? -errno : 0;
 }
 
+/* --- the ports --- */
 /*
- * --- the ports, for as long as KVM has no chip, and for a vCPU that was on its way here while
- * another one had it made ---
+ * For as long as KVM has no chip, and for a vCPU that was on its way here while another one had it
+ * made.
  */
 
 static void finish(struct kvm_pit *p, int ret)
