@@ -98,13 +98,6 @@ void aml_int(struct aml *a, uint64_t v)
 	}
 }
 
-size_t aml_dword_const(struct aml *a, uint32_t v)
-{
-	aml_byte(a, 0x0c);
-	aml_dword(a, v);
-	return a->len - 4;
-}
-
 void aml_string(struct aml *a, const char *s)
 {
 	aml_byte(a, 0x0d);
@@ -112,7 +105,7 @@ void aml_string(struct aml *a, const char *s)
 }
 
 /* Three letters of 5 bits and four hexadecimal digits, big-endian. */
-void aml_eisaid(struct aml *a, const char *id)
+static void aml_eisaid(struct aml *a, const char *id)
 {
 	uint32_t v = (uint32_t)(id[0] - 0x40) << 26 | (uint32_t)(id[1] - 0x40) << 21 |
 		     (uint32_t)(id[2] - 0x40) << 16 | strtoul(id + 3, NULL, 16);

@@ -48,9 +48,7 @@ void aml_op(struct aml *a, enum aml_opcode op);
 void aml_name(struct aml *a, const char *name);
 void aml_int(struct aml *a, uint64_t v);
 /* Always the DWord form: 4 bytes that something patches. Returns where they are. */
-size_t aml_dword_const(struct aml *a, uint32_t v);
 void aml_string(struct aml *a, const char *s);
-void aml_eisaid(struct aml *a, const char *id);		/* "PNP0A03" as a DWord */
 
 /* Name (name, value) */
 void aml_name_int(struct aml *a, const char *name, uint64_t v);

@@ -197,14 +197,6 @@ static int elf_scan(struct elf_file *e, const struct bios_config *c, const struc
 	return ret;
 }
 
-int elf_check(const struct bios_config *c, const struct bios_file *f, struct elf_image *img,
-	      struct err *err)
-{
-	struct elf_file e = { .f = f };
-
-	return elf_scan(&e, c, f, img, err);
-}
-
 int elf_load(const struct bios_config *c, const struct bios_file *f, uint64_t avoid,
 	     uint64_t avoid_end, struct elf_image *img, struct err *err)
 {

@@ -64,9 +64,6 @@ struct elf_image {
 	bool has_pvh;
 	uint32_t pvh_entry;
 };
-/* Checks the headers and every segment; loads nothing. */
-int elf_check(const struct bios_config *c, const struct bios_file *f, struct elf_image *img,
-	      struct err *err);
 /* Loads the segments at their physical addresses. Nothing may lie in [avoid, avoid_end). */
 int elf_load(const struct bios_config *c, const struct bios_file *f, uint64_t avoid,
 	     uint64_t avoid_end, struct elf_image *img, struct err *err);

@@ -173,14 +173,11 @@ struct device *i8042_new(struct bus *pio, struct vm *vm, struct vm_clock *clock,
  * ignored, typematic is the keyboard's. A key the PC keyboard lacks is dropped and returns false.
  */
 bool i8042_key(struct device *d, unsigned key, bool down);
-void i8042_release_all(struct device *d);
 /*
  * Movement since the last call (dy: down is positive), wheel clicks (down positive), buttons
  * PS2_BUTTON_*.
  */
 void i8042_mouse(struct device *d, int dx, int dy, int dz, unsigned buttons);
-/* Whether the guest listens to the mouse (data reporting on). */
-bool i8042_mouse_enabled(struct device *d);
 
 /*
  * The driver of the mouse is to look (vmmouse): a packet of one step. Nothing while reporting is

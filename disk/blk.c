@@ -25,33 +25,6 @@ bool front_enter(struct blk *b)
 	return false;
 }
 
-/* With the lock held. Takes those who wait for a drain when all is quiet. */
-static struct drain_wait *quiet_waits(struct blk *b)
-{
-	struct drain_wait *w;
-
-	if (__atomic_load_n(&b->busy, __ATOMIC_SEQ_CST) ||
-	    __atomic_load_n(&b->pending, __ATOMIC_SEQ_CST))
-		return NULL;
-	w = b->waits;
-	b->waits = NULL;
-	return w;
-}
-
-static void waits_run(struct drain_wait *w)
-{
-	while (w) {
-		struct drain_wait *next = w->next;
-
-		if (w->loop)
-			loop_post(w->loop, w->done, w->ctx);
-		else
-			w->done(w->ctx);
-		free(w);
-		w = next;
-	}
-}
-
 /*
  * The last thing a request does with the front. Without a drain nobody waits and the front is not
  * touched again: it may be gone when the count has fallen. With one, the drainer keeps it alive
@@ -59,8 +32,6 @@ static void waits_run(struct drain_wait *w)
  */
 void front_leave(struct blk *b)
 {
-	struct drain_wait *w;
-
 	if (__atomic_load_n(&b->drain, __ATOMIC_SEQ_CST) == 0 &&
 	    __atomic_load_n(&b->busy, __ATOMIC_RELAXED) > 1) {
 		unsigned busy = __atomic_load_n(&b->busy, __ATOMIC_RELAXED);
@@ -73,22 +44,7 @@ void front_leave(struct blk *b)
 	pthread_mutex_lock(&b->lock);
 	if (__atomic_sub_fetch(&b->busy, 1, __ATOMIC_SEQ_CST) == 0)
 		pthread_cond_broadcast(&b->idle);
-	w = quiet_waits(b);
 	pthread_mutex_unlock(&b->lock);
-	waits_run(w);
-}
-
-void front_done_ran(struct blk *b)
-{
-	struct drain_wait *w;
-
-	if (__atomic_sub_fetch(&b->pending, 1, __ATOMIC_SEQ_CST) ||
-	    __atomic_load_n(&b->drain, __ATOMIC_SEQ_CST) == 0)
-		return;
-	pthread_mutex_lock(&b->lock);
-	w = quiet_waits(b);
-	pthread_mutex_unlock(&b->lock);
-	waits_run(w);
 }
 
 /* For the synchronous calls: waits until no drain is in the way. */
@@ -122,13 +78,13 @@ void blk_drain_begin(struct blk *b)
 			continue;
 		}
 		for (struct blk_queue *q = b->queues; q; q = q->next) {
-			/*
-			 * The list only changes on the queues' loops while they run; a queue with
-			 * requests stays.
-			 */
+			/* It cannot go meanwhile: blk_queue_free waits for those who reap it. */
+			q->reaping++;
 			pthread_mutex_unlock(&b->lock);
 			queue_reap(q);
 			pthread_mutex_lock(&b->lock);
+			if (--q->reaping == 0)
+				pthread_cond_broadcast(&b->idle);
 		}
 		if (!__atomic_load_n(&b->busy, __ATOMIC_SEQ_CST))
 			break;
@@ -154,25 +110,9 @@ void blk_drain_end(struct blk *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
-void blk_drain_async(struct blk *b, void (*done)(void *ctx), void *ctx)
-{
-	struct drain_wait *w = xcalloc(1, sizeof(*w));
-
-	w->done = done;
-	w->ctx = ctx;
-	__atomic_add_fetch(&b->drain, 1, __ATOMIC_SEQ_CST);
-	pthread_mutex_lock(&b->lock);
-	w->loop = b->queues ? b->queues->loop : NULL;
-	w->next = b->waits;
-	b->waits = w;
-	w = quiet_waits(b);
-	pthread_mutex_unlock(&b->lock);
-	waits_run(w);
-}
-
 /* --- running one request --- */
 
-int front_check(struct blk *b, enum blk_op op, uint64_t off, uint64_t len)
+static int front_check(struct blk *b, enum blk_op op, uint64_t off, uint64_t len)
 {
 	if (op == BLK_FLUSH)
 		return 0;
@@ -257,8 +197,8 @@ void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, in
 	}
 }
 
-static int sync_request(struct blk *b, enum blk_op op, unsigned flags, void *buf, uint64_t off,
-			uint64_t len)
+int blk_request(struct blk *b, enum blk_op op, unsigned flags, void *buf, uint64_t off,
+		uint64_t len)
 {
 	struct iovec iov = { buf, len };
 	int64_t start = now_ns();
@@ -267,41 +207,6 @@ static int sync_request(struct blk *b, enum blk_op op, unsigned flags, void *buf
 	front_enter_wait(b);
 	ret = front_run(b, op, flags, off, &iov, 1, len);
 	front_account(b, op, off, len, now_ns() - start, ret);
-	front_leave(b);
-	return ret;
-}
-
-int blk_pread(struct blk *b, void *buf, uint64_t len, uint64_t off)
-{
-	return sync_request(b, BLK_READ, 0, buf, off, len);
-}
-
-int blk_pwrite(struct blk *b, const void *buf, uint64_t len, uint64_t off, unsigned flags)
-{
-	return sync_request(b, BLK_WRITE, flags, (void *)buf, off, len);
-}
-
-int blk_pzero(struct blk *b, uint64_t off, uint64_t len, unsigned flags)
-{
-	return sync_request(b, BLK_ZEROES, flags, NULL, off, len);
-}
-
-int blk_pdiscard(struct blk *b, uint64_t off, uint64_t len)
-{
-	return sync_request(b, BLK_DISCARD, 0, NULL, off, len);
-}
-
-int blk_flush(struct blk *b)
-{
-	return sync_request(b, BLK_FLUSH, 0, NULL, 0, 0);
-}
-
-int blk_pwrite_compressed(struct blk *b, const void *buf, uint64_t len, uint64_t off)
-{
-	int ret;
-
-	front_enter_wait(b);
-	ret = node_write_compressed(b->root, off, buf, len);
 	front_leave(b);
 	return ret;
 }
@@ -604,11 +509,6 @@ const char *blk_filename(struct blk *b)
 const char *blk_format(struct blk *b)
 {
 	return __atomic_load_n(&b->format, __ATOMIC_ACQUIRE);
-}
-
-uint32_t blk_request_align(struct blk *b)
-{
-	return __atomic_load_n(&b->align, __ATOMIC_RELAXED);
 }
 
 struct node *blk_root(struct blk *b)

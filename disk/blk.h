@@ -95,7 +95,6 @@ uint64_t blk_size(struct blk *b);
 bool blk_readonly(struct blk *b);
 const char *blk_filename(struct blk *b);
 const char *blk_format(struct blk *b);
-uint32_t blk_request_align(struct blk *b);	/* 1 for buffered files, 512/4096 for O_DIRECT */
 struct node *blk_root(struct blk *b);
 /* A front for a node that is open already (tests, jobs); takes over the reference. */
 struct blk *blk_new(struct node *root, const struct blk_options *o);
@@ -130,28 +129,37 @@ void blk_submit(struct blk_queue *q, struct blk_req *r);
 /* Around a batch: submissions are handed to the kernel at the unplug. Nests. */
 void blk_plug(struct blk_queue *q);
 void blk_unplug(struct blk_queue *q);
-unsigned blk_queue_inflight(struct blk_queue *q);
 
 /* --- synchronous, for tools, loaders, jobs; not on a loop that must not block --- */
-int blk_pread(struct blk *b, void *buf, uint64_t len, uint64_t off);
-int blk_pwrite(struct blk *b, const void *buf, uint64_t len, uint64_t off, unsigned flags);
-int blk_pzero(struct blk *b, uint64_t off, uint64_t len, unsigned flags);
-int blk_pdiscard(struct blk *b, uint64_t off, uint64_t len);
-int blk_flush(struct blk *b);
-/* A whole cluster (or the end of the disk) packed; -ENOTSUP when the format has no compression. */
-int blk_pwrite_compressed(struct blk *b, const void *buf, uint64_t len, uint64_t off);
+int blk_request(struct blk *b, enum blk_op op, unsigned flags, void *buf, uint64_t off,
+		uint64_t len);
+static inline int blk_pread(struct blk *b, void *buf, uint64_t len, uint64_t off)
+{
+	return blk_request(b, BLK_READ, 0, buf, off, len);
+}
+static inline int blk_pwrite(struct blk *b, const void *buf, uint64_t len, uint64_t off,
+			     unsigned flags)
+{
+	return blk_request(b, BLK_WRITE, flags, (void *)buf, off, len);
+}
+static inline int blk_pzero(struct blk *b, uint64_t off, uint64_t len, unsigned flags)
+{
+	return blk_request(b, BLK_ZEROES, flags, NULL, off, len);
+}
+static inline int blk_pdiscard(struct blk *b, uint64_t off, uint64_t len)
+{
+	return blk_request(b, BLK_DISCARD, 0, NULL, off, len);
+}
+static inline int blk_flush(struct blk *b)
+{
+	return blk_request(b, BLK_FLUSH, 0, NULL, 0, 0);
+}
 int blk_resize(struct blk *b, uint64_t size, bool shrink, struct err *err);
 
 /* --- draining: no new request reaches the nodes, and those in flight have ended. Nests. --- */
 /* blocks until drained; a thread that holds no loop lock, or exclusive owner */
 void blk_drain_begin(struct blk *b);
 void blk_drain_end(struct blk *b);
-/*
- * done(ctx) runs once, when nothing is in the nodes and every done() of this front has run: posted
- * to the loop of one of its queues, or, when it has none, called by whoever left last. For quiesce.
- * Pair with blk_drain_end.
- */
-void blk_drain_async(struct blk *b, void (*done)(void *ctx), void *ctx);
 /*
  * Give up lock and caches / take them again and re-read everything (migration, pause for a copy). 0
  * or -errno.

@@ -3,11 +3,10 @@
  * front.h: what blk.c (front), queue.c (its asynchronous side) and throttle.c share. Nobody else
  * includes it.
  *
- * Two counts tell whether a front is drained. `busy` counts requests inside the nodes: only the
- * tree cares. `pending` counts requests whose done() has not run yet (without those that are held
- * back): devices care. A request announces itself in busy and then looks at drain; a drainer raises
- * drain and then looks at busy (both sequentially consistent), so one of the two always sees the
- * other.
+ * A front is drained when `busy`, the count of requests inside the nodes, is zero. (Whose done()
+ * has run yet is a device's own business: it counts its requests.) A request announces itself in
+ * busy and then looks at drain; a drainer raises drain and then looks at busy (both sequentially
+ * consistent), so one of the two always sees the other.
  */
 #ifndef DISK_FRONT_H
 #define DISK_FRONT_H
@@ -15,13 +14,6 @@
 #include <pthread.h>
 
 #include "disk/node.h"
-
-struct drain_wait {
-	struct loop *loop;		/* where done runs; NULL: wherever it is found out */
-	void (*done)(void *ctx);
-	void *ctx;
-	struct drain_wait *next;
-};
 
 struct change_watch {
 	struct loop *loop;
@@ -35,11 +27,9 @@ struct blk {
 	unsigned flags;
 	unsigned drain;			/* atomic: nested drains */
 	unsigned busy;			/* atomic */
-	unsigned pending;		/* atomic */
 	pthread_mutex_t lock;		/* all below; a leaf */
 	pthread_cond_t idle;		/* busy or drain has reached zero */
 	struct blk_queue *queues;
-	struct drain_wait *waits;
 	struct change_watch *watches;
 	struct blk_throttle throttle;
 	/* when each limit's bucket is empty again, and its burst's */
@@ -77,7 +67,8 @@ struct blk_queue {
 	struct blk_req *completed;	/* atomic stack, newest first */
 	struct uring *ring;		/* NULL: refused by the kernel, or not tried yet */
 	bool ring_tried;
-	unsigned plugged, inflight;
+	unsigned plugged;
+	unsigned reaping;		/* drains that take its completions; the front's lock */
 	/* plain buffered writes for one worker, collected while plugged */
 	struct blk_req *writes, **writes_tail;
 	unsigned nwrites;
@@ -94,12 +85,9 @@ struct blk_queue {
 /* Enters the nodes, or says that the front is being drained. */
 bool front_enter(struct blk *b);
 void front_leave(struct blk *b);
-/* One done() has run. */
-void front_done_ran(struct blk *b);
 /* What a request asks, done now, on this thread. Counts nothing. */
 int front_run(struct blk *b, enum blk_op op, unsigned flags, uint64_t off, const struct iovec *iov,
 	      int niov, uint64_t len);
-int front_check(struct blk *b, enum blk_op op, uint64_t off, uint64_t len);
 void front_account(struct blk *b, enum blk_op op, uint64_t off, uint64_t len, int64_t ns, int ret);
 /* Takes the ring's completions so that busy can fall (queue.c). */
 void queue_reap(struct blk_queue *q);

@@ -380,17 +380,6 @@ static int open_chain(struct node *top, const struct blk_options *o, struct err 
 	return 0;
 }
 
-int node_open_backing(struct node *n, const struct blk_options *o, struct err *err)
-{
-	int ret = open_chain(n, o, err);
-
-	if (ret) {
-		node_unref(n->backing);
-		n->backing = NULL;
-	}
-	return ret;
-}
-
 struct node *node_open(const char *filename, const struct blk_options *o, struct err *err)
 {
 	static const struct blk_options none;

@@ -243,8 +243,6 @@ int node_create_opt_bool(const char *const *opts, const char *name, bool def, bo
  * it. NULL: none.
  */
 char *node_backing_path(const struct node *n);
-/* Opens what n->backing_name says (nothing to do when there is none). */
-int node_open_backing(struct node *n, const struct blk_options *o, struct err *err);
 /*
  * From read-only to writable or back, with the children below that the format writes to. While
  * drained.

@@ -283,7 +283,6 @@ static bool request_start(struct blk_queue *q, struct blk_req *r)
 		loop_timer_set(&q->throttle_timer, again);
 		return false;
 	}
-	__atomic_add_fetch(&b->pending, 1, __ATOMIC_SEQ_CST);
 	r->start = now_ns();
 	if (!request_plain(q, r))
 		pool_submit(&r->work);
@@ -295,7 +294,6 @@ void blk_submit(struct blk_queue *q, struct blk_req *r)
 	r->q = q;
 	r->node = NULL;
 	r->work.fn = request_work;
-	q->inflight++;
 	trace(TRACE_BLK, r->id, blk_format(q->blk), "%s at %llu, %llu bytes",
 	      r->op == BLK_READ	     ? "read"
 	      : r->op == BLK_WRITE   ? "write"
@@ -338,7 +336,6 @@ static void queue_throttle_over(void *ctx)
  */
 static bool queue_round(struct blk_queue *q)
 {
-	struct blk *b = q->blk;
 	struct blk_req *r, *list = NULL;
 	bool any;
 
@@ -357,9 +354,7 @@ static bool queue_round(struct blk_queue *q)
 	while (list) {
 		r = list;
 		list = r->next;
-		q->inflight--;
 		r->done(r);
-		front_done_ran(b);
 	}
 	queue_resume(q);
 	blk_unplug(q);
@@ -440,6 +435,8 @@ void blk_queue_free(struct blk_queue *q)
 		return;
 	b = q->blk;
 	pthread_mutex_lock(&b->lock);
+	while (q->reaping)
+		pthread_cond_wait(&b->idle, &b->lock);
 	for (struct blk_queue **p = &b->queues; *p; p = &(*p)->next)
 		if (*p == q) {
 			*p = q->next;
@@ -472,9 +469,4 @@ void blk_unplug(struct blk_queue *q)
 	if (q->batch &&
 	    ((q->ring && uring_ready(q->ring)) || __atomic_load_n(&q->completed, __ATOMIC_RELAXED)))
 		queue_run(q);
-}
-
-unsigned blk_queue_inflight(struct blk_queue *q)
-{
-	return q->inflight;
 }

@@ -171,7 +171,6 @@ void ide_wait_dma(struct ide_drive *d, enum ide_xfer xfer);
 void ide_submit(struct ide_drive *d);
 /* The bus master was started, or a drive now waits for it. */
 void ide_dma_start(struct ide_channel *c);
-void ide_dma_try(struct ide_channel *c);
 bool ide_idle(struct piix3_ide *ide);
 void ide_resume(struct piix3_ide *ide);
 

@@ -149,6 +149,9 @@ static void dma_complete(struct ide_drive *d)
 		ide_done(d);
 }
 
+/* The bus master was started, or a drive now waits for it. */
+static void ide_dma_try(struct ide_channel *c);
+
 void ide_wait_dma(struct ide_drive *d, enum ide_xfer xfer)
 {
 	d->xfer = xfer;
@@ -187,14 +190,7 @@ static void dma_trim(struct ide_drive *d)
 	}
 }
 
-void ide_dma_start(struct ide_channel *c)
-{
-	c->cursor = (struct bm_cursor){ .entry = c->bm_table };
-	c->bm_status |= BM_ACTIVE;
-	ide_dma_try(c);
-}
-
-void ide_dma_try(struct ide_channel *c)
+static void ide_dma_try(struct ide_channel *c)
 {
 	struct ide_drive *d;
 
@@ -211,6 +207,13 @@ void ide_dma_try(struct ide_channel *c)
 		dma_answer(d);
 	else
 		ide_submit(d);
+}
+
+void ide_dma_start(struct ide_channel *c)
+{
+	c->cursor = (struct bm_cursor){ .entry = c->bm_table };
+	c->bm_status |= BM_ACTIVE;
+	ide_dma_try(c);
 }
 
 /* --- pieces --- */

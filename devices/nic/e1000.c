@@ -98,7 +98,7 @@ static const char *e1000_reg_name(void *dev, uint64_t off, bool is_write)
 
 /* --- time and interrupts --- */
 
-struct vm_clock *e1000_clock(struct e1000 *d)
+static struct vm_clock *e1000_clock(struct e1000 *d)
 {
 	const struct pci_wires *w = pci_bus_wires(d->pci.bus);
 

@@ -138,7 +138,6 @@ static inline uint64_t e1000_tx_base(const struct e1000 *d)
 }
 
 /* e1000.c */
-struct vm_clock *e1000_clock(struct e1000 *d);
 int64_t e1000_now(struct e1000 *d);
 void e1000_cause(struct e1000 *d, uint32_t bits);	/* sets interrupt causes */
 void e1000_watch(struct e1000 *d);			/* net_poll by rx_watch and tx_watch */

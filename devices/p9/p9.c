@@ -34,7 +34,7 @@ static const uint8_t *take(struct p9_msg *m, size_t n)
 }
 
 uint8_t p9_u8(struct p9_msg *m) { return *take(m, 1); }
-uint16_t p9_u16(struct p9_msg *m) { return ld_le16(take(m, 2)); }
+static uint16_t p9_u16(struct p9_msg *m) { return ld_le16(take(m, 2)); }
 uint32_t p9_u32(struct p9_msg *m) { return ld_le32(take(m, 4)); }
 uint64_t p9_u64(struct p9_msg *m) { return ld_le64(take(m, 8)); }
 
@@ -79,7 +79,7 @@ static uint8_t *room(struct p9_msg *m, size_t n)
 }
 
 void p9_put8(struct p9_msg *m, uint8_t v) { *room(m, 1) = v; }
-void p9_put16(struct p9_msg *m, uint16_t v) { st_le16(room(m, 2), v); }
+static void p9_put16(struct p9_msg *m, uint16_t v) { st_le16(room(m, 2), v); }
 void p9_put32(struct p9_msg *m, uint32_t v) { st_le32(room(m, 4), v); }
 void p9_put64(struct p9_msg *m, uint64_t v) { st_le64(room(m, 8), v); }
 
@@ -299,7 +299,11 @@ static bool is_kernel_fs(int fd)
 	return false;
 }
 
-int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque,
+/*
+ * An entry of a folder as O_PATH descriptor, nothing followed, and what it is; -ENOENT for hidden
+ * files. *opaque as in the fid.
+ */
+static int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque,
 	     struct stat *st)
 {
 	struct stat up;

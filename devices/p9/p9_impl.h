@@ -99,7 +99,6 @@ struct p9_msg {
 };
 
 uint8_t p9_u8(struct p9_msg *m);
-uint16_t p9_u16(struct p9_msg *m);
 uint32_t p9_u32(struct p9_msg *m);
 uint64_t p9_u64(struct p9_msg *m);
 /* A string of at most max - 1 bytes without NUL; -errno. */
@@ -107,7 +106,6 @@ int p9_str(struct p9_msg *m, char *buf, size_t max);
 /* A single name of a folder's entry: not empty, not "." or "..", no slash. */
 int p9_name(struct p9_msg *m, char buf[256]);
 void p9_put8(struct p9_msg *m, uint8_t v);
-void p9_put16(struct p9_msg *m, uint16_t v);
 void p9_put32(struct p9_msg *m, uint32_t v);
 void p9_put64(struct p9_msg *m, uint64_t v);
 void p9_put_str(struct p9_msg *m, const char *s, size_t len);
@@ -121,12 +119,6 @@ int p9_fid_drop(struct p9 *s, struct p9_fid *f);
 struct p9_fid *p9_path_fid(struct p9 *s, struct p9_msg *m);
 /* ... as a folder something is made in: *ret is 0, -EBADF, or -EACCES for one that looks empty. */
 struct p9_fid *p9_dir_fid(struct p9 *s, struct p9_msg *m, int *ret);
-/*
- * An entry of a folder as O_PATH descriptor, nothing followed, and what it is; -ENOENT for hidden
- * files. *opaque as in the fid.
- */
-int p9_enter(struct p9 *s, const struct p9_fid *dir, const char *name, bool *opaque,
-	     struct stat *st);
 /* The folder a file is in now, and its name there; a descriptor or -errno. */
 int p9_parent(struct p9 *s, const struct p9_fid *f, char name[256]);
 /* Is the file, or the name in that folder, hidden? */

@@ -254,11 +254,6 @@ bool i8042_key(struct device *d, unsigned key, bool down)
 	return ps2_keyboard_key(&container_of(d, struct i8042, dev)->kbd, key, down);
 }
 
-void i8042_release_all(struct device *d)
-{
-	ps2_keyboard_release_all(&container_of(d, struct i8042, dev)->kbd);
-}
-
 void i8042_mouse(struct device *d, int dx, int dy, int dz, unsigned buttons)
 {
 	ps2_mouse_move(&container_of(d, struct i8042, dev)->mouse, dx, dy, dz, buttons);
@@ -270,11 +265,6 @@ void i8042_mouse_poke(struct device *d)
 
 	if (m->enabled && ps2_queue_empty(&m->q))
 		ps2_mouse_move(m, 1, 0, 0, m->buttons);
-}
-
-bool i8042_mouse_enabled(struct device *d)
-{
-	return container_of(d, struct i8042, dev)->mouse.enabled;
 }
 
 /* --- the device --- */

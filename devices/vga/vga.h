@@ -84,7 +84,6 @@ void vga_planes_to_text(struct vga *v);
 
 /* vga_vbe.c */
 extern const struct region_ops vga_dispi_ops, vga_bar_ops;
-uint16_t vbe_get(struct vga *v, unsigned index);
 void vbe_set(struct vga *v, unsigned index, uint16_t val);
 /* Bytes a line and where the picture starts; both inside VRAM whatever the guest wrote. */
 uint32_t vbe_line_bytes(const struct vga *v);

@@ -92,7 +92,7 @@ static void vbe_enable(struct vga *v, uint16_t val)
 	vga_remap(v);
 }
 
-uint16_t vbe_get(struct vga *v, unsigned index)
+static uint16_t vbe_get(struct vga *v, unsigned index)
 {
 	bool caps = v->vbe[VBE_ENABLE] & VBE_GETCAPS;
 

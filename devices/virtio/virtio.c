@@ -17,6 +17,23 @@
 #include "devices/virtio/virtio.h"
 #include "vmm/base/log.h"
 
+/*
+ * Something is so wrong that the device stops: DEVICE_NEEDS_RESET, the driver is told, a line in
+ * the log.
+ */
+static void virtio_needs_reset(struct virtio_dev *v, const char *why)
+{
+	uint8_t old;
+
+	/* 2.1.2: only a modern driver knows the bit. */
+	if (!virtio_has(v, VIRTIO_F_VERSION_1))
+		return;
+	old = __atomic_fetch_or(&v->status, VIRTIO_CONFIG_S_NEEDS_RESET, __ATOMIC_ACQ_REL);
+	trace(TRACE_VIRTIO, 0, v->id, "needs reset: %s", why);
+	if (!(old & VIRTIO_CONFIG_S_NEEDS_RESET) && old & VIRTIO_CONFIG_S_DRIVER_OK)
+		v->transport->notify_config(v->transport_ctx);
+}
+
 static void queue_broken(void *ctx, const char *why)
 {
 	virtio_needs_reset(ctx, why);
@@ -438,19 +455,6 @@ void virtio_config_changed(struct virtio_dev *v)
 {
 	__atomic_add_fetch(&v->generation, 1, __ATOMIC_ACQ_REL);
 	if (virtio_status(v) & VIRTIO_CONFIG_S_DRIVER_OK)
-		v->transport->notify_config(v->transport_ctx);
-}
-
-void virtio_needs_reset(struct virtio_dev *v, const char *why)
-{
-	uint8_t old;
-
-	/* 2.1.2: only a modern driver knows the bit. */
-	if (!virtio_has(v, VIRTIO_F_VERSION_1))
-		return;
-	old = __atomic_fetch_or(&v->status, VIRTIO_CONFIG_S_NEEDS_RESET, __ATOMIC_ACQ_REL);
-	trace(TRACE_VIRTIO, 0, v->id, "needs reset: %s", why);
-	if (!(old & VIRTIO_CONFIG_S_NEEDS_RESET) && old & VIRTIO_CONFIG_S_DRIVER_OK)
 		v->transport->notify_config(v->transport_ctx);
 }
 

@@ -119,11 +119,6 @@ void virtio_queues_lock(struct virtio_dev *v);
 void virtio_queues_unlock(struct virtio_dev *v);
 /* The configuration changed: generation rises, the driver is told. */
 void virtio_config_changed(struct virtio_dev *v);
-/*
- * Something is so wrong that the device stops: DEVICE_NEEDS_RESET, the driver is told, a line in
- * the log.
- */
-void virtio_needs_reset(struct virtio_dev *v, const char *why);
 
 /* A register of a configuration kept as little-endian bytes. */
 uint64_t virtio_bytes_read(const void *cfg, uint32_t off, unsigned size);

@@ -226,7 +226,6 @@ static inline struct node *q_data(const struct qcow2 *q)
 
 /* --- qcow2_header.c --- */
 int qcow2_header_parse(struct node *file, struct qcow2_header *h, struct err *err);
-void qcow2_header_encode(const struct qcow2_header *h, uint8_t *sector);
 int qcow2_exts_load(struct qcow2 *q, struct err *err);
 void qcow2_exts_free(struct qcow2 *q);
 struct qcow2_ext *qcow2_ext_find(struct qcow2 *q, uint32_t type);
@@ -273,7 +272,6 @@ int qcow2_flush_locked_out(struct qcow2 *q);
 unsigned epoch_enter(struct qcow2 *q);
 void epoch_leave(struct qcow2 *q, unsigned epoch);
 /* Gives back what is no longer seen. With the lock. */
-void epochs_advance(struct qcow2 *q);
 int free_later(struct qcow2 *q, struct free_list *l, uint64_t host, uint64_t clusters);
 
 /* --- qcow2_refcount.c. With the lock. --- */

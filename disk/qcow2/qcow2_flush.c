@@ -71,7 +71,7 @@ static void release_waiting(struct qcow2 *q)
 	}
 }
 
-void epochs_advance(struct qcow2 *q)
+static void epochs_advance(struct qcow2 *q)
 {
 	struct epochs *e = &q->epochs;
 

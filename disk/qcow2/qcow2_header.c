@@ -128,7 +128,7 @@ static int refuse_features(struct node *file, const uint8_t *ext, size_t len, ui
 	return err_set(err, ENOTSUP, "Unsupported qcow2 feature(s): %s", names);
 }
 
-void qcow2_header_encode(const struct qcow2_header *h, uint8_t *b)
+static void qcow2_header_encode(const struct qcow2_header *h, uint8_t *b)
 {
 	st_be32(b + H_MAGIC, QCOW2_MAGIC);
 	st_be32(b + H_VERSION, h->version);

@@ -37,7 +37,7 @@ enum {				/* payload block states */
 };
 extern const uint8_t vhdx_guid_bat[16], vhdx_guid_metadata[16], vhdx_guid_file_parameters[16],
 	vhdx_guid_disk_size[16], vhdx_guid_disk_id[16], vhdx_guid_logical_sector[16],
-	vhdx_guid_physical_sector[16], vhdx_guid_parent_locator[16];
+	vhdx_guid_physical_sector[16];
 
 /*
  * A 4 KiB sector as the log says it should be; laid over what is read while the file may not be
@@ -64,8 +64,6 @@ struct vhdx {
 };
 
 /* vhdx.c */
-/* Reads with the patches laid over. */
-int vhdx_read_meta(struct node *n, struct vhdx *v, void *buf, uint64_t len, uint64_t off);
 /*
  * Writes a header with the log's GUID (NULL: no log) over the older one, with the next sequence
  * number.

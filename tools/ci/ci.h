@@ -18,7 +18,6 @@ enum ci_end {
 	END_PANIC = 240, END_TRIPLE_FAULT = 242, END_KVM = 244, END_HANG = 246, END_OOPS = 248,
 };
 struct ci_ending { int status; const char *range, *text, *name; };
-extern const struct ci_ending ci_endings[];	/* text is NULL at the end; status 0: a range */
 const char *ci_end_name(int status);	/* NULL: the command's own */
 
 #define CI_DISKS 16

@@ -69,7 +69,8 @@ static const struct {
 	{ "man", 0, NULL, NULL, O_MAN },
 };
 
-const struct ci_ending ci_endings[] = {
+/* text is NULL at the end; status 0: a range */
+static const struct ci_ending ci_endings[] = {
 	{ 0, "0-123", "the command's own status", NULL },
 	{ END_TIMEOUT, NULL, "--timeout was reached", "time limit" },
 	{ END_ERROR, NULL,

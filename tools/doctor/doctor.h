@@ -26,7 +26,6 @@ void check_rivals(void);
  * The host looked at: "" or --sysroot's folder. at() gives the path there; the string is good for
  * the next three calls.
  */
-extern const char *sysroot;
 const char *at(const char *path);
 FILE *open_text(const char *path);
 /* First line of a small file, without the newline; "" when it cannot be read. */

@@ -31,7 +31,7 @@ void finding(enum verdict v, const char *topic, const char *cure, const char *fm
 	findings[nfindings++].cure = cure ? xstrdup(cure) : NULL;
 }
 
-const char *sysroot = "";
+static const char *sysroot = "";
 
 const char *at(const char *path)
 {

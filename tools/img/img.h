@@ -26,7 +26,6 @@ struct img_cmd {
 	int (*run)(struct args *a);
 	const struct img_opt *opts;	/* ends with name NULL; the common ones are added */
 };
-extern const struct img_cmd img_cmds[];
 extern const struct img_opt img_common_opts[];
 
 struct args {

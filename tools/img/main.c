@@ -207,7 +207,7 @@ static const struct img_opt snapshot_opts[] = { OBJECT,
 						{ "-d", "snapshot", "delete it" },
 						END };
 
-const struct img_cmd img_cmds[] = {
+static const struct img_cmd img_cmds[] = {
 	{ "amend", "filename", "Change format options of an image.", cmd_amend, amend_opts },
 	{ "bench", "filename", "Time simple sequential I/O.", cmd_bench, bench_opts },
 	{ "bitmap", "filename bitmap", "Change dirty bitmaps of an image.", cmd_bitmap,

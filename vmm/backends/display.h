@@ -53,7 +53,5 @@ static inline struct screen *screen_open(const struct display *d) { return d->op
 
 /* Writes the picture of now as a PNG file. 0 or -errno with the reason. */
 int display_screendump(const struct display *d, int fd, struct err *err);
-/* The same for a surface (png.c). */
-int png_write(int fd, const struct surface *s, struct err *err);
 
 #endif

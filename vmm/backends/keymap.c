@@ -465,7 +465,8 @@ static const struct { const char *name; uint8_t key;
 	{ "f12", KEY_F12 },
 };
 
-unsigned key_by_name(const char *name, size_t len)
+/* 0: no such name. */
+static unsigned key_by_name(const char *name, size_t len)
 {
 	unsigned key;
 	enum key_level level;

@@ -31,8 +31,6 @@ void typist_key(struct typist *t, uint32_t keysym, bool down);
 void typist_release_all(struct typist *t);
 
 /* --- names, as in "sendkey ctrl-alt-delete" --- */
-/* 0: no such name. */
-unsigned key_by_name(const char *name, size_t len);
 /* "ctrl-alt-delete": up to max keys. Their number, or -EINVAL with the word that is no key. */
 int keys_parse(const char *spec, unsigned *keys, int max, struct err *err);
 

@@ -27,7 +27,8 @@ static int chunk(int fd, const char *type, const void *data, uint32_t len)
 	return ret ? ret : write_full(fd, tail, 4);
 }
 
-int png_write(int fd, const struct surface *s, struct err *err)
+/* Writes the surface as PNG. 0 or -errno with the reason. */
+static int png_write(int fd, const struct surface *s, struct err *err)
 {
 	static const uint8_t signature[8] = { 0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n' };
 	size_t line = 1 + 3ul * s->width, raw = line * s->height;

@@ -15,7 +15,8 @@ static struct {
 } ranges[MAX_RANGES];
 static unsigned nranges;
 
-const char *sigbus_file(const void *host)
+/* The file behind a host address, or NULL. */
+static const char *sigbus_file(const void *host)
 {
 	for (unsigned i = 0; i < nranges; i++)
 		if ((const char *)host >= ranges[i].host &&

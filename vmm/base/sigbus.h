@@ -11,7 +11,5 @@
 
 /* [host, host + len) is a mapping of the file. Main thread, before the guest runs. */
 void sigbus_watch(const void *host, size_t len, const char *path);
-/* The file behind a host address, or NULL. */
-const char *sigbus_file(const void *host);
 
 #endif

@@ -45,7 +45,7 @@ const struct command *command_by_name(const char *qmp_name)
 	return command_find(has_name, qmp_name);
 }
 
-const struct command *command_by_monitor_name(const char *name)
+static const struct command *command_by_monitor_name(const char *name)
 {
 	return command_find(has_monitor_name, name);
 }

@@ -85,7 +85,6 @@ json_t *command_text(FILE *out, char **text, const size_t *len);
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx),
 				   const void *ctx);
 const struct command *command_by_name(const char *qmp_name);
-const struct command *command_by_monitor_name(const char *name);
 
 /* Checks types, missing and unknown arguments. 0 or -EINVAL with the reason. */
 int command_check_args(const struct command *c, json_t *args, struct err *err);

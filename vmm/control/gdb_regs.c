@@ -58,7 +58,7 @@ static const struct { unsigned count, size; } groups[] = {
 	{ 17, 8 }, { 7, 4 }, { 8, 10 }, { 8, 4 }, { 16, 16 }, { 1, 4 }, { 2, 8 }, { 6, 8 },
 };
 
-unsigned gdb_reg_count(void)
+static unsigned gdb_reg_count(void)
 {
 	unsigned n = 0;
 

@@ -8,7 +8,6 @@
 #define GDB_REGS_BYTES 1024
 /* The XML that describes the registers. */
 extern const char gdb_target_xml[];
-unsigned gdb_reg_count(void);
 /* All registers as bytes in order; returns how many bytes. Parked. 0 on failure. */
 size_t gdb_regs_read(struct vcpu *v, uint8_t *buf);
 int gdb_regs_write(struct vcpu *v, const uint8_t *buf, size_t len);

@@ -115,11 +115,6 @@ void vm_free(struct vm *v)
 	free(v);
 }
 
-struct loop *vm_main_loop(struct vm *v)
-{
-	return v->main;
-}
-
 struct vm_clock *vm_get_clock(struct vm *v)
 {
 	return v->clock;

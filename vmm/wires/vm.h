@@ -26,7 +26,6 @@ enum pause_reason {
 
 struct vm *vm_new(struct loop *main_loop, struct vm_clock *clock);
 void vm_free(struct vm *v);
-struct loop *vm_main_loop(struct vm *v);
 struct vm_clock *vm_get_clock(struct vm *v);
 /*
  * A loop whose callbacks exclusive sections must keep out. Before it runs; main loop's lock, not in

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lesson 01: real mode and a port. This is a whole firmware: 64 KiB that end at 4 GiB, where an x86 CPU starts.
+ * Lesson 01: real mode and a port. This is a whole firmware: 64 KiB that end at 4 GiB, where an x86
+ * CPU starts.
  */
 	.code16
 	.globl	_start

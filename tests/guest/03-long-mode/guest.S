@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lesson 03: long mode and page tables. Started by the multiboot loader in 32-bit protected mode without paging.
+ * Lesson 03: long mode and page tables. Started by the multiboot loader in 32-bit protected mode
+ * without paging.
  */
 #include "asm.h"
 
@@ -21,7 +22,10 @@
 	.globl	_start
 _start:
 	cli
-	/* Level 4: entry 0 and entry 256 (addresses from 0xffff800000000000) lead to the same table. */
+	/*
+	 * Level 4: entry 0 and entry 256 (addresses from 0xffff800000000000) lead to the same
+	 * table.
+	 */
 	movl	$(pdpt + PTE_P + PTE_W), pml4
 	movl	$(pdpt + PTE_P + PTE_W), pml4 + 256 * 8
 	movl	$(pd + PTE_P + PTE_W), pdpt
@@ -62,7 +66,10 @@ long_mode:
 	cmpb	$0x89, word
 	jne	bad
 
-	/* The CPU has marked what it touched: the page at 0 as accessed and dirty, the page at 2 MiB as neither. */
+	/*
+	 * The CPU has marked what it touched: the page at 0 as accessed and dirty, the page at 2
+	 * MiB as neither.
+	 */
 	movq	pd, %rax
 	andl	$(PTE_A | PTE_D), %eax
 	cmpl	$(PTE_A | PTE_D), %eax

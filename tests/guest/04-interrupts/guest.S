@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lesson 04: interrupts, in 32-bit protected mode. The timer chip (8254) ticks through the interrupt controller (8259),
- * then the CPU's own local APIC sends itself an interrupt. Names: Intel 8259A and 8254 data sheets, SDM volume 3, chapter 11.
+ * Lesson 04: interrupts, in 32-bit protected mode. The timer chip (8254) ticks through the
+ * interrupt controller (8259), then the CPU's own local APIC sends itself an interrupt. Names:
+ * Intel 8259A and 8254 data sheets, SDM volume 3, chapter 11.
  */
 #include "asm.h"
 
@@ -25,8 +26,9 @@
 	outb	%al, $\port
 	.endm
 	/*
-	 * What iret does when the privilege stays: flags, then EIP and CS, and the flags' place dropped. Written out since a host
-	 * whose KVM interprets ring 0 (PVM) has no iret in protected mode.
+	 * What iret does when the privilege stays: flags, then EIP and CS, and the flags' place
+	 * dropped. Written out since a host whose KVM interprets ring 0 (PVM) has no iret in
+	 * protected mode.
 	 */
 	.macro	RETURN_FROM_INTERRUPT
 	pushl	8(%esp)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lesson 05: a second CPU (and all others). INIT and STARTUP messages through the local APIC start the
- * application processors in real mode at a page we choose (SDM volume 3, chapter 9.4). Each counts itself and halts.
+ * Lesson 05: a second CPU (and all others). INIT and STARTUP messages through the local APIC start
+ * the application processors in real mode at a page we choose (SDM volume 3, chapter 9.4). Each
+ * counts itself and halts.
  */
 #include "asm.h"
 

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* start.S: from the multiboot loader to main(), and the entries of the interrupt table. 32-bit protected mode. */
+/*
+ * start.S: from the multiboot loader to main(), and the entries of the interrupt table. 32-bit
+ * protected mode.
+ */
 #include "multiboot.h"
 
 	MULTIBOOT_HEADER
