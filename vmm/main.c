@@ -41,6 +41,10 @@ static void on_signal(void *ctx, uint32_t events)
 		return;
 	if (info.ssi_signo == SIGHUP) {
 		log_reopen();
+		for (unsigned i = 0; i < ARRAY_SIZE(s->m->serial); i++)
+			chardev_reopen(s->m->serial[i]);
+		for (unsigned i = 0; i < s->m->nconsoles; i++)
+			chardev_reopen(s->m->consoles[i]);
 	} else if (s->m->powering_down || vm_pause_reasons(s->m->vm)) {
 		vm_request(s->m->vm, VM_END_SIGNAL, 0);
 	} else {

@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -11,6 +14,7 @@
 #include "devices/chips.h"
 #include "tests/lib/threeway.h"
 #include "vmm/backends/chardev.h"
+#include "vmm/base/log.h"
 
 #define COM 0x3f8
 #define RBR COM
@@ -181,6 +185,175 @@ TEST(output_is_gathered)
 	rig_end(&r);
 	/* and the rest before the end */
 	CHECK_EQ(recv(r.peer, buf, sizeof(buf), 0), 904);
+}
+
+/* --- files --- */
+
+static char file_path[64], file_spec[300];
+
+static const char *file_named(const char *what)
+{
+	snprintf(file_path, sizeof(file_path), "/tmp/uart-test-%d.%s", getpid(), what);
+	return file_path;
+}
+
+static size_t file_size(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) ? 0 : (size_t)st.st_size;
+}
+
+static void say(struct rig *r, char c, int n)
+{
+	for (int i = 0; i < n; i++)
+		out(r->g->pio, COM, 1, c);
+}
+
+/* Nothing but c from here to there. */
+static size_t run_of(const char *path, char c, off_t from)
+{
+	int fd = open(path, O_RDONLY);
+	size_t n = 0;
+	char b;
+
+	while (pread(fd, &b, 1, from + (off_t)n) == 1 && b == c)
+		n++;
+	close(fd);
+	return n;
+}
+
+static void room(rlim_t bytes)
+{
+	struct rlimit limit = { bytes, RLIM_INFINITY };
+
+	signal(SIGXFSZ, SIG_IGN);
+	CHECK_EQ(setrlimit(RLIMIT_FSIZE, &limit), 0);
+}
+
+/* Until the file has so many bytes; it is tried again by itself. */
+static void until_size(struct rig *r, const char *path, size_t size)
+{
+	for (int i = 0; i < 3000 && file_size(path) < size; i++)
+		guest_run(r->g, 10);
+	CHECK_EQ(file_size(path), size);
+}
+
+TEST(a_full_disk_does_not_stop_the_guest_and_is_tried_again)
+{
+	struct rig r;
+	char text[4096] = "", log[80], *told;
+	unsigned long long lost = 0;
+	int fd;
+
+	snprintf(log, sizeof(log), "%s", file_named("log"));
+	unlink(file_named("full"));
+	CHECK_EQ(log_set_file(log, NULL), 0);
+	snprintf(file_spec, sizeof(file_spec), "file:%s", file_path);
+	chr_open(&r, file_spec);
+	room(10000);
+	say(&r, 'A', 200000);
+	CHECK(in(r.g->pio, LSR, 1) & 0x20);		/* the guest does not notice */
+	run_for(r.g, 20);
+	CHECK_EQ(file_size(file_path), 10000);
+	room(RLIM_INFINITY);
+	until_size(&r, file_path, 10000 + 65536);		/* what waited */
+	say(&r, 'B', 5000);
+	until_size(&r, file_path, 10000 + 65536 + 5000);
+	CHECK_EQ(run_of(file_path, 'A', 0), 10000 + 65536);
+	CHECK_EQ(run_of(file_path, 'B', 10000 + 65536), 5000);
+	/* Cut short by who rotates logs by copying: it goes on at the start, without a hole. */
+	CHECK_EQ(truncate(file_path, 0), 0);
+	say(&r, 'C', 5000);
+	until_size(&r, file_path, 5000);
+	CHECK_EQ(run_of(file_path, 'C', 0), 5000);
+	rig_end(&r);
+	log_set_file(NULL, NULL);
+	fd = open(log, O_RDONLY);
+	CHECK(read(fd, text, sizeof(text) - 1) > 0);
+	close(fd);
+	told = strstr(text, "takes output again; ");
+	CHECK(told && sscanf(told, "takes output again; %llu bytes were lost", &lost) == 1);
+	CHECK_EQ(lost, 200000 - 10000 - 65536);
+	CHECK(strstr(text, "tried again") && !strstr(told + 1, "takes output again"));
+	unlink(log);
+	unlink(file_path);
+}
+
+TEST(a_file_is_emptied_or_appended_to_as_told)
+{
+	static const struct { const char *tail; size_t size; } runs[] = {
+		{ "", 10 }, { ",append=on", 20 }, { ",append=on", 30 }, { ",append=off", 10 },
+	};
+	struct err err = { "" };
+	struct rig r;
+
+	unlink(file_named("a,b"));
+	for (unsigned i = 0; i < ARRAY_SIZE(runs); i++) {
+		snprintf(file_spec, sizeof(file_spec), "file:%s%s", file_path, runs[i].tail);
+		chr_open(&r, file_spec);
+		say(&r, 'x', 10);
+		rig_end(&r);
+		CHECK_EQ(file_size(file_path), runs[i].size);
+	}
+	snprintf(file_spec, sizeof(file_spec), "file:%s,append=maybe", file_path);
+	CHECK(!chardev_open("com", file_spec, NULL, &host_direct, &err) &&
+	      strstr(err.msg, "append"));
+	err.msg[0] = 0;
+	CHECK(!chardev_open("com", "null,logappend=on", NULL, &host_direct, &err) &&
+	      strstr(err.msg, "logfile"));
+	CHECK_EQ(file_size(file_path), 10);
+	unlink(file_path);
+}
+
+TEST(a_logfile_gets_a_copy_whoever_listens)
+{
+	char buf[200], copy[80];
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	struct rig r;
+
+	snprintf(copy, sizeof(copy), "%s", file_named("copy"));
+	unlink(copy);
+	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s", file_named("sock"));
+	for (int i = 0; i < 2; i++) {
+		snprintf(file_spec, sizeof(file_spec),
+			 "unix:%s,server,nowait,logappend=on,logfile=%s", sun.sun_path, copy);
+		chr_open(&r, file_spec);
+		say(&r, 'n', 50);		/* nobody is there */
+		r.peer = socket(AF_UNIX, SOCK_STREAM, 0);
+		CHECK_EQ(connect(r.peer, (struct sockaddr *)&sun, sizeof(sun)), 0);
+		run_for(r.g, 20);
+		say(&r, 'y', 50);
+		rig_end(&r);
+		CHECK_EQ(recv(r.peer, buf, sizeof(buf), MSG_WAITALL), 50);
+		close(r.peer);
+		CHECK_EQ(run_of(copy, 'n', i * 100), 50);
+		CHECK_EQ(run_of(copy, 'y', i * 100 + 50), 50);
+	}
+	unlink(copy);
+}
+
+TEST(a_renamed_file_is_left_when_told_to)
+{
+	char old[80];
+	struct rig r;
+
+	unlink(file_named("rotated"));
+	snprintf(old, sizeof(old), "%s.1", file_path);
+	snprintf(file_spec, sizeof(file_spec), "file:%s", file_path);
+	chr_open(&r, file_spec);
+	say(&r, 'a', 10);
+	CHECK_EQ(rename(file_path, old), 0);
+	loop_lock(r.g->loop);
+	chardev_reopen(r.chr);
+	loop_unlock(r.g->loop);
+	say(&r, 'b', 10);
+	rig_end(&r);
+	CHECK_EQ(run_of(old, 'a', 0), 10);
+	CHECK_EQ(file_size(old), 10);
+	CHECK_EQ(run_of(file_path, 'b', 0), 10);
+	unlink(old);
+	unlink(file_path);
 }
 
 TEST(a_full_host_stops_the_guest_and_loses_nothing)

@@ -21,6 +21,7 @@
 
 #define FLUSH_AT	4096u		/* bytes that are written at once */
 #define FLUSH_NS	NS_PER_MS
+#define RETRY_NS	(500 * NS_PER_MS)	/* how often a full disk is tried again */
 #define LINGER_MS	1000		/* how long chardev_free waits for a slow reader */
 
 /* --- output --- */
@@ -84,6 +85,26 @@ static ssize_t out_write(struct chardev *c, const void *buf, size_t len)
 	return n < 0 ? -errno : n;
 }
 
+/* Whether writing may work again later: a disk has room again, a FIFO has a reader again. */
+static bool out_passes(const struct chardev *c, int error)
+{
+	return c->kind == CHARDEV_FILE || error == ENOSPC || error == EDQUOT || error == EFBIG;
+}
+
+static void out_failed(struct chardev *c, int error)
+{
+	if (!out_passes(c, error)) {
+		log_warn("%s: writing to %s: %s; further output is lost", c->label, c->filename,
+			 strerror(error));
+		c->out_fd = -1;
+		return;
+	}
+	if (!c->stuck)
+		log_warn("%s: writing to %s: %s; it is tried again, what does not fit until then "
+			 "is lost", c->label, c->filename, strerror(error));
+	c->stuck = true;
+}
+
 /* Writes what the host takes now. Returns false when it takes no more for the moment. */
 static bool out_flush(struct chardev *c)
 {
@@ -99,9 +120,7 @@ static bool out_flush(struct chardev *c)
 			return true;
 		}
 		if (n < 0) {
-			log_warn("%s: writing to %s: %s; further output is lost", c->label,
-				 c->filename, strerror((int)-n));
-			c->out_fd = -1;
+			out_failed(c, (int)-n);
 			break;
 		}
 		done += (size_t)n;
@@ -110,19 +129,27 @@ static bool out_flush(struct chardev *c)
 		done = c->out_len;
 	c->out_len -= done;
 	memmove(c->out_buf, c->out_buf + done, c->out_len);
-	return c->out_len == 0;
+	if (c->out_len)
+		return false;
+	if (c->stuck)
+		log_warn("%s: %s takes output again; %llu bytes were lost", c->label, c->filename,
+			 (unsigned long long)c->lost);
+	c->stuck = false;
+	c->lost = 0;
+	return true;
 }
 
 static void out_try(struct chardev *c)
 {
 	bool was_full = c->was_full;
 
-	if (out_flush(c)) {
+	if (out_flush(c))
 		out_unwatch(c);
-	} else if (!c->out) {
+	else if (c->stuck)
+		loop_timer_set(&c->flush, now_ns() + RETRY_NS);
+	else if (!c->out)
 		out_watch(c);
-	}
-	if (was_full && c->out_len < CHARDEV_BUFFER / 2) {
+	if (was_full && (c->stuck || c->out_len < CHARDEV_BUFFER / 2)) {
 		c->was_full = false;
 		if (c->user && c->user->writable)
 			c->user->writable(c->user_ctx);
@@ -134,24 +161,35 @@ static void out_event(void *ctx, uint32_t events)
 	out_try(ctx);
 }
 
+void chardev_flush(struct chardev *c)
+{
+	out_try(c);
+}
+
 static void flush_expired(void *ctx)
 {
 	out_try(ctx);
 }
 
-size_t chardev_write(struct chardev *c, const void *buf, size_t len)
+static size_t stream_write(struct chardev *c, const void *buf, size_t len)
 {
 	size_t n;
 
 	if (c->out_fd < 0)
 		return len;		/* nobody is there */
-	if (c->out_len + len > CHARDEV_BUFFER && !c->out)
+	if (c->out_len + len > CHARDEV_BUFFER && !c->out && !c->stuck)
 		out_flush(c);
 	n = MIN(len, CHARDEV_BUFFER - c->out_len);
 	if (c->out_fd < 0)
 		return len;
 	memcpy(c->out_buf + c->out_len, buf, n);
 	c->out_len += n;
+	if (c->stuck) {			/* a guest does not wait for room on a disk */
+		c->lost += len - n;
+		if (!loop_timer_armed(&c->flush))
+			loop_timer_set(&c->flush, now_ns() + RETRY_NS);
+		return len;
+	}
 	if (n < len) {
 		if (c->lossy)
 			return len;
@@ -165,6 +203,15 @@ size_t chardev_write(struct chardev *c, const void *buf, size_t len)
 		out_try(c);
 	else if (c->out_len && !loop_timer_armed(&c->flush))
 		loop_timer_set(&c->flush, now_ns() + FLUSH_NS);
+	return n;
+}
+
+size_t chardev_write(struct chardev *c, const void *buf, size_t len)
+{
+	size_t n = stream_write(c, buf, len);
+
+	if (c->log && n)
+		stream_write(c->log, buf, n);
 	return n;
 }
 
@@ -309,6 +356,11 @@ void chardev_on_escape(struct chardev *c, bool (*fn)(void *ctx, char key), void 
 	c->escape_ctx = ctx;
 }
 
+bool chardev_is_stdio(const struct chardev *c)
+{
+	return c->kind == CHARDEV_STDIO;
+}
+
 const char *chardev_label(struct chardev *c)
 {
 	return c->label;
@@ -379,11 +431,14 @@ static void out_linger(struct chardev *c)
 {
 	int64_t until = now_ns() + LINGER_MS * NS_PER_MS;
 
-	while (!out_flush(c) && c->out_fd >= 0 && now_ns() < until) {
+	while (!out_flush(c) && c->out_fd >= 0 && !c->stuck && now_ns() < until) {
 		struct pollfd p = { .fd = c->out_fd, .events = POLLOUT };
 
 		poll(&p, 1, 100);
 	}
+	if (c->stuck)
+		log_warn("%s: %s: the last %llu bytes are lost", c->label, c->filename,
+			 (unsigned long long)c->lost + c->out_len);
 }
 
 void chardev_free(struct chardev *c)
@@ -399,6 +454,7 @@ void chardev_free(struct chardev *c)
 	out_unwatch(c);
 	if (c->listener)
 		loop_fd_del(c->listener);
+	chardev_free(c->log);
 	chardev_close_host(c);
 	free(c->label);
 	free(c->filename);

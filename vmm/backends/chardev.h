@@ -24,11 +24,20 @@ struct chardev_user {
 /*
  * spec: "stdio", "mon:stdio", "file:PATH", "pty", "unix:PATH[,server][,nowait]",
  * "tcp:HOST:PORT[,server][,nowait]", "null", "none", "/dev/ttyX". NULL with the reason. "none"
- * gives NULL without an error (err->msg empty).
+ * gives NULL without an error (err->msg empty). ",append=on" behind a file keeps what it holds;
+ * ",logfile=FILE[,logappend=on]" behind any kind writes all output there too.
+ *
+ * A file whose disk is full never stops the guest: 64 KiB wait, what comes then is lost and
+ * counted, and the file is tried again twice a second.
  */
 struct chardev *chardev_open(const char *id, const char *spec, struct loop *loop,
 			     const struct host *host, struct err *err);
-void chardev_free(struct chardev *c);			/* restores the terminal */
+void chardev_free(struct chardev *c);	/* restores the terminal */
+/*
+ * Opens files anew by their names, without emptying them: who rotates logs has renamed the old
+ * ones. NULL: nothing. Main loop.
+ */
+void chardev_reopen(struct chardev *c);
 /*
  * The device side. A chardev has one user at a time (the multiplexer in front of stdio switches).
  */
@@ -38,6 +47,7 @@ void chardev_set_user(struct chardev *c, const struct chardev_user *ops, void *c
 /* Returns how many bytes were taken, 0 when full. Any thread that holds the loop's lock. */
 size_t chardev_write(struct chardev *c, const void *buf, size_t len);
 void chardev_accept(struct chardev *c);			/* the user can take input again */
+bool chardev_is_stdio(const struct chardev *c);
 const char *chardev_label(struct chardev *c);
 const char *chardev_filename(struct chardev *c);	/* "pty:/dev/pts/3" ... */
 /*

@@ -28,6 +28,10 @@ struct chardev {
 	struct loop_fd *in, *out, *listener;
 	struct loop_timer flush;
 	/* a full buffer loses the newest instead of stopping the guest */
+	char *path;			/* a file's */
+	struct chardev *log;		/* logfile=: a file that gets all output too, or NULL */
+	bool stuck;			/* a full disk: tried again now and then */
+	uint64_t lost;			/* bytes, since then */
 	bool lossy;
 	bool restore_tty;		/* stdin's terminal was changed */
 	bool escapes, escape_seen;	/* Ctrl-A keys */
@@ -46,6 +50,8 @@ struct chardev *chardev_alloc(const char *id, struct loop *loop);
 void chardev_connected(struct chardev *c, int fd);
 /* Starts accepting; wait: not before a first client is there. 0 or -errno. */
 int chardev_listen(struct chardev *c, bool wait);
+/* Writes what is waiting, as far as the host takes it now. */
+void chardev_flush(struct chardev *c);
 /* Gives back terminal and descriptors. */
 void chardev_close_host(struct chardev *c);
 

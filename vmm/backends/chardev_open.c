@@ -106,15 +106,39 @@ static int open_stdio(struct chardev *c, const struct host *host, bool monitor, 
 
 /* --- files, devices, pty --- */
 
-static int open_file(struct chardev *c, const char *path, const struct host *host, struct err *err)
+/* O_APPEND whatever else: who cuts the file short from outside finds no hole in it later. */
+static int open_file(struct chardev *c, const char *path, bool append, struct err *err)
 {
-	int fd = host_open(host, path, O_WRONLY | O_CREAT | O_TRUNC, 0644, err);
+	int fd = host_open(c->host, path, O_WRONLY | O_CREAT | O_APPEND | (append ? 0 : O_TRUNC),
+			   0644, err);
 
 	if (fd < 0)
 		return fd;
 	c->kind = CHARDEV_FILE;
+	c->path = xstrdup(path);
 	c->out_fd = own(c, fd);
 	return 0;
+}
+
+void chardev_reopen(struct chardev *c)
+{
+	struct err err = { "" };
+	int fd;
+
+	if (!c)
+		return;
+	chardev_reopen(c->log);
+	if (c->kind != CHARDEV_FILE)
+		return;
+	chardev_flush(c);
+	fd = host_open(c->host, c->path, O_WRONLY | O_CREAT | O_APPEND, 0644, &err);
+	if (fd < 0) {
+		log_warn("%s: %s; writing goes on into the old file", c->label, err.msg);
+		return;
+	}
+	dup3(fd, c->out_fd, O_CLOEXEC);
+	close(fd);
+	chardev_flush(c);
 }
 
 static int open_tty(struct chardev *c, const char *path, const struct host *host, struct err *err)
@@ -229,8 +253,50 @@ out:
 	return ret;
 }
 
-static int open_kind(struct chardev *c, const char *spec, const struct host *host, struct err *err)
+/* What any kind takes, behind everything else. */
+struct tail {
+	char *logfile;
+	bool append, logappend;
+};
+
+/*
+ * Cuts ",append=", ",logfile=" and ",logappend=" off the end, word by word: the path of a file may
+ * have commas of its own.
+ */
+static int tail_parse(char *spec, struct tail *t, struct err *err)
 {
+	static const char *const names[] = { "append=", "logappend=", "logfile=" };
+	bool *bools[] = { &t->append, &t->logappend, NULL };
+	char *comma;
+
+	while ((comma = strrchr(spec, ','))) {
+		unsigned i = 0;
+
+		while (i < ARRAY_SIZE(names) && strncmp(comma + 1, names[i], strlen(names[i])))
+			i++;
+		if (i == ARRAY_SIZE(names) || (i == 0 && strncmp(spec, "file:", 5)))
+			break;
+		if (bools[i] && parse_bool(comma + 1 + strlen(names[i]), bools[i]) < 0)
+			return err_set(err, EINVAL, "'%s': on or off expected", comma + 1);
+		if (!bools[i] && !comma[1 + strlen(names[i])])
+			return err_set(err, EINVAL, "'%s': the name of a file expected", comma + 1);
+		if (!bools[i]) {
+			free(t->logfile);
+			t->logfile = xstrdup(comma + 1 + strlen(names[i]));
+		}
+		*comma = 0;
+	}
+	if (t->logappend && !t->logfile)
+		return err_set(err, EINVAL, "logappend= goes with logfile=FILE");
+	if (t->logfile && !strcmp(spec, "none"))
+		return err_set(err, EINVAL, "none has nothing to log; null with logfile= has");
+	return 0;
+}
+
+static int open_kind(struct chardev *c, const char *spec, bool append, struct err *err)
+{
+	const struct host *host = c->host;
+
 	if (!strcmp(spec, "null"))
 		return 0;
 	if (!strcmp(spec, "stdio"))
@@ -238,7 +304,7 @@ static int open_kind(struct chardev *c, const char *spec, const struct host *hos
 	if (!strcmp(spec, "mon:stdio"))
 		return open_stdio(c, host, true, err);
 	if (!strncmp(spec, "file:", 5))
-		return open_file(c, spec + 5, host, err);
+		return open_file(c, spec + 5, append, err);
 	if (!strcmp(spec, "pty"))
 		return open_pty(c, host, err);
 	if (!strncmp(spec, "unix:", 5) || !strncmp(spec, "tcp:", 4))
@@ -246,29 +312,53 @@ static int open_kind(struct chardev *c, const char *spec, const struct host *hos
 	if (!strncmp(spec, "/dev/", 5))
 		return open_tty(c, spec, host, err);
 	return err_set(err, EINVAL,
-		       "'%s' is no character device; known are stdio, mon:stdio, file:PATH, pty, "
-		       "unix:PATH[,server][,nowait], tcp:HOST:PORT[,server][,nowait], /dev/ttyX, "
-		       "null and none",
-		       spec);
+		       "'%s' is no character device; known are stdio, mon:stdio, "
+		       "file:PATH[,append=on], pty, unix:PATH[,server][,nowait], "
+		       "tcp:HOST:PORT[,server][,nowait], /dev/ttyX, null and none, each with "
+		       "logfile=FILE[,logappend=on]", spec);
+}
+
+static int open_log(struct chardev *c, const struct tail *t, struct err *err)
+{
+	int ret;
+
+	c->log = chardev_alloc(c->label, c->loop);
+	c->log->host = c->host;
+	c->log->filename = xstrdup(t->logfile);
+	ret = open_file(c->log, t->logfile, t->logappend, err);
+	if (ret < 0)
+		err_prefix(err, "logfile");
+	return ret;
 }
 
 struct chardev *chardev_open(const char *id, const char *spec, struct loop *loop,
 			     const struct host *host, struct err *err)
 {
-	struct chardev *c;
+	char *words = xstrdup(spec);
+	struct tail tail = { 0 };
+	struct chardev *c = NULL;
+	int ret = tail_parse(words, &tail, err);
 
-	if (!strcmp(spec, "none"))
-		return NULL;
-	/* a reader that leaves is an error of one stream, not the end of the machine */
-	signal(SIGPIPE, SIG_IGN);
+	if (ret < 0)
+		err_prefix(err, "%s", id);
+	if (ret < 0 || !strcmp(words, "none"))
+		goto out;
+	signal(SIGPIPE, SIG_IGN);	/* a reader that leaves is an error of one stream, not the
+					   end of the machine */
 	c = chardev_alloc(id, loop);
 	c->host = host;
-	c->filename = xstrdup(spec);
-	if (open_kind(c, spec, host, err) < 0) {
+	c->filename = xstrdup(words);
+	ret = open_kind(c, words, tail.append, err);
+	if (ret == 0 && tail.logfile)
+		ret = open_log(c, &tail, err);
+	if (ret < 0) {
 		err_prefix(err, "%s", id);
 		chardev_free(c);
-		return NULL;
+		c = NULL;
 	}
+out:
+	free(tail.logfile);
+	free(words);
 	return c;
 }
 
@@ -281,4 +371,5 @@ void chardev_close_host(struct chardev *c)
 	host_remove(c->host, &c->own);
 	for (int i = 0; i < c->nowned; i++)
 		close(c->owned[i]);
+	free(c->path);
 }

@@ -558,7 +558,8 @@ static const struct option {
 	  opt_net },
 	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device", opt_netdev },
 	{ "", NULL, "Console and screen", NULL },
-	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F, pty, unix:F, none",
+	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F[,append=on], pty, "
+	  "unix:F, none; each with logfile=F[,logappend=on] for a copy of the output",
 	  opt_serial },
 	{ "debugcon", "SPEC", "what firmware writes to its debug port, 0x402: stdio, file:F ...",
 	  opt_debugcon },

@@ -252,7 +252,7 @@ int machine_init_serial(struct machine *m, struct err *err)
 		m->serial[i] = chardev_open(id, c->serial[i], m->loop, &m->host, err);
 		if (!m->serial[i] && err->msg[0])
 			return -EIO;
-		if (strstr(c->serial[i], "stdio"))
+		if (chardev_is_stdio(m->serial[i]))
 			m->stdio = m->serial[i];
 		if (add(m,
 			uart16550_new(id, m->pio, com_ports[i].base,
