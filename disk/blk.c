@@ -272,26 +272,19 @@ struct temporary {
 	int fd;
 };
 
-static int temporary_open(void *ctx, const char *path, int flags, int mode, struct err *err)
+static int temporary_call(void *ctx, struct host_call *c, struct err *err)
 {
 	struct temporary *t = ctx;
-	int fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
+	int fd;
 
+	if (c->op != HOST_OPEN)
+		return t->below->call(t->below->ctx, c, err);
+	fd = fcntl(t->fd, F_DUPFD_CLOEXEC, 3);
 	/* A tmpfs may not know O_DIRECT: then its pages are the file. */
 	if (fd >= 0)
-		fcntl(fd, F_SETFL, flags & O_DIRECT);
-	return fd < 0 ? err_set(err, errno, "%s: %s", path, strerror(errno)) : fd;
+		fcntl(fd, F_SETFL, c->flags & O_DIRECT);
+	return fd < 0 ? err_set(err, errno, "%s: %s", c->name, strerror(errno)) : fd;
 }
-
-static void temporary_lock_owner(void *ctx, int fd, char *buf, size_t len)
-{
-	struct temporary *t = ctx;
-
-	t->below->ops->lock_owner(t->below->ctx, fd, buf, len);
-}
-
-static const struct host_ops temporary_ops = { .open = temporary_open,
-					       .lock_owner = temporary_lock_owner };
 
 static void temporary_free(struct temporary *t)
 {
@@ -305,9 +298,9 @@ static struct temporary *temporary_new(const struct blk_options *o, struct err *
 	const char *dir = o->tmpdir ? o->tmpdir : getenv("TMPDIR") ? getenv("TMPDIR") : "/var/tmp";
 	struct temporary *t = xcalloc(1, sizeof(*t));
 
-	t->below = o->host ? o->host : &host_direct;
-	t->host = (struct host){ &temporary_ops, t };
-	t->fd = t->below->ops->temporary(t->below->ctx, dir, err);
+	t->below = o->host ? o->host : &host_door;
+	t->host = (struct host){ .call = temporary_call, .ctx = t };
+	t->fd = host_temporary(t->below, "-snapshot", dir, err);
 	if (t->fd >= 0)
 		return t;
 	err_prefix(err, "-snapshot");
@@ -418,7 +411,7 @@ int blk_overlay(struct blk *b, const char *filename, const char *format, bool ex
 				 .host = o.host };
 	struct node *top;
 	int ret = existing ? 0
-		  : b->temporary && b->root->host == &b->temporary->host
+		  : b->temporary && b->root->host->ctx == b->temporary
 			  ? err_set(err, ENOTSUP,
 				    "the disk's writes are in a temporary file (-snapshot) that "
 				    "has no name for '%s' to refer to",

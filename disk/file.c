@@ -220,7 +220,8 @@ fail:
 
 static int file_open(struct node *n, const struct blk_options *o, struct err *err)
 {
-	int fd = host_open(n->host, file_path(n->filename), file_mode(n->flags), 0, err);
+	int fd = host_open(n->host, "disk image", file_path(n->filename), file_mode(n->flags), 0,
+			   err);
 
 	if (fd == -EINVAL && (n->flags & BLK_NOCACHE) && err)
 		err_prefix(err, "its file system may not know O_DIRECT (cache=none); use another "
@@ -237,7 +238,7 @@ static int file_reopen(struct node *n, bool rdwr, struct err *err)
 	struct stat was, is;
 	int fd, ret;
 
-	fd = host_open(n->host, file_path(n->filename), file_mode(n->flags), 0, err);
+	fd = host_open(n->host, "disk image", file_path(n->filename), file_mode(n->flags), 0, err);
 	if (fd < 0)
 		return err_set(err, -fd, "Could not open '%s' %s: %s", n->filename,
 			       rdwr ? "for writing" : "again", strerror(-fd));
@@ -646,8 +647,9 @@ struct node *node_create_file(const char *filename, uint64_t size, const struct 
 	if (protocol_refuse(filename, true, err))
 		return NULL;
 	n = node_new(&file_ops, filename, NULL, BLK_RDWR);
-	n->host = host ? host : &host_direct;
-	fd = host_open(n->host, file_path(filename), O_RDWR | O_CREAT | O_CLOEXEC, 0644, err);
+	node_set_host(n, host);
+	fd = host_open(n->host, "new disk image", file_path(filename), O_RDWR | O_CREAT, 0644,
+		       err);
 	if (fd < 0) {
 		err_set(err, -fd, "Could not create '%s': %s", filename, strerror(-fd));
 		goto fail;

@@ -92,9 +92,7 @@ static int conflicts(int fd, off_t base, unsigned mask)
 /* The holder's name; false: it cannot be seen. */
 static bool find_owner(const struct host *host, int fd, char *owner, size_t len)
 {
-	*owner = 0;
-	if (host->ops->lock_owner)
-		host->ops->lock_owner(host->ctx, fd, owner, len);
+	host_lock_owner(host, fd, owner, len);
 	return *owner;
 }
 

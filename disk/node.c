@@ -36,6 +36,24 @@ const struct node_ops *node_format_find(const char *name)
 
 /* --- a node's life --- */
 
+/* A copy: whoever gave the door may be gone before the node. */
+void node_set_host(struct node *n, const struct host *host)
+{
+	free(n->named_by);
+	n->door = host ? *host : host_door;
+	n->door.from = n->named_by = n->door.from ? xstrdup(n->door.from) : NULL;
+	n->host = &n->door;
+}
+
+struct host node_names(const struct node *n)
+{
+	struct host h = *n->host;
+
+	h.origin = HOST_IMAGE;
+	h.from = n->filename;
+	return h;
+}
+
 struct node *node_new(const struct node_ops *ops, const char *filename, struct node *file,
 		      unsigned flags)
 {
@@ -48,7 +66,7 @@ struct node *node_new(const struct node_ops *ops, const char *filename, struct n
 	n->request_align = 1;
 	n->refs = 1;
 	n->fd = -1;
-	n->host = file ? file->host : &host_direct;
+	node_set_host(n, file ? file->host : NULL);
 	n->inactive = flags & BLK_INACTIVE;
 	return n;
 }
@@ -71,6 +89,7 @@ void node_unref(struct node *n)
 		free(n->filename);
 		free(n->backing_name);
 		free(n->backing_format);
+		free(n->named_by);
 		free(n);
 		n = backing;
 	}
@@ -104,7 +123,7 @@ struct node *node_open_file(const char *filename, unsigned flags, const struct h
 	if (ops == &file_ops && protocol_refuse(filename, false, err))
 		return NULL;
 	n = node_new(ops, strncmp(filename, "file:", 5) ? filename : filename + 5, NULL, flags);
-	n->host = host ? host : &host_direct;
+	node_set_host(n, host);
 	ret = ops->open(n, &o, &why);
 	if (ret == -ENOENT && ops == &file_ops)
 		protocol_refuse(filename, true, err);
@@ -224,7 +243,7 @@ static struct node *open_plain(const char *filename, const struct blk_options *o
 
 	if (wanted_format(o->format, &ops, err))
 		return NULL;
-	file = node_open_file(filename, o->flags, o->host ? o->host : &host_direct, err);
+	file = node_open_file(filename, o->flags, o->host ? o->host : &host_door, err);
 	return file ? open_format(ops, file, o, err) : NULL;
 }
 
@@ -349,6 +368,7 @@ static int open_chain(struct node *top, const struct blk_options *o, struct err 
 	bo.flags &= ~(BLK_RDWR | BLK_SNAPSHOT | BLK_CHECK | BLK_DETECT_ZEROES | BLK_DISCARD_UNMAP);
 	while (!n->backing && n->backing_name && n->backing_name[0]) {
 		char *path = node_backing_path(n);
+		struct host host = node_names(n);
 		struct node *b;
 
 		if (++depth > CHAIN_MAX) {
@@ -358,6 +378,7 @@ static int open_chain(struct node *top, const struct blk_options *o, struct err 
 				       top->filename, CHAIN_MAX);
 		}
 		bo.format = n->backing_format;
+		bo.host = &host;
 		b = open_layer(path, &bo, err);
 		if (!b) {
 			err_prefix(err, "Could not open backing file of '%s'", n->filename);
@@ -629,7 +650,8 @@ int64_t node_actual_size(struct node *n, const struct node_info *info)
 		const char *name =
 			json_string_value(json_object_get(json_array_get(extents, i), "filename"));
 
-		if (name && strcmp(name, n->filename) && stat(name, &st) == 0)
+		if (name && strcmp(name, n->filename) &&
+		    host_stat(n->host, name, &st) == 0)
 			sum += st.st_blocks * 512;
 	}
 	return sum;

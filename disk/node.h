@@ -195,7 +195,9 @@ struct node {
 	bool probed;			/* the format was guessed from the content */
 	bool needs_packed;		/* can only be written through pack and put_packed */
 	int fd;				/* leaf on a host file: its descriptor; -1 otherwise */
-	const struct host *host;
+	const struct host *host;	/* what opens its file: &door */
+	struct host door;
+	char *named_by;			/* the image that named this one; NULL: none */
 };
 
 /* Protocols ("file" last: it takes any name); ends with NULL. disk/formats.c has both tables. */
@@ -205,6 +207,10 @@ extern const struct node_ops *const node_formats[];
 const struct node_ops *node_format_find(const char *name);
 /* Opens filename with its backing chain (unless BLK_NO_BACKING). NULL with the reason. */
 struct node *node_open(const char *filename, const struct blk_options *o, struct err *err);
+/* The node opens by a copy of the door (NULL: host_door). */
+void node_set_host(struct node *n, const struct host *host);
+/* The door for names that stand in this image: its calls say so. Good as long as the node. */
+struct host node_names(const struct node *n);
 /*
  * The protocol alone: a file, a block device, nbd://. n->ops is a protocol's. For create and for
  * extra files.

@@ -7,9 +7,6 @@
  */
 #include <errno.h>
 #include <stdio.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
 #include "net/net.h"
 #include "vmm/base/log.h"
@@ -31,19 +28,12 @@ static uint64_t hash(uint64_t h, const void *buf, size_t len)
  */
 static bool mac_reserve(const uint8_t mac[6])
 {
-	struct sockaddr_un sa = { .sun_family = AF_UNIX };
-	int len, saved, fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	char name[64];
 
-	if (fd < 0)
-		return true;		/* no descriptors left: that is for others to report */
-	len = snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1,
-		       "minivmm-mac-%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3],
-		       mac[4], mac[5]);
-	if (bind(fd, (struct sockaddr *)&sa, offsetof(struct sockaddr_un, sun_path) + 1 + len) == 0)
-		return true;
-	saved = errno;
-	close(fd);
-	return saved != EADDRINUSE;
+	snprintf(name, sizeof(name), "minivmm-mac-%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1],
+		 mac[2], mac[3], mac[4], mac[5]);
+	/* Another failure (no descriptors left) is for others to report. */
+	return host_reserve(&host_door, name) != -EADDRINUSE;
 }
 
 void net_default_mac(const char *vm_name, unsigned index, bool moves, uint8_t mac[6])

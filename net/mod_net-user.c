@@ -9,6 +9,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -372,7 +373,17 @@ static int parse_ip6(struct net_spec *s, SlirpConfig *c, struct err *err)
 	return ret;
 }
 
-static int parse_config(struct net_spec *s, SlirpConfig *c, const char **search, struct err *err)
+static int folder_check(const struct host *host, const char *path)
+{
+	int fd = host_open(host, "TFTP folder", path, O_RDONLY | O_DIRECTORY, 0, NULL);
+
+	if (fd >= 0)
+		close(fd);
+	return MIN(fd, 0);
+}
+
+static int parse_config(const struct host *host, struct net_spec *s, SlirpConfig *c,
+			const char **search, struct err *err)
 {
 	const char *net = net_spec_get(s, "net");
 	bool restricted, v4, v6;
@@ -411,8 +422,9 @@ static int parse_config(struct net_spec *s, SlirpConfig *c, const char **search,
 	c->tftp_path = net_spec_get(s, "tftp");
 	c->tftp_server_name = net_spec_get(s, "tftp-server-name");
 	c->bootfile = net_spec_get(s, "bootfile");
-	if (c->tftp_path && access(c->tftp_path, R_OK | X_OK) < 0)
-		return err_set(err, errno, "tftp=%s: %s", c->tftp_path, strerror(errno));
+	ret = c->tftp_path ? folder_check(host, c->tftp_path) : 0;
+	if (ret < 0)
+		return err_set(err, -ret, "tftp=%s: %s", c->tftp_path, strerror(-ret));
 	if (c->vhostname && strlen(c->vhostname) > 64)
 		return err_set(err, EINVAL, "hostname=%s: longer than 64 characters", c->vhostname);
 	if (c->bootfile && strlen(c->bootfile) > 127)
@@ -591,7 +603,7 @@ int net_user_open(struct net *n, struct net_spec *s, struct err *err)
 	pthread_mutex_init(&u->lock, NULL);
 	u->id = n->id;
 	u->frame = xcalloc(1, NET_MAX_FRAME);
-	ret = parse_config(s, &c, search, err);
+	ret = parse_config(n->host, s, &c, search, err);
 	if (ret == 0)
 		ret = user_sockets(u, err);
 	if (ret < 0)

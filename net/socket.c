@@ -7,7 +7,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -273,100 +272,92 @@ static const struct net_ops packet_ops = {
 };
 
 /* "HOST:PORT" to an IPv4 address. Runs before the guest: a name may be looked up. */
-static int lookup(const char *text, const char *option, struct sockaddr_in *sa, struct err *err)
+static int lookup(struct net *n, const char *text, const char *option, struct sockaddr_in *sa,
+		  struct err *err)
 {
-	struct addrinfo hints = { .ai_family = AF_INET, .ai_socktype = SOCK_DGRAM }, *list;
-	char *host = xstrdup(text), *colon = strrchr(host, ':');
-	uint64_t port = 0;
-	int ret = 0;
+	int ret = host_resolve(n->host, "network socket", text, sa, err);
 
-	memset(sa, 0, sizeof(*sa));
-	sa->sin_family = AF_INET;
-	if (colon)
-		*colon = 0;
-	if (colon && parse_u64(colon + 1, 65535, &port) < 0)
-		ret = err_set(err, EINVAL, "%s=%s: no port number after the colon", option, text);
-	sa->sin_port = htons(port);
-	if (ret == 0 && *host) {
-		int gai = getaddrinfo(host, NULL, &hints, &list);
-
-		if (gai) {
-			ret = err_set(err, EHOSTUNREACH, "%s=%s: %s", option, text,
-				      gai_strerror(gai));
-		} else {
-			sa->sin_addr = ((struct sockaddr_in *)list->ai_addr)->sin_addr;
-			freeaddrinfo(list);
-		}
-	}
-	free(host);
+	if (ret < 0)
+		err_prefix(err, "%s", option);
 	return ret;
 }
 
-static int udp_open(struct sock *s, const char *udp, const char *local, struct err *err)
+static int udp_open(struct net *n, struct sock *s, const char *udp, const char *local,
+		    struct err *err)
 {
-	struct sockaddr_in sa;
-	int ret;
+	int ret = lookup(n, udp, "udp", &s->to, err);
 
-	ret = lookup(udp, "udp", &s->to, err);
 	if (ret == 0 && !s->to.sin_port)
 		ret = err_set(err, EINVAL, "udp=%s: expected HOST:PORT", udp);
 	if (ret == 0 && !local)
 		ret = err_set(err, EINVAL,
 			      "udp= needs localaddr=[HOST]:PORT, where this side receives");
-	if (ret == 0)
-		ret = lookup(local, "localaddr", &sa, err);
 	if (ret < 0)
 		return ret;
-	s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-		return err_set(err, errno, "localaddr=%s: %s", local, strerror(errno));
-	return 0;
+	s->fd = host_datagram(n->host, "network socket", -1, local, NULL, false, err);
+	if (s->fd < 0)
+		err_prefix(err, "localaddr");
+	return MIN(s->fd, 0);
 }
 
-static int mcast_open(struct sock *s, const char *mcast, const char *local, struct err *err)
+/*
+ * A socket of its own for sending, connected: its address tells our frames from the others'.
+ */
+static int mcast_sender(struct net *n, struct sock *s, const char *mcast, const char *local,
+			const struct ip_mreqn *group, struct err *err)
+{
+	const struct host *h = n->host;
+	socklen_t len = sizeof(s->self);
+	char *from = local ? xasprintf("%.*s", (int)strcspn(local, ":"), local) : NULL;
+	int ret, on = 1;
+
+	ret = s->send_fd = host_datagram(h, "network socket", -1, NULL, NULL, false, err);
+	/* The interface first: connecting picks the way. */
+	if (ret >= 0 && ((group->imr_address.s_addr &&
+			  setsockopt(s->send_fd, IPPROTO_IP, IP_MULTICAST_IF, group,
+				     sizeof(*group)) < 0) ||
+			 setsockopt(s->send_fd, IPPROTO_IP, IP_MULTICAST_LOOP, &on,
+				    sizeof(on)) < 0))
+		ret = err_set(err, errno, "mcast=%s: %s", mcast, strerror(errno));
+	if (ret >= 0)
+		ret = host_datagram(h, "network socket", s->send_fd,
+				    group->imr_address.s_addr ? from : NULL, mcast, false, err);
+	if (ret >= 0 && getsockname(s->send_fd, (struct sockaddr *)&s->self, &len) < 0)
+		ret = err_set(err, errno, "mcast=%s: %s", mcast, strerror(errno));
+	free(from);
+	return MIN(ret, 0);
+}
+
+static int mcast_open(struct net *n, struct sock *s, const char *mcast, const char *local,
+		      struct err *err)
 {
 	struct sockaddr_in from = { .sin_family = AF_INET };
 	struct ip_mreqn group = { 0 };
-	socklen_t len = sizeof(s->self);
-	int ret, on = 1;
+	int ret;
 
-	ret = lookup(mcast, "mcast", &s->to, err);
+	ret = lookup(n, mcast, "mcast", &s->to, err);
 	if (ret == 0 && (!s->to.sin_port || !IN_MULTICAST(ntohl(s->to.sin_addr.s_addr))))
 		ret = err_set(
 			err, EINVAL,
 			"mcast=%s: expected a multicast address and a port, as 230.0.0.1:1234",
 			mcast);
 	if (ret == 0 && local)
-		ret = lookup(local, "localaddr", &from, err);
+		ret = lookup(n, local, "localaddr", &from, err);
 	if (ret < 0)
 		return ret;
 	group.imr_multiaddr = s->to.sin_addr;
 	group.imr_address = from.sin_addr;
-	s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	s->send_fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (s->fd < 0 || s->send_fd < 0)
-		return err_set(err, errno, "socket: %s", strerror(errno));
-	if (setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
-	    bind(s->fd, (struct sockaddr *)&s->to, sizeof(s->to)) < 0 ||
+	ret = s->fd = host_datagram(n->host, "network socket", -1, mcast, NULL, true, err);
+	if (ret >= 0 &&
 	    setsockopt(s->fd, IPPROTO_IP, IP_ADD_MEMBERSHIP, &group, sizeof(group)) < 0)
-		return err_set(err, errno,
-			       "mcast=%s: cannot join the group: %s (is there a route to it? "
-			       "localaddr= names the "
-			       "interface's address)",
-			       mcast, strerror(errno));
-	/*
-	 * A socket of its own for sending, connected: its address tells our frames from the
-	 * others'.
-	 */
-	from.sin_port = 0;
-	if ((from.sin_addr.s_addr &&
-	     setsockopt(s->send_fd, IPPROTO_IP, IP_MULTICAST_IF, &group, sizeof(group)) < 0) ||
-	    setsockopt(s->send_fd, IPPROTO_IP, IP_MULTICAST_LOOP, &on, sizeof(on)) < 0 ||
-	    (from.sin_addr.s_addr &&
-	     bind(s->send_fd, (struct sockaddr *)&from, sizeof(from)) < 0) ||
-	    connect(s->send_fd, (struct sockaddr *)&s->to, sizeof(s->to)) < 0 ||
-	    getsockname(s->send_fd, (struct sockaddr *)&s->self, &len) < 0)
-		return err_set(err, errno, "mcast=%s: %s", mcast, strerror(errno));
+		ret = err_set(err, errno,
+			      "mcast=%s: cannot join the group: %s (is there a route to it? "
+			      "localaddr= names the interface's address)",
+			      mcast, strerror(errno));
+	if (ret >= 0)
+		ret = mcast_sender(n, s, mcast, local, &group, err);
+	if (ret < 0)
+		return ret;
 	s->to.sin_port = 0;		/* connected */
 	s->filter = true;
 	return 0;
@@ -404,8 +395,8 @@ static int stream_open(struct net *n, struct sock *s, const char *listen_on, con
 	const struct host *h = n->host;
 	int on = 1, fd;
 
-	fd = listen_on ? host_listen(h, address, &s->own, err)
-		       : h->ops->connect(h->ctx, address, err);
+	fd = listen_on ? host_listen(h, "network socket", address, &s->own, err)
+		       : host_connect(h, "network socket", address, err);
 	if (fd >= 0 && listen_on) {
 		s->listen_fd = fd;
 	} else if (fd >= 0) {
@@ -447,9 +438,9 @@ int socket_open(struct net *n, struct net_spec *spec, struct err *err)
 	if (ret == 0 && which < 2)
 		ret = stream_open(n, s, v[0], v[1], err);
 	else if (ret == 0 && which == 2)
-		ret = mcast_open(s, v[2], local, err);
+		ret = mcast_open(n, s, v[2], local, err);
 	else if (ret == 0 && which == 3)
-		ret = udp_open(s, v[3], local, err);
+		ret = udp_open(n, s, v[3], local, err);
 	else if (ret == 0)
 		ret = fd_open(n, s, v[4], err);
 	if (ret < 0) {

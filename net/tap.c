@@ -120,10 +120,11 @@ static int tap_set_queues(struct net *n, unsigned pairs)
 
 	for (unsigned q = 0; q < t->nfd && t->nfd > 1; q++) {
 		struct ifreq ifr = { .ifr_flags = q < pairs ? IFF_ATTACH_QUEUE : IFF_DETACH_QUEUE };
-
 		/* EINVAL: it is in that state already. */
-		if (ioctl(t->fd[q], TUNSETQUEUE, &ifr) < 0 && errno != EINVAL)
-			return -errno;
+		int ret = host_interface(n->host, t->fd[q], TUNSETQUEUE, &ifr);
+
+		if (ret < 0 && ret != -EINVAL)
+			return ret;
 	}
 	return 0;
 }
@@ -161,13 +162,13 @@ static void tap_info(struct net *n, char *buf, size_t len)
 static int run_script(struct net *n, const char *script, const char *ifname, struct err *err)
 {
 	char *argv[] = { (char *)script, (char *)ifname, NULL };
-	int status, pid = n->host->ops->spawn(n->host->ctx, argv, -1, -1, err);
+	int ret, status, pid = host_spawn(n->host, "TAP script", argv, -1, -1, err);
 
 	if (pid < 0)
 		return pid;
-	while (waitpid(pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return err_set(err, errno, "waiting for %s: %s", script, strerror(errno));
+	ret = host_wait(n->host, pid, &status);
+	if (ret < 0)
+		return err_set(err, -ret, "waiting for %s: %s", script, strerror(-ret));
 	if (!WIFEXITED(status) || WEXITSTATUS(status))
 		return err_set(err, EIO, "%s %s failed with status %d", script, ifname,
 			       WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
@@ -216,7 +217,7 @@ static int tun_attach(struct net *n, struct ifreq *ifr, bool existed, struct err
 {
 	int fd, ret;
 
-	fd = host_open(n->host, TUN_PATH, O_RDWR | O_NONBLOCK | O_CLOEXEC, 0, err);
+	fd = host_open(n->host, "TAP", TUN_PATH, O_RDWR | O_NONBLOCK, 0, err);
 	if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO) {
 		err->msg[0] = 0;
 		return err_set(err, -fd,
@@ -231,15 +232,15 @@ static int tun_attach(struct net *n, struct ifreq *ifr, bool existed, struct err
 	}
 	if (fd < 0)
 		return fd;
-	if (ioctl(fd, TUNSETIFF, ifr) == 0)
+	ret = -host_interface(n->host, fd, TUNSETIFF, ifr);
+	if (ret == 0)
 		return fd;
-	ret = errno;
 	if (ret == EINVAL && existed) {
 		/*
 		 * A persistent device was made with multi_queue or without, and says so only thus.
 		 */
 		ifr->ifr_flags ^= IFF_MULTI_QUEUE;
-		if (ioctl(fd, TUNSETIFF, ifr) == 0)
+		if (host_interface(n->host, fd, TUNSETIFF, ifr) == 0)
 			return fd;
 	}
 	close(fd);
@@ -266,7 +267,7 @@ static int tun_attach(struct net *n, struct ifreq *ifr, bool existed, struct err
 /* All queues of one device. The name may be "", and is filled in. */
 static int tap_open_queues(struct net *n, struct tap *t, unsigned queues, struct err *err)
 {
-	bool existed = *t->ifname && if_nametoindex(t->ifname);
+	bool existed = *t->ifname && tap_host_index(n->host, t->ifname);
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR |
 					  (queues > 1 ? IFF_MULTI_QUEUE : 0) };
 
@@ -331,11 +332,11 @@ static int tap_configure(struct net *n, struct tap *t, const char *script, bool 
 	if (script)
 		return run_script(n, script, t->ifname, err);
 	if (!existed)
-		tap_host_hide_mac(t->ifname, t->bridge);
+		tap_host_hide_mac(n->host, t->ifname, t->bridge);
 	if (*t->bridge)
-		ret = tap_host_bridge(t->ifname, t->bridge, err);
+		ret = tap_host_bridge(n->host, t->ifname, t->bridge, err);
 	if (ret == 0)
-		ret = tap_host_up(t->ifname, err);
+		ret = tap_host_up(n->host, t->ifname, err);
 	if (ret == -EPERM && existed) {
 		/* Its owner may use it but not change it: root has to have it up. */
 		if (*t->bridge)
@@ -440,7 +441,7 @@ static int tap_setup(struct net *n, struct tap *t, const struct tap_options *o, 
 	int ret;
 
 	if (o->bridge) {
-		ret = tap_host_check_bridge(t->bridge, err);
+		ret = tap_host_check_bridge(n->host, t->bridge, err);
 		if (ret < 0)
 			return ret;
 	}

@@ -15,38 +15,35 @@
 #include "net/tap_host.h"
 #include "vmm/base/log.h"
 
-/* One request on a throw-away socket. */
-static int if_ioctl(unsigned long request, struct ifreq *ifr)
-{
-	int ret, fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-
-	if (fd < 0)
-		return -errno;
-	ret = ioctl(fd, request, ifr) < 0 ? -errno : 0;
-	close(fd);
-	return ret;
-}
-
 static void if_name(struct ifreq *ifr, const char *name)
 {
 	memset(ifr, 0, sizeof(*ifr));
 	memcpy(ifr->ifr_name, name, strnlen(name, IFNAMSIZ - 1));
 }
 
-int tap_host_check_bridge(const char *bridge, struct err *err)
+int tap_host_index(const struct host *host, const char *ifname)
+{
+	struct ifreq ifr;
+
+	if_name(&ifr, ifname);
+	return host_interface(host, -1, SIOCGIFINDEX, &ifr) < 0 ? 0 : ifr.ifr_ifindex;
+}
+
+int tap_host_check_bridge(const struct host *host, const char *bridge, struct err *err)
 {
 	char path[64];
 	struct ifreq ifr;
+	struct stat st;
 
-	if (!if_nametoindex(bridge))
+	if (!tap_host_index(host, bridge))
 		return err_set(
 			err, ENODEV,
 			"bridge %s does not exist: ip link add %s type bridge; ip link set %s up",
 			bridge, bridge, bridge);
 	snprintf(path, sizeof(path), "/sys/class/net/%s", bridge);
-	if (access(path, F_OK) == 0) {		/* sysfs shows this network namespace */
+	if (host_stat(host, path, &st) == 0) {		/* sysfs shows this network namespace */
 		snprintf(path, sizeof(path), "/sys/class/net/%s/bridge", bridge);
-		if (access(path, F_OK) < 0)
+		if (host_stat(host, path, &st) < 0)
 			return err_set(err, EINVAL,
 				       "%s is an interface, but no bridge; make one (ip link add "
 				       "br0 type bridge; "
@@ -55,38 +52,40 @@ int tap_host_check_bridge(const char *bridge, struct err *err)
 				       bridge, bridge, bridge);
 	}
 	if_name(&ifr, bridge);
-	if (if_ioctl(SIOCGIFFLAGS, &ifr) == 0 && !(ifr.ifr_flags & IFF_UP))
+	if (host_interface(host, -1, SIOCGIFFLAGS, &ifr) == 0 && !(ifr.ifr_flags & IFF_UP))
 		log_warn("bridge %s is down: the guest reaches nobody until \"ip link set %s up\"",
 			 bridge, bridge);
 	return 0;
 }
 
-static bool is_port(const char *ifname, const char *bridge)
+static bool is_port(const struct host *host, const char *ifname, const char *bridge)
 {
 	char path[96];
+	struct stat st;
 
 	snprintf(path, sizeof(path), "/sys/class/net/%s/brif/%s", bridge, ifname);
-	return access(path, F_OK) == 0;
+	return host_stat(host, path, &st) == 0;
 }
 
-int tap_host_bridge(const char *ifname, const char *bridge, struct err *err)
+int tap_host_bridge(const struct host *host, const char *ifname, const char *bridge,
+		    struct err *err)
 {
+	int ret, index = tap_host_index(host, ifname);
 	struct ifreq ifr;
-	int ret;
 
 	if_name(&ifr, bridge);
-	if (if_ioctl(SIOCGIFMTU, &ifr) == 0) {
+	if (host_interface(host, -1, SIOCGIFMTU, &ifr) == 0) {
 		int mtu = ifr.ifr_mtu;
 
 		/* A port with a smaller one would pull the bridge's down. */
 		if_name(&ifr, ifname);
 		ifr.ifr_mtu = mtu;
-		if_ioctl(SIOCSIFMTU, &ifr);
+		host_interface(host, -1, SIOCSIFMTU, &ifr);
 	}
 	if_name(&ifr, bridge);
-	ifr.ifr_ifindex = if_nametoindex(ifname);
-	ret = if_ioctl(SIOCBRADDIF, &ifr);
-	if ((ret == -EBUSY || ret == -EPERM) && is_port(ifname, bridge))
+	ifr.ifr_ifindex = index;
+	ret = host_interface(host, -1, SIOCBRADDIF, &ifr);
+	if ((ret == -EBUSY || ret == -EPERM) && is_port(host, ifname, bridge))
 		return 0;
 	if (ret == -EBUSY)
 		return err_set(err, EBUSY,
@@ -103,31 +102,31 @@ int tap_host_bridge(const char *ifname, const char *bridge, struct err *err)
 	return 0;
 }
 
-int tap_host_up(const char *ifname, struct err *err)
+int tap_host_up(const struct host *host, const char *ifname, struct err *err)
 {
 	struct ifreq ifr;
 	int ret;
 
 	if_name(&ifr, ifname);
-	ret = if_ioctl(SIOCGIFFLAGS, &ifr);
+	ret = host_interface(host, -1, SIOCGIFFLAGS, &ifr);
 	if (ret == 0 && ifr.ifr_flags & IFF_UP)
 		return 0;
 	if (ret == 0) {
 		ifr.ifr_flags |= IFF_UP;
-		ret = if_ioctl(SIOCSIFFLAGS, &ifr);
+		ret = host_interface(host, -1, SIOCSIFFLAGS, &ifr);
 	}
 	return ret < 0 ? err_set(err, -ret, "cannot bring %s up: %s", ifname, strerror(-ret)) : 0;
 }
 
-void tap_host_hide_mac(const char *ifname, const char *bridge)
+void tap_host_hide_mac(const struct host *host, const char *ifname, const char *bridge)
 {
 	struct ifreq ifr;
 
 	if_name(&ifr, ifname);
-	if (!*bridge || if_ioctl(SIOCGIFHWADDR, &ifr) < 0)
+	if (!*bridge || host_interface(host, -1, SIOCGIFHWADDR, &ifr) < 0)
 		return;
 	ifr.ifr_hwaddr.sa_data[0] = (char)0xfe;
-	if_ioctl(SIOCSIFHWADDR, &ifr);
+	host_interface(host, -1, SIOCSIFHWADDR, &ifr);
 }
 
 int tap_host_name(int fd, char *ifname)
@@ -177,7 +176,7 @@ int tap_host_helper(const struct host *host, const char *helper, const char *bri
 		fd = err_set(err, errno, "socketpair: %s", strerror(errno));
 		goto out;
 	}
-	pid = host->ops->spawn(host->ctx, argv, pair[1], -1, err);
+	pid = host_spawn(host, "bridge helper", argv, pair[1], -1, err);
 	close(pair[1]);
 	if (pid < 0) {
 		close(pair[0]);
@@ -186,8 +185,7 @@ int tap_host_helper(const struct host *host, const char *helper, const char *bri
 	}
 	fd = take_fd(pair[0]);
 	close(pair[0]);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+	host_wait(host, pid, &status);
 	if (fd < 0)
 		err_set(err, -fd,
 			"%s gave no TAP for bridge %s (status %d): see its configuration, often "

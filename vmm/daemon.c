@@ -103,7 +103,7 @@ int daemon_pidfile(const char *path, struct host_path *own, struct err *err)
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	int fd, ret, n = snprintf(text, sizeof(text), "%d\n", getpid());
 
-	fd = host_open(&host_direct, path, O_WRONLY | O_CREAT, 0644, err);
+	fd = host_open(&host_door, "pid file", path, O_WRONLY | O_CREAT, 0644, err);
 	if (fd < 0) {
 		err_prefix(err, "-pidfile");
 		return fd;
@@ -120,6 +120,6 @@ int daemon_pidfile(const char *path, struct host_path *own, struct err *err)
 	ret = ftruncate(fd, 0) < 0 && errno != EINVAL ? -errno : write_full(fd, text, n);
 	*own = (struct host_path){ xstrdup(path), fd };
 	if (ret < 0)
-		host_remove(&host_direct, own);
+		host_remove(&host_door, own);
 	return ret < 0 ? err_set(err, -ret, "-pidfile %s: %s", path, strerror(-ret)) : 0;
 }

@@ -64,6 +64,7 @@ int machine_run(struct machine *m, struct err *err)
 	if (m->config->paused)
 		vm_pause_async(m->vm, PAUSE_USER);
 	ending_start(m);
+	m->host.origin = HOST_CONTROL;	/* from here on only control clients ask for more */
 	vm_resume(m->vm, PAUSE_BOOT);
 	loop_run(m->loop);
 	ending_stop(m);

@@ -623,7 +623,8 @@ size_t p9_handle(struct p9 *s, const struct iovec *in, int nin, const struct iov
 
 /* --- life --- */
 
-static int add_hidden(struct p9 *s, const char *path, struct err *err)
+static int add_hidden(struct p9 *s, const struct host *host, const char *path,
+		      struct err *err)
 {
 	struct p9_hide h = { 0 };
 	char *dir = xstrdup(path), *slash;
@@ -633,13 +634,13 @@ static int add_hidden(struct p9 *s, const char *path, struct err *err)
 		*slash = 0;
 	if (slash && slash[1])
 		snprintf(h.name, sizeof(h.name), "%s", slash + 1);
-	if (stat(dir, &st) == 0) {
+	if (host_stat(host, dir, &st) == 0) {
 		h.dev = st.st_dev;
 		h.ino = st.st_ino;
 	}
 	if (slash)
 		slash[slash == dir] = 0;
-	if (slash && stat(dir, &up) == 0) {
+	if (slash && host_stat(host, dir, &up) == 0) {
 		h.dir_dev = up.st_dev;
 		h.dir_ino = up.st_ino;
 	}
@@ -654,8 +655,10 @@ static int add_hidden(struct p9 *s, const char *path, struct err *err)
 
 struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 {
+	const struct host *host = o->host ? o->host : &host_door;
 	struct p9 *s = xcalloc(1, sizeof(*s));
 	char link[16], path[4096];
+	struct err why = { "" };
 	struct rlimit rl;
 	struct stat st;
 	ssize_t n;
@@ -665,11 +668,12 @@ struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 	s->pipes = o->pipes;
 	s->cancel = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	s->proc = open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	s->root = open(o->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	s->root = host_open(host, "shared folder", o->path, O_PATH | O_DIRECTORY, 0, &why);
 	s->buf = xcalloc(1, P9_SMALL);
 	s->reply = xcalloc(1, P9_MSIZE_MAX);
 	if (s->root < 0) {
-		err_set(err, errno, "%s: cannot share %s: %s", o->id, o->path, strerror(errno));
+		err_set(err, -s->root, "%s: cannot share %s: %s", o->id, o->path,
+			strerror(-s->root));
 		goto fail;
 	}
 	n = s->proc < 0 ? -1 : readlinkat(s->proc, p9_link(link, s->root), path, sizeof(path) - 1);
@@ -691,7 +695,7 @@ struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 	if (fstat(s->root, &st) == 0)
 		s->devs[s->ndevs++] = st.st_dev;
 	for (const char *const *h = o->hide; h && *h; h++)
-		if (add_hidden(s, *h, err) < 0)
+		if (add_hidden(s, host, *h, err) < 0)
 			goto fail;
 	/*
 	 * Each file a guest knows costs one: a thousand programs that run, some thousand. Root may

@@ -14,7 +14,7 @@
 
 #include <sys/uio.h>
 
-#include "vmm/base/util.h"
+#include "vmm/base/host.h"
 
 #define P9_MSIZE_MAX (1u << 20)
 #define P9_MSIZE_MIN 4096u
@@ -28,6 +28,7 @@ struct p9_opts {
 	bool pipes;
 	const char *const *hide;	/* absolute paths to cover, NULL at the end; may be NULL */
 	const char *id;			/* for messages */
+	const struct host *host;	/* what opens the folder; NULL: host_door */
 };
 
 struct p9 *p9_new(const struct p9_opts *o, struct err *err);

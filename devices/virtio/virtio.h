@@ -204,6 +204,7 @@ struct virtio_9p_opts {
 	const char *hide;
 	bool readonly;
 	bool pipes;			/* FIFOs in it are streams to host programs (p9.h) */
+	const struct host *host;	/* what opens the folder; NULL: host_door */
 };
 struct virtio_dev *virtio_9p_new(const char *id, struct loop *loop, struct mem *mem,
 				 const struct virtio_9p_opts *o, struct err *err);

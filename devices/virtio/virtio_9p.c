@@ -253,7 +253,8 @@ static struct p9 *open_folder(const char *id, const struct virtio_9p_opts *o, st
 {
 	const char *hide[HIDE_MAX + 1] = { 0 };
 	struct p9_opts opts = {
-		.path = o->path, .readonly = o->readonly, .pipes = o->pipes, .hide = hide, .id = id
+		.path = o->path, .readonly = o->readonly, .pipes = o->pipes, .hide = hide, .id = id,
+		.host = o->host,
 	};
 	char *text = xstrdup(o->hide ? o->hide : ""), *save_ptr = NULL;
 	struct p9 *p9 = NULL;

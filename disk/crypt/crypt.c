@@ -44,7 +44,7 @@ int crypt_secret_read(const struct host *host, const char *path, char **pass, si
 	char *buf;
 	ssize_t n;
 	size_t used = 0;
-	int fd = host_open(host ? host : &host_direct, path, O_RDONLY | O_CLOEXEC, 0, err);
+	int fd = host_open(host ? host : &host_door, "passphrase", path, O_RDONLY, 0, err);
 
 	if (fd < 0)
 		return err_set(err, -fd, "Could not open the passphrase file '%s': %s", path,

@@ -29,10 +29,12 @@ int opt_get_prealloc(const char *const *opts, bool metadata, enum prealloc *v, s
 
 struct node *fmt_file_open(struct node *n, const char *path, struct err *err)
 {
+	struct host host = node_names(n);
+
 	return node_open_file(path,
 			      n->flags & (BLK_RDWR | BLK_NOCACHE | BLK_WRITETHROUGH | BLK_UNSAFE |
 					  BLK_SHARE | BLK_INACTIVE),
-			      n->host, err);
+			      &host, err);
 }
 
 int fmt_file_preallocate(struct node *file, uint64_t off, uint64_t len, enum prealloc mode,

@@ -147,6 +147,7 @@ static int data_file_open(struct qcow2 *q, const char *said, unsigned flags, str
 {
 	struct node *n = q->n,
 		    as_backing = { .filename = n->filename, .backing_name = q->data_file_name };
+	struct host host = node_names(n);
 	struct err first = { "" };
 	char *path;
 
@@ -163,10 +164,10 @@ static int data_file_open(struct qcow2 *q, const char *said, unsigned flags, str
 	/*
 	 * QEMU takes a relative name from the current folder; the image's own is the second guess.
 	 */
-	n->data_file = node_open_file(q->data_file_name, n->file->flags, n->host, &first);
+	n->data_file = node_open_file(q->data_file_name, n->file->flags, &host, &first);
 	if (!n->data_file && q->data_file_name[0] != '/') {
 		path = node_backing_path(&as_backing);
-		n->data_file = node_open_file(path, n->file->flags, n->host, NULL);
+		n->data_file = node_open_file(path, n->file->flags, &host, NULL);
 		free(path);
 	}
 	if (!n->data_file)

@@ -120,7 +120,7 @@ static struct nbd_handle *handle_new(struct nbd_remote *r, struct err *err)
 	nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION);
 	if (r->tls)
 		nbd_set_tls(h, LIBNBD_TLS_REQUIRE);
-	fd = r->host->ops->connect(r->host->ctx, r->address, err);
+	fd = host_connect(r->host, "NBD server", r->address, err);
 	if (fd < 0) {
 		nbd_close(h);
 		return NULL;

@@ -83,26 +83,27 @@ Test(host, a_listener_replaces_nothing_but_a_dead_socket)
 	int types[] = { SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET };
 
 	close(make("disk", "precious", 0600));
-	cr_assert_eq(host_listen(&host_direct, "unix:disk", &own, &err), -EEXIST);
+	cr_assert_eq(host_listen(&host_direct, "test", "unix:disk", &own, &err), -EEXIST);
 	cr_assert(holds("disk", "precious") && strstr(err.msg, "no socket"));
 	cr_assert(!own.path);
 	cr_assert(symlink("disk", "link") == 0 && symlink("nothing", "dangling") == 0 &&
 		  mkfifo("fifo", 0600) == 0 && mkdir("folder", 0700) == 0);
-	cr_assert_eq(host_listen(&host_direct, "unix:link", &own, &err), -EEXIST);
-	cr_assert_eq(host_listen(&host_direct, "unix:dangling", &own, &err), -EEXIST);
-	cr_assert_eq(host_listen(&host_direct, "unix:fifo", &own, &err), -EEXIST);
-	cr_assert_eq(host_listen(&host_direct, "unix:folder", &own, &err), -EEXIST);
+	cr_assert_eq(host_listen(&host_direct, "test", "unix:link", &own, &err), -EEXIST);
+	cr_assert_eq(host_listen(&host_direct, "test", "unix:dangling", &own, &err), -EEXIST);
+	cr_assert_eq(host_listen(&host_direct, "test", "unix:fifo", &own, &err), -EEXIST);
+	cr_assert_eq(host_listen(&host_direct, "test", "unix:folder", &own, &err), -EEXIST);
 	cr_assert(inode("link") && inode("dangling") && inode("fifo") && inode("folder") &&
 		  !inode("nothing"));
 	for (unsigned i = 0; i < ARRAY_SIZE(types); i++) {
 		int live = bound("sock", types[i]), fd;
 		ino_t was = inode("sock");
 
-		cr_assert_eq(host_listen(&host_direct, "unix:sock", &own, &err), -EADDRINUSE,
+		cr_assert_eq(host_listen(&host_direct, "test", "unix:sock", &own, &err),
+			     -EADDRINUSE,
 			     "type %d, bound", types[i]);
 		cr_assert(inode("sock") == was);
 		close(live);
-		fd = host_listen(&host_direct, "unix:sock", &own, &err);
+		fd = host_listen(&host_direct, "test", "unix:sock", &own, &err);
 		cr_assert_geq(fd, 0, "%s", err.msg);
 		host_remove(&host_direct, &own);
 		cr_assert(!inode("sock"));
@@ -113,11 +114,11 @@ Test(host, a_listener_replaces_nothing_but_a_dead_socket)
 Test(host, a_listener_that_waits_for_one_peer_does_not_see_the_probe)
 {
 	struct host_path own, other;
-	int fd = host_listen(&host_direct, "unix:sock", &own, &err);
+	int fd = host_listen(&host_direct, "test", "unix:sock", &own, &err);
 	struct pollfd p = { fd, POLLIN, 0 };
 
 	cr_assert_geq(fd, 0);
-	cr_assert_eq(host_listen(&host_direct, "unix:sock", &other, &err), -EADDRINUSE);
+	cr_assert_eq(host_listen(&host_direct, "test", "unix:sock", &other, &err), -EADDRINUSE);
 	cr_assert_eq(poll(&p, 1, 0), 0);
 	cr_assert_eq(listen(fd, 0), 0);
 	for (int i = 0; i < 4; i++) {
@@ -127,7 +128,7 @@ Test(host, a_listener_that_waits_for_one_peer_does_not_see_the_probe)
 
 		(void)!connect(c, (struct sockaddr *)&sun, sizeof(sun));
 	}
-	cr_assert_eq(host_listen(&host_direct, "unix:sock", &other, &err), -EADDRINUSE);
+	cr_assert_eq(host_listen(&host_direct, "test", "unix:sock", &other, &err), -EADDRINUSE);
 	host_remove(&host_direct, &own);
 	close(fd);
 }
@@ -136,7 +137,7 @@ Test(host, a_socket_is_ours_alone_from_the_start)
 {
 	struct host_path own;
 	struct stat st;
-	int fd = host_listen(&host_direct, "unix:sock", &own, &err);
+	int fd = host_listen(&host_direct, "test", "unix:sock", &own, &err);
 
 	cr_assert(fd >= 0 && stat("sock", &st) == 0);
 	cr_assert_eq(st.st_mode & 07777, 0600);
@@ -147,7 +148,7 @@ Test(host, a_socket_is_ours_alone_from_the_start)
 Test(host, at_the_end_only_our_own_path_goes)
 {
 	struct host_path own;
-	int fd = host_listen(&host_direct, "unix:sock", &own, &err), other;
+	int fd = host_listen(&host_direct, "test", "unix:sock", &own, &err), other;
 
 	cr_assert_eq(unlink("sock"), 0);
 	/* often the same inode number, had the old one been given back */
@@ -169,7 +170,7 @@ Test(host, at_the_end_only_our_own_path_goes)
 	cr_assert(!inode("pid.old"));
 	close(fd);
 	fd = open("/dev/null", O_WRONLY);
-	cr_assert_eq(host_direct.ops->remove(NULL, "/dev/null", fd), -ESTALE);
+	cr_assert_eq(host_unlink(&host_direct, "/dev/null", fd), -ESTALE);
 	cr_assert(inode("/dev/null"));
 }
 
@@ -180,9 +181,9 @@ Test(host, ports)
 	socklen_t len = sizeof(sa);
 	int fd;
 
-	cr_assert_eq(host_listen(&host_direct, "tcp::65536", &own, &err), -EINVAL);
-	cr_assert_eq(host_listen(&host_direct, "tcp::70000", &own, &err), -EINVAL);
-	fd = host_listen(&host_direct, "tcp::0", &own, &err);
+	cr_assert_eq(host_listen(&host_direct, "test", "tcp::65536", &own, &err), -EINVAL);
+	cr_assert_eq(host_listen(&host_direct, "test", "tcp::70000", &own, &err), -EINVAL);
+	fd = host_listen(&host_direct, "test", "tcp::0", &own, &err);
 	cr_assert(fd >= 0 && !own.path && getsockname(fd, (struct sockaddr *)&sa, &len) == 0);
 	cr_assert(((struct sockaddr_in *)&sa)->sin_addr.s_addr == htonl(INADDR_LOOPBACK));
 	host_remove(&host_direct, &own);
@@ -196,7 +197,7 @@ static int output(const char *path)
 	int fd;
 
 	err.msg[0] = 0;
-	fd = host_open(&host_direct, path, O_WRONLY | O_CREAT | O_TRUNC, 0600, &err);
+	fd = host_open(&host_direct, "test", path, O_WRONLY | O_CREAT | O_TRUNC, 0600, &err);
 	if (fd >= 0) {
 		cr_assert_eq(write_full(fd, "new", 3), 0);
 		close(fd);
@@ -272,7 +273,7 @@ Test(host, what_has_no_path_of_its_own_can_still_be_written_to)
 
 Test(host, a_temporary_file_has_no_name)
 {
-	int fd = host_direct.ops->temporary(NULL, dir, &err);
+	int fd = host_temporary(&host_direct, "test", dir, &err);
 	struct stat st;
 
 	cr_assert(fd >= 0 && fstat(fd, &st) == 0, "%s", err.msg);
@@ -282,5 +283,5 @@ Test(host, a_temporary_file_has_no_name)
 	cr_assert(rmdir(dir) == 0);		/* nothing is in it */
 	cr_assert(mkdir(dir, 0700) == 0 && chdir(dir) == 0);
 	close(fd);
-	cr_assert_eq(host_direct.ops->temporary(NULL, "/nowhere", &err), -ENOENT);
+	cr_assert_eq(host_temporary(&host_direct, "test", "/nowhere", &err), -ENOENT);
 }

@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/base/fdset.h"
 #include "vmm/base/host.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
@@ -269,9 +270,10 @@ Test(host, opens_and_says_why_not)
 	struct err err = { "" };
 	int fd;
 
-	cr_assert_eq(host_open(&host_direct, "/nonexistent/disk", O_RDONLY, 0, &err), -ENOENT);
+	fd = host_open(&host_direct, "test", "/nonexistent/disk", O_RDONLY, 0, &err);
+	cr_assert_eq(fd, -ENOENT);
 	cr_assert_str_eq(err.msg, "cannot open '/nonexistent/disk': No such file or directory");
-	fd = host_open(&host_direct, "/dev/null", O_RDWR, 0, &err);
+	fd = host_open(&host_direct, "test", "/dev/null", O_RDWR, 0, &err);
 	cr_assert_geq(fd, 0);
 	cr_assert(fcntl(fd, F_GETFD) & FD_CLOEXEC);
 }
@@ -282,16 +284,16 @@ Test(host, descriptor_sets_by_access_mode)
 	int ro = open("/dev/zero", O_RDONLY), fd;
 	char c = 1;
 
-	cr_assert_eq(host_fdset_add(7, ro), 0);
-	cr_assert_eq(host_fdset_add(7, 9999), -EBADF);
-	fd = host_open(&host_direct, "/dev/fdset/7", O_RDONLY, 0, &err);
+	cr_assert_eq(fdset_add(7, ro, NULL), 0);
+	cr_assert_eq(fdset_add(7, 9999, NULL), -EBADF);
+	fd = host_open(&host_direct, "test", "/dev/fdset/7", O_RDONLY, 0, &err);
 	cr_assert_geq(fd, 0);
 	cr_assert_neq(fd, ro);
 	cr_assert_eq(read(fd, &c, 1), 1);
 	cr_assert_eq(c, 0);
-	cr_assert_eq(host_open(&host_direct, "/dev/fdset/7", O_RDWR, 0, &err), -EACCES);
-	cr_assert_eq(host_open(&host_direct, "/dev/fdset/8", O_RDONLY, 0, NULL), -ENOENT);
-	cr_assert_eq(host_open(&host_direct, "/dev/fdset/x", O_RDONLY, 0, NULL), -EINVAL);
+	cr_assert_eq(host_open(&host_direct, "test", "/dev/fdset/7", O_RDWR, 0, &err), -EACCES);
+	cr_assert_eq(host_open(&host_direct, "test", "/dev/fdset/8", O_RDONLY, 0, NULL), -ENOENT);
+	cr_assert_eq(host_open(&host_direct, "test", "/dev/fdset/x", O_RDONLY, 0, NULL), -EINVAL);
 }
 
 Test(host, connects_to_a_unix_socket)
@@ -304,13 +306,13 @@ Test(host, connects_to_a_unix_socket)
 	cr_assert_not_null(mkdtemp(dir));
 	snprintf(sun.sun_path, sizeof(sun.sun_path), "%s/s", dir);
 	snprintf(address, sizeof(address), "unix:%s", sun.sun_path);
-	cr_assert_lt(host_direct.ops->connect(NULL, address, &err), 0);
+	cr_assert_lt(host_connect(&host_direct, "test", address, &err), 0);
 	cr_assert_eq(bind(s, (struct sockaddr *)&sun, sizeof(sun)), 0);
 	listen(s, 1);
-	fd = host_direct.ops->connect(NULL, address, &err);
+	fd = host_connect(&host_direct, "test", address, &err);
 	cr_assert_geq(fd, 0);
-	cr_assert_eq(host_direct.ops->connect(NULL, "http://x", &err), -EINVAL);
-	cr_assert_eq(host_direct.ops->connect(NULL, "tcp:host", &err), -EINVAL);
+	cr_assert_eq(host_connect(&host_direct, "test", "http://x", &err), -EINVAL);
+	cr_assert_eq(host_connect(&host_direct, "test", "tcp:host", &err), -EINVAL);
 	unlink(sun.sun_path);
 	rmdir(dir);
 }
@@ -326,7 +328,7 @@ Test(host, runs_programs)
 	cr_assert_eq(pipe(in) | pipe(out), 0);
 	fcntl(in[1], F_SETFD, FD_CLOEXEC);
 	fcntl(out[0], F_SETFD, FD_CLOEXEC);
-	pid = host_direct.ops->spawn(NULL, ok, in[0], out[1], &err);
+	pid = host_spawn(&host_direct, "test", ok, in[0], out[1], &err);
 	cr_assert_gt(pid, 0);
 	close(out[1]);
 	cr_assert_eq(write(in[1], "in ", 3), 3);
@@ -335,7 +337,7 @@ Test(host, runs_programs)
 	cr_assert_eq(status, 0);
 	cr_assert_eq(read_full(out[0], buf, 7), 0);
 	cr_assert_str_eq(buf, "in out\n");
-	cr_assert_eq(host_direct.ops->spawn(NULL, no, -1, -1, &err), -ENOENT);
+	cr_assert_eq(host_spawn(&host_direct, "test", no, -1, -1, &err), -ENOENT);
 	cr_assert_not_null(strstr(err.msg, "/nonexistent/prog"));
 }
 
@@ -347,7 +349,7 @@ Test(host, names_who_holds_a_lock)
 	pid_t pid;
 	char c;
 
-	host_direct.ops->lock_owner(NULL, fd, who, sizeof(who));
+	host_lock_owner(&host_direct, fd, who, sizeof(who));
 	cr_assert_str_eq(who, "");
 	cr_assert_eq(pipe(ready), 0);
 	pid = fork();
@@ -360,7 +362,7 @@ Test(host, names_who_holds_a_lock)
 		pause();
 	}
 	cr_assert_eq(read(ready[0], &c, 1), 1);
-	host_direct.ops->lock_owner(NULL, fd, who, sizeof(who));
+	host_lock_owner(&host_direct, fd, who, sizeof(who));
 	snprintf(want, sizeof(want), "(pid %d)", pid);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);

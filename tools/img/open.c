@@ -19,49 +19,23 @@
 static struct output { struct host_path own; bool existed; } *outputs;
 static int noutputs;
 
-static int record_open(void *ctx, const char *path, int flags, int mode, struct err *err)
+static int record_call(void *ctx, struct host_call *c, struct err *err)
 {
 	struct stat st;
-	bool existed = flags & O_CREAT && lstat(path, &st) == 0;
-	int fd = host_open(&host_direct, path, flags, mode, err);
+	bool output = c->op == HOST_OPEN && c->flags & O_CREAT;
+	bool existed = output && host_lstat(&host_direct, c->name, &st) == 0;
+	int fd = host_direct.call(host_direct.ctx, c, err);
 
-	if (fd >= 0 && flags & O_CREAT && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-	    strncmp(path, "/dev/", 5)) {
+	if (fd >= 0 && output && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+	    strncmp(c->name, "/dev/", 5)) {
 		outputs = xrealloc(outputs, (noutputs + 1) * sizeof(*outputs));
 		outputs[noutputs].existed = existed;
-		host_own(&outputs[noutputs++].own, path, fd);
+		host_own(&outputs[noutputs++].own, c->name, fd);
 	}
 	return fd;
 }
 
-static int direct_connect(void *ctx, const char *address, struct err *err)
-{
-	return host_direct.ops->connect(host_direct.ctx, address, err);
-}
-
-static int direct_spawn(void *ctx, char *const argv[], int in, int out, struct err *err)
-{
-	return host_direct.ops->spawn(host_direct.ctx, argv, in, out, err);
-}
-
-static int direct_temporary(void *ctx, const char *dir, struct err *err)
-{
-	return host_direct.ops->temporary(host_direct.ctx, dir, err);
-}
-
-static void direct_lock_owner(void *ctx, int fd, char *buf, size_t len)
-{
-	host_direct.ops->lock_owner(host_direct.ctx, fd, buf, len);
-}
-
-static const struct host_ops record_ops = {
-	.open = record_open,
-	.temporary = direct_temporary,
-	.connect = direct_connect,
-	.spawn = direct_spawn,
-	.lock_owner = direct_lock_owner,
-};
-const struct host img_host = { &record_ops, NULL };
+const struct host img_host = { .call = record_call };
 
 void outputs_keep(void)
 {

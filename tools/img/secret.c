@@ -84,7 +84,7 @@ static char *secret_bytes(const char *data, const char *file, size_t *len)
 		*len = strlen(data);
 		return xstrdup(data);
 	}
-	fd = host_open(&host_direct, file, O_RDONLY | O_CLOEXEC, 0, &err);
+	fd = host_open(&host_direct, "secret", file, O_RDONLY, 0, &err);
 	if (fd < 0) {
 		fail("Unable to read %s: %s", file, strerror(-fd));
 		return NULL;

@@ -73,14 +73,11 @@ static int own(struct chardev *c, int fd)
  */
 static int reopen(const struct host *host, int fd, int flags)
 {
-	char path[32];
 	struct stat st;
-	struct err err = { "" };
 
 	if (fstat(fd, &st) || (!S_ISCHR(st.st_mode) && !S_ISFIFO(st.st_mode)))
 		return -1;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-	fd = host_open(host, path, flags | O_NONBLOCK | O_NOCTTY, 0, &err);
+	fd = host_reopen(host, "terminal", fd, flags | O_NONBLOCK | O_NOCTTY, NULL);
 	return fd < 0 ? -1 : fd;
 }
 
@@ -109,8 +106,8 @@ static int open_stdio(struct chardev *c, const struct host *host, bool monitor, 
 /* O_APPEND whatever else: who cuts the file short from outside finds no hole in it later. */
 static int open_file(struct chardev *c, const char *path, bool append, struct err *err)
 {
-	int fd = host_open(c->host, path, O_WRONLY | O_CREAT | O_APPEND | (append ? 0 : O_TRUNC),
-			   0644, err);
+	int fd = host_open(c->host, c->label, path,
+			   O_WRONLY | O_CREAT | O_APPEND | (append ? 0 : O_TRUNC), 0644, err);
 
 	if (fd < 0)
 		return fd;
@@ -131,7 +128,7 @@ void chardev_reopen(struct chardev *c)
 	if (c->kind != CHARDEV_FILE)
 		return;
 	chardev_flush(c);
-	fd = host_open(c->host, c->path, O_WRONLY | O_CREAT | O_APPEND, 0644, &err);
+	fd = host_open(c->host, c->label, c->path, O_WRONLY | O_CREAT | O_APPEND, 0644, &err);
 	if (fd < 0) {
 		log_warn("%s: %s; writing goes on into the old file", c->label, err.msg);
 		return;
@@ -143,7 +140,7 @@ void chardev_reopen(struct chardev *c)
 
 static int open_tty(struct chardev *c, const char *path, const struct host *host, struct err *err)
 {
-	int fd = host_open(host, path, O_RDWR | O_NONBLOCK | O_NOCTTY, 0, err);
+	int fd = host_open(host, c->label, path, O_RDWR | O_NONBLOCK | O_NOCTTY, 0, err);
 	struct termios t;
 
 	if (fd < 0)
@@ -164,14 +161,14 @@ static int open_pty(struct chardev *c, const struct host *host, struct err *err)
 	struct termios t;
 	int master, slave, ret;
 
-	master = host_open(host, "/dev/ptmx", O_RDWR | O_NONBLOCK | O_NOCTTY, 0, err);
+	master = host_open(host, c->label, "/dev/ptmx", O_RDWR | O_NONBLOCK | O_NOCTTY, 0, err);
 	if (master < 0)
 		return master;
 	own(c, master);
 	if (grantpt(master) || unlockpt(master) || (ret = ptsname_r(master, name, sizeof(name))))
 		return err_set(err, errno, "%s: no pseudo terminal to be had: %s", c->label,
 			       strerror(errno));
-	slave = host_open(host, name, O_RDWR | O_NOCTTY, 0, err);
+	slave = host_open(host, c->label, name, O_RDWR | O_NOCTTY, 0, err);
 	if (slave < 0)
 		return slave;
 	c->keep_fd = own(c, slave);
@@ -234,8 +231,8 @@ static int open_socket(struct chardev *c, const char *spec, const struct host *h
 	c->kind = CHARDEV_SOCKET;
 	free(c->filename);
 	c->filename = xstrdup(address);
-	ret = o.server ? host_listen(host, address, &c->own, err)
-		       : host->ops->connect(host->ctx, address, err);
+	ret = o.server ? host_listen(host, c->label, address, &c->own, err)
+		       : host_connect(host, c->label, address, err);
 	if (ret < 0)
 		goto out;
 	if (!o.server) {

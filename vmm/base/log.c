@@ -123,7 +123,8 @@ static void write_line(struct sink *s, char *line, int len)
  */
 static int sink_open(struct sink *s, const char *path, int flags, struct err *err)
 {
-	int fd = host_open(&host_direct, path, O_WRONLY | O_CREAT | O_APPEND | flags, 0644, err);
+	int fd = host_open(&host_door, "log", path, O_WRONLY | O_CREAT | O_APPEND | flags, 0644,
+			   err);
 	char *copy = fd < 0 ? NULL : xstrdup(path);
 
 	if (fd < 0)

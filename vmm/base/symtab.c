@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/host.h"
 #include "vmm/base/kallsyms.h"
 #include "vmm/base/symtab.h"
 
@@ -167,16 +168,17 @@ static int by_address(const void *a, const void *b)
 
 int symtab_load(const char *path, struct symtab **out, struct err *err)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC), ret;
+	int fd = host_open(&host_door, "symbols", path, O_RDONLY, 0, err), ret;
 	struct text text;
 	struct symtab *t;
 	struct stat st;
 
 	*out = NULL;
-	if (fd < 0 || fstat(fd, &st) < 0) {
+	if (fd < 0)
+		return fd;
+	if (fstat(fd, &st) < 0) {
 		ret = err_set(err, errno, "%s: %s", path, strerror(errno));
-		if (fd >= 0)
-			close(fd);
+		close(fd);
 		return ret;
 	}
 	if (!S_ISREG(st.st_mode) || st.st_size < EI_NIDENT || (uint64_t)st.st_size > FILE_MAX) {

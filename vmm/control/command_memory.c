@@ -18,7 +18,8 @@ static int save_memory(struct machine *m, json_t *args, struct vcpu *v, struct e
 	uint64_t size = json_integer_value(json_object_get(args, "size"));
 	const char *path = json_string_value(json_object_get(args, "filename"));
 	uint8_t *buf = xcalloc(1, CHUNK);
-	int fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600, err),
+	int fd = host_open(&m->host, "memory dump", path, O_WRONLY | O_CREAT | O_TRUNC, 0600,
+			   err),
 	    ret = MIN(fd, 0);
 
 	while (ret == 0 && size) {

@@ -24,7 +24,8 @@ static int run_screendump(struct machine *m, json_t *args, struct command_result
 		return err_set(&r->err, ENODEV, "the machine has no graphics card");
 	if (format && strcmp(format, "png"))
 		return err_set(&r->err, EINVAL, "format %s: pictures are written as png", format);
-	fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644, &r->err);
+	fd = host_open(&m->host, "picture of the screen", path, O_WRONLY | O_CREAT | O_TRUNC,
+		       0644, &r->err);
 	if (fd < 0)
 		return fd;
 	ret = display_screendump(m->display, fd, &r->err);

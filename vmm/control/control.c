@@ -213,7 +213,7 @@ int control_listen(struct machine *m, const char *spec, const struct control_pro
 	if (nlisteners == MAX_LISTENERS)
 		fd = err_set(err, E2BIG, "more than %d control sockets", MAX_LISTENERS);
 	else
-		fd = host_listen(&m->host, copy, &own, err);
+		fd = host_listen(&m->host, "control socket", copy, &own, err);
 	if (fd >= 0) {
 		*l = (struct listener){ .m = m, .p = p, .fd = fd, .own = own };
 		l->watch = loop_fd_add(m->loop, fd, EPOLLIN, listener_event, l);

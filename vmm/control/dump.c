@@ -151,12 +151,12 @@ int dump_guest_memory(struct machine *m, const char *path, struct err *err)
 
 	if (ret < 0)
 		return err_set(err, -ret, "guest memory lies in more than %d pieces", MAX_PIECES);
-	fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600, err);
+	fd = host_open(&m->host, "memory dump", path, O_WRONLY | O_CREAT | O_TRUNC, 0600, err);
 	if (fd < 0)
 		return fd;
 	ret = write_core(&d, fd);
 	if (ret < 0)
-		m->host.ops->remove(m->host.ctx, path, fd);
+		host_unlink(&m->host, path, fd);
 	if (close(fd) < 0 && ret == 0)
 		ret = -errno;
 	return ret < 0 ? err_set(err, -ret, "%s: %s", path, strerror(-ret)) : 0;

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "vmm/base/host.h"
 #include "vmm/base/log.h"
 #include "vmm/kvm/kvm.h"
 #include "vmm/kvm/kvm_pit.h"
@@ -37,7 +38,7 @@ static int no_device(int errnum, struct err *err)
 			       "minivmm-doctor says more)",
 			       strerror(errnum));
 	if (errnum == EACCES || errnum == EPERM) {
-		bool known = stat("/dev/kvm", &st) == 0;
+		bool known = host_stat(&host_door, "/dev/kvm", &st) == 0;
 
 		if (known && (!st.st_gid || (st.st_mode & 060) != 060))
 			return err_set(err, errnum,
@@ -69,6 +70,15 @@ int kvm_has(struct kvm *k, int cap)
 	return n < 0 ? 0 : n;
 }
 
+static bool has_module(const char *name)
+{
+	char path[64];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "/sys/module/%s", name);
+	return host_stat(&host_door, path, &st) == 0;
+}
+
 static int check_capabilities(struct kvm *k, struct err *err)
 {
 	static const struct { int cap; const char *name; } needed[] = {
@@ -98,21 +108,20 @@ static int check_capabilities(struct kvm *k, struct err *err)
 	k->max_vcpus = kvm_has(k, KVM_CAP_MAX_VCPUS);
 	k->readonly_mem = kvm_has(k, KVM_CAP_READONLY_MEM);
 	k->xsave2 = kvm_has(k, KVM_CAP_XSAVE2);
-	k->is_pvm = access("/sys/module/kvm_pvm", F_OK) == 0 &&
-		    access("/sys/module/kvm_intel", F_OK) != 0 &&
-		    access("/sys/module/kvm_amd", F_OK) != 0;
+	k->is_pvm = has_module("kvm_pvm") && !has_module("kvm_intel") && !has_module("kvm_amd");
 	return 0;
 }
 
 struct kvm *kvm_open(struct err *err)
 {
 	struct kvm *k = xcalloc(1, sizeof(*k));
+	struct err ignored = { "" };
 	int size;
 
 	k->vm_fd = k->some_slot = -1;
-	k->dev_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+	k->dev_fd = host_open(&host_door, "virtual machine", "/dev/kvm", O_RDWR, 0, &ignored);
 	if (k->dev_fd < 0) {
-		no_device(errno, err);
+		no_device(-k->dev_fd, err);
 		goto fail;
 	}
 	if (check_capabilities(k, err) < 0)

@@ -106,7 +106,7 @@ int machine_dumpdtb(struct machine *m, const char *path, struct err *err)
 
 	if (ret < 0)
 		return err_set(err, -ret, "dumpdtb=%s: %s", path, strerror(-ret));
-	fd = host_open(&m->host, path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644, err);
+	fd = host_open(&m->host, "device tree", path, O_WRONLY | O_CREAT | O_TRUNC, 0644, err);
 	ret = MIN(fd, 0);
 	if (fd >= 0)
 		ret = write_full(fd, blob, len);

@@ -91,9 +91,10 @@ bool machine_moves_here(const struct config *c)
  * The disk layer says what is wrong with an image; here it is said with which, and what can be
  * done.
  */
-static void open_failed(const char *file, struct err *err)
+static void open_failed(const struct host *host, const char *file, struct err *err)
 {
-	bool missing = !strchr(file, ':') && access(file, F_OK) < 0 && errno == ENOENT;
+	struct stat st;
+	bool missing = !strchr(file, ':') && host_stat(host, file, &st) == -ENOENT;
 	char why[sizeof(err->msg)];
 
 	snprintf(why, sizeof(why), "%s", err->msg);
@@ -136,7 +137,7 @@ struct blk *machine_open_medium(struct machine_drive *md, const char *file,
 	struct blk *blk = blk_open(file, o, err);
 
 	if (!blk) {
-		open_failed(file, err);
+		open_failed(o->host ? o->host : &host_door, file, err);
 		return NULL;
 	}
 	blk_set_on_error(blk, d->rerror, d->werror);
@@ -152,7 +153,7 @@ static bool host_drive_is_empty(struct machine *m, const struct drive_config *d)
 {
 	struct err err = { "" };
 	int fd = d->cdrom && *d->file == '/'
-			 ? host_open(&m->host, d->file, O_RDONLY | O_CLOEXEC, 0, &err)
+			 ? host_open(&m->host, "disc", d->file, O_RDONLY, 0, &err)
 			 : -ENOENT;
 
 	if (fd >= 0)
@@ -518,7 +519,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 
 	memset(m, 0, sizeof(*m));
 	m->config = c;
-	m->host = host_direct;
+	m->host = host_door;
 	m->loop = loop_new("main");
 	event_limit_init(&m->rtc_event, "RTC_CHANGE", m->loop);
 	event_limit_init(&m->balloon_event, "BALLOON_CHANGE", m->loop);

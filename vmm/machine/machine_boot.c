@@ -129,7 +129,7 @@ static int rom_attach(struct machine *m, const struct device_config *d, const ch
 	if (!p || p->bars[PCI_ROM_SLOT].size)
 		return 0;
 	snprintf(path, sizeof(path), ROM_FOLDER "%s", file);
-	fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
+	fd = host_open(&m->host, "option ROM", path, O_RDONLY, 0, err);
 	if (fd < 0) {
 		err_prefix(err, "%s: network boot needs its ROM (apt-get install ipxe-qemu)",
 			   d->id);
@@ -182,7 +182,7 @@ int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, 
 	*f = (struct bios_file){ .fd = -1, .path = path };
 	if (!path)
 		return 0;
-	f->fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
+	f->fd = host_open(&m->host, what, path, O_RDONLY, 0, err);
 	if (f->fd < 0)
 		err_prefix(err, "%s", what);
 	return MIN(f->fd, 0);

@@ -280,7 +280,8 @@ static int build_9p(struct machine *m, const struct device_config *d, struct err
 				    .tag = d->tag,
 				    .hide = d->hide,
 				    .readonly = d->readonly,
-				    .pipes = d->pipes };
+				    .pipes = d->pipes,
+				    .host = &m->host };
 
 	if (!d->path || !d->tag)
 		return err_set(err, EINVAL, "%s %s: path= and mount_tag= are needed",
@@ -382,7 +383,7 @@ static int build_vga(struct machine *m, const struct device_config *d, struct er
 		return -EBUSY;
 	/* A kernel's own driver needs no video BIOS. */
 	if ((!m->config->kernel || machine_has_viewer(m->config)) &&
-	    (o.rom_fd = host_open(&m->host, rom, O_RDONLY | O_CLOEXEC, 0, &none)) < 0)
+	    (o.rom_fd = host_open(&m->host, "option ROM", rom, O_RDONLY, 0, &none)) < 0)
 		log_warn("%s: no video BIOS, the screen stays dark until the guest's driver runs: "
 			 "%s (apt-get install seabios)",
 			 d->id, none.msg);

@@ -189,9 +189,11 @@ static int add_flash(struct machine *m, struct err *err)
 		if (m->config->bios && !size) {
 			struct stat st;
 
-			if (stat(m->config->bios, &st) < 0)
-				return err_set(err, errno, "-bios %s: %s", m->config->bios,
-					       strerror(errno));
+			int ret = host_stat(&m->host, m->config->bios, &st);
+
+			if (ret < 0)
+				return err_set(err, -ret, "-bios %s: %s", m->config->bios,
+					       strerror(-ret));
 			size = ALIGN_UP((uint64_t)st.st_size, 4096ull);
 			end -= MIN(size, 16 * MiB);
 		}

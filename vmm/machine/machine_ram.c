@@ -36,7 +36,7 @@ static struct block *ram_in_folder(struct machine *m, struct err *err)
 	void *host;
 	int fd, ret;
 
-	fd = m->host.ops->temporary(m->host.ctx, dir, err);
+	fd = host_temporary(&m->host, "guest memory", dir, err);
 	if (fd < 0) {
 		err_prefix(err, "-mem-path");
 		return NULL;

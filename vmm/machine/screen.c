@@ -129,7 +129,7 @@ struct vnc_spec {
 
 static int password_from_file(struct machine *m, const char *path, char **text, struct err *err)
 {
-	int fd = host_open(&m->host, path, O_RDONLY | O_CLOEXEC, 0, err);
+	int fd = host_open(&m->host, "password", path, O_RDONLY, 0, err);
 	char buf[64] = "";
 	ssize_t n;
 
@@ -210,7 +210,7 @@ static int vnc_listen(struct machine_screen *s, const struct vnc_spec *v, struct
 	else
 		snprintf(address, sizeof(address), "tcp:%s:%u", v->host,
 			 VNC_BASE_PORT + v->display);
-	fd = host_listen(&s->m->host, address, &s->vnc_own, err);
+	fd = host_listen(&s->m->host, "VNC", address, &s->vnc_own, err);
 	if (fd < 0)
 		err_prefix(err, "-vnc");
 	return fd;

@@ -71,13 +71,14 @@ static struct line *line_exec(struct machine *m, const char *command, bool out, 
 		err_set(err, errno, "exec: %s", strerror(errno));
 		return NULL;
 	}
-	pid = m->host.ops->spawn(m->host.ctx, argv, out ? p[0] : -1, out ? -1 : p[1], err);
+	pid = host_spawn(&m->host, "migration", argv, out ? p[0] : -1, out ? -1 : p[1], err);
 	close(p[!out]);
 	if (pid < 0) {
 		close(p[out]);
 		return NULL;
 	}
 	l = line_new(p[out]);
+	l->host = &m->host;
 	l->pid = pid;
 	fcntl(l->fd, F_SETFL, O_NONBLOCK);
 	fcntl(l->fd, F_SETPIPE_SZ, 1 << 20);
@@ -116,7 +117,7 @@ struct line *line_connect(struct machine *m, const char *uri, struct err *err)
 			uri);
 		return NULL;
 	}
-	fd = m->host.ops->connect(m->host.ctx, uri, err);
+	fd = host_connect(&m->host, "migration", uri, err);
 	if (fd < 0)
 		return NULL;
 	l = line_new(fd);
@@ -135,7 +136,7 @@ struct line *line_listen(struct machine *m, const char *uri, struct err *err)
 	if (!strncmp(uri, "fd:", 3))
 		return line_fd(uri + 3, err);
 	if (!strncmp(uri, "unix:", 5) || !strncmp(uri, "tcp:", 4))
-		fd = host_listen(&m->host, uri, &own, err);
+		fd = host_listen(&m->host, "migration", uri, &own, err);
 	else
 		fd = err_set(
 			err, EINVAL,
@@ -313,7 +314,7 @@ void line_abort(struct line *l)
 {
 	__atomic_store_n(&l->aborted, true, __ATOMIC_RELEASE);
 	if (l->pid > 0)
-		kill(l->pid, SIGTERM);
+		host_kill(l->host, l->pid, SIGTERM);
 }
 
 int line_finish(struct line *l, struct err *err)
@@ -332,9 +333,8 @@ int line_finish(struct line *l, struct err *err)
 	l->fd = -1;
 	if (l->pid <= 0)
 		return 0;
-	while (waitpid(l->pid, &status, 0) < 0)
-		if (errno != EINTR)
-			return 0;	/* somebody else has waited for it */
+	if (host_wait(l->host, l->pid, &status) < 0)
+		return 0;		/* somebody else has waited for it */
 	l->pid = 0;
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
@@ -348,7 +348,7 @@ void line_free(struct line *l)
 	if (!l)
 		return;
 	if (l->pid > 0)
-		kill(l->pid, SIGTERM);
+		host_kill(l->host, l->pid, SIGTERM);
 	l->write = NULL;	/* what was not finished is given up */
 	line_finish(l, NULL);
 	free(l->buf);

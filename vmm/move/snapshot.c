@@ -10,6 +10,7 @@
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #include "vmm/move/snapshot.h"
 
 #define PAGE 4096ull
+#define PURPOSE "saved machine"
 /* has a checksum; blocks begin at a multiple, so that huge pages stay possible */
 #define CHUNK (2 * MiB)
 #define FLUSH_CHUNKS 8			/* written back together */
@@ -212,14 +214,15 @@ static int save_paused(struct saver *s)
 }
 
 /* The new name must be on the disk, too. */
-static int sync_folder(const char *path)
+static int sync_folder(struct machine *m, const char *path)
 {
 	char *copy = xstrdup(path);
-	int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC), ret = 0;
+	int fd = host_open(&m->host, PURPOSE, dirname(copy), O_RDONLY | O_DIRECTORY, 0, NULL);
+	int ret = MIN(fd, 0);
 
 	free(copy);
 	if (fd < 0)
-		return -errno;
+		return ret;
 	if (fsync(fd) < 0)
 		ret = -errno;
 	close(fd);
@@ -230,25 +233,28 @@ static int sync_folder(const char *path)
  * A file without a name in path's folder, so that nothing is left behind by a kill; where that is
  * not possible, one with.
  */
-static int open_new(const char *path, char *tmp, bool *named)
+static int open_new(struct machine *m, const char *path, const char *tmp, bool *named,
+		    struct err *err)
 {
 	char *copy = xstrdup(path);
-	int fd = open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	int fd = host_open(&m->host, PURPOSE, dirname(copy), O_TMPFILE | O_RDWR, 0600, NULL);
 
 	free(copy);
 	*named = fd < 0;
-	return fd < 0 ? mkostemp(tmp, O_CLOEXEC) : fd;
+	return fd < 0 ? host_open(&m->host, PURPOSE, tmp, O_RDWR | O_CREAT | O_EXCL, 0600, err)
+		      : fd;
 }
 
 static int give_name(struct saver *s, const char *path, const char *tmp, bool *named)
 {
-	char self[40];
+	const struct host *h = &s->m->host;
+	int ret = *named ? 0 : host_link(h, PURPOSE, s->fd, tmp);
 
-	snprintf(self, sizeof(self), "/proc/self/fd/%d", s->fd);
-	if (!*named && linkat(AT_FDCWD, self, AT_FDCWD, tmp, AT_SYMLINK_FOLLOW) < 0)
-		return -errno;
+	if (ret < 0)
+		return ret;
 	*named = true;
-	return rename(tmp, path) < 0 ? -errno : sync_folder(path);
+	ret = host_rename(h, PURPOSE, tmp, path);
+	return ret < 0 ? ret : sync_folder(s->m, path);
 }
 
 int snapshot_save(struct machine *m, const char *path,
@@ -256,23 +262,24 @@ int snapshot_save(struct machine *m, const char *path,
 		  struct err *err)
 {
 	struct saver *s = xcalloc(1, sizeof(*s));
-	char *tmp = xasprintf("%s.%d.XXXXXX", path, getpid());
+	uint32_t random = 0;
+	char *tmp;
 	bool named = false;
 	int ret;
 
+	getrandom(&random, sizeof(random), 0);
+	tmp = xasprintf("%s.%d.%08x", path, getpid(), random);
 	*s = (struct saver){ .m = m, .progress = progress, .ctx = ctx, .err = err };
-	s->fd = open_new(path, tmp, &named);
-	if (s->fd < 0) {
-		ret = err_set(err, errno, "%s", strerror(errno));
+	ret = s->fd = open_new(m, path, tmp, &named, err);
+	if (ret < 0)
 		goto out;
-	}
 	vm_pause(m->vm, PAUSE_SAVE);
 	ret = save_paused(s);
 	vm_resume(m->vm, PAUSE_SAVE);
 	if (ret == 0 && (ret = give_name(s, path, tmp, &named)) < 0)
 		err_set(err, -ret, "%s", strerror(-ret));
 	if (ret < 0 && named)
-		unlink(tmp);
+		host_unlink(&m->host, tmp, s->fd);
 	close(s->fd);
 out:
 	if (ret < 0)
@@ -307,7 +314,8 @@ static int snapshot_open(struct snapshot *s, const char *path, struct err *err)
 	struct stat st;
 	int ret;
 
-	*s = (struct snapshot){ .fd = open(path, O_RDONLY | O_CLOEXEC), .path = path, .err = err };
+	*s = (struct snapshot){ .path = path, .err = err };
+	s->fd = host_open(&host_door, PURPOSE, path, O_RDONLY, 0, err);
 	if (s->fd < 0)
 		return err_set(err, errno, "cannot open '%s': %s", path, strerror(errno));
 	if (fstat(s->fd, &st) < 0 || pread_full(s->fd, h, sizeof(h), 0) < 0 ||
@@ -382,7 +390,7 @@ int snapshot_restore(struct machine *m, const char *path, struct err *err)
 
 bool snapshot_probe(const char *path)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = host_open(&host_door, PURPOSE, path, O_RDONLY, 0, NULL);
 	uint8_t head[8];
 	bool yes;
 
