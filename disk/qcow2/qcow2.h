@@ -281,6 +281,9 @@ int refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *v);
 int refcount_add(struct qcow2 *q, uint64_t cluster, uint64_t count, int delta);
 /* count clusters in a row with refcount 1; *host their offset. At most `want`, at least one. */
 int clusters_alloc(struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got);
+/* The same, of clusters that nothing has ever used: they read as zeros where sparse_file is set. */
+int clusters_alloc_unused(struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got);
+/* All of them in one piece, however many. */
 int clusters_alloc_all(struct qcow2 *q, uint64_t want, uint64_t *host);
 /* Room for a compressed cluster. */
 int bytes_alloc(struct qcow2 *q, uint64_t len, uint64_t *host);

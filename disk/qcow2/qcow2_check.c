@@ -447,56 +447,18 @@ static int compare(struct check *k)
 	return ret;
 }
 
-/*
- * New refcount structures behind everything that is used, from the counts; then the header points
- * to them. Until that one sector is written the file is as it was.
- */
-static int rebuild(struct check *k)
+/* The clusters of the refcount structures that the file has are no longer used for them. */
+static void old_refcounts_forget(struct check *k)
 {
 	struct qcow2 *q = k->q;
-	uint64_t per = 1ull << q->rb_bits, start = MAX(k->last_used + 1, k->file_clusters),
-		 blocks = 0, clusters = 0, total, entries;
-	uint8_t *block, *table;
-	int ret = 0;
 
-	for (;;) {
-		uint64_t need_blocks, need_clusters;
-
-		total = start + blocks + clusters;
-		entries = (total + per - 1) / per;
-		need_clusters = q_clusters(q, entries * 8);
-		/* Blocks only for ranges in use: holes of the file need none. */
-		need_blocks = 0;
-		for (uint64_t i = 0; i < entries; i++) {
-			bool used = (i + 1) * per > start && i * per < total;
-
-			for (uint64_t c = 0; c < per && !used; c++)
-				used = count_get(k, &k->refs, i * per + c);
-			need_blocks += used;
-		}
-		if (need_blocks <= blocks && need_clusters <= clusters)
-			break;
-		blocks = MAX(blocks, need_blocks);
-		clusters = MAX(clusters, need_clusters);
-	}
-	if (clusters << q->cluster_bits > QCOW2_MAX_REFTABLE_BYTES)
-		return -EFBIG;
-	block = malloc(q->cluster_size);
-	table = calloc(clusters, q->cluster_size);
-	if (!block || !table) {
-		ret = -ENOMEM;
-		goto out;
-	}
-	k->file_clusters = MAX(k->file_clusters, total);
-	/* The old structures are given up; the new ones count themselves. */
 	for (uint64_t i = 0; i < q->reft_size; i++) {
-		uint32_t *v = q->reft[i] & REFT_OFFSET
-				      ? count_slot(k, &k->refs,
-						   (q->reft[i] & REFT_OFFSET) >> q->cluster_bits,
-						   false)
+		uint64_t off = q->reft[i] & REFT_OFFSET;
+		uint32_t *v = off && !q_in_cluster(q, off)
+				      ? count_slot(k, &k->refs, off >> q->cluster_bits, false)
 				      : NULL;
 
-		if (v && *v && !q_in_cluster(q, q->reft[i] & REFT_OFFSET))
+		if (v && *v)
 			--*v;
 	}
 	for (uint64_t i = 0; i < q->h.reftable_clusters; i++) {
@@ -506,6 +468,57 @@ static int rebuild(struct check *k)
 		if (v && *v)
 			--*v;
 	}
+}
+
+/* Ranges of a refcount block's width, below a range, that have a cluster in use. */
+static uint64_t ranges_used(struct check *k, uint64_t end)
+{
+	uint64_t per = 1ull << k->q->rb_bits, n = 0;
+
+	for (uint64_t i = 0; i < end; i++) {
+		uint64_t c = 0;
+
+		while (c < per && !count_get(k, &k->refs, i * per + c))
+			c++;
+		n += c < per;
+	}
+	return n;
+}
+
+/*
+ * New refcount structures behind everything that is used, from the counts; then the header points
+ * to them. Until that one sector is written the file is as it was.
+ */
+static int rebuild(struct check *k)
+{
+	struct qcow2 *q = k->q;
+	uint64_t per = 1ull << q->rb_bits, start = MAX(k->last_used + 1, k->file_clusters),
+		 blocks = 0, clusters = 0;
+	uint64_t total, entries, below, was;
+	uint8_t *block, *table;
+	int ret = 0;
+
+	if (start >> q->rb_bits > QCOW2_MAX_REFTABLE_BYTES / 8)
+		return -EFBIG;
+	old_refcounts_forget(k);
+	below = ranges_used(k, start >> q->rb_bits);
+	/* Blocks for the ranges in use and for those that the new structures reach into. */
+	do {
+		was = blocks + clusters;
+		total = start + was;
+		entries = (total - 1) / per + 1;
+		blocks = below + entries - (start >> q->rb_bits);
+		clusters = q_clusters(q, entries * 8);
+	} while (blocks + clusters != was);
+	if (clusters << q->cluster_bits > QCOW2_MAX_REFTABLE_BYTES)
+		return -EFBIG;
+	block = malloc(q->cluster_size);
+	table = calloc(clusters, q->cluster_size);
+	if (!block || !table) {
+		ret = -ENOMEM;
+		goto out;
+	}
+	k->file_clusters = MAX(k->file_clusters, total);
 	refer(k, start << q->cluster_bits, (blocks + clusters) << q->cluster_bits, 1);
 	for (uint64_t i = 0, b = 0; i < entries && !ret; i++) {
 		bool used = false;

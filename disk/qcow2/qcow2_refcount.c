@@ -117,6 +117,13 @@ static struct table *rb_create(struct qcow2 *q, uint64_t index, uint64_t host)
 	return t;
 }
 
+/* A new block will not come to be. */
+static void rb_forget(struct qcow2 *q, struct table *t)
+{
+	meta_del(q, t->host);
+	table_drop(q, t);
+}
+
 /*
  * A larger refcount table, at the start of the first range that the old one does not reach, behind
  * the refcount blocks that cover it. Nothing points there before the header does, and that is one
@@ -220,10 +227,8 @@ fail:
 	if (old_size != q->reft_size) {
 		/* The larger table did not come to be: forget the blocks made for it. */
 		for (uint64_t i = old_size; i < q->reft_size; i++)
-			if (q->rmap[i]) {
-				meta_del(q, q->rmap[i]->host);
-				table_drop(q, q->rmap[i]);
-			}
+			if (q->rmap[i])
+				rb_forget(q, q->rmap[i]);
 		q->reft_size = old_size;
 	}
 	free(reft);
@@ -308,21 +313,49 @@ static int cluster_free(struct qcow2 *q, uint64_t cluster, bool *is_free)
 	return 0;
 }
 
-int clusters_alloc(struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got)
+/*
+ * Counts clusters that were found free. -EAGAIN: a new, larger refcount table may have taken the
+ * place.
+ */
+static int run_take(struct qcow2 *q, uint64_t first, uint64_t n)
 {
-	uint64_t c, n, end;
+	uint64_t size = q->reft_size;
 	int ret;
-	bool is_free;
 
-again:
-	for (c = q->free_hint;; c++) {
+	if ((first + n) << q->cluster_bits > 1ull << 55)
+		return -EFBIG;
+	for (uint64_t i = first >> q->rb_bits; i <= (first + n - 1) >> q->rb_bits; i++) {
+		struct table *t;
+
+		ret = rb_get_writable(q, i << q->rb_bits, &t);
+		if (ret)
+			return ret;
+	}
+	if (size != q->reft_size)
+		return -EAGAIN;
+	if (meta_overlaps(q, first << q->cluster_bits, n << q->cluster_bits))
+		return qcow2_corrupt(q, "a cluster at %#llx that holds metadata has no refcount",
+				     (unsigned long long)first << q->cluster_bits);
+	ret = refcount_add(q, first, n, 1);
+	if (!ret)
+		q->end = MAX(q->end, first + n);
+	return ret;
+}
+
+/* The first free clusters from `from` on, at most `want` in a row. -EAGAIN: as run_take. */
+static int alloc_from(struct qcow2 *q, uint64_t from, uint64_t want, uint64_t *first, uint64_t *got)
+{
+	bool is_free = false;
+	uint64_t c, n;
+	int ret;
+
+	for (c = from;; c++) {
 		ret = cluster_free(q, c, &is_free);
 		if (ret)
 			return ret;
 		if (is_free)
 			break;
 	}
-	q->free_hint = c;
 	for (n = 1; n < want; n++) {
 		ret = cluster_free(q, c + n, &is_free);
 		if (ret)
@@ -330,49 +363,152 @@ again:
 		if (!is_free)
 			break;
 	}
-	if ((c + n) << q->cluster_bits > 1ull << 55)
-		return -EFBIG;
-	/* A new, larger refcount table may take the place just found. */
-	end = q->reft_size;
-	for (uint64_t i = c >> q->rb_bits; i <= (c + n - 1) >> q->rb_bits; i++) {
-		struct table *t;
+	*first = c;
+	*got = n;
+	return run_take(q, c, n);
+}
 
-		ret = rb_get_writable(q, i << q->rb_bits, &t);
+int clusters_alloc(struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got)
+{
+	uint64_t first;
+	int ret;
+
+	do
+		ret = alloc_from(q, q->free_hint, want, &first, got);
+	while (ret == -EAGAIN);
+	if (ret)
+		return ret;
+	q->free_hint = first + *got;
+	*host = first << q->cluster_bits;
+	return 0;
+}
+
+int clusters_alloc_unused(struct qcow2 *q, uint64_t want, uint64_t *host, uint64_t *got)
+{
+	uint64_t first;
+	int ret;
+
+	/*
+	 * The end moves when a larger refcount table is laid there; the old one's place is free
+	 * then, and not zero.
+	 */
+	do
+		ret = alloc_from(q, q->end, want, &first, got);
+	while (ret == -EAGAIN);
+	*host = first << q->cluster_bits;
+	return ret;
+}
+
+/*
+ * The first `want` free clusters in a row that begin below the end and need no refcount block in
+ * their midst.
+ */
+static int run_find(struct qcow2 *q, uint64_t want, uint64_t *first, bool *found)
+{
+	uint64_t c = q->free_hint, n = 0;
+
+	while (n < want && c - n <= q->end) {
+		bool is_free;
+		int ret = cluster_free(q, c++, &is_free);
+
+		if (ret)
+			return ret;
+		n = is_free ? n + 1 : 0;
+	}
+	*first = c - n;
+	*found = n == want;
+	return 0;
+}
+
+/* The first cluster behind which no refcount block counts anything. */
+static int run_start(struct qcow2 *q, uint64_t *start)
+{
+	uint64_t top = q->reft_size, v = 0;
+	int ret = 0;
+
+	*start = q->end;
+	while (top && !(q->reft[top - 1] & REFT_OFFSET))
+		top--;
+	if (top << q->rb_bits <= *start)
+		return 0;
+	if (top - 1 == *start >> q->rb_bits)
+		for (uint64_t c = *start; c < top << q->rb_bits && !ret && !v; c++)
+			ret = refcount_get(q, c, &v);
+	if (v || top - 1 > *start >> q->rb_bits)
+		*start = top << q->rb_bits;
+	return ret;
+}
+
+/*
+ * A run behind everything else, of any length: the refcount blocks that its range lacks lie side by
+ * side before it. In their usual place, at the start of what each of them counts, they would cut
+ * every run that is longer than what one block counts.
+ */
+static int run_lay(struct qcow2 *q, uint64_t want, uint64_t *host)
+{
+	uint64_t start, blocks, was, last, next;
+	struct table *t;
+	int ret;
+
+	for (;;) {
+		ret = run_start(q, &start);
+		if (ret)
+			return ret;
+		blocks = 0;
+		do {
+			was = blocks;
+			last = (start + was + want - 1) >> q->rb_bits;
+			blocks = last + 1 - (start >> q->rb_bits);
+			blocks -= start >> q->rb_bits < q->reft_size &&
+				  (q->reft[start >> q->rb_bits] & REFT_OFFSET);
+		} while (blocks != was);
+		if ((start + blocks + want) << q->cluster_bits > 1ull << 55)
+			return -EFBIG;
+		if (last < q->reft_size)
+			break;
+		ret = reftable_grow(q, last);
 		if (ret)
 			return ret;
 	}
-	if (end != q->reft_size)
-		goto again;
-	if (meta_overlaps(q, c << q->cluster_bits, n << q->cluster_bits))
-		return qcow2_corrupt(q, "a cluster at %#llx that holds metadata has no refcount",
-				     (unsigned long long)c << q->cluster_bits);
-	ret = refcount_add(q, c, n, 1);
+	if (meta_overlaps(q, start << q->cluster_bits, (blocks + want) << q->cluster_bits))
+		return qcow2_corrupt(q, "metadata lies beyond the file's end, at %#llx",
+				     (unsigned long long)start << q->cluster_bits);
+	next = start;
+	for (uint64_t i = start >> q->rb_bits; i <= last && !ret; i++) {
+		ret = rb_get(q, i, &t);
+		if (!ret && !t && !rb_create(q, i, next++ << q->cluster_bits))
+			ret = -ENOMEM;
+	}
+	if (!ret)
+		ret = refcount_add(q, start, blocks + want, 1);
+	for (uint64_t i = start >> q->rb_bits; i <= last && ret; i++)
+		if (q->rmap[i] && q->rmap[i]->host >> q->cluster_bits >= start) {
+			rb_forget(q, q->rmap[i]);
+			q->reft[i] = 0;
+		}
 	if (ret)
 		return ret;
-	q->free_hint = c + n;
-	q->end = MAX(q->end, c + n);
-	*host = c << q->cluster_bits;
-	*got = n;
+	q->end = start + blocks + want;
+	*host = (start + blocks) << q->cluster_bits;
 	return 0;
 }
 
 int clusters_alloc_all(struct qcow2 *q, uint64_t want, uint64_t *host)
 {
-	uint64_t hint = q->free_hint, got;
-
 	for (;;) {
-		uint64_t was = q->free_hint;
-		int ret = clusters_alloc(q, want, host, &got);
+		uint64_t first;
+		bool found;
+		int ret = run_find(q, want, &first, &found);
 
 		if (ret)
 			return ret;
-		if (got == want) {
-			q->free_hint = MIN(hint, q->free_hint);
-			return 0;
+		if (!found)
+			return run_lay(q, want, host);
+		ret = run_take(q, first, want);
+		if (ret != -EAGAIN) {
+			*host = first << q->cluster_bits;
+			return ret;
 		}
-		clusters_unalloc(q, *host, got);
-		q->free_hint = MAX(was, (*host >> q->cluster_bits) + got);
-		hint = MIN(hint, *host >> q->cluster_bits);
 	}
 }
 

@@ -257,8 +257,7 @@ static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_
 		got = n;
 	} else {
 		t->pins++;
-		q->free_hint = MAX(q->free_hint, q->end);
-		ret = clusters_alloc(q, n, &host, &got);
+		ret = clusters_alloc_unused(q, n, &host, &got);
 		t->pins--;
 		if (ret)
 			return ret;
@@ -274,8 +273,8 @@ static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_
 int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode, struct err *err)
 {
 	struct qcow2 *q = n->priv;
-	uint64_t hint = q->free_hint, end;
 	struct node *d = q_data(q);
+	uint64_t end;
 	bool fill = strcmp(mode, "metadata");
 	int ret = 0;
 
@@ -304,7 +303,6 @@ int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mo
 		if (!ret && q->need_flush)
 			ret = qcow2_flush(n);
 	}
-	q->free_hint = MIN(hint, q->free_hint);
 	end = q->end << q->cluster_bits;
 	if (!ret && !n->data_file && end > n->file->size)
 		ret = node_resize(n->file, end, err);
