@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/base/host.h"
 #include "tools/ci/run.h"
 
 #define TAIL_LINES 25
@@ -113,11 +114,18 @@ static void print_log(struct run *r, const char *log)
 
 static void write_log(struct run *r, const char *console, const char *log)
 {
-	int fd = open(r->o->log, O_CREAT | O_WRONLY | O_APPEND | O_CLOEXEC, 0644);
+	struct err err = { "" };
+	int fd = host_open(&host_direct, "log", r->o->log,
+			   O_CREAT | O_WRONLY | O_APPEND, 0644, &err);
+	int ret = MIN(fd, 0);
 
-	if (fd < 0 || write_full(fd, console, strlen(console)) < 0 ||
-	    write_full(fd, log, strlen(log)) < 0)
-		dprintf(r->err, "minivmm-ci: --log %s: %s\n", r->o->log, strerror(errno));
+	if (ret == 0)
+		ret = write_full(fd, console, strlen(console));
+	if (ret == 0)
+		ret = write_full(fd, log, strlen(log));
+	if (ret < 0)
+		dprintf(r->err, "minivmm-ci: --log %s: %s\n", r->o->log,
+			err.msg[0] ? err.msg : strerror(-ret));
 	if (fd >= 0)
 		close(fd);
 }

@@ -30,13 +30,16 @@ char *cache_folder(void)
 		     : home && *home == '/' ? xasprintf("%s/.cache", home)
 					    : NULL,
 	     *dir;
+	struct stat st;
 
 	if (!base)
 		return NULL;
 	mkdir(base, 0700);
 	dir = xasprintf("%s/minivmm", base);
 	free(base);
-	if (mkdir(dir, 0700) < 0 && errno != EEXIST) {
+	/* What lies there is started as a kernel: nobody else may have put it there. */
+	if ((mkdir(dir, 0700) < 0 && errno != EEXIST) || stat(dir, &st) < 0 ||
+	    !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || st.st_mode & (S_IWGRP | S_IWOTH)) {
 		free(dir);
 		return NULL;
 	}

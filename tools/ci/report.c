@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* report.c: results for people (a table), for TAP readers and for JUnit readers. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "vmm/base/host.h"
 #include "tools/ci/ci.h"
 
 /* How long the UTF-8 character at s is; 0: it is none that XML 1.0 carries. */
@@ -68,12 +70,16 @@ static const char *verdict(const struct ci_result *r)
 
 static int junit(const struct ci_options *o, const struct ci_report *rep, struct err *err)
 {
-	FILE *f = fopen(o->junit, "we");
+	int fd = host_open(&host_direct, "report", o->junit,
+			   O_CREAT | O_WRONLY | O_TRUNC, 0644, err);
+	FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 	unsigned failed = 0;
 	double total = 0;
 
-	if (!f)
-		return err_set(err, errno, "--junit %s: %s", o->junit, strerror(errno));
+	if (!f) {
+		err_prefix(err, "--junit");
+		return MIN(fd, -1);
+	}
 	for (unsigned i = 0; i < rep->n; i++) {
 		failed += rep->results[i].status != 0;
 		total += rep->results[i].seconds;

@@ -6,7 +6,6 @@
  * thread, as each of the changes alone.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <unistd.h>
 
 #include "disk/node.h"
@@ -32,19 +31,16 @@ static const char *str(json_t *args, const char *name)
 static void undo_overlay(struct machine *m, struct action *a)
 {
 	const char *mode = str(a->data, "mode"), *file = str(a->data, "snapshot-file");
-	int fd, ret;
+	const struct node *root = blk_root(a->drive->blk);
+	int ret = 0;
 
-	blk_drop_overlay(a->drive->blk);
-	if (mode && !strcmp(mode, "existing"))
-		return;
-	ret = fd = host_open(&m->host, "overlay", file, O_PATH | O_NOFOLLOW, 0, NULL);
-	if (fd >= 0) {
-		ret = host_unlink(&m->host, file, fd);
-		close(fd);
-	}
+	/* While it is open: only that very file goes. */
+	if ((!mode || strcmp(mode, "existing")) && root->file && root->file->fd >= 0)
+		ret = host_unlink(&m->host, file, root->file->fd);
 	if (ret < 0)
 		log_warn("transaction: the overlay '%s' was taken back, but its file stays: %s",
 			 file, strerror(-ret));
+	blk_drop_overlay(a->drive->blk);
 }
 
 static void undo_internal(struct machine *m, struct action *a)
