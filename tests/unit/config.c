@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Options into a configuration: the forms people type, and what is refused with which words. */
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "vmm/base/nearest.h"
@@ -53,6 +54,40 @@ Test(config, demo_line)
 	cr_assert_str_eq(c.nets[0].spec, "tap,br0");
 	cr_assert_str_eq(c.serial[0], "mon:stdio");
 	config_free(&c);
+}
+
+Test(config, chardevs)
+{
+	static const struct { const char *arg, *spec; } good[] = {
+		{ "file,id=a,path=f,append=on", "file:f,append=on" },
+		{ "file,id=a,path=x,,y", "file:x,y,append=off" },
+		{ "null,id=a,logfile=l,logappend=on", "null,logappend=on,logfile=l" },
+		{ "stdio,id=a,mux=on", "mon:stdio" },
+		{ "pty,id=a", "pty" },
+		{ "socket,id=a,path=s,server=on,wait=off", "unix:s,server,nowait" },
+		{ "socket,id=a,host=h,port=7", "tcp:h:7" },
+		{ "socket,id=a,port=7,server", "tcp::7,server" },
+		{ "serial,id=a,path=/dev/ttyS0", "/dev/ttyS0" },
+	};
+	char line[200];
+
+	for (size_t i = 0; i < ARRAY_SIZE(good); i++) {
+		snprintf(line, sizeof(line), "-chardev %s -serial chardev:a -serial null",
+			 good[i].arg);
+		cr_assert_eq(parse(line), 0, "%s: %s", line, e.msg);
+		cr_assert_str_eq(config_chardev_spec(&c, c.serial[0]), good[i].spec);
+		cr_assert_str_eq(config_chardev_spec(&c, "a"), good[i].spec);
+		cr_assert_str_eq(config_chardev_spec(&c, c.serial[1]), "null");
+		config_free(&c);
+	}
+	refused("-chardev file,id=a", "path=");
+	refused("-chardev file,path=f", "id=");
+	refused("-chardev file,id=a,path=f,append=maybe", "append=maybe");
+	refused("-chardev file,id=a,path=f,appendd=on", "appendd");
+	refused("-chardev socket,id=a", "host= and port=");
+	refused("-chardev spicevmc,id=a", "spicevmc");
+	refused("-chardev pty,id=a -chardev pty,id=a", "taken");
+	refused("-chardev null,id=a,append=on", "append");
 }
 
 Test(config, memory_sizes)

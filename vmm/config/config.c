@@ -55,6 +55,10 @@ void config_free(struct config *c)
 		free_device(&c->devices[i]);
 	for (unsigned i = 0; i < c->nserial; i++)
 		free(c->serial[i]);
+	for (unsigned i = 0; i < c->nchardevs; i++) {
+		free(c->chardevs[i].id);
+		free(c->chardevs[i].spec);
+	}
 	for (unsigned i = 0; i < c->nroms; i++)
 		free(c->roms[i]);
 	memset(c, 0, sizeof(*c));

@@ -111,6 +111,8 @@ struct config {
 	unsigned ndevices;
 	char *serial[CONFIG_MAX_SERIAL];	/* chardev specs */
 	unsigned nserial;
+	struct { char *id, *spec; } chardevs[16];	/* -chardev; spec as -serial takes it */
+	unsigned nchardevs;
 	bool nodefaults, snapshot;
 	/* how to run */
 	char *display, *vnc, *keymap;		/* NULL: none */
@@ -165,5 +167,13 @@ void config_device_man(void);
  * was printed (-h, -version): exit 0.
  */
 int options_parse(struct config *c, int argc, char **argv, struct err *err);
+
+/* -chardev KIND,id=ID,... 0 or -errno with the reason. */
+int config_add_chardev(struct config *c, const char *arg, struct err *err);
+/*
+ * What stands behind "chardev:ID" or "ID": a -chardev's short form; name itself when none has that
+ * id. Belongs to c.
+ */
+const char *config_chardev_spec(const struct config *c, const char *name);
 
 #endif

@@ -416,6 +416,11 @@ OPT(serial)
 	return 0;
 }
 
+OPT(chardev)
+{
+	return config_add_chardev(c, arg, err);
+}
+
 OPT(debugcon)
 {
 	struct device_config *d = config_add_device(c, DEV_DEBUGCON, NULL, err);
@@ -561,6 +566,8 @@ static const struct option {
 	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F[,append=on], pty, "
 	  "unix:F, none; each with logfile=F[,logappend=on] for a copy of the output",
 	  opt_serial },
+	{ "chardev", "KIND,id=ID,...", "a stream for -serial chardev:ID or -device ...,chardev=ID",
+	  opt_chardev },
 	{ "debugcon", "SPEC", "what firmware writes to its debug port, 0x402: stdio, file:F ...",
 	  opt_debugcon },
 	{ "nographic", NULL, "no screen, serial port and monitor on the terminal", opt_nographic },

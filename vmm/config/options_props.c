@@ -80,6 +80,16 @@ static const struct prop {
 	  "how long such a burst may last (1; throttling.bps-total-max-length)" },
 	{ "drive", "iops_size=BYTES", "a bigger request counts as several (throttling.iops-size)" },
 
+	{ "chardev", "file,path=FILE,append=on|off",
+	  "what comes is written there; emptied at start, or not" },
+	{ "chardev", "socket,path=FILE|host=H,port=N,server=on|off,wait=on|off",
+	  "a unix or TCP socket" },
+	{ "chardev", "stdio,mux=on|off",
+	  "the terminal; mux: with the monitor and its Ctrl-A keys" },
+	{ "chardev", "null, pty, serial,path=/dev/ttyS0",
+	  "nothing, a pseudo terminal, a port of the host" },
+	{ "chardev", "logfile=FILE,logappend=on|off", "a copy of all output, of any kind" },
+
 	{ "net", "nic,model=virtio|e1000|rtl8139",
 	  "a card; left out: e1000 when the disks are IDE, else virtio" },
 	{ "net", "nic,macaddr=MAC", "its address; left out: made from -name" },

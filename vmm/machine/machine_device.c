@@ -297,7 +297,8 @@ static int build_console(struct machine *m, const struct device_config *d, struc
 		return err_set(err, E2BIG, "%s: more than %zu consoles", d->id,
 			       ARRAY_SIZE(m->consoles));
 	if (d->backend) {
-		chr = chardev_open(d->id, d->backend, m->loop, &m->host, err);
+		chr = chardev_open(d->id, config_chardev_spec(m->config, d->backend), m->loop,
+				   &m->host, err);
 		if (!chr && err->msg[0])
 			return -EIO;
 		m->consoles[m->nconsoles++] = chr;
@@ -319,6 +320,7 @@ static int build_port(struct machine *m, const struct device_config *d, struct e
 {
 	struct device *dev = NULL;
 	struct chardev *chr = NULL;
+	const char *spec;
 
 	switch (d->kind) {
 	case DEV_DEBUG_EXIT:
@@ -333,8 +335,8 @@ static int build_port(struct machine *m, const struct device_config *d, struct e
 		if (m->nconsoles == ARRAY_SIZE(m->consoles))
 			return err_set(err, E2BIG, "%s: more than %zu consoles", d->id,
 				       ARRAY_SIZE(m->consoles));
-		chr = chardev_open(d->id, d->backend ? d->backend : "stdio", m->loop, &m->host,
-				   err);
+		spec = config_chardev_spec(m->config, d->backend ? d->backend : "stdio");
+		chr = chardev_open(d->id, spec, m->loop, &m->host, err);
 		if (!chr && err->msg[0])
 			return -EIO;
 		m->consoles[m->nconsoles++] = chr;

@@ -251,7 +251,8 @@ int machine_init_serial(struct machine *m, struct err *err)
 		if (!strcmp(c->serial[i], "none"))
 			continue;
 		snprintf(id, sizeof(id), "serial%u", i);
-		m->serial[i] = chardev_open(id, c->serial[i], m->loop, &m->host, err);
+		m->serial[i] = chardev_open(id, config_chardev_spec(c, c->serial[i]), m->loop,
+					    &m->host, err);
 		if (!m->serial[i] && err->msg[0])
 			return -EIO;
 		if (chardev_is_stdio(m->serial[i]))
