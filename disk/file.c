@@ -212,6 +212,7 @@ static int file_attach(struct node *n, int fd, struct err *err)
 	if (ret)
 		goto fail;
 	f->held = file_lock_kind(n->flags);
+	node_stamp(fd, &n->opened);
 	return 0;
 fail:
 	file_close(n);
@@ -289,6 +290,7 @@ static int file_activate(struct node *n, struct err *err)
 	f->held = file_lock_kind(n->flags & ~BLK_INACTIVE);
 	if (fstat(n->fd, &st) == 0)
 		file_size(n->fd, &st, &n->size);
+	node_stamp(n->fd, &n->opened);
 	return 0;
 }
 

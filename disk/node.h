@@ -176,7 +176,23 @@ struct node_ops {
 	 */
 	int (*vmstate_read)(struct node *n, void *buf, uint64_t len, uint64_t off);
 	int (*vmstate_write)(struct node *n, const void *buf, uint64_t len, uint64_t off);
+	/*
+	 * What the format changes whenever the disk is changed, as text (VMDK's CID, VHDX's data
+	 * write GUID).
+	 */
+	void (*mark)(struct node *n, char *buf, size_t len);
+	/* The i-th file the disk lies in beside file and data_file; NULL: no more. */
+	struct node *(*part)(struct node *n, unsigned i);
 };
+
+/* A regular file's marks of when it was changed; times in ns. */
+struct node_stamp {
+	bool known, unlinked;
+	uint64_t dev, ino, size;
+	int64_t mtime, ctime;
+};
+/* known false: no regular file (identity.c). */
+void node_stamp(int fd, struct node_stamp *s);
 
 struct node {
 	const struct node_ops *ops;
@@ -195,6 +211,8 @@ struct node {
 	bool probed;			/* the format was guessed from the content */
 	bool needs_packed;		/* can only be written through pack and put_packed */
 	int fd;				/* leaf on a host file: its descriptor; -1 otherwise */
+	/* leaf: when it was opened or activated, before anything was written to it by us */
+	struct node_stamp opened;
 	const struct host *host;	/* what opens its file: &door */
 	struct host door;
 	char *named_by;			/* the image that named this one; NULL: none */

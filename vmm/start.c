@@ -26,8 +26,10 @@ static int first_state(struct machine *m, struct err *err)
 		return migrate_incoming(m, c->incoming, err);
 	if (!c->loadvm)
 		return machine_reset(m, err);
-	if (!snapshot_probe(c->loadvm) && !strchr(c->loadvm, '/'))
+	if (!snapshot_probe(c->loadvm) && !strchr(c->loadvm, '/')) {
+		c->strict = false;	/* its disks lie in the snapshot with it */
 		return savevm_load(m, c->loadvm, err);
+	}
 	uri = xasprintf("file:%s", c->loadvm);
 	ret = migrate_incoming(m, uri, err);
 	free(uri);

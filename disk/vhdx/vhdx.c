@@ -5,6 +5,7 @@
  * threads.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "disk/formats.h"
@@ -438,7 +439,19 @@ static int vhdx_check(struct node *n, struct node_check *c, unsigned fix)
 	return ret;
 }
 
+static void vhdx_mark(struct node *n, char *buf, size_t len)
+{
+	struct vhdx *v = n->priv;
+	size_t at = snprintf(buf, len, "GUID ");
+
+	pthread_mutex_lock(&v->map.lock);
+	for (unsigned i = 0; i < 16 && at < len; i++)
+		at += snprintf(buf + at, len - at, "%02x", v->header[HDR_DATA_WRITE_GUID + i]);
+	pthread_mutex_unlock(&v->map.lock);
+}
+
 const struct node_ops vhdx_ops = {
+	.mark = vhdx_mark,
 	.format = "vhdx",
 	.probe = vhdx_probe,
 	.open = vhdx_open,

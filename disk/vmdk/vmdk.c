@@ -571,7 +571,28 @@ static int vmdk_check(struct node *n, struct node_check *c, unsigned fix)
 	return ret;
 }
 
+static void vmdk_mark(struct node *n, char *buf, size_t len)
+{
+	struct vmdk *v = n->priv;
+
+	pthread_mutex_lock(&v->lock);
+	snprintf(buf, len, "CID %08x", v->cid);
+	pthread_mutex_unlock(&v->lock);
+}
+
+static struct node *vmdk_part(struct node *n, unsigned i)
+{
+	struct vmdk *v = n->priv;
+
+	for (int k = 0; k < v->n; k++)
+		if (v->ext[k]->own_file && !i--)
+			return v->ext[k]->file;
+	return NULL;
+}
+
 const struct node_ops vmdk_ops = {
+	.mark = vmdk_mark,
+	.part = vmdk_part,
 	.format = "vmdk",
 	.probe = vmdk_probe,
 	.open = vmdk_open,

@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (!m)
 		make();
-	if (!size && machine_save(m, NULL, NULL, &blob, &len, &err) == 0) {
+	if (!size && machine_save(m, NULL, NULL, true, &blob, &len, &err) == 0) {
 		/* how the seed is made: an empty input */
 		int fd = open("/tmp/minivmm-fuzz-state", O_WRONLY | O_CREAT | O_TRUNC, 0600);
 
@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		machine_unquiesce(m);
 		fuzz_settle(m);
 		if (machine_quiesce(m, &err) == 0 &&
-		    machine_save(m, NULL, NULL, &blob, &len, &err) == 0)
+		    machine_save(m, NULL, NULL, true, &blob, &len, &err) == 0)
 			free(blob);
 	} else if (!err.msg[0]) {
 		abort();		/* refused without a word */

@@ -24,7 +24,7 @@ static void make(void)
 	fuzz_enter_folder();
 	m = fuzz_machine(argv);
 	if (stream_config(m, &config, &config_len) < 0 ||
-	    machine_save(m, NULL, NULL, &state, &state_len, &err) < 0)
+	    machine_save(m, NULL, NULL, true, &state, &state_len, &err) < 0)
 		abort();
 }
 

@@ -118,6 +118,8 @@ struct config {
 	char *display, *vnc, *keymap;		/* NULL: none */
 	bool nographic;
 	char *monitor, *qmp, *gdb, *incoming, *loadvm, *verify;
+	/* -loadvm FILE,strict=on, -incoming file:FILE,strict=on: a changed disk is refused */
+	bool strict;
 	bool paused;				/* -S */
 	bool no_reboot, no_shutdown, daemonize;
 	unsigned timeout, idle_timeout;		/* seconds; 0: none */

@@ -37,8 +37,38 @@ STRING_OPTION(k, keymap)
 STRING_OPTION(monitor, monitor)
 STRING_OPTION(qmp, qmp)
 STRING_OPTION(gdb, gdb)
-STRING_OPTION(incoming, incoming)
-STRING_OPTION(loadvm, loadvm)
+
+/* FILE[,strict=on|off]; only this ending is ours, a file's name may have commas. */
+static int restore_option(struct config *c, char **member, const char *arg, struct err *err)
+{
+	const char *end = strstr(arg, ",strict=");
+
+	for (const char *next; end && (next = strstr(end + 1, ",strict=")); end = next)
+		;
+	if (end && strcmp(end + 8, "on") && strcmp(end + 8, "off"))
+		return err_set(err, EINVAL, "strict=%s: on or off", end + 8);
+	free(*member);
+	*member = end ? xasprintf("%.*s", (int)(end - arg), arg) : xstrdup(arg);
+	c->strict = end && !strcmp(end + 8, "on");
+	return 0;
+}
+
+OPT(loadvm)
+{
+	return restore_option(c, &c->loadvm, arg, err);
+}
+
+OPT(incoming)
+{
+	/* The others do not come out of a saved file. */
+	if (!strncmp(arg, "file:", 5))
+		return restore_option(c, &c->incoming, arg, err);
+	free(c->incoming);
+	c->incoming = xstrdup(arg);
+	c->strict = false;
+	return 0;
+}
+
 STRING_OPTION(verify, verify)
 STRING_OPTION(pidfile, pidfile)
 STRING_OPTION(logfile, logfile)
@@ -590,7 +620,9 @@ static const struct option {
 	{ "gdb", "tcp::PORT", "wait for a debugger there", opt_gdb },
 	{ "s", NULL, "the same as -gdb tcp::1234", opt_gdb_default },
 	{ "incoming", "ADDRESS", "take a machine that another minivmm sends", opt_incoming },
-	{ "loadvm", "NAME|FILE", "start from a saved machine", opt_loadvm },
+	{ "loadvm", "NAME|FILE[,strict=on]",
+	  "start from a saved machine; strict: not when a disk was changed since it was saved",
+	  opt_loadvm },
 	{ "verify", "FILE", "check a saved machine's checksums, those of its memory too",
 	  opt_verify },
 	{ "no-reboot", NULL, "end instead of rebooting", opt_no_reboot },

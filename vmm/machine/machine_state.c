@@ -5,6 +5,7 @@
  *   format, program
  *   config/    what must be the same on both sides: type, memory, processors, devices
  *   clock/     the VM clock and kvmclock
+ *   disks/     what identifies what the disks held (machine_disks.c); in a saved file alone
  *   memory/    a node for each block; its contents lie elsewhere
  *   devices/   a node for each device, in wiring order
  *   chips/     in-kernel PIC, IOAPIC, PIT
@@ -20,6 +21,7 @@
 #include <time.h>
 
 #include "vmm/base/log.h"
+#include "vmm/machine/machine_disks.h"
 #include "vmm/machine/machine_state.h"
 
 #define STATE_FORMAT 1
@@ -269,6 +271,7 @@ struct save {
 	struct state_out *o;
 	void (*memory)(void *ctx, struct block *b, struct state_out *o);
 	void *ctx;
+	struct machine_disks *disks;	/* NULL: are not told */
 	struct err *err;
 	int ret;
 };
@@ -288,6 +291,8 @@ static void save_config(struct save *s)
 	state_u64(s->o, "kvmclock", m->paused.clock_ns);
 	state_u64(s->o, "saved-at", time(NULL));
 	state_end(s->o);
+	if (s->disks)
+		machine_disks_save(s->disks, s->o);
 	state_begin(s->o, "memory");
 	while ((b = block_next(m->mem, b))) {
 		state_begin(s->o, block_id(b));
@@ -338,12 +343,14 @@ static void save_all(void *ctx)
 }
 
 int machine_save(struct machine *m, void (*memory)(void *ctx, struct block *b, struct state_out *o),
-		 void *ctx, void **blob, size_t *len, struct err *err)
+		 void *ctx, bool disks, void **blob, size_t *len, struct err *err)
 {
-	struct save s = { m, state_out_new(), memory, ctx, err, 0 };
+	struct save s = { m, state_out_new(), memory, ctx, disks ? machine_disks_get(m) : NULL,
+			  err, 0 };
 	int ret;
 
 	vm_exclusive_sync(m->vm, save_all, &s);
+	machine_disks_free(s.disks);
 	ret = state_out_finish(s.o, blob, len);
 	if (s.ret < 0) {
 		free(*blob);
@@ -445,7 +452,9 @@ static void load_all(void *ctx)
 	if (state_enter(l->in, "config") < 0 || machine_compare(l->m, l->in) < 0)
 		return;
 	state_leave(l->in);
-	load_memory(l);
+	machine_disks_check(l->m, l->in, l->m->config->strict);
+	if (!state_in_error(l->in))
+		load_memory(l);
 	if (!state_in_error(l->in))
 		load_clock(l);
 	if (!state_in_error(l->in))

@@ -31,10 +31,11 @@ int machine_compare(struct machine *m, struct state_in *in);
 
 /*
  * Registers of every part. memory(ctx, o): optional, adds properties to the node of each block.
- * Quiesced. blob is the caller's to free. 0 or -errno with the reason.
+ * disks: what identifies the disks' contents as well (machine_disks.h). Quiesced. blob is the
+ * caller's to free. 0 or -errno with the reason.
  */
 int machine_save(struct machine *m, void (*memory)(void *ctx, struct block *b, struct state_out *o),
-		 void *ctx, void **blob, size_t *len, struct err *err);
+		 void *ctx, bool disks, void **blob, size_t *len, struct err *err);
 /*
  * The opposite, after the contents of memory are there, on a machine that has not run: compares,
  * then loads. memory(ctx, b, in): what machine_save's memory wrote. On failure the machine must not

@@ -109,7 +109,7 @@ static int hand_over(struct migration *g, bool paused, bool *given, struct err *
 	ret = migrate_ram_rest(g, false);
 	if (ret < 0)
 		return err_set(err, -ret, "sending memory: %s", strerror(-ret));
-	ret = machine_save(g->m, NULL, NULL, &blob, &len, err);
+	ret = machine_save(g->m, NULL, NULL, false, &blob, &len, err);
 	if (ret < 0)
 		return ret;
 	ret = migrate_disks(g->m, blk_inactivate, err);
@@ -245,7 +245,7 @@ int migrate_save_line(struct machine *m, struct line *l, struct err *err)
 		migrate_ram_end(g);
 	}
 	if (ret == 0)
-		ret = machine_save(m, NULL, NULL, &blob, &len, err);
+		ret = machine_save(m, NULL, NULL, false, &blob, &len, err);
 	if (ret == 0 && (ret = migrate_send_record(g, STREAM_STATE, blob, len)) < 0)
 		err_set(err, -ret, "writing the machine's state: %s", strerror(-ret));
 	free(blob);

@@ -179,7 +179,7 @@ static int save_tree(struct saver *s)
 	uint8_t header[HEADER_SIZE] = { 0 };
 	void *blob;
 	size_t len;
-	int ret = machine_save(s->m, describe_block, s, &blob, &len, s->err);
+	int ret = machine_save(s->m, describe_block, s, true, &blob, &len, s->err);
 
 	if (ret < 0)
 		return ret;
