@@ -204,8 +204,7 @@ static void check_drive(struct machine *m, const struct drive_was *was, struct s
 			      "(strict=on)", was->id, why);
 	else if (v == DISK_CHANGED)
 		log_warn("drive '%s' is not what it was when the machine was saved: %s; the guest "
-			 "does not know and may destroy what it holds (-loadvm FILE,strict=on "
-			 "refuses)", was->id, why);
+			 "does not know and may destroy what it holds", was->id, why);
 	else if (v != DISK_SAME)
 		log_warn("drive '%s' of the saved machine: %s", was->id, why);
 }

@@ -5,7 +5,8 @@
  *   format, program
  *   config/    what must be the same on both sides: type, memory, processors, devices
  *   clock/     the VM clock and kvmclock
- *   disks/     what identifies what the disks held (machine_disks.c); in a saved file alone
+ *   disks/     what identifies what the disks held (machine_disks.c): of what is kept, a
+ *              file or a stream that goes one way
  *   memory/    a node for each block; its contents lie elsewhere
  *   devices/   a node for each device, in wiring order
  *   chips/     in-kernel PIC, IOAPIC, PIT

@@ -296,9 +296,12 @@ static int activate_disks(struct receiver *r)
 
 static int receive_state(struct receiver *r, size_t len)
 {
-	int ret = machine_load(r->m, r->payload, len, NULL, NULL, &r->err);
+	/* A sender that hears no answer has let go of the disks; what they hold is compared. */
+	int ret = r->two_way ? 0 : activate_disks(r);
 
-	return ret < 0 ? ret : activate_disks(r);
+	if (ret == 0)
+		ret = machine_load(r->m, r->payload, len, NULL, NULL, &r->err);
+	return ret == 0 && r->two_way ? activate_disks(r) : ret;
 }
 
 /* Everything up to and including STATE, then who runs. *paused: the user had paused it. */

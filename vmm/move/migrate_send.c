@@ -101,18 +101,26 @@ int migrate_disks(struct machine *m, int (*fn)(struct blk *b, struct err *err), 
  */
 static int hand_over(struct migration *g, bool paused, bool *given, struct err *err)
 {
+	bool one_way = !line_two_way(g->line);
 	uint8_t run[4];
-	void *blob;
+	void *blob = NULL;
 	size_t len;
 	int ret;
 
 	ret = migrate_ram_rest(g, false);
 	if (ret < 0)
 		return err_set(err, -ret, "sending memory: %s", strerror(-ret));
-	ret = machine_save(g->m, NULL, NULL, false, &blob, &len, err);
+	/*
+	 * What goes one way may lie in a file for long, and says what the disks hold; letting go of
+	 * them is the last that is written to them.
+	 */
+	if (one_way && (ret = migrate_disks(g->m, blk_inactivate, err)) < 0)
+		return ret;
+	ret = machine_save(g->m, NULL, NULL, one_way, &blob, &len, err);
 	if (ret < 0)
 		return ret;
-	ret = migrate_disks(g->m, blk_inactivate, err);
+	if (!one_way)
+		ret = migrate_disks(g->m, blk_inactivate, err);
 	if (ret == 0 && (ret = migrate_send_record(g, STREAM_STATE, blob, len)) < 0)
 		err_set(err, -ret, "sending the machine's state: %s", strerror(-ret));
 	free(blob);

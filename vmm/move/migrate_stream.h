@@ -9,7 +9,7 @@
  *   PAGES    u32 block, u32 runs; runs of { u64 first page, u32 pages, u32 zero }; then the pages
  *            that are not zero
  *   ZPAGES   u32 length, then PAGES' payload packed by zstd
- *   STATE    tree: machine_save
+ *   STATE    tree: machine_save; one-way: with what identifies the disks' contents
  *   RUN      u32: 1 when the user had paused it
  *
  * With STREAM_TWO_WAY the destination answers { u32 answer, u32 length, text }: ACCEPT to CONFIG,
