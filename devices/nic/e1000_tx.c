@@ -12,6 +12,7 @@
 
 #include "devices/nic/e1000.h"
 #include "vmm/base/iov.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 #define HDR_LEN sizeof(struct virtio_net_hdr)
@@ -124,7 +125,9 @@ static int tx_collect(struct e1000 *d, struct tx_cache *c, uint32_t ring, struct
 		if (p->ndesc == 1)
 			p->first = t;
 		add_piece(d, p, &t);
-		if (t.low & TXD_EOP) {
+		/* No driver has packets of so many descriptors; whoever does loses them. */
+		p->bad |= p->ndesc >= TURN_DESCRIPTORS;
+		if (t.low & TXD_EOP || p->ndesc >= TURN_DESCRIPTORS) {
 			p->last = t;
 			return 1;
 		}
@@ -423,6 +426,7 @@ void e1000_transmit(struct e1000 *d)
 	struct tx_cache cache = { 0 };
 	bool now = false, delayed = false;
 	struct tx_packet p;
+	uint32_t descs = 0;
 	int done = 0;
 
 	if (!(d->tctl & TCTL_EN) || !e1000_dma_allowed(d) || d->tx_watch ||
@@ -434,14 +438,17 @@ void e1000_transmit(struct e1000 *d)
 				  d->tdh, d->tdt, ring);
 		return;
 	}
-	while (d->tdh != d->tdt && done < TX_BATCH && tx_one(d, &cache, ring, &p, &now, &delayed))
+	while (d->tdh != d->tdt && done < TX_BATCH && descs < TURN_DESCRIPTORS &&
+	       tx_one(d, &cache, ring, &p, &now, &delayed)) {
+		descs += p.ndesc;
 		done++;
+	}
 	if (d->tdh == d->tdt && done) {
 		d->icr |= ICR_TXQE;
 		now |= d->ims & ICR_TXQE;
 	}
 	if (now || delayed)
 		tx_interrupt(d, now, delayed);
-	if (d->tdh != d->tdt && done == TX_BATCH)
+	if (d->tdh != d->tdt && (done == TX_BATCH || descs >= TURN_DESCRIPTORS))
 		loop_timer_set(&d->tx_next, 0);
 }

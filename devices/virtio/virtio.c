@@ -163,6 +163,20 @@ uint64_t virtio_doorbells(const struct virtio_dev *v)
 	return n;
 }
 
+/* Also how a queue whose share of a turn is over gets another (virtq.h, again). */
+static void ring(void *ctx)
+{
+	struct virtio_bell *b = ctx;
+
+	if (eventfd_write(b->fd, 1) < 0 && errno == EAGAIN) {
+		/* 2^64 rings that nobody read: start counting again. */
+		eventfd_t n;
+
+		if (eventfd_read(b->fd, &n) == 0)
+			eventfd_write(b->fd, 1);
+	}
+}
+
 int virtio_attach(struct virtio_dev *v)
 {
 	for (unsigned q = 0; q < v->nqueues; q++) {
@@ -178,21 +192,12 @@ int virtio_attach(struct virtio_dev *v)
 		loop_unlock(v->queue_loops[q]);
 		if (!b->watch)
 			return -ENOMEM;
+		v->queues[q].again = ring;
+		v->queues[q].again_ctx = b;
+		v->queues[q].loop = v->queue_loops[q];
 	}
 	return 0;
 }
-
-static void ring(struct virtio_bell *b)
-{
-	if (eventfd_write(b->fd, 1) < 0 && errno == EAGAIN) {
-		/* 2^64 rings that nobody read: start counting again. */
-		eventfd_t n;
-
-		if (eventfd_read(b->fd, &n) == 0)
-			eventfd_write(b->fd, 1);
-	}
-}
-
 /* What was put into the rings before we ran is worth a look. */
 static void ring_all(struct virtio_dev *v)
 {
@@ -289,12 +294,18 @@ void virtio_resume(struct virtio_dev *v)
 	ring_all(v);
 }
 
-static void set_queue_flags(struct virtio_dev *v)
+/*
+ * What the rings look like: settled by FEATURES_OK (ok), or at once by a driver that does not know
+ * it, for whom rings are always split.
+ */
+static void set_queue_flags(struct virtio_dev *v, bool ok)
 {
+	bool settled = ok || !virtio_has(v, VIRTIO_F_VERSION_1);
+
 	for (unsigned q = 0; q < v->nqueues; q++) {
-		v->queues[q].event_idx = virtio_has(v, VIRTIO_RING_F_EVENT_IDX);
-		v->queues[q].indirect = virtio_has(v, VIRTIO_RING_F_INDIRECT_DESC);
-		v->queues[q].packed = virtio_has(v, VIRTIO_F_RING_PACKED);
+		v->queues[q].event_idx = settled && virtio_has(v, VIRTIO_RING_F_EVENT_IDX);
+		v->queues[q].indirect = settled && virtio_has(v, VIRTIO_RING_F_INDIRECT_DESC);
+		v->queues[q].packed = ok && virtio_has(v, VIRTIO_F_RING_PACKED);
 	}
 }
 
@@ -308,8 +319,8 @@ void virtio_reset(struct virtio_dev *v)
 		v->ops->reset(v);
 	for (unsigned q = 0; q < v->nqueues; q++)
 		virtq_reset(&v->queues[q]);
-	v->features = 0;
-	set_queue_flags(v);
+	v->features = v->unknown = 0;
+	set_queue_flags(v, false);
 	v->started = false;
 	__atomic_store_n(&v->status, 0, __ATOMIC_RELEASE);
 	v->resetting = false;
@@ -327,16 +338,22 @@ void virtio_set_features(struct virtio_dev *v, uint64_t features, bool legacy)
 	for (unsigned q = 0; q < v->nqueues; q++)
 		if (v->queues[q].enabled && features >> VIRTIO_F_RING_PACKED & 1)
 			return;
-	v->features = features;
-	if (legacy)
-		set_queue_flags(v);
+	v->features = features & v->offer;
+	v->unknown = features & ~v->offer;
+	set_queue_flags(v, false);
+}
+
+void virtio_features_loaded(struct virtio_dev *v, uint64_t features)
+{
+	if (!v->started && !(virtio_status(v) & VIRTIO_CONFIG_S_FEATURES_OK))
+		v->unknown = features & ~v->offer;
 }
 
 static bool features_acceptable(struct virtio_dev *v)
 {
-	if (v->features & ~v->offer) {
+	if (v->unknown) {
 		log_guest("%s: the driver took features 0x%llx that were not offered", v->id,
-			  (unsigned long long)(v->features & ~v->offer));
+			  (unsigned long long)v->unknown);
 		return false;
 	}
 	return !v->ops->features_ok || v->ops->features_ok(v);
@@ -364,7 +381,7 @@ bool virtio_set_status(struct virtio_dev *v, uint8_t status, bool legacy)
 		if (!virtio_has(v, VIRTIO_F_VERSION_1) || !features_acceptable(v))
 			now &= ~VIRTIO_CONFIG_S_FEATURES_OK;
 		else
-			set_queue_flags(v);
+			set_queue_flags(v, true);
 	}
 	if (now & VIRTIO_CONFIG_S_DRIVER_OK && !legacy &&
 	    !((old | now) & VIRTIO_CONFIG_S_FEATURES_OK))
@@ -530,6 +547,7 @@ static int load_device(struct virtio_dev *v, struct state_in *in)
 int virtio_load(struct virtio_dev *v, struct state_in *in)
 {
 	uint8_t status, started;
+	bool ok;
 	int ret;
 
 	virtio_reset(v);
@@ -543,13 +561,19 @@ int virtio_load(struct virtio_dev *v, struct state_in *in)
 	ret = state_in_error(in);
 	if (ret)
 		goto out;
-	if (v->features & ~v->offer && (started || status & VIRTIO_CONFIG_S_FEATURES_OK)) {
+	ok = status & VIRTIO_CONFIG_S_FEATURES_OK;
+	if (v->features & ~v->offer) {
 		ret = state_bad(in, "%s: the guest uses features 0x%llx that this device lacks",
 				v->id, (unsigned long long)(v->features & ~v->offer));
 		goto out;
 	}
-	set_queue_flags(v);
-	if ((started || status & VIRTIO_CONFIG_S_FEATURES_OK) && v->ops->features_ok &&
+	if (started > 1 || (ok && !virtio_has(v, VIRTIO_F_VERSION_1))) {
+		ret = state_bad(in, "%s: status 0x%x, started %u with features 0x%llx", v->id,
+				status, started, (unsigned long long)v->features);
+		goto out;
+	}
+	set_queue_flags(v, ok);
+	if ((started || ok) && v->ops->features_ok &&
 	    !v->ops->features_ok(v)) {
 		ret = state_bad(in, "%s: features 0x%llx are refused", v->id,
 				(unsigned long long)v->features);

@@ -66,7 +66,8 @@ struct virtio_dev {
 	const struct virtio_transport_ops *transport;
 	void *transport_ctx;
 	uint64_t offer;				/* feature bits we have */
-	uint64_t features;			/* bits the driver took */
+	uint64_t features;			/* bits the driver took, of the offer */
+	uint64_t unknown;			/* bits it took that are not in the offer */
 	uint8_t status;				/* atomic: a queue's loop may set NEEDS_RESET */
 	uint32_t generation;			/* of the configuration */
 	uint32_t cfg_len;
@@ -131,9 +132,11 @@ uint64_t virtio_config_load(struct virtio_dev *v, uint32_t off, unsigned size);
 void virtio_config_store(struct virtio_dev *v, uint32_t off, unsigned size, uint64_t val);
 /*
  * The driver's choice; ignored once it is fixed. legacy: what we do not have is masked, not
- * refused.
+ * refused with FEATURES_OK.
  */
 void virtio_set_features(struct virtio_dev *v, uint64_t features, bool legacy);
+/* After virtio_load: what stands in the transport's register of the driver's features. */
+void virtio_features_loaded(struct virtio_dev *v, uint64_t features);
 /*
  * A write to the status register. 0 resets and returns when nothing is in flight. Otherwise bits
  * are only added. Returns true when the device was reset, so that the transport resets its part.

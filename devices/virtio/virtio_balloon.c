@@ -11,11 +11,12 @@
 #include <stdlib.h>
 
 #include "devices/virtio/virtio.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 #define QUEUE_SIZE 128
 #define PFN_BATCH 1024			/* page numbers looked at in one piece */
-#define CHAINS_PER_TURN 16
+#define QUEUES 4
 enum { INFLATE, DEFLATE };
 
 struct balloon {
@@ -24,6 +25,10 @@ struct balloon {
 	uint64_t stats[VIRTIO_BALLOON_S_NR];
 	int64_t stats_time;			/* ns of the host; 0: none yet */
 	bool stats_popped;
+	/* bytes of the next chain that were dealt with in earlier turns, per queue */
+	uint64_t done[QUEUES];
+	uint64_t turn;				/* of the loop, in which these were used: */
+	unsigned pages, calls;
 	struct virtq_elem stats_elem;
 	struct loop_timer timer;
 	int64_t interval;			/* ns between statistics; 0: not wanted */
@@ -55,8 +60,19 @@ static unsigned reporting_queue(const struct virtio_dev *v)
 
 /* --- pages --- */
 
+/* Whether this turn of the loop has had its pages and calls to the host, all queues together. */
+static bool turn_over(struct balloon *b)
+{
+	if (b->turn != loop_turn(b->v.loop)) {
+		b->turn = loop_turn(b->v.loop);
+		b->pages = b->calls = 0;
+	}
+	return b->pages >= TURN_PAGES || b->calls >= TURN_CALLS;
+}
+
 static void give_back(struct balloon *b, uint32_t pfn, uint32_t pages)
 {
+	b->calls++;
 	int ret = mem_discard(b->v.mem, (uint64_t)pfn << VIRTIO_BALLOON_PFN_SHIFT,
 			      (uint64_t)pages << VIRTIO_BALLOON_PFN_SHIFT);
 
@@ -69,16 +85,16 @@ static void give_back(struct balloon *b, uint32_t pfn, uint32_t pages)
 
 /*
  * Drivers list pages one by one, mostly neighbours, upwards or downwards: one call to the host for
- * each run.
+ * each run. Begins at byte *off of the list and says where it stopped; true at the list's end.
  */
-static void inflate(struct balloon *b, const struct virtq_elem *e)
+static bool inflate(struct balloon *b, const struct virtq_elem *e, uint64_t *off)
 {
 	uint8_t le[4 * PFN_BATCH];
 	uint32_t first = 0, pages = 0;
-	size_t off = 0, n;
+	size_t n, i;
 
-	while ((n = iov_to_buf(e->iov, e->out_n, off, le, sizeof(le)) / 4)) {
-		for (size_t i = 0; i < n; i++) {
+	while (!turn_over(b) && (n = iov_to_buf(e->iov, e->out_n, *off, le, sizeof(le)) / 4)) {
+		for (i = 0; i < n && b->calls < TURN_CALLS; i++) {
 			uint32_t pfn = ld_le32(le + 4 * i);
 
 			if (pages && pfn == first + pages) {
@@ -93,21 +109,53 @@ static void inflate(struct balloon *b, const struct virtq_elem *e)
 				pages = 1;
 			}
 		}
-		off += 4 * n;
+		*off += 4 * i;
+		b->pages += i;
 	}
 	if (pages)
 		give_back(b, first, pages);
+	return e->out_len - MIN(*off, e->out_len) < 4;
+}
+
+/* The same for pages reported as free: the chain's own buffers. */
+static bool report(struct balloon *b, const struct virtq_elem *e, uint64_t *off)
+{
+	const uint64_t most = (uint64_t)TURN_PAGES << VIRTIO_BALLOON_PFN_SHIFT;
+	uint64_t skip = *off;
+
+	for (int i = 0; i < e->in_n; i++) {
+		struct iovec part = e->iov[e->out_n + i];
+
+		if (skip >= part.iov_len) {
+			skip -= part.iov_len;
+			continue;
+		}
+		while (skip < part.iov_len && !turn_over(b)) {
+			struct iovec now = { (char *)part.iov_base + skip,
+					     MIN(part.iov_len - skip, most) };
+
+			mem_iov_discard(b->v.mem, &now, e->in_n);
+			b->calls++;
+			b->pages += now.iov_len >> VIRTIO_BALLOON_PFN_SHIFT;
+			skip += now.iov_len;
+			*off += now.iov_len;
+		}
+		if (skip < part.iov_len)
+			return false;
+		skip = 0;
+	}
+	return true;
 }
 
 static void pages_kick(struct balloon *b, unsigned q)
 {
 	struct virtq *vq = &b->v.queues[q];
 	struct virtq_elem e;
-	int n = 0;
+	bool all = true;
 
 	do {
 		virtq_kicks_off(vq);
-		while (n < CHAINS_PER_TURN && virtq_pop(vq, &e, b->iov, VIRTQ_MAX_IOV) == 1) {
+		while (all && virtq_pop(vq, &e, b->iov, VIRTQ_MAX_IOV) == 1) {
 			trace(TRACE_VIRTIO, e.id, b->v.id, "%s %llu pages",
 			      q == INFLATE   ? "inflate"
 			      : q == DEFLATE ? "deflate"
@@ -115,17 +163,19 @@ static void pages_kick(struct balloon *b, unsigned q)
 			      (unsigned long long)(q > DEFLATE ? e.in_len >> 12 : e.out_len / 4));
 			/* Deflated pages come back by themselves when the guest touches them. */
 			if (q == INFLATE)
-				inflate(b, &e);
+				all = inflate(b, &e, &b->done[q]);
 			else if (q != DEFLATE)
-				mem_iov_discard(b->v.mem, e.iov + e.out_n, e.in_n);
+				all = report(b, &e, &b->done[q]);
+			if (!all) {
+				/* The rest of it after the others; kicks stay off. */
+				virtq_unpop(vq, &e);
+				virtio_ring_bell(&b->v, q);
+				break;
+			}
+			b->done[q] = 0;
 			virtq_push(vq, &e, 0);
-			n++;
 		}
-		if (n == CHAINS_PER_TURN) {
-			virtio_ring_bell(&b->v, q);
-			break;
-		}
-	} while (virtq_kicks_on(vq));
+	} while (all && virtq_kicks_on(vq));
 	virtio_flush(&b->v, q);
 }
 
@@ -150,10 +200,9 @@ static void stats_kick(struct balloon *b)
 {
 	struct virtq *vq = &b->v.queues[stats_queue(&b->v)];
 	struct virtq_elem e;
-	int n = 0;
 
 	/* A driver has one chain here; from one that puts more, the newest counts. */
-	while (n++ < CHAINS_PER_TURN && virtq_pop(vq, &e, b->iov, VIRTQ_MAX_IOV) == 1) {
+	while (virtq_pop(vq, &e, b->iov, VIRTQ_MAX_IOV) == 1) {
 		if (b->stats_popped)
 			virtq_push(vq, &b->stats_elem, 0);
 		stats_take(b, &e);
@@ -276,6 +325,8 @@ static void stop(struct virtio_dev *v)
 	if (b->stats_popped)
 		virtq_unpop(&v->queues[stats_queue(v)], &b->stats_elem);
 	b->stats_popped = false;
+	/* A list in the middle begins anew: its pages are the host's until it is given back. */
+	memset(b->done, 0, sizeof(b->done));
 	virtio_stopped(v);
 }
 
@@ -299,9 +350,13 @@ static int load(struct virtio_dev *v, struct state_in *in, uint32_t version)
 
 	state_get_u32(in, "num_pages", &num_pages);
 	state_get_u32(in, "actual", &actual);
+	if (state_in_error(in))
+		return -EINVAL;
+	if (num_pages > ram_size(b) >> VIRTIO_BALLOON_PFN_SHIFT)
+		return state_bad(in, "%s: a balloon of %u pages", v->id, num_pages);
 	st_le32(&b->cfg.num_pages, num_pages);
 	st_le32(&b->cfg.actual, actual);
-	return state_in_error(in);
+	return 0;
 }
 
 static void destroy(struct virtio_dev *v)
@@ -333,9 +388,11 @@ struct virtio_dev *virtio_balloon_new(const char *id, struct loop *loop, struct 
 {
 	struct balloon *b = xcalloc(1, sizeof(*b));
 
-	virtio_init(&b->v, &virtio_balloon_ops, id, loop, mem, 4, QUEUE_SIZE,
+	virtio_init(&b->v, &virtio_balloon_ops, id, loop, mem, QUEUES, QUEUE_SIZE,
 		    1ull << VIRTIO_BALLOON_F_STATS_VQ | 1ull << VIRTIO_BALLOON_F_DEFLATE_ON_OOM |
 		    1ull << VIRTIO_BALLOON_F_REPORTING, 8);
+	for (unsigned q = 0; q < QUEUES; q++)
+		b->v.queues[q].turn_max = TURN_COMMANDS;
 	loop_timer_init(&b->timer, loop, NULL, stats_ask, b);
 	return &b->v;
 }

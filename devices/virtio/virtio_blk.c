@@ -345,6 +345,7 @@ static void kick(struct virtio_dev *v, unsigned index)
 		q->retry = false;
 		while (virtq_pop_held(vq, &e, q->scratch, VIRTQ_MAX_IOV) == 1)
 			handle(q, &e);
+		q->retry = virtq_turn_over(vq);
 	}
 	do {
 		virtq_kicks_off(vq);

@@ -12,6 +12,7 @@
 
 #include "devices/virtio/virtio.h"
 #include "vmm/backends/chardev.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 #define QUEUE_SIZE 128
@@ -83,9 +84,12 @@ static void read_input(void *ctx, const uint8_t *buf, size_t len)
 
 /* --- from the guest --- */
 
-/* False when the host takes no more for now. */
-static bool tx_write(struct vcon *c, const struct virtq_elem *e)
+/*
+ * False when the host takes no more for now, or this turn has copied its share: *full says which.
+ */
+static bool tx_write(struct vcon *c, const struct virtq_elem *e, bool *full)
 {
+	struct virtq *vq = &c->v.queues[TX];
 	uint64_t skip = c->tx_done;
 
 	for (int i = 0; i < e->out_n; i++) {
@@ -93,16 +97,20 @@ static bool tx_write(struct vcon *c, const struct virtq_elem *e)
 
 		skip -= off;
 		while (off < e->iov[i].iov_len) {
+			uint64_t left = MIN(e->iov[i].iov_len - off, TURN_BYTES / 16);
 			size_t n = c->chr ? chardev_write(c->chr, (char *)e->iov[i].iov_base + off,
-							  e->iov[i].iov_len - off)
-					  : e->iov[i].iov_len - off;
+							  left)
+					  : left;
 
 			if (!n && c->tx_room)
 				c->tx_room = false;
 			else if (!n)
-				return false;
+				return !(*full = true);
 			off += n;
 			c->tx_done += n;
+			virtq_charge(vq, n);
+			if (virtq_turn_over(vq) && c->tx_done < e->out_len)
+				return *full = false;
 		}
 	}
 	c->tx_done = 0;
@@ -113,32 +121,25 @@ static void tx_kick(struct vcon *c)
 {
 	struct virtq *vq = &c->v.queues[TX];
 	struct virtq_elem e;
-	int n = 0;
 
 	if (c->tx_full)
 		return;
 	do {
 		virtq_kicks_off(vq);
-		while (n < QUEUE_SIZE && virtq_pop(vq, &e, c->tx_iov, VIRTQ_MAX_IOV) == 1) {
+		while (virtq_pop(vq, &e, c->tx_iov, VIRTQ_MAX_IOV) == 1) {
 			bool all;
 
 			c->tx_room = false;
 			c->tx_writing = true;
-			all = tx_write(c, &e);
+			all = tx_write(c, &e, &c->tx_full);
 			c->tx_writing = false;
 			if (!all) {
-				c->tx_full = true;
 				virtq_unpop(vq, &e);
 				goto out;
 			}
 			trace(TRACE_VIRTIO, e.id, c->v.id, "wrote %llu bytes",
 			      (unsigned long long)e.out_len);
 			virtq_push(vq, &e, 0);
-			n++;
-		}
-		if (n == QUEUE_SIZE) {
-			virtio_ring_bell(&c->v, TX);
-			break;
 		}
 	} while (virtq_kicks_on(vq));
 out:
@@ -211,7 +212,12 @@ static int save(struct virtio_dev *v, struct state_out *o)
 
 static int load(struct virtio_dev *v, struct state_in *in, uint32_t version)
 {
-	return state_get_u64(in, "tx_done", &to_con(v)->tx_done);
+	struct vcon *c = to_con(v);
+	int ret = state_get_u64(in, "tx_done", &c->tx_done);
+
+	if (!v->queues[TX].enabled)
+		c->tx_done = 0;
+	return ret;
 }
 
 static void destroy(struct virtio_dev *v)

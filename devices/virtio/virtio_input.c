@@ -215,7 +215,6 @@ static void kick(struct virtio_dev *v, unsigned q)
 	struct vinput *d = to_input(v);
 	struct virtq *vq = &v->queues[q];
 	struct virtq_elem e;
-	int n = 0;
 
 	if (q == EVENTS) {
 		pump(d);
@@ -224,14 +223,8 @@ static void kick(struct virtio_dev *v, unsigned q)
 	/* Lights of a keyboard nobody sees. */
 	do {
 		virtq_kicks_off(vq);
-		while (n < QUEUE_SIZE && virtq_pop(vq, &e, d->iov, VIRTQ_MAX_IOV) == 1) {
+		while (virtq_pop(vq, &e, d->iov, VIRTQ_MAX_IOV) == 1)
 			virtq_push(vq, &e, 0);
-			n++;
-		}
-		if (n == QUEUE_SIZE) {
-			virtio_ring_bell(v, q);
-			break;
-		}
 	} while (virtq_kicks_on(vq));
 	virtio_flush(v, q);
 }
@@ -270,6 +263,8 @@ static int load(struct virtio_dev *v, struct state_in *in, uint32_t version)
 	state_get_blob(in, "events", &events, &len, sizeof(d->backlog));
 	if (state_in_error(in))
 		return -1;
+	if (d->buttons >= 2 * PS2_BUTTON_EXTRA)
+		return state_bad(in, "%s: buttons 0x%x", v->id, d->buttons);
 	if (len % sizeof(d->backlog[0]))
 		return state_bad(in, "%s: %zu bytes of events", v->id, len);
 	d->count = len / sizeof(d->backlog[0]);

@@ -285,10 +285,13 @@ static int mmio_load(struct device *d, struct state_in *in, uint32_t version)
 	struct virtio_mmio *m = to_mmio(d);
 	int ret = state_load_fields(in, m, mmio_fields, ARRAY_SIZE(mmio_fields));
 
+	if (!ret && m->irq_status & ~(VIRTIO_MMIO_INT_VRING | VIRTIO_MMIO_INT_CONFIG))
+		ret = state_bad(in, "%s: interrupt status 0x%x", m->dev.id, m->irq_status);
 	if (ret)
 		return ret;
 	irq_change(m, 0, 0);
 	ret = virtio_load(m->v, in);
+	virtio_features_loaded(m->v, m->driver_features);
 	if (!ret && m->v->started)
 		bells_add(m);
 	return ret;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 
 #include "devices/virtio/virtio_net.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 #define QUEUE_SIZE 256
@@ -20,7 +21,7 @@
 #define FRAME_PLAIN (1500 + ETH_HLEN + 4)
 #define RX_AHEAD 128			/* chains fetched ahead, at most */
 #define RX_IOV (2 * VIRTQ_MAX_IOV)	/* room for one more chain of any length, always */
-#define BATCH 128			/* packets before others get their turn */
+#define BATCH 128			/* packets received before others get their turn */
 /* of the first chain, for a read that expects a small packet */
 #define SMALL_PIECES 4
 /* small packets until the next one is expected to be small, too */
@@ -211,6 +212,8 @@ static void readable(void *ctx, unsigned pair)
 	}
 	for (int i = 0; i < BATCH; i++) {
 		if (!rx_fill(d, pair)) {
+			if (virtq_turn_over(vq))
+				break;
 			/*
 			 * No buffers: the next kick brings some. Until then the packets wait at the
 			 * host.
@@ -249,8 +252,8 @@ static void tx_kick(struct vnet *d, unsigned pair)
 
 	do {
 		virtq_kicks_off(vq);
-		while (n < BATCH && virtq_pop(vq, &e, iov, ARRAY_SIZE(iov)) == 1) {
-			if (e.out_len <= d->hdr_len) {
+		while (virtq_pop(vq, &e, iov, ARRAY_SIZE(iov)) == 1) {
+			if (e.out_len <= d->hdr_len || e.out_len > d->hdr_len + NET_MAX_FRAME) {
 				log_guest("%s: a packet of %llu bytes is dropped", d->v.id,
 					  (unsigned long long)e.out_len);
 			} else if (d->net) {
@@ -263,14 +266,10 @@ static void tx_kick(struct vnet *d, unsigned pair)
 				trace(TRACE_NET, e.id, d->v.id, "sent %llu bytes: %s",
 				      (unsigned long long)e.out_len,
 				      ret < 0 ? strerror(-ret) : "ok");
+				virtq_charge(vq, e.out_len);
 			}
 			virtq_push(vq, &e, 0);
 			n++;
-		}
-		if (n == BATCH) {
-			/* Others first; kicks stay off, we come back by ourselves. */
-			virtio_ring_bell(&d->v, 2 * pair + 1);
-			break;
 		}
 	} while (virtq_kicks_on(vq));
 out:
@@ -326,8 +325,12 @@ static bool features_ok(struct virtio_dev *v)
 
 	d->hdr_len = virtio_has(v, VIRTIO_F_VERSION_1) || virtio_has(v, VIRTIO_NET_F_MRG_RXBUF) ?
 		     sizeof(struct virtio_net_hdr_v1) : sizeof(struct virtio_net_hdr);
+	for (unsigned q = 0; q < v->nqueues; q++)
+		v->queues[q].turn_max = q == ctrl_queue(d) ? TURN_COMMANDS : TURN_REQUESTS;
+	if (d->net && net_set_offload(d->net, vnet_guest_offloads(v->features), d->hdr_len))
+		return false;
 	d->offloads = vnet_guest_offloads(v->features);
-	return !d->net || net_set_offload(d->net, d->offloads, d->hdr_len) == 0;
+	return true;
 }
 
 void vnet_poll_all(struct vnet *d)
@@ -431,7 +434,8 @@ static int load(struct virtio_dev *v, struct state_in *in, uint32_t version)
 	ret = filter_load(d, in);
 	if (ret || state_in_error(in))
 		return -EINVAL;
-	if (!active || active > d->pairs || offloads & ~vnet_guest_offloads(v->features))
+	if (!active || active > (virtio_has(v, VIRTIO_NET_F_MQ) ? d->pairs : 1) ||
+	    offloads & ~vnet_guest_offloads(v->features))
 		return state_bad(in, "%s: %u queue pairs of %u, offloads 0x%x", v->id, active,
 				 d->pairs, offloads);
 	d->active = active;

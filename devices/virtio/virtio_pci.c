@@ -257,9 +257,12 @@ static int pci_load(struct device *d, struct state_in *in, uint32_t version)
 	vp->config_vector = virtio_pci_vector_ok(vp, vp->config_vector);
 	for (unsigned q = 0; q < vp->v->nqueues; q++)
 		vp->queue_vectors[q] = virtio_pci_vector_ok(vp, ld_be16(vectors + 2 * q));
+	if (vp->isr & ~(1 | VIRTIO_PCI_ISR_CONFIG))
+		return state_bad(in, "%s: interrupt status 0x%x", vp->pci.dev.id, vp->isr);
 	ret = virtio_load(vp->v, in);
 	if (ret)
 		return ret;
+	virtio_features_loaded(vp->v, vp->driver_features);
 	ret = pci_dev_load(&vp->pci, in);
 	if (ret)
 		return ret;

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "devices/virtio/virtio.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 #define QUEUE_SIZE 8
@@ -19,22 +20,15 @@ static void kick(struct virtio_dev *v, unsigned q)
 	struct iovec iov[VIRTQ_MAX_IOV];
 	uint8_t bytes[MAX_BYTES];
 	struct virtq_elem e;
-	int n = 0;
 
 	do {
 		virtq_kicks_off(vq);
-		while (n < QUEUE_SIZE && virtq_pop(vq, &e, iov, ARRAY_SIZE(iov)) == 1) {
+		while (virtq_pop(vq, &e, iov, ARRAY_SIZE(iov)) == 1) {
 			ssize_t got = getrandom(bytes, MIN(e.in_len, (uint64_t)MAX_BYTES), 0);
 
 			got = iov_from_buf(e.iov + e.out_n, e.in_n, 0, bytes, MAX(got, 0));
 			trace(TRACE_VIRTIO, e.id, v->id, "%zd random bytes", got);
 			virtq_push(vq, &e, got);
-			n++;
-		}
-		if (n == QUEUE_SIZE) {
-			/* A guest that asks without end gets its turn after the others. */
-			virtio_ring_bell(v, q);
-			break;
 		}
 	} while (virtq_kicks_on(vq));
 	explicit_bzero(bytes, sizeof(bytes));
@@ -58,5 +52,6 @@ struct virtio_dev *virtio_rng_new(const char *id, struct loop *loop, struct mem 
 	struct virtio_dev *v = xcalloc(1, sizeof(*v));
 
 	virtio_init(v, &virtio_rng_ops, id, loop, mem, 1, QUEUE_SIZE, 0, 0);
+	v->queues[0].turn_max = TURN_COMMANDS;
 	return v;
 }

@@ -12,7 +12,9 @@
 #include <stdlib.h>
 
 #include "devices/virtio/virtq_ring.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
+#include "vmm/base/loop.h"
 
 void virtq_init(struct virtq *q, struct mem *mem, const char *who, uint16_t max_size)
 {
@@ -20,6 +22,7 @@ void virtq_init(struct virtq *q, struct mem *mem, const char *who, uint16_t max_
 	q->mem = mem;
 	q->who = xstrdup(who);
 	q->max_size = MIN(max_size, VIRTQ_MAX_SIZE);
+	q->turn_max = TURN_REQUESTS;
 	q->popped = xcalloc(q->max_size, 1);
 	virtq_reset(q);
 }
@@ -160,6 +163,7 @@ static int chain_buffer(struct chain *c, const struct virtq_desc *d)
 {
 	bool write = d->flags & VRING_DESC_F_WRITE;
 
+	c->q->turn_descs++;
 	if (!write && c->run_write) {
 		virtq_set_broken(c->q, "a buffer to read behind one to write");
 		return -EPROTO;
@@ -417,11 +421,43 @@ static inline bool usable(struct virtq *q)
 	return q->enabled && !q->broken && ring_map(q);
 }
 
+bool virtq_turn_over(struct virtq *q)
+{
+	uint64_t now;
+
+	if (!q->loop)
+		return false;
+	now = loop_turn(q->loop);
+	if (q->turn != now) {
+		q->turn = now;
+		q->turn_chains = q->turn_descs = 0;
+		q->turn_bytes = 0;
+		q->turn_over = false;
+	}
+	if (!q->turn_over && (q->turn_chains >= q->turn_max || q->turn_descs >= TURN_DESCRIPTORS ||
+			      q->turn_bytes >= TURN_BYTES)) {
+		q->turn_over = true;
+		q->again(q->again_ctx);
+	}
+	return q->turn_over;
+}
+
+void virtq_charge(struct virtq *q, uint64_t bytes)
+{
+	q->turn_bytes += MIN(bytes, (uint64_t)UINT32_MAX);
+}
+
 int virtq_pop(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max)
 {
+	int ret;
+
 	if (!usable(q))
 		return q->broken ? -EPROTO : 0;
-	return q->packed ? packed_pop(q, e, iov, max) : split_pop(q, e, iov, max);
+	if (virtq_turn_over(q))
+		return 0;
+	ret = q->packed ? packed_pop(q, e, iov, max) : split_pop(q, e, iov, max);
+	q->turn_chains += ret == 1;
+	return ret;
 }
 
 int virtq_pop_held(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max)
@@ -430,6 +466,8 @@ int virtq_pop_held(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int
 
 	if (!q->held || !usable(q))
 		return q->broken ? -EPROTO : 0;
+	if (virtq_turn_over(q))
+		return 0;
 	for (unsigned head = 0; head < q->size; head++) {
 		if (q->popped[head] != HEAD_HELD)
 			continue;
@@ -438,6 +476,7 @@ int virtq_pop_held(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int
 		if (ret == 1) {
 			q->popped[head] = HEAD_POPPED;
 			q->held--;
+			q->turn_chains++;
 		}
 		return ret;
 	}
@@ -512,7 +551,8 @@ void virtq_kicks_off(struct virtq *q)
 
 bool virtq_kicks_on(struct virtq *q)
 {
-	if (!usable(q))
+	/* Kicks stay off: the next turn looks by itself. */
+	if (!usable(q) || virtq_turn_over(q))
 		return false;
 	q->kicks_off = false;
 	if (q->packed)
@@ -564,6 +604,22 @@ void virtq_save(struct virtq *q, struct state_out *o)
 		packed_save_held(q, o);
 }
 
+/*
+ * What a queue does not use has its reset value: the indices of one that is not enabled (its size
+ * and addresses are the driver's, checked when it enables it), and of a broken one what cannot be.
+ */
+static void load_stopped(struct virtq *q)
+{
+	if (!q->enabled) {
+		q->broken = q->signalled_valid = false;
+		q->last_avail = q->used_idx = q->signalled_used = 0;
+		q->avail_wrap = q->used_wrap = true;
+	} else if (q->broken && q->packed) {
+		q->last_avail = q->last_avail < q->size ? q->last_avail : 0;
+		q->used_idx = q->used_idx < q->size ? q->used_idx : 0;
+	}
+}
+
 int virtq_load(struct virtq *q, struct state_in *in)
 {
 	const void *heads;
@@ -576,15 +632,20 @@ int virtq_load(struct virtq *q, struct state_in *in)
 	ret = state_in_error(in);
 	if (ret)
 		goto bad;
-	if (q->size > q->max_size ||
-	    (q->enabled && !q->broken && (!q->size || (!q->packed && !IS_POWER_OF_2(q->size))))) {
+	if (q->enabled && !q->broken &&
+	    (!q->size || q->size > q->max_size || (!q->packed && !IS_POWER_OF_2(q->size)))) {
 		ret = state_bad(in, "%s: size %u of %u", q->who, q->size, q->max_size);
+		goto bad;
+	}
+	load_stopped(q);
+	if (!q->enabled && len) {
+		ret = state_bad(in, "%s: chains of a queue that is not enabled", q->who);
 		goto bad;
 	}
 	for (size_t i = 0; i < len / 2; i++) {
 		uint16_t head = ld_be16((const char *)heads + 2 * i);
 
-		if (len % 2 || head >= q->size || q->popped[head]) {
+		if (len % 2 || head >= MIN(q->size, q->max_size) || q->popped[head]) {
 			ret = state_bad(in, "%s: held head %u of %u", q->who, head, q->size);
 			goto bad;
 		}

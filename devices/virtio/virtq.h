@@ -19,6 +19,7 @@
 #define VIRTQ_MAX_IOV 1026		/* entries of one chain after merging, both directions */
 
 struct virtq_shadow;
+struct loop;
 
 struct virtq {
 	struct mem *mem;
@@ -34,7 +35,20 @@ struct virtq {
 	/* Told once when the ring turns out to be broken, on the queue's loop. */
 	void (*on_broken)(void *ctx, const char *why);
 	void *on_broken_ctx;
+	/*
+	 * Its share of one turn of the loop (limits.h). Once it is used up pop finds nothing more
+	 * and `again` has been called, which has the device look again in a later turn. loop NULL:
+	 * no bound.
+	 */
+	struct loop *loop;
+	uint16_t turn_max;		/* chains */
+	void (*again)(void *ctx);
+	void *again_ctx;
 	/* The rest is virtq.c's. */
+	uint64_t turn;			/* the one these count: */
+	uint32_t turn_chains, turn_descs;
+	uint64_t turn_bytes;
+	bool turn_over;
 	uint16_t last_avail;		/* next to pop: running index (split), slot (packed) */
 	uint16_t avail_seen;		/* split: the driver's index when we last looked */
 	uint16_t used_idx;		/* next to fill: running index (split), slot (packed) */
@@ -74,7 +88,7 @@ int virtq_enable(struct virtq *q);
 
 /*
  * Take the next chain. Returns 1 with e filled (iov points at the caller's array of max entries), 0
- * when empty, -EPROTO when the ring is broken. Every popped chain is given back by exactly one
+ * when empty or at the end of the queue's share of this turn, -EPROTO when the ring is broken. Every popped chain is given back by exactly one
  * virtq_push (or _unpop, _hold).
  */
 int virtq_pop(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max);
@@ -98,6 +112,13 @@ bool virtq_flush(struct virtq *q);
  */
 void virtq_hold(struct virtq *q, struct virtq_elem *e);
 int virtq_pop_held(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max);
+
+/*
+ * Bytes of the queue's chains were copied on the loop: they count in its share of the turn. Whether
+ * the share is used up (`again` has been called then).
+ */
+void virtq_charge(struct virtq *q, uint64_t bytes);
+bool virtq_turn_over(struct virtq *q);
 
 /*
  * Ask the driver not to / to kick. virtq_kicks_on returns true when chains came meanwhile: look

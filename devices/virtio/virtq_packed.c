@@ -275,6 +275,7 @@ void packed_save_held(struct virtq *q, struct state_out *o)
 int packed_load_held(struct virtq *q, struct state_in *in)
 {
 	uint16_t *tail = NULL, last = SHADOW_END;
+	unsigned of_chain = 0;
 	const uint8_t *p;
 	size_t len;
 	int ret;
@@ -283,24 +284,31 @@ int packed_load_held(struct virtq *q, struct state_in *in)
 			     16 * (size_t)q->max_size);
 	if (ret)
 		return ret;
-	if (q->enabled && (q->last_avail >= q->size || q->used_idx >= q->size))
+	if (q->enabled && !q->broken && (q->last_avail >= q->size || q->used_idx >= q->size))
 		return state_bad(in, "%s: indices %u and %u of %u", q->who, q->last_avail,
 				 q->used_idx, q->size);
+	if (len % 16)
+		return state_bad(in, "%s: %zu bytes of held descriptors", q->who, len);
 	packed_init(q);
 	for (size_t i = 0; i < len / 16; i++, p += 16) {
 		uint16_t id = ld_be16(p + 12);
 		struct virtq_desc d = { ld_be64(p), ld_be32(p + 8), ld_be16(p + 14), id };
 
-		if (len % 16 || id >= q->size || q->popped[id] != HEAD_HELD ||
+		if (id >= MIN(q->size, q->max_size) || q->popped[id] != HEAD_HELD ||
 		    (id != last && *shadow_start(q, id) != SHADOW_END))
 			return state_bad(in, "%s: held descriptor of buffer id %u", q->who, id);
-		if (id != last)
+		if (id != last) {
 			tail = shadow_start(q, id);
+			of_chain = 0;
+		}
 		last = id;
+		if (++of_chain > q->size)
+			return state_bad(in, "%s: buffer id %u has more descriptors than the ring",
+					 q->who, id);
 		if (!shadow_add(q, &tail, &d))
 			return state_bad(in, "%s: more held descriptors than the ring has", q->who);
 	}
-	for (unsigned id = 0; id < q->size; id++)
+	for (unsigned id = 0; id < q->max_size; id++)
 		if (q->popped[id] == HEAD_HELD && *shadow_start(q, id) == SHADOW_END)
 			return state_bad(in, "%s: held buffer id %u without descriptors", q->who,
 					 id);

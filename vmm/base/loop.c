@@ -338,6 +338,7 @@ static void loop_pass(struct loop *l, int64_t max_ns)
 	n = pass_sleep(l, ev, timers_before_sleep(l, max_ns));
 	timers_after_sleep(l);
 
+	__atomic_store_n(&l->turn, l->turn + 1, __ATOMIC_RELAXED);
 	l->nesting++;
 	/* As many as there are now: a call that posts itself again must not keep the rest out. */
 	for (posts = __atomic_load_n(&l->nposts, __ATOMIC_RELAXED); posts > 0; posts--) {
@@ -362,6 +363,11 @@ static void loop_pass(struct loop *l, int64_t max_ns)
 		pthread_cond_broadcast(&l->cond);
 		loop_unlock(l);
 	}
+}
+
+uint64_t loop_turn(const struct loop *l)
+{
+	return __atomic_load_n(&l->turn, __ATOMIC_RELAXED);
 }
 
 static void *runner_get(struct loop *l)

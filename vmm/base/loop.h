@@ -93,6 +93,12 @@ static inline bool loop_timer_armed(const struct loop_timer *t)
 	return __atomic_load_n(&t->heap_pos, __ATOMIC_RELAXED) != 0;
 }
 
+/*
+ * The number of the pass the loop is in: who bounds what it does in one turn compares it with the
+ * one it began in. Any thread.
+ */
+uint64_t loop_turn(const struct loop *l);
+
 /* Have fn(ctx) run on the loop's thread, in order of posting. Any thread; never blocks. */
 void loop_post(struct loop *l, void (*fn)(void *ctx), void *ctx);
 

@@ -21,6 +21,7 @@ struct loop {
 	/* Who runs it: set with the lock held. */
 	void *runner;
 	unsigned nesting;		/* passes on the runner's stack */
+	uint64_t turn;			/* passes so far; atomic */
 	bool stop, has_thread, patient;
 	pthread_t thread;
 	int tid;			/* of the thread; atomic */

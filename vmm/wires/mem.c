@@ -257,23 +257,17 @@ int mem_discard(struct mem *m, uint64_t gpa, uint64_t len)
 	return ret;
 }
 
-void mem_iov_discard(struct mem *m, const struct iovec *iov, int niov)
+void mem_iov_discard(struct mem *m, const struct iovec *part, int npieces)
 {
-	for (int i = 0; i < niov; i++) {
-		struct block *b = block_of_host(m, iov[i].iov_base);
-		uint8_t *from = (uint8_t *)ALIGN_UP((uintptr_t)iov[i].iov_base, PAGE_SIZE);
-		uint8_t *to = (uint8_t *)ALIGN_DOWN((uintptr_t)iov[i].iov_base + iov[i].iov_len,
-						    PAGE_SIZE);
+	struct block *b = block_of_host(m, part->iov_base);
+	uint8_t *from = (uint8_t *)ALIGN_UP((uintptr_t)part->iov_base, PAGE_SIZE);
+	uint8_t *to = (uint8_t *)ALIGN_DOWN((uintptr_t)part->iov_base + part->iov_len, PAGE_SIZE);
 
-		assert(b && b->pins);
-		/*
-		 * Others than this list may be writing: such a mapping must stay, and it is only a
-		 * hint.
-		 */
-		if (from >= to || (b->kind == BLOCK_KIND_PRIVATE_FILE &&
-				   __atomic_load_n(&b->pins, __ATOMIC_RELAXED) > (unsigned)niov))
-			continue;
-		if (block_discard_part(b, from, to - from) == 0)
-			block_mark(b, from - b->host, to - from);
-	}
+	assert(b && b->pins);
+	/* Others than this list may be writing: such a mapping must stay, and it is only a hint. */
+	if (from >= to || (b->kind == BLOCK_KIND_PRIVATE_FILE &&
+			   __atomic_load_n(&b->pins, __ATOMIC_RELAXED) > (unsigned)npieces))
+		return;
+	if (block_discard_part(b, from, to - from) == 0)
+		block_mark(b, from - b->host, to - from);
 }

@@ -128,10 +128,10 @@ int mem_iov(struct mem *m, uint64_t gpa, uint64_t len, bool for_write, struct io
  */
 void mem_iov_done(struct mem *m, const struct iovec *iov, int niov, uint64_t written);
 /*
- * Whole pages of a pinned list hold nothing the guest needs (free page reporting): the host gets
- * them back.
+ * Whole pages of a piece, or of a part of one, of a pinned list of npieces hold nothing the guest
+ * needs (free page reporting): the host gets them back.
  */
-void mem_iov_discard(struct mem *m, const struct iovec *iov, int niov);
+void mem_iov_discard(struct mem *m, const struct iovec *part, int npieces);
 
 /* --- dirty pages: one collector, one bitmap for each consumer --- */
 struct dirty_client;
