@@ -38,7 +38,8 @@ void ide_irq(struct ide_drive *d)
 void ide_transfer_end(struct ide_drive *d)
 {
 	d->xfer = XFER_NONE;
-	d->left = 0;
+	d->off = d->left = 0;
+	d->trim_next = 0;
 	d->buf_pos = d->buf_len = d->drq_end = 0;
 	if (d->ch->dma_drive == (int)d->index)
 		d->ch->dma_drive = -1;

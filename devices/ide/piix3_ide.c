@@ -463,11 +463,21 @@ static int drive_check(struct ide_drive *d, struct state_in *in)
 				 (unsigned long long)d->left, (unsigned long long)d->off);
 	if ((d->xfer == XFER_PACKET && d->buf_len != PACKET_LEN) ||
 	    (d->xfer == XFER_WRITE && d->buf_len > d->left) || (d->raw && !d->cdrom) ||
-	    (d->cdrom && (d->off % CD_SECTOR || d->left % CD_SECTOR)) ||
+	    /* DMA into the guest's own pieces goes on in the middle of a sector, nothing else. */
+	    (d->cdrom && (d->raw || d->xfer == XFER_ATAPI_READ) &&
+	     (d->off % CD_SECTOR || d->left % CD_SECTOR)) ||
 	    (d->xfer == XFER_DMA_TRIM && d->trim_next > d->buf_len / 8) ||
 	    (d->cdrom && d->xfer >= XFER_PACKET && d->byte_limit < 2))
 		return state_bad(in, "a transfer that cannot be");
 	return 0;
+}
+
+/* What a transfer left behind means nothing without one. */
+static void drive_rest(struct ide_drive *d)
+{
+	d->off = d->left = 0;
+	d->trim_next = 0;
+	d->raw = false;
 }
 
 static int drive_load(struct ide_drive *d, struct state_in *in)
@@ -480,6 +490,8 @@ static int drive_load(struct ide_drive *d, struct state_in *in)
 	if (!d->present)
 		return state_in_error(in);
 	ret = state_load_fields(in, d, drive_fields, ARRAY_SIZE(drive_fields));
+	if (!ret && d->xfer == XFER_NONE)
+		drive_rest(d);
 	if (!ret)
 		ret = drive_check(d, in);
 	if (!ret)

@@ -442,6 +442,47 @@ TEST(ports_by_the_command_register_alone)
 	CHECK_EQ(cfg_read(r.g, DEVFN, 0x40, 4), 0x80008000u);
 }
 
+/* What a guest left behind in an idle drive is its own business: the machine saves and loads. */
+TEST(a_saved_drive_loads_whatever_came_before)
+{
+	static const uint8_t read10[12] = { 0x28, 0, 0, 0, 0, 4, 0, 0, 8 }, ready[12];
+	/* bytes of the table, the last region's flag */
+	static const struct { uint32_t piece, total; } tables[] = {
+		{ 2, 2 }, { 2, 512 }, { 6, 600 }, { 2048, 2048 }, { 2046, 4 * 2046 },
+	};
+
+	for (unsigned i = 0; i < 2 * ARRAY_SIZE(tables); i++) {
+		struct rig r = rig_new(), again;
+		uint64_t buf = guest_alloc(r.g, 64 * KiB, 4096);
+		struct err err = { "" };
+		void *blob, *second;
+		size_t len, second_len;
+
+		for (int go = 0; go < 3; go++) {
+			out(r.g->pio, CMD2 + 1, 1, go == 2);
+			out(r.g->pio, CMD2 + 4, 2, 0x800);
+			out(r.g->pio, CMD2 + 7, 1, 0xa0);
+			bus_write_rep(r.g->pio, CMD2, 2, go == 2 ? read10 : ready, 6);
+			if (go < 2)
+				wait_busy(r.g, CMD2);
+		}
+		out(r.g->pio, BM + 8 + 4, 4,
+		    prd_make(r.g, buf, tables[i / 2].total, tables[i / 2].piece));
+		out(r.g->pio, BM + 8, 1, 9);
+		for (int k = 0; k < 5 && i % 2; k++)
+			guest_run(r.g, 1);
+		guest_quiesce(r.g, r.d);
+		guest_save(r.d, &blob, &len);
+		again = rig_new();
+		if (guest_load(again.d, blob, len, &err))
+			tap_fail(__FILE__, __LINE__, "table %u: %s", i, err.msg);
+		guest_save(again.d, &second, &second_len);
+		CHECK(len == second_len && !memcmp(blob, second, len));
+		free(blob);
+		free(second);
+	}
+}
+
 TEST(a_hostile_state_is_refused)
 {
 	struct rig r = rig_new();

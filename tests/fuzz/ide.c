@@ -19,9 +19,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-struct input { const uint8_t *p; size_t len; };
+struct bytes { const uint8_t *p; size_t len; };
 
-static uint32_t take(struct input *in, unsigned n)
+static uint32_t take(struct bytes *in, unsigned n)
 {
 	uint32_t v = 0;
 
@@ -85,7 +85,7 @@ static uint16_t port(uint32_t v)
 }
 
 /* A command with sensible registers; its DMA or data phase may follow from the input. */
-static void command(struct rig *r, struct input *input)
+static void command(struct rig *r, struct bytes *input)
 {
 	uint16_t base = take(input, 1) & 1 ? 0x170 : 0x1f0;
 	uint32_t lba = take(input, 2);
@@ -98,7 +98,7 @@ static void command(struct rig *r, struct input *input)
 	out(r->g->pio, base + 7, 1, ata_commands[take(input, 1) % sizeof(ata_commands)]);
 }
 
-static void packet(struct rig *r, struct input *input)
+static void packet(struct rig *r, struct bytes *input)
 {
 	uint16_t base = take(input, 1) & 1 ? 0x170 : 0x1f0;
 	uint8_t p[12] = { packets[take(input, 1) % sizeof(packets)] };
@@ -112,7 +112,7 @@ static void packet(struct rig *r, struct input *input)
 	bus_write_rep(r->g->pio, base, 2, p, 6);
 }
 
-static void regions(struct rig *r, struct input *input)
+static void regions(struct rig *r, struct bytes *input)
 {
 	uint8_t *p = guest_ptr(r->g, PRD, 64);
 
@@ -126,7 +126,7 @@ static void regions(struct rig *r, struct input *input)
 	out(r->g->pio, BM + 12, 4, PRD);
 }
 
-static void save_and_load(struct rig *r, struct input *input)
+static void save_and_load(struct rig *r, struct bytes *input)
 {
 	struct err err = { "" };
 	size_t len, at = take(input, 2);
@@ -144,7 +144,7 @@ static void save_and_load(struct rig *r, struct input *input)
 	loop_unlock(r->g->loop);
 }
 
-static void other(struct rig *r, struct input *input)
+static void other(struct rig *r, struct bytes *input)
 {
 	struct blk *old;
 
@@ -175,7 +175,7 @@ static void other(struct rig *r, struct input *input)
 	cfg_write(r->g, DEVFN, PCI_COMMAND, 2, PCI_COMMAND_IO | PCI_COMMAND_MASTER);
 }
 
-static void step(struct rig *r, struct input *input)
+static void step(struct rig *r, struct bytes *input)
 {
 	uint8_t buf[4096];
 	uint32_t v = take(input, 1);
@@ -217,7 +217,7 @@ static void step(struct rig *r, struct input *input)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	struct input in = { data, len };
+	struct bytes in = { data, len };
 	struct rig r = { .g = chips_guest(),
 			 .hd = testdisk_new(256 * 1024, false),
 			 .cd = testdisk_new(256 * 2048, true) };

@@ -12,9 +12,9 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-struct input { const uint8_t *p; size_t len; };
+struct bytes { const uint8_t *p; size_t len; };
 
-static uint32_t take(struct input *input)
+static uint32_t take(struct bytes *input)
 {
 	if (!input->len)
 		return 0;
@@ -22,7 +22,7 @@ static uint32_t take(struct input *input)
 	return *input->p++;
 }
 
-static void save_and_load(struct device *d, struct input *input)
+static void save_and_load(struct device *d, struct bytes *input)
 {
 	struct err err = { "" };
 	size_t len, at = take(input) << 8 | take(input);
@@ -40,7 +40,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	static const uint16_t ports[] = { 0x60,	 0x64,	0x64,  0x60,  0x70,  0x71,  0x71,  0x3f8,
 					  0x3f9, 0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x60 };
-	struct input input = { data, len };
+	struct bytes input = { data, len };
 	struct guest *g = chips_guest();
 	struct err err = { "" };
 	struct chardev *chr = chardev_open("c", "null", g->loop, &host_direct, &err);
