@@ -28,7 +28,6 @@
 
 struct rx_slots {
 	uint32_t n, index[RX_DESCS];	/* descriptors, from RDH on */
-	struct e1000_desc desc[RX_DESCS];
 	int pieces;
 	size_t room;
 	struct iovec iov[RX_PIECES + 1];	/* [0]: the header */
@@ -166,20 +165,20 @@ static int rx_fetch(struct e1000 *d, struct rx_slots *s, size_t want)
 	s->room = 0;
 	while (s->room < want && i != d->rdt && s->n < RX_DESCS) {
 		uint8_t raw[DESC_SIZE];
-		struct e1000_desc *t = &s->desc[s->n];
+		uint64_t at = e1000_rx_base(d) + (uint64_t)i * DESC_SIZE;
+		bool there = mem_read(d->mem, at, raw, sizeof(raw)) == 0;
 		int n = -EFAULT;
 
-		if (mem_read(d->mem, e1000_rx_base(d) + (uint64_t)i * DESC_SIZE, raw,
-			     sizeof(raw)) == 0) {
-			*t = (struct e1000_desc){ .addr = ld_le64(raw) };
-			n = mem_iov(d->mem, t->addr, size, true, s->iov + 1 + s->pieces,
+		if (there) {
+			at = ld_le64(raw);
+			n = mem_iov(d->mem, at, size, true, s->iov + 1 + s->pieces,
 				    RX_PIECES - s->pieces);
 		}
 		if (n < 0) {
 			mem_iov_done(d->mem, s->iov + 1, s->pieces, 0);
-			log_guest("%s: receive descriptor %u of %u lies, or points to 0x%llx, "
-				  "outside memory",
-				  d->pci.dev.id, i, ring, (unsigned long long)t->addr);
+			log_guest("%s: receive descriptor %u of %u %s 0x%llx, outside memory",
+				  d->pci.dev.id, i, ring, there ? "points to" : "lies at",
+				  (unsigned long long)at);
 			return -EFAULT;
 		}
 		s->index[s->n++] = i;
