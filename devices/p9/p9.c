@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "devices/p9/p9_impl.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 /* --- messages: little endian --- */
@@ -134,7 +135,7 @@ struct p9_fid *p9_fid_new(struct p9 *s, uint32_t num, int path)
 {
 	struct p9_fid *f;
 
-	if (num == P9_NOFID || s->nfids >= FIDS_MAX || p9_fid_get(s, num))
+	if (num == P9_NOFID || s->nfids >= FIDS_MAX || path >= s->fd_end || p9_fid_get(s, num))
 		return NULL;
 	f = xcalloc(1, sizeof(*f));
 	f->num = num;
@@ -653,13 +654,32 @@ static int add_hidden(struct p9 *s, const struct host *host, const char *path,
 	return 0;
 }
 
+/*
+ * Each file a guest knows costs a descriptor: a thousand programs that run, some thousand. Root may
+ * have more than the limit. The kernel hands out the lowest that is free, so whoever leaves the
+ * last ones alone leaves them to the rest of the program.
+ */
+static int fds_for_fids(void)
+{
+	struct rlimit rl, more;
+
+	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
+		return FDS_KEPT;
+	more.rlim_cur = more.rlim_max = MAX(rl.rlim_max, (rlim_t)FIDS_MAX);
+	rl.rlim_cur = rl.rlim_max;
+	if (setrlimit(RLIMIT_NOFILE, &more) == 0)
+		rl = more;
+	else
+		setrlimit(RLIMIT_NOFILE, &rl);
+	return MIN(rl.rlim_cur, (rlim_t)INT32_MAX) - MIN((rlim_t)FDS_KEPT, rl.rlim_cur / 2);
+}
+
 struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 {
 	const struct host *host = o->host ? o->host : &host_door;
 	struct p9 *s = xcalloc(1, sizeof(*s));
 	char link[16], path[4096];
 	struct err why = { "" };
-	struct rlimit rl;
 	struct stat st;
 	ssize_t n;
 
@@ -697,18 +717,7 @@ struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 	for (const char *const *h = o->hide; h && *h; h++)
 		if (add_hidden(s, host, *h, err) < 0)
 			goto fail;
-	/*
-	 * Each file a guest knows costs one: a thousand programs that run, some thousand. Root may
-	 * have more than the limit.
-	 */
-	if (getrlimit(RLIMIT_NOFILE, &rl) == 0) {
-		struct rlimit more = { MAX(rl.rlim_max, (rlim_t)FIDS_MAX),
-				       MAX(rl.rlim_max, (rlim_t)FIDS_MAX) };
-
-		rl.rlim_cur = rl.rlim_max;
-		if (setrlimit(RLIMIT_NOFILE, &more) < 0)
-			setrlimit(RLIMIT_NOFILE, &rl);
-	}
+	s->fd_end = fds_for_fids();
 	return s;
 fail:
 	p9_free(s);

@@ -80,6 +80,7 @@ struct p9 {
 	unsigned ndevs;
 	uint32_t msize;			/* 0: no Tversion yet */
 	unsigned nfids;
+	int fd_end;			/* descriptors from here on are not for fids */
 	struct p9_fid *fids[FID_BUCKETS];
 	uint8_t *buf;			/* the request without its data, P9_SMALL bytes */
 	uint8_t *reply;			/* P9_MSIZE_MAX bytes */

@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
 #include "devices/p9/p9_impl.h"
 #include "tests/tap.h"
+#include "vmm/base/limits.h"
 
 static char dir[] = "/tmp/minivmm-p9-XXXXXX";
 static struct p9 *s;
@@ -650,6 +652,33 @@ TEST(memory_has_an_end)
 }
 
 /* The kernel's own file systems look empty: no /proc/self/mem, no /sys. */
+/* The guest gets no descriptor that the machine itself may need. */
+TEST(descriptors_have_an_end)
+{
+	struct rlimit rl;
+	unsigned n = 1;
+	int ret, fd;
+
+	start(false, NULL);
+	CHECK(getrlimit(RLIMIT_NOFILE, &rl) == 0);
+	CHECK(s->fd_end > 0 && (rlim_t)s->fd_end + MIN((rlim_t)FDS_KEPT, rl.rlim_cur / 2) <=
+				       rl.rlim_cur);
+	s->fd_end = 300;
+	while ((ret = walk(0, n, "file")) == 0)
+		n++;
+	CHECK_EQ(ret, -ENFILE);
+	CHECK(n > 200 && n < 300);
+	fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	CHECK(fd >= 0 && fd <= 300);
+	close(fd);
+	/* What the guest gives back it can have again. */
+	CHECK_EQ(call(P9_TCLUNK, "4", L(7)), 0);
+	CHECK_EQ(walk(0, 7, "file"), 0);
+	CHECK_EQ(walk(0, n, "file"), -ENFILE);
+	CHECK_EQ(call(P9_TATTACH, "44ss4", L(n), L(P9_NOFID), "root", "", L(0)), -ENFILE);
+	p9_free(s);
+}
+
 TEST(kernel_file_systems)
 {
 	struct p9_opts o = { .path = "/", .readonly = false, .id = "9p0" };
