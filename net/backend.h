@@ -52,6 +52,8 @@ typedef int net_user_open_fn(struct net *n, struct net_spec *s, struct err *err)
 
 /* The backend's descriptor of queue q is another one now. On the queue's loop. */
 void net_fd_changed(struct net *n, unsigned q);
+/* The loop that queue q is served on now. */
+struct loop *net_queue_runs_on(struct net *n, unsigned q);
 /* Watch for room on queue q and call ops->flush then. */
 void net_want_room(struct net *n, unsigned q);
 /* The host's side is gone for good: says so once, takes the link down. */

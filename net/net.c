@@ -160,6 +160,11 @@ void net_want_room(struct net *n, unsigned q)
 	queue_watch(&n->queues[q]);
 }
 
+struct loop *net_queue_runs_on(struct net *n, unsigned q)
+{
+	return n->queues[q].loop;
+}
+
 void net_fd_changed(struct net *n, unsigned q)
 {
 	struct net_queue *nq = &n->queues[q];

@@ -14,16 +14,22 @@
 #include <unistd.h>
 
 #include "net/backend.h"
+#include "vmm/base/acceptor.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 #define SOCKET_KNOWN                                                                               \
 	"listen=[HOST]:PORT or unix:PATH, connect=HOST:PORT or unix:PATH, mcast=ADDR:PORT, "       \
 	"udp=HOST:PORT, localaddr=, fd="
 
+#define PASSED_OVER 16		/* datagrams that are no frames, for each one asked for */
+
 struct sock {
 	int fd;				/* the connection, or the datagram socket; -1: none yet */
 	int listen_fd;			/* -1: this side connected */
 	struct host_path own;		/* of a unix socket that listens */
+	bool resting;			/* no descriptor for a peer: look again when rest is over */
+	struct loop_timer rest;
 	char *what;			/* "listen=:1234" */
 	/* stream: the frame being received, and what the peer has not taken of the last one sent */
 	uint8_t rx_head[4], *rx, *tx;
@@ -31,6 +37,7 @@ struct sock {
 	uint32_t tx_at, tx_len;
 	/* datagram */
 	bool filter;			/* multicast: leave out what we sent */
+	bool seqpacket;			/* a read of nothing is the end, not an empty datagram */
 	int send_fd;
 	struct sockaddr_in to, self;
 };
@@ -54,12 +61,28 @@ static void stream_hangup(struct net *n, unsigned q)
 	net_fd_changed(n, 0);
 }
 
+static void rested(void *ctx)
+{
+	struct net *n = ctx;
+
+	((struct sock *)n->priv)->resting = false;
+	net_fd_changed(n, 0);
+}
+
 static void stream_accept(struct net *n)
 {
 	struct sock *s = n->priv;
 	int on = 1;
 
 	s->fd = accept4(s->listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	if (s->fd < 0 && accept_exhausted(errno)) {
+		log_host("%s: a peer has to wait: %s (see ulimit -n)", n->id, strerror(errno));
+		s->resting = true;
+		net_fd_changed(n, 0);
+		loop_timer_cancel(&s->rest);
+		loop_timer_init(&s->rest, net_queue_runs_on(n, 0), NULL, rested, n);
+		loop_timer_set(&s->rest, now_ns() + ACCEPT_REST_NS);
+	}
 	if (s->fd < 0)
 		return;
 	/* fails on a unix socket, which needs none */
@@ -209,14 +232,22 @@ static ssize_t packet_recv(struct net *n, unsigned q, const struct iovec *iov, i
 {
 	struct sock *s = n->priv;
 	struct sockaddr_in from = { 0 };
-	ssize_t len;
 
-	/* Multicast comes back to its sender; the guest must not hear itself. */
-	do
-		len = dgram_recv(s->fd, s->filter ? &from : NULL, iov, niov);
-	while (s->filter && (len >= 0 || len == -EMSGSIZE) && from.sin_port == s->self.sin_port &&
-	       from.sin_addr.s_addr == s->self.sin_addr.s_addr);
-	return len;
+	/* What is no frame for us is passed over, but not for as long as somebody sends it. */
+	for (int i = 0; i < PASSED_OVER; i++) {
+		ssize_t len = dgram_recv(s->fd, s->filter ? &from : NULL, iov, niov);
+
+		/* An empty datagram, from whomever, is no frame and no end either. */
+		if (len == -EPIPE && !s->seqpacket)
+			continue;
+		/* Multicast comes back to its sender; the guest must not hear itself. */
+		if (s->filter && (len >= 0 || len == -EMSGSIZE) &&
+		    from.sin_port == s->self.sin_port &&
+		    from.sin_addr.s_addr == s->self.sin_addr.s_addr)
+			continue;
+		return len;
+	}
+	return -EAGAIN;
 }
 
 /* --- both --- */
@@ -225,7 +256,7 @@ static int sock_poll_fd(struct net *n, unsigned q)
 {
 	struct sock *s = n->priv;
 
-	return s->fd >= 0 ? s->fd : s->listen_fd;
+	return s->fd >= 0 ? s->fd : s->resting ? -1 : s->listen_fd;
 }
 
 static void sock_info(struct net *n, char *buf, size_t len)
@@ -239,6 +270,7 @@ static void sock_close(struct net *n)
 {
 	struct sock *s = n->priv;
 
+	loop_timer_cancel(&s->rest);
 	if (s->fd >= 0)
 		close(s->fd);
 	host_remove(n->host, &s->own);
@@ -375,6 +407,7 @@ static int fd_open(struct net *n, struct sock *s, const char *text, struct err *
 		return err_set(err, errno, "descriptor %s is no socket: %s", text, strerror(errno));
 	s->fd = fd;
 	n->ops = type == SOCK_STREAM ? &stream_ops : &packet_ops;
+	s->seqpacket = type == SOCK_SEQPACKET;
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0)
 		return err_set(err, errno, "descriptor %s: %s", text, strerror(errno));
 	return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* net_socket.c: two VMs' socket backends talk to each other; a hostile peer talks to one. */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <poll.h>
 #include <sched.h>
@@ -178,6 +179,43 @@ TEST(tcp_udp_and_multicast)
 	net_close(a);
 	net_close(b);
 	net_close(c);
+}
+
+/* Anybody who reaches the port can send them: they are nothing, and no reason to pull the cable. */
+TEST(empty_datagrams)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(7350),
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct net *a, *b;
+	int fd;
+
+	loop = loop_new("test");
+	if (unshare(CLONE_NEWNET) == 0)
+		CHECK(system("ip link set lo up") == 0);
+	a = open_net("socket,udp=127.0.0.1:7349,localaddr=127.0.0.1:7350");
+	b = open_net("socket,udp=127.0.0.1:7350,localaddr=127.0.0.1:7349");
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	for (int i = 0; i < 200; i++) {
+		struct iovec iov = { got, sizeof(got) };
+
+		CHECK(sendto(fd, "", 0, 0, (struct sockaddr *)&to, sizeof(to)) == 0);
+		CHECK_EQ(net_recv(a, 0, &iov, 1), -EAGAIN);
+	}
+	CHECK(a->link_up);
+	both_ways(a, b, 1514);
+	/* However many wait: one look takes a few of them. */
+	for (int i = 0; i < 100; i++)
+		CHECK(sendto(fd, "", 0, 0, (struct sockaddr *)&to, sizeof(to)) == 0);
+	CHECK_EQ(send_one(b, 600, 1), 600);
+	CHECK_EQ(net_recv(a, 0, &(struct iovec){ got, sizeof(got) }, 1), -EAGAIN);
+	for (int i = 0; i < 20 && a->link_up; i++)
+		if (net_recv(a, 0, &(struct iovec){ got, sizeof(got) }, 1) == 600)
+			goto arrived;
+	tap_fail(__FILE__, __LINE__, "the frame behind them is lost");
+arrived:
+	close(fd);
+	net_close(a);
+	net_close(b);
 }
 
 TEST(bad_options)

@@ -4,10 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
+#include "vmm/base/acceptor.h"
 #include "vmm/base/loop.h"
 
 static void bump(void *ctx)
@@ -422,5 +427,54 @@ Test(loop, a_stop_before_the_run_is_not_lost)
 
 	loop_stop(l);
 	loop_run(l);
+	loop_free(l);
+}
+
+/* --- a listener without descriptors --- */
+
+static int peers_seen;
+
+static void peer_came(void *ctx, int fd)
+{
+	peers_seen++;
+	close(fd);
+}
+
+Test(loop, a_listener_rests_while_there_are_no_descriptors)
+{
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	struct loop *l = loop_new("t");
+	struct acceptor a = { .what = "test", .peer = peer_came };
+	struct rlimit old, none;
+	int64_t deadline;
+	int fd;
+
+	/* an abstract name, of this process alone */
+	snprintf(sa.sun_path + 1, sizeof(sa.sun_path) - 1, "minivmm-acceptor-%d", getpid());
+	a.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	cr_assert_eq(bind(a.fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	cr_assert_eq(listen(a.fd, 4), 0);
+	cr_assert_eq(acceptor_start(&a, l), 0);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	cr_assert_eq(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	cr_assert_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none = old;
+	none.rlim_cur = 3;
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	while (!loop_timer_armed(&a.rest))
+		loop_once(l, 100);
+	/* One look, however often the loop turns; the peer waits. */
+	deadline = a.rest.deadline;
+	for (int i = 0; i < 1000; i++)
+		loop_once(l, 0);
+	cr_assert(a.rest.deadline == deadline || now_ns() >= deadline);
+	cr_assert_eq(peers_seen, 0);
+	cr_assert_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	while (!peers_seen)
+		loop_once(l, 1000);
+	cr_assert_eq(peers_seen, 1);
+	acceptor_stop(&a);
+	close(fd);
+	close(a.fd);
 	loop_free(l);
 }

@@ -381,13 +381,10 @@ void chardev_connected(struct chardev *c, int fd)
 		c->user->event(c->user_ctx, CHARDEV_OPENED);
 }
 
-static void listen_event(void *ctx, uint32_t events)
+static void client_came(void *ctx, int fd)
 {
 	struct chardev *c = ctx;
-	int fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
-		return;
 	if (c->in_fd >= 0) {
 		static const char busy[] = "in use by another connection\r\n";
 
@@ -400,6 +397,8 @@ static void listen_event(void *ctx, uint32_t events)
 
 int chardev_listen(struct chardev *c, bool wait)
 {
+	int fd;
+
 	if (wait) {
 		struct pollfd p = { .fd = c->listen_fd, .events = POLLIN };
 
@@ -407,10 +406,15 @@ int chardev_listen(struct chardev *c, bool wait)
 		while (poll(&p, 1, -1) < 0)
 			if (errno != EINTR)
 				return -errno;
-		listen_event(c, EPOLLIN);
+		fd = accept4(c->listen_fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0)
+			return -errno;
+		client_came(c, fd);
 	}
-	c->listener = loop_fd_add(c->loop, c->listen_fd, EPOLLIN, listen_event, c);
-	return c->listener ? 0 : -errno;
+	c->door = (struct acceptor){
+		.fd = c->listen_fd, .what = c->label, .peer = client_came, .ctx = c
+	};
+	return acceptor_start(&c->door, c->loop);
 }
 
 /* --- life --- */
@@ -452,8 +456,7 @@ void chardev_free(struct chardev *c)
 	if (c->in)
 		loop_fd_del(c->in);
 	out_unwatch(c);
-	if (c->listener)
-		loop_fd_del(c->listener);
+	acceptor_stop(&c->door);
 	chardev_free(c->log);
 	chardev_close_host(c);
 	free(c->label);

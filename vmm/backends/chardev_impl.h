@@ -6,6 +6,7 @@
 #define VMM_BACKENDS_CHARDEV_IMPL_H
 
 #include "vmm/backends/chardev.h"
+#include "vmm/base/acceptor.h"
 
 #define CHARDEV_BUFFER (64 * 1024u)
 
@@ -25,7 +26,8 @@ struct chardev {
 	int keep_fd;
 	const struct host *host;
 	struct host_path own;	/* a server's socket file */
-	struct loop_fd *in, *out, *listener;
+	struct loop_fd *in, *out;
+	struct acceptor door;		/* a server's */
 	struct loop_timer flush;
 	/* a full buffer loses the newest instead of stopping the guest */
 	char *path;			/* a file's */

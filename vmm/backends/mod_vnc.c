@@ -18,6 +18,8 @@
 #include <rfb/rfb.h>
 
 #include "vmm/backends/vnc.h"
+#include "vmm/base/acceptor.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 #define INTERVAL_MIN_MS 33		/* while the picture changes */
@@ -29,6 +31,7 @@ struct vnc {
 	rfbScreenInfoPtr rfb;
 	struct vnc_opts o;
 	struct screen *screen;		/* open while somebody watches */
+	int64_t accept_at;		/* no descriptor for a viewer: not before this time */
 	pthread_t thread;
 	int wake;			/* eventfd: input came, a viewer left, stop */
 	bool stop;
@@ -203,8 +206,13 @@ static void viewer_accept(struct vnc *v)
 	int fd = accept4(v->o.listen_fd, NULL, NULL, SOCK_CLOEXEC);
 	rfbClientPtr cl;
 
-	if (fd < 0)
+	if (fd < 0) {
+		if (accept_exhausted(errno)) {
+			log_host("vnc: a viewer has to wait: %s (see ulimit -n)", strerror(errno));
+			v->accept_at = now_ns() + ACCEPT_REST_NS;
+		}
 		return;
+	}
 	if (v->viewers >= MAX_VIEWERS) {
 		log_warn("vnc: more than %d viewers; this one is turned away", MAX_VIEWERS);
 		close(fd);
@@ -267,7 +275,9 @@ static void *vnc_thread(void *arg)
 
 	pthread_setname_np(pthread_self(), "vnc");
 	while (!__atomic_load_n(&v->stop, __ATOMIC_ACQUIRE)) {
-		struct pollfd p[2] = { { v->o.listen_fd, POLLIN, 0 }, { v->wake, POLLIN, 0 } };
+		bool resting = v->accept_at > now_ns();
+		struct pollfd p[2] = { { v->o.listen_fd, resting ? 0 : POLLIN, 0 },
+				       { v->wake, POLLIN, 0 } };
 		int64_t now = now_ns() / NS_PER_MS;
 		uint64_t count;
 		unsigned viewers;
@@ -283,7 +293,7 @@ static void *vnc_thread(void *arg)
 			v->screen = NULL;
 		}
 		if (poll(p, 2,
-			 !viewers     ? -1
+			 !viewers     ? (resting ? (int)(ACCEPT_REST_NS / NS_PER_MS) : -1)
 			 : next > now ? (int)(next - now)
 				      : 0) < 0 &&
 		    errno != EINTR)

@@ -6,12 +6,14 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/base/acceptor.h"
 #include "vmm/base/log.h"
 #include "vmm/control/control.h"
 
 #define MAX_REQUEST (1 * MiB)		/* longer ones end the connection */
 #define MAX_UNREAD (4 * MiB)		/* so does leaving this much unread */
 #define MAX_LISTENERS 8
+#define MAX_CLIENTS 64
 
 struct control_conn {
 	struct machine *m;
@@ -28,13 +30,13 @@ struct control_conn {
 struct listener {
 	struct machine *m;
 	const struct control_protocol *p;
-	int fd;
-	struct loop_fd *watch;
+	struct acceptor door;
 	struct host_path own;		/* of a unix socket, removed at the end */
 };
 
 /* Connections belong to the process as its sockets do; the main loop's lock guards them. */
 static struct control_conn *conns;
+static unsigned nconns;
 static struct listener listeners[MAX_LISTENERS];
 static unsigned nlisteners;
 
@@ -50,6 +52,7 @@ static void conn_close(struct control_conn *c)
 	while (*p != c)
 		p = &(*p)->next;
 	*p = c->next;
+	nconns--;
 	loop_fd_del(c->watch);
 	close(c->fd);
 	if (c->p->closed)
@@ -170,21 +173,30 @@ static void conn_event(void *ctx, uint32_t ev)
 	conn_watch(c);
 }
 
-static void listener_event(void *ctx, uint32_t ev)
+static void client_came(void *ctx, int fd)
 {
 	struct listener *l = ctx;
 	struct control_conn *c;
-	int fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-	if (fd < 0)
+	if (nconns == MAX_CLIENTS) {
+		log_warn("control socket: more than %d clients: one is turned away", MAX_CLIENTS);
+		close(fd);
 		return;
+	}
 	c = xcalloc(1, sizeof(*c));
 	c->m = l->m;
 	c->p = l->p;
 	c->fd = fd;
+	c->watch = loop_fd_add(l->m->loop, fd, EPOLLIN, conn_event, c);
+	if (!c->watch) {
+		log_error("control socket: a client is turned away: %s", strerror(errno));
+		close(fd);
+		free(c);
+		return;
+	}
+	nconns++;
 	c->next = conns;
 	conns = c;
-	c->watch = loop_fd_add(l->m->loop, fd, EPOLLIN, conn_event, c);
 	if (c->p->opened)
 		c->p->opened(c);
 }
@@ -215,8 +227,11 @@ int control_listen(struct machine *m, const char *spec, const struct control_pro
 	else
 		fd = host_listen(&m->host, "control socket", copy, &own, err);
 	if (fd >= 0) {
-		*l = (struct listener){ .m = m, .p = p, .fd = fd, .own = own };
-		l->watch = loop_fd_add(m->loop, fd, EPOLLIN, listener_event, l);
+		*l = (struct listener){ .m = m, .p = p, .own = own };
+		l->door = (struct acceptor){
+			.fd = fd, .what = "control socket", .peer = client_came, .ctx = l
+		};
+		acceptor_start(&l->door, m->loop);
 		nlisteners++;
 	}
 	free(copy);
@@ -231,9 +246,9 @@ void control_close_all(struct machine *m)
 		conn_close(conns);
 	}
 	for (unsigned i = 0; i < nlisteners; i++) {
-		loop_fd_del(listeners[i].watch);
+		acceptor_stop(&listeners[i].door);
 		host_remove(&m->host, &listeners[i].own);
-		close(listeners[i].fd);
+		close(listeners[i].door.fd);
 	}
 	nlisteners = 0;
 }
