@@ -4,6 +4,7 @@
  */
 #include <criterion/criterion.h>
 #include <elf.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -184,4 +185,36 @@ Test(symtab, maps_and_files_without_names)
 	symtab_free(t);
 	cr_assert_null(load("MZ, and then a kernel in its own wrapping", 41));
 	cr_assert_null(load(ELFMAG "and nothing of it", 21));
+}
+
+/* A table in which all symbols have one long name: it costs no more than its file. */
+Test(symtab, a_name_named_often)
+{
+	enum { N = 4000, NAME = 1 << 20 };
+	size_t osym = sizeof(Elf64_Ehdr) + NAME, osh = osym + N * sizeof(Elf64_Sym),
+	       len = osh + 3 * sizeof(Elf64_Shdr), before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	uint8_t *p = xcalloc(1, len);
+	Elf64_Ehdr *e = (void *)p;
+	Elf64_Sym *sym = (void *)(p + osym);
+	Elf64_Shdr *sh = (void *)(p + osh);
+	struct symtab *t;
+	char name[2000];
+
+	*e = (Elf64_Ehdr){ .e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, 1 },
+			   .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_shoff = osh, .e_shnum = 3 };
+	memset(p + sizeof(*e) + 1, 'A', NAME - 2);
+	for (unsigned i = 0; i < N; i++)
+		sym[i] = (Elf64_Sym){ .st_name = 1, .st_info = STT_FUNC, .st_shndx = 1,
+				      .st_value = BASE + i * STEP, .st_size = 1 };
+	sh[1] = (Elf64_Shdr){ .sh_type = SHT_SYMTAB, .sh_offset = osym,
+			      .sh_size = N * sizeof(Elf64_Sym), .sh_link = 2,
+			      .sh_entsize = sizeof(Elf64_Sym) };
+	sh[2] = (Elf64_Shdr){ .sh_type = SHT_STRTAB, .sh_offset = sizeof(*e), .sh_size = NAME };
+	t = load(p, len);
+	free(p);
+	cr_assert(t);
+	cr_assert(symtab_name(t, BASE + 3 * STEP + 1, name, sizeof(name)));
+	cr_assert(name[0] == 'A' && strlen(name) < 600, "cut, not dropped");
+	cr_assert_leq(mallinfo2().uordblks + mallinfo2().hblkhd - before, 2 * len);
+	symtab_free(t);
 }

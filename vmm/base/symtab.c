@@ -18,31 +18,55 @@
 #include "vmm/base/symtab.h"
 
 #define FILE_MAX (1024 * MiB)
+#define NAME_MAX_BYTES 512
+#define SYMBOL_MIN 6		/* bytes of a file that a symbol takes: "0 t a\n" */
 #define NEAR (1 * MiB)		/* no function is longer: an address farther off belongs to none */
 
 struct symbol {
 	uint64_t addr;
-	/* NULL: data, or what is no symbol's; the function before it ends here */
-	char *name;
+	/* in `names`; 0: data, or what is no symbol's; the function before it ends here */
+	uint32_t name;
 };
 
+/*
+ * What a file says may stand in it once and be named a million times: names together are no longer
+ * than the file, and symbols no more than find room in it.
+ */
 struct symtab {
 	struct symbol *s;
-	size_t n, cap;
+	size_t n, cap, most;
+	char *names;		/* one after the other; the first byte is no name's */
+	size_t names_len, names_cap, names_most;
 };
 
 /* A file in memory, with a 0 behind it. */
 struct text { char *p; size_t size; };
 
+static void *grown(void *p, size_t *cap, size_t want, size_t most, size_t each)
+{
+	if (want <= *cap)
+		return p;
+	*cap = MIN(MAX(*cap * 2, want + 1023), most);
+	return xrealloc(p, *cap * each);
+}
+
 static void symtab_add(struct symtab *t, uint64_t addr, const char *name)
 {
-	if (name && (!*name || *name == '$' || !strncmp(name, ".L", 2)))
+	size_t len = name ? strnlen(name, NAME_MAX_BYTES) : 0;
+	uint32_t at = 0;
+
+	if ((name && (!*name || *name == '$' || !strncmp(name, ".L", 2))) || t->n == t->most ||
+	    len + 1 > t->names_most - t->names_len)
 		return;
-	if (t->n == t->cap) {
-		t->cap = t->cap ? t->cap * 2 : 1024;
-		t->s = xrealloc(t->s, t->cap * sizeof(*t->s));
+	if (name) {
+		at = (uint32_t)t->names_len;
+		t->names = grown(t->names, &t->names_cap, at + len + 1, t->names_most, 1);
+		memcpy(t->names + at, name, len);
+		t->names[at + len] = 0;
+		t->names_len += len + 1;
 	}
-	t->s[t->n++] = (struct symbol){ addr, name ? xstrdup(name) : NULL };
+	t->s = grown(t->s, &t->cap, t->n + 1, t->most, sizeof(*t->s));
+	t->s[t->n++] = (struct symbol){ addr, at };
 }
 
 /* What both classes of ELF have, in one form. */
@@ -108,13 +132,19 @@ static void read_symbols(struct symtab *out, const struct text *t, const struct 
 static void read_elf(struct symtab *out, const struct text *t)
 {
 	struct section syms, names;
+	uint64_t tables = 0;
 
 	if (t->size < sizeof(Elf64_Ehdr))
 		return;
-	for (unsigned i = 0; section_get(t, i, &syms); i++)
-		if (syms.type == SHT_SYMTAB && section_get(t, syms.link, &names) &&
+	/* Tables lie beside each other: together they are no longer than the file. */
+	for (unsigned i = 0; section_get(t, i, &syms); i++) {
+		if (syms.type != SHT_SYMTAB)
+			continue;
+		tables += syms.size;
+		if (tables <= t->size && section_get(t, syms.link, &names) &&
 		    names.type == SHT_STRTAB)
 			read_symbols(out, t, &syms, &names);
+	}
 }
 
 /* As nm types them. Of data, which follows its like, the first is enough. */
@@ -190,6 +220,9 @@ int symtab_load(const char *path, struct symtab **out, struct err *err)
 	ret = pread_full(fd, text.p, text.size, 0);
 	close(fd);
 	t = xcalloc(1, sizeof(*t));
+	t->most = text.size / SYMBOL_MIN;
+	t->names_most = text.size;
+	t->names_len = 1;
 	if (ret < 0) {
 		err_set(err, -ret, "%s: %s", path, strerror(-ret));
 	} else if (!memcmp(text.p, ELFMAG, SELFMAG)) {
@@ -213,8 +246,7 @@ void symtab_free(struct symtab *t)
 {
 	if (!t)
 		return;
-	for (size_t i = 0; i < t->n; i++)
-		free(t->s[i].name);
+	free(t->names);
 	free(t->s);
 	free(t);
 }
@@ -222,7 +254,7 @@ void symtab_free(struct symtab *t)
 bool symtab_has(const struct symtab *t, const char *function)
 {
 	for (size_t i = 0; i < t->n; i++)
-		if (t->s[i].name && !strcmp(t->s[i].name, function))
+		if (t->s[i].name && !strcmp(t->names + t->s[i].name, function))
 			return true;
 	return false;
 }
@@ -242,8 +274,9 @@ bool symtab_name(const struct symtab *t, uint64_t addr, char *buf, size_t len)
 	if (!low || !t->s[low - 1].name || addr - t->s[low - 1].addr >= NEAR)
 		return false;
 	if (addr == t->s[low - 1].addr)
-		snprintf(buf, len, "%s", t->s[low - 1].name);
+		snprintf(buf, len, "%s", t->names + t->s[low - 1].name);
 	else
-		snprintf(buf, len, "%s+0x%" PRIx64, t->s[low - 1].name, addr - t->s[low - 1].addr);
+		snprintf(buf, len, "%s+0x%" PRIx64, t->names + t->s[low - 1].name,
+			 addr - t->s[low - 1].addr);
 	return true;
 }
