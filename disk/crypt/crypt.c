@@ -10,6 +10,7 @@
 
 #include "disk/crypt/crypt.h"
 #include "vmm/base/iov.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 
 enum { SECTOR = 512, PASSPHRASE_MAX = 65536 };
@@ -103,32 +104,50 @@ static int sectors_read(struct crypt *c, struct node *data, uint64_t at, uint64_
 	return ret ? ret : c->ops->crypt(c->cipher, number / SECTOR, buf, len, false);
 }
 
+/*
+ * A request is as long as the guest likes, the buffer is not: bytes of the next piece, which but for
+ * the last one ends with a sector.
+ */
+static uint64_t piece(uint64_t number, uint64_t len)
+{
+	return MIN(len, BOUNCE_BYTES - number % SECTOR);
+}
+
+static uint8_t *bounce(uint64_t number, uint64_t len)
+{
+	void *buf;
+
+	return posix_memalign(&buf, 4096, MIN(ALIGN_UP(number % SECTOR + len, (uint64_t)SECTOR),
+					      BOUNCE_BYTES)) ? NULL : buf;
+}
+
 int crypt_read(struct crypt *c, struct node *data, uint64_t at, uint64_t number, uint64_t pos,
 	       const struct iovec *iov, int niov, uint64_t len)
 {
-	uint64_t skip = number % SECTOR, whole = ALIGN_UP(skip + len, (uint64_t)SECTOR);
-	uint8_t *buf;
-	int ret;
+	uint8_t *buf = bounce(number, len);
+	int ret = buf ? 0 : -ENOMEM;
 
-	if (posix_memalign((void **)&buf, 4096, whole))
-		return -ENOMEM;
-	ret = sectors_read(c, data, at - skip, number - skip, whole, buf);
-	if (!ret)
-		iov_from_buf(iov, niov, pos, buf + skip, len);
+	for (uint64_t n; len && !ret; len -= n, at += n, number += n, pos += n) {
+		uint64_t skip = number % SECTOR;
+
+		n = piece(number, len);
+		ret = sectors_read(c, data, at - skip, number - skip,
+				   ALIGN_UP(skip + n, (uint64_t)SECTOR), buf);
+		if (!ret)
+			iov_from_buf(iov, niov, pos, buf + skip, n);
+	}
 	free(buf);
 	return ret;
 }
 
-int crypt_write(struct crypt *c, struct node *data, uint64_t at, uint64_t number,
-		const struct iovec *iov, int niov, uint64_t len)
+/* len bytes from byte pos of the list, in one piece. */
+static int piece_write(struct crypt *c, struct node *data, uint64_t at, uint64_t number,
+		       uint64_t pos, const struct iovec *iov, int niov, uint64_t len, uint8_t *buf)
 {
 	uint64_t skip = number % SECTOR, whole = ALIGN_UP(skip + len, (uint64_t)SECTOR);
 	bool partial = whole != len;
-	uint8_t *buf;
 	int ret = 0;
 
-	if (posix_memalign((void **)&buf, 4096, whole))
-		return -ENOMEM;
 	at -= skip;
 	number -= skip;
 	if (partial) {
@@ -139,13 +158,27 @@ int crypt_write(struct crypt *c, struct node *data, uint64_t at, uint64_t number
 					   SECTOR, buf + whole - SECTOR);
 	}
 	if (!ret) {
-		iov_to_buf(iov, niov, 0, buf + skip, len);
+		iov_to_buf(iov, niov, pos, buf + skip, len);
 		ret = c->ops->crypt(c->cipher, number / SECTOR, buf, whole, true);
 	}
 	if (!ret)
 		ret = node_pwrite(data, buf, whole, at);
 	if (partial)
 		pthread_mutex_unlock(&c->rmw);
+	return ret;
+}
+
+int crypt_write(struct crypt *c, struct node *data, uint64_t at, uint64_t number,
+		const struct iovec *iov, int niov, uint64_t len)
+{
+	uint8_t *buf = bounce(number, len);
+	uint64_t pos = 0;
+	int ret = buf ? 0 : -ENOMEM;
+
+	for (uint64_t n; len && !ret; len -= n, at += n, number += n, pos += n) {
+		n = piece(number, len);
+		ret = piece_write(c, data, at, number, pos, iov, niov, n, buf);
+	}
 	free(buf);
 	return ret;
 }
