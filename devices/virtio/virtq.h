@@ -88,8 +88,8 @@ int virtq_enable(struct virtq *q);
 
 /*
  * Take the next chain. Returns 1 with e filled (iov points at the caller's array of max entries), 0
- * when empty or at the end of the queue's share of this turn, -EPROTO when the ring is broken. Every popped chain is given back by exactly one
- * virtq_push (or _unpop, _hold).
+ * when empty or when the queue's share of this turn is used up, -EPROTO when the ring is broken.
+ * Every popped chain is given back by exactly one virtq_push (or _unpop, _hold).
  */
 int virtq_pop(struct virtq *q, struct virtq_elem *e, struct iovec *iov, int max);
 /* Undo the last pop; several in reverse order (net: buffers fetched ahead). */

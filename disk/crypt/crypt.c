@@ -105,8 +105,8 @@ static int sectors_read(struct crypt *c, struct node *data, uint64_t at, uint64_
 }
 
 /*
- * A request is as long as the guest likes, the buffer is not: bytes of the next piece, which but for
- * the last one ends with a sector.
+ * A request is as long as the guest likes, the buffer is not: bytes of the next piece, which ends
+ * with a sector unless it is the last.
  */
 static uint64_t piece(uint64_t number, uint64_t len)
 {

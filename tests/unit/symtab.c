@@ -192,7 +192,8 @@ Test(symtab, a_name_named_often)
 {
 	enum { N = 4000, NAME = 1 << 20 };
 	size_t osym = sizeof(Elf64_Ehdr) + NAME, osh = osym + N * sizeof(Elf64_Sym),
-	       len = osh + 3 * sizeof(Elf64_Shdr), before = mallinfo2().uordblks + mallinfo2().hblkhd;
+	       len = osh + 3 * sizeof(Elf64_Shdr),
+	       before = mallinfo2().uordblks + mallinfo2().hblkhd;
 	uint8_t *p = xcalloc(1, len);
 	Elf64_Ehdr *e = (void *)p;
 	Elf64_Sym *sym = (void *)(p + osym);
@@ -201,7 +202,8 @@ Test(symtab, a_name_named_often)
 	char name[2000];
 
 	*e = (Elf64_Ehdr){ .e_ident = { 0x7f, 'E', 'L', 'F', ELFCLASS64, ELFDATA2LSB, 1 },
-			   .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_shoff = osh, .e_shnum = 3 };
+			   .e_type = ET_EXEC, .e_machine = EM_X86_64, .e_shoff = osh,
+			   .e_shnum = 3 };
 	memset(p + sizeof(*e) + 1, 'A', NAME - 2);
 	for (unsigned i = 0; i < N; i++)
 		sym[i] = (Elf64_Sym){ .st_name = 1, .st_info = STT_FUNC, .st_shndx = 1,
