@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "disk/job.h"
 #include "disk/node.h"
 
 struct job_thread {

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "disk/filter.h"
+#include "disk/job.h"
 #include "disk/pool.h"
 #include "vmm/base/iov.h"
 #include "vmm/base/log.h"

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
+#include "disk/job.h"
 #include "disk/node.h"
 #include "tests/lib/testnode.h"
 #include "tests/tap.h"

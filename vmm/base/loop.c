@@ -8,6 +8,7 @@
  */
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -19,6 +20,7 @@
 #include "vmm/base/loop_impl.h"
 
 #define LOOP_BATCH 64		/* events taken from the kernel at once */
+#define APART_NS (10 * NS_PER_MS)	/* how often poll() looks at what epoll did not take */
 
 struct loop_fd {
 	struct loop *loop;
@@ -27,9 +29,9 @@ struct loop_fd {
 	void (*cb)(void *ctx, uint32_t events);
 	void *ctx;
 	bool polled;		/* in the epoll set */
-	bool always;		/* epoll takes no regular files: they are always ready */
+	bool apart;		/* epoll did not take it: poll() looks at it in each pass */
 	bool dead;
-	struct loop_fd *next;	/* in the list of always-ready ones, then of dead ones */
+	struct loop_fd *next;	/* in the list of those apart, then of dead ones */
 };
 
 struct loop_post {
@@ -195,41 +197,39 @@ static struct loop_post *post_take(struct loop *l)
  * epoll reports errors and hang-ups even for an empty mask: a descriptor nobody listens to must
  * leave the set.
  */
-static int fd_update(struct loop_fd *f, uint32_t events)
+static void fd_update(struct loop_fd *f, uint32_t events)
 {
 	struct epoll_event ev = { .events = events, .data.ptr = f };
 	int op = !f->polled ? EPOLL_CTL_ADD : events ? EPOLL_CTL_MOD : EPOLL_CTL_DEL;
 
 	f->events = events;
-	if (f->always || (!f->polled && !events))
-		return 0;
-	if (epoll_ctl(f->loop->epfd, op, f->fd, &ev))
-		return -errno;
-	f->polled = events != 0;
-	return 0;
+	if (f->apart || (!f->polled && !events))
+		return;
+	if (epoll_ctl(f->loop->epfd, op, f->fd, &ev) == 0) {
+		f->polled = events != 0;
+	} else if (op == EPOLL_CTL_ADD) {
+		assert(errno != EBADF);
+		/*
+		 * A regular file, or the host is out of watches or memory: poll() serves it, and
+		 * nobody has to cope with a descriptor that is not watched.
+		 */
+		f->apart = true;
+		f->next = f->loop->apart;
+		f->loop->apart = f;
+		loop_kick(f->loop);
+	}
 }
 
 struct loop_fd *loop_fd_add(struct loop *l, int fd, uint32_t events,
 			    void (*cb)(void *ctx, uint32_t events), void *ctx)
 {
 	struct loop_fd *f = xcalloc(1, sizeof(*f));
-	int ret;
 
 	f->loop = l;
 	f->fd = fd;
 	f->cb = cb;
 	f->ctx = ctx;
-	ret = fd_update(f, events);
-	if (ret == -EPERM) {
-		f->always = true;
-		f->next = l->always;
-		l->always = f;
-		loop_kick(l);
-	} else if (ret) {
-		free(f);
-		errno = -ret;
-		return NULL;
-	}
+	fd_update(f, events);
 	l->nfds++;
 	return f;
 }
@@ -239,7 +239,7 @@ void loop_fd_mod(struct loop_fd *f, uint32_t events)
 	if (events == f->events)
 		return;
 	fd_update(f, events);
-	if (f->always && events)
+	if (f->apart && events)
 		loop_kick(f->loop);
 }
 
@@ -251,8 +251,8 @@ void loop_fd_del(struct loop_fd *f)
 		return;
 	l = f->loop;
 	fd_update(f, 0);
-	if (f->always) {
-		struct loop_fd **at = &l->always;
+	if (f->apart) {
+		struct loop_fd **at = &l->apart;
 
 		while (*at != f)
 			at = &(*at)->next;
@@ -277,34 +277,47 @@ static void fd_dispatch(struct loop *l, struct loop_fd *f, uint32_t events)
 	loop_unlock(l);
 }
 
-static void always_dispatch(struct loop *l)
+/* What of its mask a descriptor outside epoll is ready for. */
+static uint32_t apart_ready(const struct loop_fd *f)
+{
+	struct pollfd p = { .fd = f->fd, .events = f->events & (EPOLLIN | EPOLLOUT) };
+
+	return f->events && poll(&p, 1, 0) > 0 ? (uint32_t)p.revents & ~POLLNVAL : 0;
+}
+
+static void apart_dispatch(struct loop *l)
 {
 	struct loop_fd *batch[LOOP_BATCH];
+	uint32_t ready[LOOP_BATCH];
 	int n = 0;
 
 	loop_lock(l);
-	for (struct loop_fd *f = l->always; f && n < LOOP_BATCH; f = f->next)
-		if (f->events)
+	for (struct loop_fd *f = l->apart; f && n < LOOP_BATCH; f = f->next)
+		if ((ready[n] = apart_ready(f)))
 			batch[n++] = f;
 	loop_unlock(l);
 	for (int i = 0; i < n; i++)
-		fd_dispatch(l, batch[i], EPOLLIN | EPOLLOUT);
+		fd_dispatch(l, batch[i], ready[i]);
 }
 
 /* --- running --- */
 
-/* Frees dead entries while no event can point to them; true when a descriptor is always ready. */
-static bool pass_prepare(struct loop *l)
+/*
+ * Frees dead entries while no event can point to them. How long a pass may sleep on account of
+ * descriptors that epoll does not watch: 0 when one is ready, -1 when there is none.
+ */
+static int64_t pass_prepare(struct loop *l)
 {
-	bool ready = false;
+	int64_t max_ns = -1;
 
 	loop_lock(l);
 	if (!l->nesting)
 		loop_reap(l);
-	for (struct loop_fd *f = l->always; f && !ready; f = f->next)
-		ready = f->events != 0;
+	for (struct loop_fd *f = l->apart; f && max_ns; f = f->next)
+		if (f->events)
+			max_ns = apart_ready(f) ? 0 : APART_NS;
 	loop_unlock(l);
-	return ready;
+	return max_ns;
 }
 
 static int pass_sleep(struct loop *l, struct epoll_event *ev, int64_t ns)
@@ -330,11 +343,13 @@ static int pass_sleep(struct loop *l, struct epoll_event *ev, int64_t ns)
 static void loop_pass(struct loop *l, int64_t max_ns)
 {
 	struct epoll_event ev[LOOP_BATCH];
-	bool always = pass_prepare(l);
+	int64_t apart_ns = pass_prepare(l);
 	int n, posts;
 
-	if (always || __atomic_load_n(&l->nposts, __ATOMIC_RELAXED))
+	if (__atomic_load_n(&l->nposts, __ATOMIC_RELAXED))
 		max_ns = 0;
+	else if (apart_ns >= 0)
+		max_ns = max_ns < 0 ? apart_ns : MIN(max_ns, apart_ns);
 	n = pass_sleep(l, ev, timers_before_sleep(l, max_ns));
 	timers_after_sleep(l);
 
@@ -355,8 +370,8 @@ static void loop_pass(struct loop *l, int64_t max_ns)
 	for (int i = 0; i < n; i++)
 		if (ev[i].data.ptr)
 			fd_dispatch(l, ev[i].data.ptr, ev[i].events);
-	if (always)
-		always_dispatch(l);
+	if (apart_ns >= 0)
+		apart_dispatch(l);
 	l->nesting--;
 	if (__atomic_load_n(&l->waiters, __ATOMIC_RELAXED)) {
 		loop_lock(l);

@@ -55,8 +55,8 @@ bool loop_is_locked(struct loop *l);		/* by this thread; for assertions */
  * --- file descriptors: events is EPOLLIN | EPOLLOUT ...; level triggered ---
  * Add, mod and del with the loop's lock held, or before the loop runs. After loop_fd_del returns
  * the callback does not run again. The caller keeps the fd and closes it after the del. A mask of 0
- * reports nothing, not even a hang-up. A regular file counts as always ready. add gives NULL with
- * errno when the kernel refuses.
+ * reports nothing, not even a hang-up. A regular file counts as always ready. add never fails: what
+ * epoll does not take (ENOSPC, ENOMEM) is looked at with poll() every 10 ms.
  */
 struct loop_fd;
 struct loop_fd *loop_fd_add(struct loop *l, int fd, uint32_t events,

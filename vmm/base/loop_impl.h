@@ -26,7 +26,7 @@ struct loop {
 	pthread_t thread;
 	int tid;			/* of the thread; atomic */
 	/* Descriptors; under the lock. */
-	struct loop_fd *always, *dead;
+	struct loop_fd *apart, *dead;
 	unsigned nfds;
 	/* Posted calls. */
 	pthread_mutex_t post_mutex;

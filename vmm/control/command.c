@@ -8,6 +8,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/nearest.h"
 #include "vmm/control/command.h"
+#include "vmm/machine/drives.h"
 #include "vmm/move/migrate.h"
 
 #define MAX_COMMANDS 256

@@ -6,6 +6,7 @@
 #include "devices/chips.h"
 #include "vmm/base/log.h"
 #include "vmm/control/command.h"
+#include "vmm/machine/drives.h"
 
 static const char *str(json_t *args, const char *name)
 {
@@ -13,41 +14,17 @@ static const char *str(json_t *args, const char *name)
 }
 
 /* A drive by its own id ("device") or that of the device that shows it ("id"). */
-/* ide1-cd0, ide0-hd1: what people call a drive that was given no id. */
-static struct machine_drive *drive_by_place(struct machine *m, const char *name)
-{
-	unsigned bus, unit;
-	char kind;
-	int end = 0;
-
-	if (sscanf(name, "ide%u-%cd%u%n", &bus, &kind, &unit, &end) != 3 || name[end] || unit > 1)
-		return NULL;
-	for (unsigned i = 0; i < m->ndrives; i++) {
-		const struct drive_config *d = m->drives[i].config;
-
-		if (d->interface == IF_IDE && d->index == (int)(2 * bus + unit) &&
-		    d->cdrom == (kind == 'c'))
-			return &m->drives[i];
-	}
-	return NULL;
-}
-
 static struct machine_drive *drive_arg(struct machine *m, json_t *args, struct err *err)
 {
 	const char *device = str(args, "device"), *id = str(args, "id"),
 		   *node = str(args, "node-name");
 	const char *name = device ? device : id ? id : node;
-	struct machine_drive *d = name ? machine_find_drive(m, name) : NULL;
-	struct machine_device *dev = name && !d ? machine_find_device(m, name) : NULL;
+	struct machine_drive *d = name ? machine_drive_by_name(m, name) : NULL;
 
 	if (!name || (device && id)) {
 		err_set(err, EINVAL, "Need exactly one of 'device' and 'id'");
 		return NULL;
 	}
-	if (dev && dev->config->backend)
-		d = machine_find_drive(m, dev->config->backend);
-	if (!d)
-		d = drive_by_place(m, name);
 	if (!d)
 		err_set(err, ENODEV, "Device '%s' not found", name);
 	return d;
@@ -103,16 +80,22 @@ static int run_throttle(struct machine *m, json_t *args, struct command_result *
 	return 0;
 }
 
-/* Puts blk (NULL: nothing) into a CD drive. On failure blk stays the caller's. */
+/*
+ * Puts blk (NULL: nothing) into a CD drive; *old is what was in it, for the caller to close. On
+ * failure blk stays the caller's. Takes the main loop's lock.
+ */
 static int change_medium(struct machine *m, struct machine_drive *d, struct blk *blk, bool force,
-			 struct err *err)
+			 struct blk **old, struct err *err)
 {
-	struct blk *old = NULL;
 	int ret;
 
 	if (!d->config->cdrom || !m->ide)
 		return err_set(err, EINVAL, "Device '%s' is not removable", d->config->id);
-	ret = piix3_ide_change_medium(m->ide, d->config->index, blk, force, &old);
+	loop_lock(m->loop);
+	ret = piix3_ide_change_medium(m->ide, d->config->index, blk, force, old);
+	if (ret == 0)
+		d->blk = blk;
+	loop_unlock(m->loop);
 	if (ret == -EBUSY)
 		return err_set(err, EBUSY,
 			       "Device '%s' is locked and force was not specified, wait for tray "
@@ -120,38 +103,47 @@ static int change_medium(struct machine *m, struct machine_drive *d, struct blk 
 			       d->config->id);
 	if (ret < 0)
 		return err_set(err, -ret, "Device '%s': %s", d->config->id, strerror(-ret));
-	d->blk = blk;
+	return 0;
+}
+
+static void close_old(struct machine_drive *d, struct blk *old)
+{
 	if (old && blk_close(old) < 0)
 		log_warn("%s: closing the old medium failed", d->config->id);
-	return 0;
 }
 
 static int run_eject(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct machine_drive *d = drive_arg(m, args, &r->err);
-
-	if (!d)
-		return -ENODEV;
-	return change_medium(m, d, NULL, json_is_true(json_object_get(args, "force")), &r->err);
-}
-
-static int run_change(struct machine *m, json_t *args, struct command_result *r)
-{
-	struct machine_drive *d = drive_arg(m, args, &r->err);
-	struct blk_options o = { .format = str(args, "format"),
-				 .flags = BLK_NOWAIT,
-				 .host = &m->host };
-	struct blk *blk;
+	bool force = json_is_true(json_object_get(args, "force"));
+	struct blk *old = NULL;
 	int ret;
 
 	if (!d)
 		return -ENODEV;
-	blk = machine_open_medium(d, str(args, "filename"), &o, &r->err);
+	ret = change_medium(m, d, NULL, force, &old, &r->err);
+	close_old(d, old);
+	return ret;
+}
+
+/* Opening may wait for a server: it is done with no lock held. */
+static int run_change(struct machine *m, json_t *args, struct command_result *r)
+{
+	struct machine_drive *d = drive_arg(m, args, &r->err);
+	bool force = json_is_true(json_object_get(args, "force"));
+	struct blk_options o = { .format = str(args, "format"),
+				 .flags = BLK_NOWAIT,
+				 .host = &m->host };
+	struct blk *blk, *old = NULL;
+	int ret;
+
+	if (!d)
+		return -ENODEV;
+	blk = machine_drive_open(d, str(args, "filename"), &o, &r->err);
 	if (!blk)
 		return -EIO;
-	ret = change_medium(m, d, blk, json_is_true(json_object_get(args, "force")), &r->err);
-	if (ret < 0)
-		blk_close(blk);
+	ret = change_medium(m, d, blk, force, &old, &r->err);
+	close_old(d, ret < 0 ? blk : old);
 	return ret;
 }
 
@@ -197,14 +189,14 @@ const struct command commands_block[] = {
 	  "take the medium out of a CD drive",
 	  run_eject,
 	  NULL,
-	  COMMAND_FAST,
+	  COMMAND_SLOW,
 	  { { "device", ARG_STR, true }, { "force", ARG_BOOL, true }, { "id", ARG_STR, true } } },
 	{ "blockdev-change-medium",
 	  "change",
 	  "put another medium into a CD drive",
 	  run_change,
 	  NULL,
-	  COMMAND_FAST,
+	  COMMAND_SLOW,
 	  { { "device", ARG_STR, true },
 	    { "filename", ARG_STR, false },
 	    { "format", ARG_STR, true },

@@ -10,6 +10,7 @@
 #include "disk/node.h"
 #include "vmm/config/keyval.h"
 #include "vmm/control/command.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/hotplug.h"
 
 /* --- from members to text --- */

@@ -9,9 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "disk/job.h"
 #include "disk/node.h"
 #include "vmm/control/command.h"
 #include "vmm/control/command_print.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/jobs.h"
 #include "vmm/move/savevm.h"
 
@@ -23,11 +25,8 @@ static const char *str(json_t *args, const char *name)
 struct machine_drive *command_drive(struct machine *m, json_t *args, struct err *err)
 {
 	const char *name = str(args, "device") ? str(args, "device") : str(args, "node-name");
-	struct machine_drive *d = name ? machine_find_drive(m, name) : NULL;
-	struct machine_device *dev = name && !d ? machine_find_device(m, name) : NULL;
+	struct machine_drive *d = name ? machine_drive_by_name(m, name) : NULL;
 
-	if (dev && dev->config->backend)
-		d = machine_find_drive(m, dev->config->backend);
 	if (!d || !d->blk) {
 		err_set(err, ENOENT, "Cannot find device='%s' nor node-name='%s'", name ? name : "",
 			name ? name : "");
@@ -173,20 +172,17 @@ static int run_commit_all(struct machine *m, json_t *args, struct command_result
 	const char *name = str(args, "device");
 	int ret = 0;
 
-	for (unsigned i = 0; ret == 0 && i < m->ndrives; i++) {
-		struct machine_drive *d = &m->drives[i];
+	for (struct machine_drive *d = NULL; ret == 0 && (d = machine_next_drive(m, d));) {
 		struct job_common c = { .id = d->config->id };
 		struct job *j;
 
-		if (!d->blk || !blk_root(d->blk)->backing ||
+		if (!blk_root(d->blk)->backing ||
 		    (strcmp(name, "all") && strcmp(name, d->config->id)))
 			continue;
 		j = job_commit(d->blk, NULL, &c, &r->err);
 		if (!j)
 			return -EIO;
-		while (j->state != JOB_READY && j->state != JOB_DONE)
-			usleep(10000);
-		job_complete(j);
+		job_complete(j);	/* as soon as it is ready */
 		ret = job_wait(j);
 		if (ret < 0)
 			err_set(&r->err, -ret, "%s: %s", d->config->id,
@@ -274,14 +270,9 @@ static int check_disks(struct machine *m, json_t *args, struct err *err)
 {
 	const char *vmstate = str(args, "vmstate");
 	json_t *devices = json_object_get(args, "devices");
-	const struct machine_drive *first = NULL;
+	const struct machine_drive *first = machine_next_writable(m, NULL);
 
-	for (unsigned i = 0; i < m->ndrives; i++) {
-		const struct machine_drive *d = &m->drives[i];
-
-		if (!d->blk || blk_readonly(d->blk))
-			continue;
-		first = first ? first : d;
+	for (struct machine_drive *d = NULL; (d = machine_next_writable(m, d));) {
 		if (devices && !named(devices, d))
 			return err_set(err, EINVAL,
 				       "'devices' leaves out '%s': a snapshot is of all disks the "

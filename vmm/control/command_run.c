@@ -11,6 +11,7 @@
 #include "devices/chips.h"
 #include "vmm/base/log.h"
 #include "vmm/control/command.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/move/migrate.h"
 

@@ -11,6 +11,7 @@
 #include "vmm/control/command.h"
 #include "vmm/kvm/coalesce.h"
 #include "vmm/kvm/exit_trace.h"
+#include "vmm/machine/drives.h"
 
 #define STEP_SECONDS 3
 #define STEP_MAX 10000

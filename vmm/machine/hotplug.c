@@ -9,6 +9,7 @@
 #include "devices/pci/pci.h"
 #include "vmm/base/event.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/hotplug.h"
 #include "vmm/machine/jobs.h"
 #include "vmm/machine/machine_state.h"
@@ -298,6 +299,7 @@ void hotplug_exit(struct machine *m)
 
 int hotplug_add_drive(struct machine *m, const char *spec, bool keep, struct err *err)
 {
+	struct machine_drive *md;
 	struct drive_config *d;
 	struct blk *b = NULL;
 	int ret = shape_lock(m, err);
@@ -315,18 +317,16 @@ int hotplug_add_drive(struct machine *m, const char *spec, bool keep, struct err
 	loop_unlock(m->loop);
 	/* The entry stays ours while the shape is locked; opening may take its time. */
 	if (d) {
+		md = &m->drives[d - m->config->drives];
+		*md = (struct machine_drive){ .config = d, .machine = m };
 		d->keep = keep;
 		d->open.host = &m->host;
-		b = blk_open(d->file, &d->open, err);
+		b = machine_drive_open(md, d->file, &d->open, err);
 	}
 	loop_lock(m->loop);
 	if (b) {
-		unsigned i = d - m->config->drives;
-
-		blk_set_on_error(b, d->rerror, d->werror);
-		blk_set_throttle(b, &d->throttle);
-		m->drives[i] = (struct machine_drive){ .config = d, .blk = b };
-		m->ndrives = MAX(m->ndrives, i + 1);
+		md->blk = b;
+		m->ndrives = MAX(m->ndrives, (unsigned)(md - m->drives) + 1);
 	} else if (d) {
 		config_remove_drive(d);
 	}

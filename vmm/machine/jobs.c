@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "vmm/base/event.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/jobs.h"
 
 #define MAX_JOBS 16

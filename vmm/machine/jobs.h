@@ -10,6 +10,7 @@
 
 #include <jansson.h>
 
+#include "disk/job.h"
 #include "disk/node.h"
 #include "vmm/machine/machine.h"
 

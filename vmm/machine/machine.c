@@ -20,6 +20,7 @@
 #include "vmm/kvm/coalesce.h"
 #include "vmm/kvm/kvm_pit.h"
 #include "vmm/kvm/msr_trace.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/ending.h"
 #include "vmm/machine/hotplug.h"
 #include "vmm/machine/jobs.h"
@@ -85,105 +86,6 @@ static int init_vcpus(struct machine *m, struct err *err)
 bool machine_moves_here(const struct config *c)
 {
 	return c->incoming && strncmp(c->incoming, "file:", 5);
-}
-
-/*
- * The disk layer says what is wrong with an image; here it is said with which, and what can be
- * done.
- */
-static void open_failed(const struct host *host, const char *file, struct err *err)
-{
-	struct stat st;
-	bool missing = !strchr(file, ':') && host_stat(host, file, &st) == -ENOENT;
-	char why[sizeof(err->msg)];
-
-	snprintf(why, sizeof(why), "%s", err->msg);
-	err->msg[0] = 0;
-	if (missing)
-		err_set(err, ENOENT, "%s (minivmm-img create -f qcow2 '%s' 20G makes an empty one)",
-			why, file);
-	else if (!strstr(why, file))
-		err_set(err, EINVAL, "'%s': %s (minivmm-img info and minivmm-img check say more)",
-			file, why);
-	else
-		err_set(err, EINVAL, "%s", why);
-}
-
-/*
- * A drive's error policy speaks: tell who listens, stop the guest when it says so. The request's
- * loop.
- */
-static void on_io_error(void *ctx, const struct blk_req *r, enum blk_on_error action)
-{
-	struct machine_drive *d = ctx;
-	json_t *data = json_pack("{s:s, s:s, s:s, s:s}", "device", d->config->id, "operation",
-				 r->op == BLK_READ ? "read" : "write", "action",
-				 action == BLK_ERR_STOP	    ? "stop"
-				 : action == BLK_ERR_IGNORE ? "ignore"
-							    : "report",
-				 "reason", strerror(-r->ret));
-
-	if (action == BLK_ERR_STOP)
-		json_object_set_new(data, "nospace", json_boolean(r->ret == -ENOSPC));
-	event_emit("BLOCK_IO_ERROR", data);
-	if (action == BLK_ERR_STOP)
-		vm_pause_async(d->machine->vm, PAUSE_IO_ERROR);
-}
-
-struct blk *machine_open_medium(struct machine_drive *md, const char *file,
-				const struct blk_options *o, struct err *err)
-{
-	const struct drive_config *d = md->config;
-	struct blk *blk = blk_open(file, o, err);
-
-	if (!blk) {
-		open_failed(o->host ? o->host : &host_door, file, err);
-		return NULL;
-	}
-	blk_set_on_error(blk, d->rerror, d->werror);
-	blk_on_io_error(blk, on_io_error, md);
-	blk_set_throttle(blk, &d->throttle);
-	return blk;
-}
-
-/*
- * A CD drive of the host with nothing in it: the guest's is empty too, until somebody changes that.
- */
-static bool host_drive_is_empty(struct machine *m, const struct drive_config *d)
-{
-	struct err err = { "" };
-	int fd = d->cdrom && *d->file == '/'
-			 ? host_open(&m->host, "disc", d->file, O_RDONLY, 0, &err)
-			 : -ENOENT;
-
-	if (fd >= 0)
-		close(fd);
-	if (fd == -ENOMEDIUM)
-		log_info("%s: no disc in %s; when there is one: \"change %s %s\" in the monitor",
-			 d->id, d->file, d->id, d->file);
-	return fd == -ENOMEDIUM;
-}
-
-static int open_drives(struct machine *m, struct err *err)
-{
-	struct config *c = m->config;
-
-	for (unsigned i = 0; i < c->ndrives; i++) {
-		struct drive_config *d = &c->drives[i];
-		struct machine_drive *md = &m->drives[m->ndrives++];
-
-		md->config = d;
-		md->machine = m;
-		if (!d->file || host_drive_is_empty(m, d))
-			continue;
-		d->open.host = &m->host;
-		if (machine_moves_here(c))	/* the other side still has them */
-			d->open.flags |= BLK_INACTIVE;
-		md->blk = machine_open_medium(md, d->file, &d->open, err);
-		if (!md->blk)
-			return -EIO;
-	}
-	return 0;
 }
 
 static int open_nets(struct machine *m, struct err *err)
@@ -497,14 +399,6 @@ struct machine_device *machine_find_device(struct machine *m, const char *id)
 	return NULL;
 }
 
-struct machine_drive *machine_find_drive(struct machine *m, const char *id)
-{
-	for (unsigned i = 0; i < m->ndrives; i++)
-		if (!strcmp(m->drives[i].config->id, id))
-			return &m->drives[i];
-	return NULL;
-}
-
 struct net *machine_find_net(struct machine *m, const char *id)
 {
 	for (unsigned i = 0; i < m->nnets; i++)
@@ -527,7 +421,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 	pthread_mutex_init(&m->disks_lock, NULL);
 	pthread_rwlock_init(&m->shape, NULL);
 	if ((ret = init_kvm(m, err)) < 0 || (ret = machine_init_ram(m, err)) < 0 ||
-	    (ret = open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
+	    (ret = machine_open_drives(m, err)) < 0 || (ret = open_nets(m, err)) < 0)
 		return ret;
 	/* The chips every machine of the type has, at their fixed places ... */
 	ret = c->machine == MACHINE_PC ? machine_init_pc(m, err) : machine_init_micro(m, err);
@@ -552,57 +446,6 @@ void machine_watch(struct machine *m)
 {
 	vm_on_change(m->vm, on_running_change, m);
 	vm_on_request(m->vm, on_request, m);
-}
-
-/* --- the disks of a stopped machine --- */
-
-int machine_give_disks(struct machine *m, struct err *err)
-{
-	int ret = 0;
-	unsigned i;
-
-	pthread_mutex_lock(&m->disks_lock);
-	for (i = 0; !m->disks_given && ret == 0 && i < m->ndrives; i++) {
-		struct blk *b = m->drives[i].blk;
-
-		if (!b)
-			continue;
-		blk_drain_begin(b);
-		ret = blk_inactivate(b, err);
-		if (ret < 0)
-			blk_drain_end(b);
-	}
-	/* One that cannot flush keeps all of them here: nothing may be lost for a reader's sake. */
-	for (i -= ret < 0; ret < 0 && i-- > 0;) {
-		if (m->drives[i].blk && blk_activate(m->drives[i].blk, NULL) == 0)
-			blk_drain_end(m->drives[i].blk);
-	}
-	m->disks_given = ret == 0;
-	pthread_mutex_unlock(&m->disks_lock);
-	return ret;
-}
-
-int machine_take_disks(struct machine *m, struct err *err)
-{
-	int ret = 0;
-	unsigned i;
-
-	pthread_mutex_lock(&m->disks_lock);
-	for (i = 0; m->disks_given && ret == 0 && i < m->ndrives; i++)
-		if (m->drives[i].blk)
-			ret = blk_activate(m->drives[i].blk, err);
-	if (ret < 0) {
-		while (i-- > 0)
-			if (m->drives[i].blk)
-				blk_inactivate(m->drives[i].blk, NULL);
-	} else if (m->disks_given) {
-		for (i = 0; i < m->ndrives; i++)
-			if (m->drives[i].blk)
-				blk_drain_end(m->drives[i].blk);
-		m->disks_given = false;
-	}
-	pthread_mutex_unlock(&m->disks_lock);
-	return ret;
 }
 
 static void stop_vcpus(struct machine *m)
@@ -635,13 +478,7 @@ void machine_exit(struct machine *m)
 	event_limit_free(&m->rtc_event);
 	event_limit_free(&m->balloon_event);
 	jobs_exit();
-	for (unsigned i = 0; i < m->ndrives; i++) {
-		int ret = m->drives[i].blk ? blk_close(m->drives[i].blk) : 0;
-
-		if (ret < 0)
-			log_error("%s: closing: %s: the last writes may be lost",
-				  m->drives[i].config->file, strerror(-ret));
-	}
+	machine_close_drives(m);
 	for (unsigned i = 0; i < m->nnets; i++)
 		if (m->nets[i])
 			net_close(m->nets[i]);

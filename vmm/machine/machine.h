@@ -155,14 +155,7 @@ void machine_threads_free(struct machine *m, struct queue_threads *t);
 struct machine_device *machine_add_device(struct machine *m, struct device *dev,
 					  const struct device_config *config);
 struct machine_device *machine_find_device(struct machine *m, const char *id);
-struct machine_drive *machine_find_drive(struct machine *m, const char *id);
 struct net *machine_find_net(struct machine *m, const char *id);
-/*
- * Opens a medium for a drive, with the drive's error policy and limits. The caller puts it into the
- * drive, or closes it.
- */
-struct blk *machine_open_medium(struct machine_drive *md, const char *file,
-				const struct blk_options *o, struct err *err);
 
 /* The PC's and the micro machine's own chips (machine_pc.c, machine_micro.c). */
 int machine_init_pc(struct machine *m, struct err *err);
@@ -174,15 +167,6 @@ int machine_init_ram(struct machine *m, struct err *err);
 uint64_t machine_ram_low(const struct machine *m);
 /* Serial ports, shared by both. port 0..3 */
 int machine_init_serial(struct machine *m, struct err *err);
-
-/*
- * A stopped machine lets others read its disks: everything is flushed, caches and locks are given
- * up (stop). Before the guest or a command touches them again they are taken back and read anew
- * (cont), or it is said who has them. A control thread that holds no lock. 0 or -errno with the
- * reason; both do nothing when it is so already.
- */
-int machine_give_disks(struct machine *m, struct err *err);
-int machine_take_disks(struct machine *m, struct err *err);
 
 /* Power button: what SIGTERM and system_powerdown do. Main loop. */
 void machine_powerdown(struct machine *m);

@@ -15,6 +15,7 @@
 #include "vmm/backends/display.h"
 #include "vmm/base/event.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/machine.h"
 
 #define DEBUG_EXIT_IOBASE 0x501

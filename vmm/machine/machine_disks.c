@@ -10,6 +10,7 @@
 
 #include "disk/identity.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/machine_disks.h"
 
 #define FILES_MAX 8192			/* of a drive; what a hostile file may make us remember */

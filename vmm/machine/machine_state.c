@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "vmm/base/log.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/machine_disks.h"
 #include "vmm/machine/machine_state.h"
 
@@ -146,13 +147,10 @@ int machine_quiesce(struct machine *m, struct err *err)
 {
 	int ret = quiesce_devices(m, NULL, err);
 
-	for (unsigned i = 0; i < m->ndrives && ret == 0; i++) {
-		if (!m->drives[i].blk || blk_readonly(m->drives[i].blk))
-			continue;
-		ret = blk_flush(m->drives[i].blk);
+	for (struct machine_drive *d = NULL; ret == 0 && (d = machine_next_writable(m, d));) {
+		ret = blk_flush(d->blk);
 		if (ret < 0)
-			err_set(err, -ret, "%s: flush: %s", blk_filename(m->drives[i].blk),
-				strerror(-ret));
+			err_set(err, -ret, "%s: flush: %s", blk_filename(d->blk), strerror(-ret));
 	}
 	if (ret < 0)
 		machine_unquiesce(m);

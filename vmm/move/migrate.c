@@ -9,6 +9,7 @@
 
 #include "vmm/base/event.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/move/migrate_impl.h"
 #include "vmm/move/snapshot.h"
@@ -166,8 +167,8 @@ int migrate_start(struct machine *m, const char *uri, struct err *err)
 	g->uri = xstrdup(uri);
 	g->cancel = false;
 	if (pthread_create(&g->thread, NULL, migrate_thread, g)) {
-		g->info.state = MIGRATE_FAILED;
 		g->has_thread = false;
+		migration_set_state(g, MIGRATE_FAILED);
 		return err_set(err, EAGAIN, "no thread for the migration");
 	}
 	g->has_thread = true;
@@ -191,18 +192,18 @@ void migrate_cancel(struct machine *m)
 int migrate_continue(struct machine *m, struct err *err)
 {
 	struct migration *g = migration_of(m);
-	bool over;
+	enum migrate_state state;
 	int ret;
 
 	pthread_mutex_lock(&g->mutex);
-	over = g->info.state >= MIGRATE_CANCELLED;
+	state = g->info.state;
 	pthread_mutex_unlock(&g->mutex);
-	if (!over)
+	if (state < MIGRATE_CANCELLED)
 		return err_set(err, EBUSY,
-			       g->info.state == MIGRATE_NONE
+			       state == MIGRATE_NONE
 				       ? "no machine has come yet"
 				       : "There's a migration process in progress");
-	ret = migrate_disks(m, blk_activate, err);
+	ret = machine_each_disk(m, blk_activate, err);
 	if (ret < 0)
 		return ret;
 	machine_unquiesce(m);
@@ -251,10 +252,14 @@ static void *incoming_thread(void *arg)
 int migrate_incoming(struct machine *m, const char *uri, struct err *err)
 {
 	struct migration *g = migration_of(m);
+	bool busy;
 
 	if (!strncmp(uri, "file:", 5))
 		return snapshot_restore(m, uri + 5, err);
-	if (g->incoming || g->info.state != MIGRATE_NONE)
+	pthread_mutex_lock(&g->mutex);
+	busy = g->incoming || g->info.state != MIGRATE_NONE;
+	pthread_mutex_unlock(&g->mutex);
+	if (busy)
 		return err_set(err, EBUSY, "already waiting for a machine");
 	g->line = line_listen(m, uri, err);
 	if (!g->line)
@@ -263,6 +268,7 @@ int migrate_incoming(struct machine *m, const char *uri, struct err *err)
 	if (pthread_create(&g->thread, NULL, incoming_thread, g)) {
 		line_free(g->line);
 		g->line = NULL;
+		g->incoming = false;
 		return err_set(err, EAGAIN, "no thread for the migration");
 	}
 	g->has_thread = true;

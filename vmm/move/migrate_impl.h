@@ -51,8 +51,6 @@ int migrate_send_record(struct migration *g, enum stream_type type, const void *
 			size_t len);
 /* The whole conversation over g->line, up to who runs. 0, or -errno with the reason. */
 int migrate_send_machine(struct migration *g, struct err *err);
-/* For each of the machine's disks, until one fails. */
-int migrate_disks(struct machine *m, int (*fn)(struct blk *b, struct err *err), struct err *err);
 
 /* --- migrate_ram.c --- */
 

@@ -10,6 +10,7 @@
 #include <zstd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/move/migrate.h"
 #include "vmm/move/migrate_stream.h"
@@ -284,24 +285,14 @@ static int receive_packed(struct receiver *r, size_t len)
 	return unpack_pages(r, r->plain, got);
 }
 
-static int activate_disks(struct receiver *r)
-{
-	int ret = 0;
-
-	for (unsigned i = 0; i < r->m->ndrives && ret == 0; i++)
-		if (r->m->drives[i].blk)
-			ret = blk_activate(r->m->drives[i].blk, &r->err);
-	return ret;
-}
-
 static int receive_state(struct receiver *r, size_t len)
 {
 	/* A sender that hears no answer has let go of the disks; what they hold is compared. */
-	int ret = r->two_way ? 0 : activate_disks(r);
+	int ret = r->two_way ? 0 : machine_each_disk(r->m, blk_activate, &r->err);
 
 	if (ret == 0)
 		ret = machine_load(r->m, r->payload, len, NULL, NULL, &r->err);
-	return ret == 0 && r->two_way ? activate_disks(r) : ret;
+	return ret == 0 && r->two_way ? machine_each_disk(r->m, blk_activate, &r->err) : ret;
 }
 
 /* Everything up to and including STATE, then who runs. *paused: the user had paused it. */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/move/migrate_impl.h"
 
@@ -85,16 +86,6 @@ static int expect(struct migration *g, enum stream_answer want, struct err *err)
 
 /* --- the end --- */
 
-int migrate_disks(struct machine *m, int (*fn)(struct blk *b, struct err *err), struct err *err)
-{
-	int ret = 0;
-
-	for (unsigned i = 0; i < m->ndrives && ret == 0; i++)
-		if (m->drives[i].blk)
-			ret = fn(m->drives[i].blk, err);
-	return ret;
-}
-
 /*
  * The guest stands and its devices are still: the rest of memory, the registers, and who runs from
  * here on.
@@ -114,13 +105,13 @@ static int hand_over(struct migration *g, bool paused, bool *given, struct err *
 	 * What goes one way may lie in a file for long, and says what the disks hold; letting go of
 	 * them is the last that is written to them.
 	 */
-	if (one_way && (ret = migrate_disks(g->m, blk_inactivate, err)) < 0)
+	if (one_way && (ret = machine_each_disk(g->m, blk_inactivate, err)) < 0)
 		return ret;
 	ret = machine_save(g->m, NULL, NULL, one_way, &blob, &len, err);
 	if (ret < 0)
 		return ret;
 	if (!one_way)
-		ret = migrate_disks(g->m, blk_inactivate, err);
+		ret = machine_each_disk(g->m, blk_inactivate, err);
 	if (ret == 0 && (ret = migrate_send_record(g, STREAM_STATE, blob, len)) < 0)
 		err_set(err, -ret, "sending the machine's state: %s", strerror(-ret));
 	free(blob);
@@ -143,11 +134,9 @@ static int hand_over(struct migration *g, bool paused, bool *given, struct err *
 static bool take_back(struct migration *g, bool given)
 {
 	int64_t end = now_ns() + TAKE_BACK_SECONDS * NS_PER_SEC;
-	bool have_disks = false;
+	bool have_disks = machine_next_writable(g->m, NULL);
 	struct err err;
 
-	for (unsigned i = 0; i < g->m->ndrives; i++)
-		have_disks |= g->m->drives[i].blk && !blk_readonly(g->m->drives[i].blk);
 	if (given && !have_disks) {
 		log_error("migration: it is not known whether the destination runs; this side "
 			  "stays paused. If it does not: cont");
@@ -157,7 +146,7 @@ static bool take_back(struct migration *g, bool given)
 	line_finish(g->line, NULL);	/* so that the other side learns of it */
 	do {
 		err.msg[0] = 0;
-		if (migrate_disks(g->m, blk_activate, &err) == 0)
+		if (machine_each_disk(g->m, blk_activate, &err) == 0)
 			return true;
 		usleep(50000);
 	} while (now_ns() < end);

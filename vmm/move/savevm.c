@@ -6,22 +6,11 @@
 #include <time.h>
 
 #include "disk/node.h"
+#include "vmm/machine/drives.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/move/migrate.h"
 #include "vmm/move/migrate_stream.h"
 #include "vmm/move/savevm.h"
-
-/* The i-th disk that the guest can change, or NULL; *i goes on behind it. */
-static struct blk *next_disk(struct machine *m, unsigned *i)
-{
-	while (*i < m->ndrives) {
-		struct blk *b = m->drives[(*i)++].blk;
-
-		if (b && !blk_readonly(b))
-			return b;
-	}
-	return NULL;
-}
 
 /*
  * No migration may be under way; every disk must be able to; the first takes the machine's state.
@@ -30,15 +19,13 @@ static struct blk *next_disk(struct machine *m, unsigned *i)
 static struct node *state_node(struct machine *m, struct err *err)
 {
 	struct node *first = NULL;
-	struct blk *b;
-
-	for (unsigned i = 0; (b = next_disk(m, &i));) {
-		struct node *n = blk_root(b);
+	for (struct machine_drive *d = NULL; (d = machine_next_writable(m, d));) {
+		struct node *n = blk_root(d->blk);
 
 		if (!n->ops->snapshot_create || !n->ops->vmstate_write) {
 			err_set(err, ENOTSUP,
 				"'%s' is %s, which has no snapshots; convert it to qcow2",
-				blk_filename(b), blk_format(b));
+				blk_filename(d->blk), blk_format(d->blk));
 			return NULL;
 		}
 		first = first ? first : n;
@@ -71,21 +58,18 @@ static bool has_snapshot(struct node *n, const char *name, struct node_snapshot 
 
 static int delete_all(struct machine *m, const char *name, struct err *err)
 {
-	struct blk *b;
 	int ret = 0;
 
-	for (unsigned i = 0; ret == 0 && (b = next_disk(m, &i));)
-		if (has_snapshot(blk_root(b), name, NULL))
-			ret = blk_root(b)->ops->snapshot_delete(blk_root(b), name, err);
+	for (struct machine_drive *d = NULL; ret == 0 && (d = machine_next_writable(m, d));)
+		if (has_snapshot(blk_root(d->blk), name, NULL))
+			ret = blk_root(d->blk)->ops->snapshot_delete(blk_root(d->blk), name, err);
 	return ret;
 }
 
 static void drain(struct machine *m, bool begin)
 {
-	struct blk *b;
-
-	for (unsigned i = 0; (b = next_disk(m, &i));)
-		begin ? blk_drain_begin(b) : blk_drain_end(b);
+	for (struct machine_drive *d = NULL; (d = machine_next_writable(m, d));)
+		begin ? blk_drain_begin(d->blk) : blk_drain_end(d->blk);
 }
 
 static int write_state(void *ctx, const void *buf, size_t len, uint64_t off)
@@ -107,7 +91,6 @@ static int save_drained(struct machine *m, struct node *state, const char *name,
 	struct node_snapshot s = { .vm_clock_nsec = vm_clock_now(m->clock), .icount = UINT64_MAX };
 	struct line *l = line_callback(write_state, NULL, state);
 	struct timespec now;
-	struct blk *b;
 	int ret;
 
 	clock_gettime(CLOCK_REALTIME, &now);
@@ -121,8 +104,8 @@ static int save_drained(struct machine *m, struct node *state, const char *name,
 		ret = line_finish(l, err);
 	s.vm_state_size = line_bytes(l);
 	line_free(l);
-	for (unsigned i = 0; ret == 0 && (b = next_disk(m, &i));) {
-		ret = blk_root(b)->ops->snapshot_create(blk_root(b), &s, err);
+	for (struct machine_drive *d = NULL; ret == 0 && (d = machine_next_writable(m, d));) {
+		ret = blk_root(d->blk)->ops->snapshot_create(blk_root(d->blk), &s, err);
 		s.vm_state_size = 0;	/* in the first alone */
 	}
 	return ret;
@@ -194,11 +177,10 @@ static void forget_devices(struct machine *m)
 static int load_drained(struct machine *m, struct node *state, const char *name, struct err *err)
 {
 	struct line *l;
-	struct blk *b;
 	int ret = 0;
 
-	for (unsigned i = 0; ret == 0 && (b = next_disk(m, &i));)
-		ret = blk_root(b)->ops->snapshot_goto(blk_root(b), name, err);
+	for (struct machine_drive *d = NULL; ret == 0 && (d = machine_next_writable(m, d));)
+		ret = blk_root(d->blk)->ops->snapshot_goto(blk_root(d->blk), name, err);
 	if (ret < 0)
 		return ret;
 	l = line_callback(NULL, read_state, state);
@@ -212,7 +194,6 @@ int savevm_load(struct machine *m, const char *name, struct err *err)
 	struct node *state = state_node(m, err);
 	struct node_snapshot s = { .vm_state_size = 0 };
 	bool fresh = vm_pause_reasons(m->vm) & PAUSE_BOOT;
-	struct blk *b;
 	int ret;
 
 	if (!state)
@@ -220,10 +201,10 @@ int savevm_load(struct machine *m, const char *name, struct err *err)
 	ret = machine_take_disks(m, err);
 	if (ret < 0)
 		return ret;
-	for (unsigned i = 0; (b = next_disk(m, &i));)
-		if (!has_snapshot(blk_root(b), name, blk_root(b) == state ? &s : NULL))
-			return err_set(err, ENOENT, "'%s' has no snapshot '%s'", blk_filename(b),
-				       name);
+	for (struct machine_drive *d = NULL; (d = machine_next_writable(m, d));)
+		if (!has_snapshot(blk_root(d->blk), name, blk_root(d->blk) == state ? &s : NULL))
+			return err_set(err, ENOENT, "'%s' has no snapshot '%s'",
+				       blk_filename(d->blk), name);
 	if (!s.vm_state_size)
 		return err_set(err, EINVAL,
 			       "snapshot '%s' is of the disk alone; it holds no machine", name);
