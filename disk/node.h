@@ -34,13 +34,20 @@ struct node_create {
 	const struct host *host;
 };
 
+enum { CHECK_LINES = 100, CHECK_KINDS = 32 };
 struct node_check {
 	uint64_t corruptions, corruptions_fixed, leaks, leaks_fixed, check_errors;
 	uint64_t image_end_offset, total_clusters, allocated_clusters, fragmented_clusters,
 		compressed_clusters;
 	void (*report)(void *ctx, const char *line);	/* each finding, as text */
 	void *ctx;
+	struct { const char *fmt; uint64_t lines; } kinds[CHECK_KINDS];	/* told so far */
 };
+/*
+ * For checks: tells a finding. A format is a kind; of each kind CHECK_LINES lines are told. Formats
+ * must be constants.
+ */
+void node_check_say(struct node_check *c, const char *fmt, ...) PRINTF(2, 3);
 enum { CHECK_FIX_LEAKS = 1, CHECK_FIX_ERRORS = 2 };
 struct node_snapshot {
 	char id[128], name[256];
@@ -247,6 +254,11 @@ struct node *node_new(const struct node_ops *ops, const char *filename, struct n
  */
 struct node *node_create_file(const char *filename, uint64_t size, const struct host *host,
 			      struct err *err);
+/*
+ * Runs the format's check: ->check above, and at the end a line for each kind of finding of which
+ * lines were left out. -ENOTSUP: the format has none. Drained.
+ */
+int node_check(struct node *n, struct node_check *c, unsigned fix);
 /*
  * A format's create, after looking at the options: unknown ones are refused, sizes of a backing
  * file taken over.

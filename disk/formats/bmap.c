@@ -483,18 +483,6 @@ static int compare_offsets(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void PRINTF(2, 3) report(struct node_check *c, const char *fmt, ...)
-{
-	char line[256];
-	va_list ap;
-
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	if (c->report)
-		c->report(c->ctx, line);
-}
-
 int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 {
 	uint64_t blocks = block_count(m), n = 0, cap = 0, last = 0, *at = NULL, span;
@@ -510,12 +498,13 @@ int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 		span = e.state == BMAP_NONE && e.span > 1 ? MIN(e.span, blocks - b) : 1;
 		c->total_clusters += span;
 		if (c->corruptions >= CORRUPTIONS_MAX) {
-			report(c, "ERROR: more than %d errors: the check stops at block %llu",
-			       CORRUPTIONS_MAX, (unsigned long long)b);
+			node_check_say(c,
+				       "ERROR: more than %d errors: the check stops at block %llu",
+				       CORRUPTIONS_MAX, (unsigned long long)b);
 			break;
 		}
 		if (r < 0) {
-			report(c, "ERROR: block %llu: its table entry is not usable",
+			node_check_say(c, "ERROR: block %llu: its table entry is not usable",
 			       (unsigned long long)b);
 			c->corruptions++;
 			continue;
@@ -528,10 +517,10 @@ int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 			c->fragmented_clusters++;
 		last = e.off;
 		if (e.off < first_data || e.off > bmap_file_size(m)) {
-			report(c, "ERROR: block %llu lies at %llu, %s", (unsigned long long)b,
-			       (unsigned long long)e.off,
-			       e.off < first_data ? "inside the metadata"
-						  : "past the end of the file");
+			node_check_say(c, "ERROR: block %llu lies at %llu, %s",
+				       (unsigned long long)b, (unsigned long long)e.off,
+				       e.off < first_data ? "inside the metadata"
+							  : "past the end of the file");
 			c->corruptions++;
 			continue;
 		}
@@ -550,7 +539,8 @@ int bmap_check(struct bmap *m, struct node_check *c, uint64_t first_data)
 		qsort(at, n, sizeof(*at), compare_offsets);
 	for (uint64_t i = 1; i < n; i++) {
 		if (at[i] == at[i - 1]) {
-			report(c, "ERROR: two blocks lie at %llu", (unsigned long long)at[i]);
+			node_check_say(c, "ERROR: two blocks lie at %llu",
+				       (unsigned long long)at[i]);
 			c->corruptions++;
 		}
 	}

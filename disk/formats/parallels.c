@@ -142,8 +142,7 @@ static int prl_check(struct node *n, struct node_check *c, unsigned fix)
 	int ret = bmap_check(&p->map, c, PRL_HEADER);
 
 	if (p->in_use) {
-		if (c->report)
-			c->report(c->ctx, "ERROR image was not closed correctly");
+		node_check_say(c, "ERROR image was not closed correctly");
 		c->corruptions++;
 	}
 	c->image_end_offset = n->file->size;

@@ -8,20 +8,16 @@
  * costs little.
  */
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "disk/qcow2/qcow2.h"
 #include "disk/qcow2/qcow2_bitmap.h"
 #include "disk/qcow2/qcow2_check.h"
+#include "disk/qcow2/qcow2_counts.h"
 #include "vmm/base/log.h"
 
-enum { PAGE_BITS = 12, PAGES_MAX = 8192 };	/* 128 MiB of counters: 32 M clusters */
-
-/* Sparse counters: pages sorted by number in an open hash. */
-struct page { uint64_t number; uint32_t *v; };
-struct counts { struct page *p; size_t n, size; };
+enum { REGION_MAX = 1 << 30 };	/* no piece of metadata is longer */
 
 struct check {
 	struct qcow2 *q;
@@ -29,80 +25,10 @@ struct check {
 	unsigned fix;
 	uint64_t file_clusters, last_used, next_offset;
 	struct counts refs;		/* to any cluster */
-	struct counts tables;		/* to L2 tables, by active disk and snapshots */
+	struct l2_refs tables;		/* to L2 tables, by active disk and snapshots */
 	bool rebuild;			/* the refcount structures themselves are broken */
-	bool too_big;
+	bool no_memory;
 };
-
-static uint32_t *count_slot(struct check *k, struct counts *t, uint64_t cluster, bool make)
-{
-	uint64_t number = cluster >> PAGE_BITS;
-	size_t i;
-
-	if (t->n * 2 >= t->size && make) {
-		struct page *old = t->p;
-		size_t old_size = t->size;
-
-		t->size = MAX(old_size * 2, (size_t)64);
-		t->p = xcalloc(t->size, sizeof(*t->p));
-		for (size_t o = 0; o < old_size; o++) {
-			if (!old[o].v)
-				continue;
-			for (i = (old[o].number * 0x9e3779b97f4a7c15ull >> 32) & (t->size - 1);
-			     t->p[i].v; i = (i + 1) & (t->size - 1))
-				;
-			t->p[i] = old[o];
-		}
-		free(old);
-	}
-	if (!t->size)
-		return NULL;
-	for (i = (number * 0x9e3779b97f4a7c15ull >> 32) & (t->size - 1); t->p[i].v;
-	     i = (i + 1) & (t->size - 1))
-		if (t->p[i].number == number)
-			return &t->p[i].v[cluster & ((1u << PAGE_BITS) - 1)];
-	if (!make)
-		return NULL;
-	if (t->n >= PAGES_MAX) {
-		k->too_big = true;
-		return NULL;
-	}
-	t->p[i] = (struct page){ number, calloc(1u << PAGE_BITS, sizeof(uint32_t)) };
-	if (!t->p[i].v) {
-		k->too_big = true;
-		return NULL;
-	}
-	t->n++;
-	return &t->p[i].v[cluster & ((1u << PAGE_BITS) - 1)];
-}
-
-static uint32_t count_get(struct check *k, struct counts *t, uint64_t cluster)
-{
-	uint32_t *v = count_slot(k, t, cluster, false);
-
-	return v ? *v : 0;
-}
-
-static void counts_free(struct counts *t)
-{
-	for (size_t i = 0; i < t->size; i++)
-		free(t->p[i].v);
-	free(t->p);
-}
-
-static void report(struct check *k, const char *fmt, ...) PRINTF(2, 3);
-static void report(struct check *k, const char *fmt, ...)
-{
-	char line[300];
-	va_list ap;
-
-	if (!k->c->report)
-		return;
-	va_start(ap, fmt);
-	vsnprintf(line, sizeof(line), fmt, ap);
-	va_end(ap);
-	k->c->report(k->c->ctx, line);
-}
 
 /* References to all clusters of a range, `times` of them. */
 static void refer(struct check *k, uint64_t off, uint64_t len, uint32_t times)
@@ -114,21 +40,17 @@ static void refer(struct check *k, uint64_t off, uint64_t len, uint32_t times)
 		return;
 	last = (off + len - 1) >> q->cluster_bits;
 	if (!range_ok(off, len, INT64_MAX) || first >= k->file_clusters ||
-	    last > k->file_clusters) {
-		report(k,
+	    last > k->file_clusters || len > REGION_MAX) {
+		node_check_say(k->c,
 		       "ERROR: counting reference for region exceeding the end of the file by one "
 		       "cluster or more: offset 0x%llx size 0x%llx",
 		       (unsigned long long)off, (unsigned long long)len);
 		k->c->corruptions++;
 		return;
 	}
-	for (uint64_t c = first; c <= last; c++) {
-		uint32_t *v = count_slot(k, &k->refs, c, true);
-
-		if (v)
-			*v = *v > UINT32_MAX - times ? UINT32_MAX : *v + times;
-		k->last_used = MAX(k->last_used, c);
-	}
+	for (uint64_t c = first; c <= last && !k->no_memory; c++)
+		k->no_memory = counts_add(&k->refs, c, times) != 0;
+	k->last_used = MAX(k->last_used, last);
 }
 
 void qcow2_check_refer(struct check *k, uint64_t off, uint64_t len)
@@ -138,7 +60,7 @@ void qcow2_check_refer(struct check *k, uint64_t off, uint64_t len)
 
 void qcow2_check_error(struct check *k, const char *what)
 {
-	report(k, "ERROR: %s", what);
+	node_check_say(k->c, "ERROR: %s", what);
 	k->c->corruptions++;
 }
 
@@ -165,7 +87,7 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 		return;
 	ret = node_pread(q->n->file, buf, q->cluster_size, host);
 	if (ret) {
-		report(k, "ERROR: I/O error in check_refcounts_l2: %s", strerror(-ret));
+		node_check_say(k->c, "ERROR: I/O error in check_refcounts_l2: %s", strerror(-ret));
 		k->c->check_errors++;
 		return;
 	}
@@ -180,14 +102,14 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 		if (entry & L2E_COMPRESSED) {
 			entry_packed(q, entry, &packed, &len);
 			if (entry & L2E_COPIED) {
-				report(k,
+				node_check_say(k->c,
 				       "ERROR: coffset=0x%llx: copied flag must never be set for "
 				       "compressed clusters",
 				       (unsigned long long)packed);
 				k->c->corruptions++;
 			}
 			if (q->n->data_file) {
-				report(k,
+				node_check_say(k->c,
 				       "ERROR compressed cluster %llu with data file, entry=0x%llx",
 				       (unsigned long long)i, (unsigned long long)entry);
 				k->c->corruptions++;
@@ -203,7 +125,7 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 			continue;
 		}
 		if (q_ext_l2(q) && ((bitmap >> 32) & bitmap & SC_ALL_ALLOC)) {
-			report(k,
+			node_check_say(k->c,
 			       "ERROR offset=%llx: Allocated cluster with corrupted subcluster "
 			       "allocation bitmap (bitmap=0x%llx)",
 			       (unsigned long long)off, (unsigned long long)bitmap);
@@ -222,7 +144,7 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 			continue;
 		bad = q_in_cluster(q, off) || off >> q->cluster_bits >= k->file_clusters;
 		if (bad && (k->fix & CHECK_FIX_ERRORS)) {
-			report(k,
+			node_check_say(k->c,
 			       "Repairing offset=%llx: Preallocated cluster is not properly "
 			       "aligned or outside the file; L2 entry corrupted.",
 			       (unsigned long long)off);
@@ -234,7 +156,7 @@ static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active,
 			continue;
 		}
 		if (q_in_cluster(q, off)) {
-			report(k,
+			node_check_say(k->c,
 			       "ERROR offset=%llx: Cluster is not properly aligned; L2 entry "
 			       "corrupted.",
 			       (unsigned long long)off);
@@ -254,26 +176,25 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 
 	if (!entries)
 		return 0;
-	refer(k, off, entries * 8, 1);
 	if (entries * 8 > QCOW2_MAX_L1_BYTES || !range_ok(off, entries * 8, q->n->file->size)) {
-		report(k,
+		node_check_say(k->c,
 		       "ERROR: L1 table at 0x%llx with %llu entries: too large or outside the file",
 		       (unsigned long long)off, (unsigned long long)entries);
 		k->c->corruptions++;
 		return 0;
 	}
+	refer(k, off, entries * 8, 1);
 	l1 = malloc(entries * 8);
 	if (!l1)
 		return -ENOMEM;
 	ret = node_pread(q->n->file, l1, entries * 8, off);
 	for (uint64_t i = 0; i < entries && !ret; i++) {
 		uint64_t l2 = be64toh(l1[i]) & L1E_OFFSET;
-		uint32_t *v;
 
 		if (!l2)
 			continue;
 		if (q_in_cluster(q, l2)) {
-			report(k,
+			node_check_say(k->c,
 			       "ERROR l2_offset=%llx: Table is not cluster aligned; L1 entry "
 			       "corrupted",
 			       (unsigned long long)l2);
@@ -283,13 +204,12 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 		refer(k, l2, q->cluster_size, 1);
 		if (!range_ok(l2, q->cluster_size, q->n->file->size))
 			continue;
-		v = count_slot(k, &k->tables, l2 >> q->cluster_bits, true);
-		if (v)
-			*v += *v < UINT32_MAX;
+		if (l2_refs_add(&k->tables, l2 >> q->cluster_bits))
+			k->no_memory = true;
 	}
 	free(l1);
 	if (ret) {
-		report(k, "ERROR: I/O error in check_refcounts_l1: %s", strerror(-ret));
+		node_check_say(k->c, "ERROR: I/O error in check_refcounts_l1: %s", strerror(-ret));
 		k->c->check_errors++;
 	}
 	return ret;
@@ -304,23 +224,23 @@ static void tables_walk(struct check *k)
 		k->c->check_errors++;
 		return;
 	}
+	l2_refs_merge(&k->tables);
 	/* The active ones in order, for the statistics; then those only snapshots have. */
 	for (uint64_t i = 0; i < q->l1_size; i++) {
 		uint64_t l2 = q->l1[i] & L1E_OFFSET;
-		uint32_t *v = l2 ? count_slot(k, &k->tables, l2 >> q->cluster_bits, false) : NULL;
+		struct l2_ref *r = l2 ? l2_refs_find(&k->tables, l2 >> q->cluster_bits) : NULL;
 
-		if (v && *v) {
-			l2_walk(k, l2, *v, true, buf);
-			*v = 0;
+		if (r && r->times) {
+			l2_walk(k, l2, r->times, true, buf);
+			r->times = 0;
 		}
 	}
-	for (size_t p = 0; p < k->tables.size; p++)
-		for (uint64_t i = 0; k->tables.p[p].v && i < 1u << PAGE_BITS; i++)
-			if (k->tables.p[p].v[i])
-				l2_walk(k,
-					((k->tables.p[p].number << PAGE_BITS) + i)
-						<< q->cluster_bits,
-					k->tables.p[p].v[i], false, buf);
+	for (size_t i = 0; i < k->tables.n; i++) {
+		struct l2_ref *r = &k->tables.v[i];
+
+		if (r->times)
+			l2_walk(k, r->cluster << q->cluster_bits, r->times, false, buf);
+	}
 	free(buf);
 }
 
@@ -335,7 +255,7 @@ static void refcounts_count(struct check *k)
 		if (!off)
 			continue;
 		if (q_in_cluster(q, off)) {
-			report(k,
+			node_check_say(k->c,
 			       "ERROR refcount block %llu is not cluster aligned; refcount table "
 			       "entry corrupted",
 			       (unsigned long long)i);
@@ -344,16 +264,17 @@ static void refcounts_count(struct check *k)
 			continue;
 		}
 		if (off >> q->cluster_bits >= k->file_clusters) {
-			report(k, "ERROR refcount block %llu is outside image",
+			node_check_say(k->c, "ERROR refcount block %llu is outside image",
 			       (unsigned long long)i);
 			k->c->corruptions++;
 			k->rebuild = true;
 			continue;
 		}
 		refer(k, off, q->cluster_size, 1);
-		if (count_get(k, &k->refs, off >> q->cluster_bits) != 1) {
-			report(k, "ERROR refcount block %llu refcount=%u", (unsigned long long)i,
-			       count_get(k, &k->refs, off >> q->cluster_bits));
+		if (counts_get(&k->refs, off >> q->cluster_bits) != 1) {
+			node_check_say(k->c, "ERROR refcount block %llu refcount=%u",
+				       (unsigned long long)i,
+				       counts_get(&k->refs, off >> q->cluster_bits));
 			k->c->corruptions++;
 			k->rebuild = true;
 		}
@@ -363,12 +284,15 @@ static void refcounts_count(struct check *k)
 static bool one_differs(struct check *k, uint64_t cluster, uint64_t have, uint64_t should)
 {
 	bool leak = have > should, mend = k->fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
+	unsigned long long c = cluster, h = have, s = should;
 
-	report(k, "%s cluster %llu refcount=%llu reference=%llu",
-	       mend   ? "Repairing"
-	       : leak ? "Leaked"
-		      : "ERROR",
-	       (unsigned long long)cluster, (unsigned long long)have, (unsigned long long)should);
+	if (mend)
+		node_check_say(k->c, "Repairing cluster %llu refcount=%llu reference=%llu", c, h,
+			       s);
+	else if (leak)
+		node_check_say(k->c, "Leaked cluster %llu refcount=%llu reference=%llu", c, h, s);
+	else
+		node_check_say(k->c, "ERROR cluster %llu refcount=%llu reference=%llu", c, h, s);
 	if (leak)
 		k->c->leaks++;
 	else
@@ -376,73 +300,71 @@ static bool one_differs(struct check *k, uint64_t cluster, uint64_t have, uint64
 	return mend;
 }
 
-/* Sets one refcount straight in the file's block; -ENOENT when there is none. */
-static int refcount_put(struct check *k, uint8_t *block, uint64_t cluster, uint64_t v, bool *dirty)
+/* A range that no refcount block counts: all its references are errors. */
+static int compare_missing(struct check *k, uint64_t first, uint64_t end)
+{
+	for (uint64_t c = first; c < end; c++) {
+		int ret = counts_next(&k->refs, c, &c);
+
+		if (ret || c >= end)
+			return ret;
+		k->rebuild |= one_differs(k, c, 0, counts_get(&k->refs, c));
+	}
+	return 0;
+}
+
+/* One refcount block of the file beside the counts; mended where it lies. */
+static void compare_block(struct check *k, uint64_t off, uint64_t first, uint8_t *block)
 {
 	struct qcow2 *q = k->q;
+	uint64_t leaks = 0, errors = 0;
 
-	if (v > q->refcount_max)
-		return -ERANGE;
-	refcount_write(q, block, cluster & ((1ull << q->rb_bits) - 1), v);
-	*dirty = true;
-	return 0;
+	if (node_pread(q->n->file, block, q->cluster_size, off)) {
+		k->c->check_errors++;
+		return;
+	}
+	for (uint64_t i = 0; i < 1ull << q->rb_bits; i++) {
+		uint64_t have = refcount_read(q, block, i);
+		uint64_t should = counts_get(&k->refs, first + i);
+
+		if (have == should || !one_differs(k, first + i, have, should))
+			continue;
+		if (should > q->refcount_max) {
+			k->rebuild = true;
+			continue;
+		}
+		refcount_write(q, block, i, should);
+		leaks += have > should;
+		errors += have < should;
+	}
+	/* A rebuild mends them all. */
+	if (!(leaks || errors) || k->rebuild)
+		return;
+	if (node_pwrite(q->n->file, block, q->cluster_size, off)) {
+		k->c->check_errors++;
+		return;
+	}
+	k->c->leaks_fixed += leaks;
+	k->c->corruptions_fixed += errors;
 }
 
 static int compare(struct check *k)
 {
 	struct qcow2 *q = k->q;
-	uint64_t per = 1ull << q->rb_bits,
-		 blocks = MAX(q->reft_size, (k->file_clusters + per - 1) / per);
+	uint64_t per = 1ull << q->rb_bits, size = ALIGN_UP(q->n->file->size, q->cluster_size);
 	uint8_t *block = malloc(q->cluster_size);
 	int ret = block ? 0 : -ENOMEM;
 
-	for (uint64_t i = 0; i < blocks && !ret; i++) {
-		uint64_t off = i < q->reft_size ? q->reft[i] & REFT_OFFSET : 0, leaks = k->c->leaks,
-			 errors = k->c->corruptions;
-		bool dirty = false, usable = off && !q_in_cluster(q, off) &&
-					     range_ok(off, q->cluster_size,
-						      ALIGN_UP(q->n->file->size, q->cluster_size));
-		uint64_t mended_leaks = 0, mended = 0;
+	for (uint64_t i = 0; i < q->reft_size && !ret; i++) {
+		uint64_t off = q->reft[i] & REFT_OFFSET;
 
-		if (!usable && i > k->last_used >> q->rb_bits)
-			continue;
-		if (usable)
-			ret = node_pread(q->n->file, block, q->cluster_size, off);
+		if (off && !q_in_cluster(q, off) && range_ok(off, q->cluster_size, size))
+			compare_block(k, off, i * per, block);
 		else
-			memset(block, 0, q->cluster_size);
-		if (ret) {
-			k->c->check_errors++;
-			ret = 0;
-			continue;
-		}
-		for (uint64_t c = 0; c < per; c++) {
-			uint64_t have = refcount_read(q, block, c),
-				 should = count_get(k, &k->refs, i * per + c);
-
-			if (have == should || !one_differs(k, i * per + c, have, should))
-				continue;
-			if (!usable || refcount_put(k, block, i * per + c, should, &dirty)) {
-				k->rebuild = true;
-				continue;
-			}
-			if (have > should)
-				mended_leaks++;
-			else
-				mended++;
-		}
-		if (dirty && !k->rebuild) {
-			if (node_pwrite(q->n->file, block, q->cluster_size, off)) {
-				k->c->check_errors++;
-				continue;
-			}
-			k->c->leaks_fixed += mended_leaks;
-			k->c->corruptions_fixed += mended;
-		} else if (dirty) {
-			/* The rebuild mends them all. */
-			k->c->leaks = MAX(k->c->leaks, leaks);
-			k->c->corruptions = MAX(k->c->corruptions, errors);
-		}
+			ret = compare_missing(k, i * per, (i + 1) * per);
 	}
+	if (!ret)
+		ret = compare_missing(k, q->reft_size * per, UINT64_MAX);
 	free(block);
 	return ret;
 }
@@ -454,35 +376,27 @@ static void old_refcounts_forget(struct check *k)
 
 	for (uint64_t i = 0; i < q->reft_size; i++) {
 		uint64_t off = q->reft[i] & REFT_OFFSET;
-		uint32_t *v = off && !q_in_cluster(q, off)
-				      ? count_slot(k, &k->refs, off >> q->cluster_bits, false)
-				      : NULL;
 
-		if (v && *v)
-			--*v;
+		if (off && !q_in_cluster(q, off))
+			counts_drop(&k->refs, off >> q->cluster_bits);
 	}
-	for (uint64_t i = 0; i < q->h.reftable_clusters; i++) {
-		uint32_t *v = count_slot(k, &k->refs, (q->h.reftable_offset >> q->cluster_bits) + i,
-					 false);
-
-		if (v && *v)
-			--*v;
-	}
+	for (uint64_t i = 0; i < q->h.reftable_clusters; i++)
+		counts_drop(&k->refs, (q->h.reftable_offset >> q->cluster_bits) + i);
 }
 
 /* Ranges of a refcount block's width, below a range, that have a cluster in use. */
-static uint64_t ranges_used(struct check *k, uint64_t end)
+static int ranges_used(struct check *k, uint64_t end, uint64_t *used)
 {
-	uint64_t per = 1ull << k->q->rb_bits, n = 0;
+	unsigned bits = k->q->rb_bits;
+	uint64_t c;
+	int ret = counts_next(&k->refs, 0, &c);
 
-	for (uint64_t i = 0; i < end; i++) {
-		uint64_t c = 0;
-
-		while (c < per && !count_get(k, &k->refs, i * per + c))
-			c++;
-		n += c < per;
+	*used = 0;
+	while (!ret && c >> bits < end) {
+		++*used;
+		ret = counts_next(&k->refs, ((c >> bits) + 1) << bits, &c);
 	}
-	return n;
+	return ret;
 }
 
 /*
@@ -501,7 +415,9 @@ static int rebuild(struct check *k)
 	if (start >> q->rb_bits > QCOW2_MAX_REFTABLE_BYTES / 8)
 		return -EFBIG;
 	old_refcounts_forget(k);
-	below = ranges_used(k, start >> q->rb_bits);
+	ret = ranges_used(k, start >> q->rb_bits, &below);
+	if (ret)
+		return ret;
 	/* Blocks for the ranges in use and for those that the new structures reach into. */
 	do {
 		was = blocks + clusters;
@@ -519,13 +435,15 @@ static int rebuild(struct check *k)
 		goto out;
 	}
 	k->file_clusters = MAX(k->file_clusters, total);
-	refer(k, start << q->cluster_bits, (blocks + clusters) << q->cluster_bits, 1);
+	for (uint64_t c = start; c < total && !ret; c++)
+		ret = counts_add(&k->refs, c, 1);
+	k->last_used = total - 1;
 	for (uint64_t i = 0, b = 0; i < entries && !ret; i++) {
 		bool used = false;
 
 		memset(block, 0, q->cluster_size);
 		for (uint64_t c = 0; c < per && !ret; c++) {
-			uint32_t v = count_get(k, &k->refs, i * per + c);
+			uint32_t v = counts_get(&k->refs, i * per + c);
 
 			if (v > q->refcount_max)
 				ret = -ERANGE;
@@ -565,15 +483,17 @@ static int copied_word(struct check *k, uint64_t entry, uint64_t at, const char 
 {
 	struct qcow2 *q = k->q;
 	uint64_t off = entry & L2E_OFFSET;
-	bool one = count_get(k, &k->refs, off >> q->cluster_bits) == 1;
+	bool one = counts_get(&k->refs, off >> q->cluster_bits) == 1;
 	uint8_t b[8];
 
 	*bad = one != !!(entry & L2E_COPIED);
 	if (!*bad)
 		return 0;
-	report(k, "%s OFLAG_COPIED %s: entry=%llx refcount=%u",
-	       k->fix & CHECK_FIX_ERRORS ? "Repairing" : "ERROR", what, (unsigned long long)entry,
-	       count_get(k, &k->refs, off >> q->cluster_bits));
+	node_check_say(k->c, k->fix & CHECK_FIX_ERRORS
+				     ? "Repairing OFLAG_COPIED %s: entry=%llx refcount=%u"
+				     : "ERROR OFLAG_COPIED %s: entry=%llx refcount=%u",
+		       what, (unsigned long long)entry,
+		       counts_get(&k->refs, off >> q->cluster_bits));
 	k->c->corruptions++;
 	if (!(k->fix & CHECK_FIX_ERRORS))
 		return 0;
@@ -642,10 +562,10 @@ static int check_all(struct check *k)
 			refer(k, ld_be64(e->data), ld_be64(e->data + 8), 1);
 	}
 	refcounts_count(k);
-	if (k->too_big)
-		return -EFBIG;
+	if (k->no_memory)
+		return -ENOMEM;
 	if (k->rebuild && k->fix)
-		report(k, "Rebuilding refcount structure");
+		node_check_say(k->c, "Rebuilding refcount structure");
 	if (!(k->rebuild && (k->fix & CHECK_FIX_ERRORS))) {
 		ret = compare(k);
 		if (ret)
@@ -693,7 +613,7 @@ int qcow2_check(struct node *n, struct node_check *c, unsigned fix)
 		ret = qcow2_set_incompatible(q, 0, clear);
 	}
 	counts_free(&k.refs);
-	counts_free(&k.tables);
+	free(k.tables.v);
 	if (fix && !ret) {
 		struct err err = { "" };
 
@@ -737,7 +657,7 @@ int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err)
 		}
 	}
 	counts_free(&k.refs);
-	counts_free(&k.tables);
+	free(k.tables.v);
 	if (ret)
 		return err_set(
 			err, -ret, "'%s': cannot change the width of its reference counts: %s",

@@ -561,8 +561,11 @@ static int vmdk_check(struct node *n, struct node_check *c, unsigned fix)
 		if (v->ext[k]->map.ops)
 			ret = bmap_check(&v->ext[k]->map, c, VMDK_SECTOR);
 		else if (v->ext[k]->kind == VMDK_FLAT &&
-			 v->ext[k]->file->size < v->ext[k]->file_off + v->ext[k]->size)
+			 v->ext[k]->file->size < v->ext[k]->file_off + v->ext[k]->size) {
+			node_check_say(c, "ERROR: '%s' is shorter than the extent it holds",
+				       v->ext[k]->file->filename);
 			c->corruptions++;
+		}
 	}
 	/* qemu-img counts no blocks here, and scripts read that. */
 	c->total_clusters = c->allocated_clusters = c->fragmented_clusters =

@@ -13,17 +13,8 @@ static void report_finding(void *ctx, const char *line)
 		fprintf(stderr, "%s\n", line);
 }
 
-static void check_print(const struct node_check *c, unsigned fix, bool quiet)
+static void check_print(const struct node_check *c)
 {
-	if (quiet)
-		return;
-	if (c->corruptions_fixed || c->leaks_fixed) {
-		printf("The following inconsistencies were found and repaired:\n\n    %llu leaked "
-		       "clusters\n    %llu corruptions\n\n"
-		       "Double checking the fixed image now...\n",
-		       (unsigned long long)c->leaks_fixed,
-		       (unsigned long long)c->corruptions_fixed);
-	}
 	if (!c->corruptions && !c->leaks && !c->check_errors) {
 		printf("No errors were found on the image.\n");
 	} else {
@@ -50,7 +41,6 @@ static void check_print(const struct node_check *c, unsigned fix, bool quiet)
 		       c->compressed_clusters * 100.0 / c->allocated_clusters);
 	if (c->image_end_offset)
 		printf("Image end offset: %llu\n", (unsigned long long)c->image_end_offset);
-	(void)fix;
 }
 
 static void check_json(struct node *n, const struct node_check *c)
@@ -111,18 +101,21 @@ int cmd_check(struct args *a)
 		node_unref(n);
 		return 63;
 	}
-	ret = n->ops->check(n, &c, fix);
+	ret = node_check(n, &c, fix);
 	if (ret == 0 && fix && (c.corruptions_fixed || c.leaks_fixed)) {
 		struct node_check again = { .report = report_finding, .ctx = &silent };
 
+		/* What stands in the file now is found anew; of the first look only the repairs. */
 		node_flush(n);
-		if (!output)
-			check_print(&c, fix, args_quiet(a));
-		again.corruptions_fixed = again.leaks_fixed = 0;
-		ret = n->ops->check(n, &again, 0);
-		if (output)
-			again.corruptions_fixed = c.corruptions_fixed,
-			again.leaks_fixed = c.leaks_fixed;
+		if (!silent)
+			printf("The following inconsistencies were found and repaired:\n\n"
+			       "    %llu leaked clusters\n    %llu corruptions\n\n"
+			       "Double checking the fixed image now...\n",
+			       (unsigned long long)c.leaks_fixed,
+			       (unsigned long long)c.corruptions_fixed);
+		ret = node_check(n, &again, 0);
+		again.corruptions_fixed = c.corruptions_fixed;
+		again.leaks_fixed = c.leaks_fixed;
 		c = again;
 	}
 	if (ret == -ENOTSUP) {
@@ -135,8 +128,8 @@ int cmd_check(struct args *a)
 		fail("Check failed: %s", strerror(-ret));
 	} else if (output) {
 		check_json(n, &c);
-	} else {
-		check_print(&c, fix, args_quiet(a));
+	} else if (!silent) {
+		check_print(&c);
 	}
 	node_unref(n);
 	if (ret < 0 || c.check_errors)
