@@ -379,10 +379,26 @@ static void vhdx_close(struct node *n)
 	struct vhdx *v = n->priv;
 
 	fmt_close_map(n, &v->map);
-	if (v->log_active && n->flags & BLK_RDWR)
+	/* Given up, the file is somebody else's: its header says so already. */
+	if (v->log_active && n->flags & BLK_RDWR && !n->inactive)
 		vhdx_write_header(n, v, NULL);
 	vhdx_free(v);
 	n->priv = NULL;
+}
+
+/* What the log holds lies in its place; the next one to open the file need not look. */
+static int vhdx_inactivate(struct node *n, struct err *err)
+{
+	struct vhdx *v = n->priv;
+	int ret = 0;
+
+	pthread_mutex_lock(&v->map.lock);
+	if (v->log_active && n->flags & BLK_RDWR)
+		ret = vhdx_write_header(n, v, NULL);
+	if (ret == 0)
+		v->log_active = false;
+	pthread_mutex_unlock(&v->map.lock);
+	return ret < 0 ? err_set(err, -ret, "its header: %s", strerror(-ret)) : 0;
 }
 
 static int vhdx_read(struct node *n, uint64_t off, const struct iovec *iov, int niov, uint64_t len)
@@ -452,6 +468,7 @@ static void vhdx_mark(struct node *n, char *buf, size_t len)
 
 const struct node_ops vhdx_ops = {
 	.mark = vhdx_mark,
+	.inactivate = vhdx_inactivate,
 	.format = "vhdx",
 	.probe = vhdx_probe,
 	.open = vhdx_open,
