@@ -75,7 +75,11 @@ struct job *job_mirror(struct blk *b, struct node *target, const struct job_comm
 /* The layers above base (NULL: the top one alone) into base, which is the disk afterwards. */
 struct job *job_commit(struct blk *b, struct node *base, const struct job_common *c,
 		       struct err *err);
-/* All that the layers below have into the top one, which then has no backing file. */
-struct job *job_stream(struct blk *b, const struct job_common *c, struct err *err);
+/*
+ * All that the layers above base have into the top one, whose backing file is then base; NULL:
+ * none.
+ */
+struct job *job_stream(struct blk *b, struct node *base, const struct job_common *c,
+		       struct err *err);
 
 #endif

@@ -8,9 +8,12 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <limits.h>
+#include <unistd.h>
 
 #include "disk/filter.h"
 #include "disk/job.h"
+#include "disk/name.h"
 #include "disk/pool.h"
 #include "vmm/base/iov.h"
 #include "vmm/base/log.h"
@@ -46,12 +49,19 @@ struct copy_job {
 	struct pool_work work;
 };
 
-/* Is any of it in the layers from n down to (not including) base? */
+/*
+ * Is any of it in the layers from n down to (not including) base? Where one of them ends, its zeros
+ * are its own: what base has there must not show.
+ */
 static int above_base(struct node *n, const struct node *base, uint64_t off, uint64_t len,
 		      bool *yes)
 {
 	*yes = false;
-	for (; n && n != base; n = n->backing)
+	for (; n && n != base; n = n->backing) {
+		if (base && off + len > n->size) {
+			*yes = true;
+			return 0;
+		}
 		for (uint64_t at = off; at < off + len && at < n->size;) {
 			struct extent e;
 			int ret = node_extent(n, at, off + len - at, &e);
@@ -64,6 +74,7 @@ static int above_base(struct node *n, const struct node *base, uint64_t off, uin
 			}
 			at += e.len;
 		}
+	}
 	return 0;
 }
 
@@ -211,7 +222,7 @@ static int pull_chunk(void *ctx, uint64_t off, uint64_t len)
 		if (ret)
 			break;
 		if (!(e.flags & EXT_ALLOCATED))
-			ret = above_base(c->root->backing, NULL, at, e.len, &below);
+			ret = above_base(c->root->backing, c->base, at, e.len, &below);
 		if (!ret && below) {
 			ret = node_pread(c->root, buf, e.len, at);
 			if (!ret)
@@ -402,6 +413,57 @@ static int commit_run(struct job *j)
 	return ret != -ECANCELED ? fail(j, ret, "commit") : ret;
 }
 
+/* How root, in whose folder a relative name is looked for, calls its new backing file. Free it. */
+static char *base_name(const struct node *root, const struct node *base)
+{
+	const struct node *above = root;
+	struct node as_root = { .filename = root->filename };
+	char *path, *again, *name, cwd[PATH_MAX];
+	bool same;
+
+	while (above->backing != base)
+		above = above->backing;
+	/* The name that stands in the layer above it, if it means the same from here. */
+	path = node_backing_path(above);
+	if (!path)
+		return xstrdup(base->filename);
+	as_root.backing_name = above->backing_name;
+	again = node_backing_path(&as_root);
+	same = !strcmp(path, again);
+	free(again);
+	if (same)
+		name = xstrdup(above->backing_name);
+	else if (path[0] == '/' || name_is_json(path) || !getcwd(cwd, sizeof(cwd)))
+		name = xstrdup(path);
+	else
+		name = xasprintf("%s/%s", cwd, path);
+	free(path);
+	return name;
+}
+
+/* All above base is in the root now: that is its backing file from here on. While drained. */
+static int stream_cut(struct copy_job *c, struct err *err)
+{
+	struct node *root = c->root, *old = root->backing;
+	char *name = c->base ? base_name(root, c->base) : NULL;
+	int ret = 0;
+
+	if (root->ops->set_backing)
+		ret = root->ops->set_backing(root, name, c->base ? c->base->ops->format : NULL,
+					     err);
+	else if (c->base && c->base != old)
+		ret = err_set(err, ENOTSUP, "the format %s cannot change its backing file",
+			      root->ops->format);
+	free(name);
+	if (ret)
+		return ret;
+	if (c->base)
+		node_ref(c->base);
+	root->backing = c->base;
+	node_unref(old);
+	return 0;
+}
+
 static int stream_run(struct job *j)
 {
 	struct copy_job *c = j->priv;
@@ -417,14 +479,8 @@ static int stream_run(struct job *j)
 	blk_drain_begin(j->blk);
 	if (!ret)
 		ret = node_flush(c->root);
-	if (!ret && c->root->ops->set_backing)
-		ret = c->root->ops->set_backing(c->root, NULL, NULL, &j->err);
-	if (!ret) {
-		struct node *old = c->root->backing;
-
-		c->root->backing = NULL;
-		node_unref(old);
-	}
+	if (!ret)
+		ret = stream_cut(c, &j->err);
 	filter_out(j, c, c->root);
 	blk_drain_end(j->blk);
 	return ret && ret != -ECANCELED ? fail(j, ret, "stream") : ret;
@@ -550,11 +606,19 @@ struct job *job_commit(struct blk *b, struct node *base, const struct job_common
 	return copy_start(&commit_ops, b, base, base, FILTER_AFTER, c, err);
 }
 
-struct job *job_stream(struct blk *b, const struct job_common *c, struct err *err)
+struct job *job_stream(struct blk *b, struct node *base, const struct job_common *c,
+		       struct err *err)
 {
-	if (!blk_root(b)->backing) {
+	struct node *root = blk_root(b);
+
+	if (!root->backing) {
 		err_set(err, EINVAL, "'%s' has no backing file to stream from", blk_filename(b));
 		return NULL;
 	}
-	return copy_start(&stream_ops, b, NULL, NULL, FILTER_BESIDE, c, err);
+	if (base && (base == root || !node_reaches(root, base))) {
+		err_set(err, EINVAL, "'%s' does not lie below '%s'", base->filename,
+			blk_filename(b));
+		return NULL;
+	}
+	return copy_start(&stream_ops, b, NULL, base, FILTER_BESIDE, c, err);
 }

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include "disk/formats.h"
 #include "disk/name.h"
@@ -401,4 +402,70 @@ char *name_from_options(const char *const *options, struct err *err)
 		name = as_name(o);
 	json_decref(o);
 	return name;
+}
+
+/* --- one file, several names --- */
+
+/* The file a name leads to. false: none that can be looked at. */
+static bool file_identity(const struct host *host, const char *name, struct stat *st)
+{
+	struct image_name parts = { 0 };
+	struct err err = { "" };
+	bool found;
+
+	if (name_is_json(name))
+		name = name_parse(name, &parts, &err) == 0 ? parts.filename : NULL;
+	if (name && !strncmp(name, "file:", 5))
+		name += 5;
+	/* The last protocol is "file", which takes any name. */
+	for (int i = 0; name && node_protocols[i] && node_protocols[i + 1]; i++)
+		if (node_protocols[i]->match && node_protocols[i]->match(name))
+			name = NULL;
+	found = name && *name && host_stat(host, name, st) == 0;
+	name_free(&parts);
+	return found;
+}
+
+bool name_same_file(const struct host *host, const char *a, const char *b)
+{
+	struct stat sa, sb;
+
+	if (!strcmp(a, b))
+		return true;
+	return file_identity(host, a, &sa) && file_identity(host, b, &sb) &&
+	       sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+}
+
+bool name_is_node(const struct node *n, const char *name)
+{
+	return name_same_file(n->host, n->filename, name);
+}
+
+bool name_is_backing(const struct node *n, const char *name)
+{
+	const struct node as_typed = { .filename = n->filename, .backing_name = (char *)name };
+	char *path, *from_here;
+	bool same;
+
+	if (!n->backing_name || !*n->backing_name || !*name)
+		return false;
+	path = node_backing_path(n);
+	from_here = node_backing_path(&as_typed);
+	same = !strcmp(n->backing_name, name) || name_same_file(n->host, path, name) ||
+	       name_same_file(n->host, path, from_here);
+	free(path);
+	free(from_here);
+	return same;
+}
+
+struct node *name_find_layer(struct node *top, const char *name)
+{
+	struct node *n;
+
+	if (name_is_node(top, name))
+		return top;
+	for (n = top; n && n->backing; n = n->backing)
+		if (name_is_backing(n, name) || name_is_node(n->backing, name))
+			return n->backing;
+	return NULL;
 }

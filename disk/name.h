@@ -43,4 +43,22 @@ void name_free(struct image_name *n);
  */
 char *name_from_options(const char *const *options, struct err *err);
 
+struct host;
+struct node;
+/*
+ * Do two names, as people type them, lead to one file? Compared by device and inode: "d/../a", a
+ * link and an absolute name are the same. Where there is no file to look at (nbd:, http:), the text
+ * decides.
+ */
+bool name_same_file(const struct host *host, const char *a, const char *b);
+/* Is this what n was opened from? */
+bool name_is_node(const struct node *n, const char *name);
+/*
+ * Is this the backing file of n? A relative name may be meant from the current folder or from that
+ * of n.
+ */
+bool name_is_backing(const struct node *n, const char *name);
+/* The layer of the chain from top down that is called so, or NULL. */
+struct node *name_find_layer(struct node *top, const char *name);
+
 #endif

@@ -162,7 +162,10 @@ struct node_ops {
 	int (*measure)(const char *const *opts, uint64_t size, struct node *src,
 		       struct node_measure *m, struct err *err);
 	int (*amend)(struct node *n, const char *const *opts, bool force, struct err *err);
-	/* After a resize: mode is "metadata", "falloc" or "full". */
+	/*
+	 * After a resize: mode is "metadata", "falloc" or "full". len 0: only whether it can be
+	 * done.
+	 */
 	int (*preallocate)(struct node *n, uint64_t off, uint64_t len, const char *mode,
 			   struct err *err);
 	/* granularity: BITMAP_ADD only, 0: default. src, src_name: BITMAP_MERGE only. */
@@ -216,6 +219,8 @@ struct node {
 	/* no lock, no cached metadata, no I/O (but a format's own reading) until node_activate */
 	bool inactive;
 	bool probed;			/* the format was guessed from the content */
+	/* a backing file is about to come: zeros are written down, also where nothing lies below */
+	bool record_zeros;
 	bool needs_packed;		/* can only be written through pack and put_packed */
 	int fd;				/* leaf on a host file: its descriptor; -1 otherwise */
 	/* leaf: when it was opened or activated, before anything was written to it by us */

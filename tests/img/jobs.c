@@ -330,7 +330,7 @@ static void under_load(const char *format)
 	/* Overlay and stream: it stands alone afterwards. */
 	CHECK_EQ(blk_overlay(b, path("over3"), "qcow2", false, &err), 0);
 	guest_work(g, 200);
-	end(job_stream(b, &paced, &err), &err, 0);
+	end(job_stream(b, NULL, &paced, &err), &err, 0);
 	CHECK(!blk_root(b)->backing);
 	guest_work(g, 100);
 	CHECK_EQ(blk_resize(b, 2 * SIZE, false, &err), 0);

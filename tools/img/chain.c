@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "disk/name.h"
 #include "tools/img/img.h"
 #include "vmm/base/iov.h"
 
@@ -24,11 +25,6 @@ struct commit {
 	int64_t started;
 	uint64_t copied;
 };
-
-static bool same_image(const char *wanted, const struct node *n, const char *path)
-{
-	return n->backing_name && (!strcmp(wanted, n->backing_name) || !strcmp(wanted, path));
-}
 
 /* Opens the layers above the base and then the base for writing. */
 static int open_chain(struct commit *c, const char *filename, unsigned flags)
@@ -60,7 +56,7 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 		if (!path)
 			return fail("Image does not have a backing file");
 		format = n->backing_format;
-		found = !wanted || same_image(wanted, n, path);
+		found = !wanted || name_is_backing(n, wanted);
 	}
 	c->base = img_open_layer(c->a, path, format, BLK_RDWR | flags, &err);
 	if (!c->base)
@@ -243,6 +239,16 @@ static int rebase_copy(struct node *n, struct node *to)
 	return ret;
 }
 
+/* Would the image be its own backing file, by whatever name? */
+static bool names_itself(const struct node *n, const struct node *over)
+{
+	char *path = node_backing_path(over);
+	bool same = name_is_node(n, path);
+
+	free(path);
+	return same;
+}
+
 static int rebase_to(struct args *a, struct node *n, const char *name, const char *format,
 		     unsigned src_flags)
 {
@@ -251,6 +257,9 @@ static int rebase_to(struct args *a, struct node *n, const char *name, const cha
 	struct node *to = NULL;
 	int ret = 0;
 
+	if (*name && names_itself(n, &over))
+		return fail("Could not change the backing file to '%s': that is the image itself",
+			    name);
 	if (!arg_has(a, "-u")) {
 		char *path = *name ? node_backing_path(&over) : NULL;
 
@@ -264,7 +273,13 @@ static int rebase_to(struct args *a, struct node *n, const char *name, const cha
 			return 1;
 		if (!format && to && *name)
 			format = to->ops->format;
+		/*
+		 * Where the image has no backing file yet, its zeros are written down before the
+		 * new one can show through.
+		 */
+		n->record_zeros = to;
 		ret = rebase_copy(n, to);
+		n->record_zeros = false;
 		node_unref(to);
 		if (ret == 0)
 			ret = node_flush(n);

@@ -103,6 +103,18 @@ static void print_formatting(const struct create *c, const struct node_ops *ops)
 	fflush(stdout);
 }
 
+/* Is the backing file the image that is to be made? That would be emptied. */
+static bool own_backing(const struct create *c)
+{
+	const struct node over = { .filename = (char *)c->filename, .backing_name = c->backing };
+	char *path = node_backing_path(&over);
+	bool same = !strcmp(c->backing, c->filename) ||
+		    name_same_file(&img_host, path, c->filename);
+
+	free(path);
+	return same;
+}
+
 static int probe_backing(struct create *c)
 {
 	bool unsafe = arg_has(c->a, "-u");
@@ -221,10 +233,9 @@ static int create_image(struct create *c)
 			    c->backing_format);
 	if (check_options(c, ops))
 		return 1;
-	if (c->backing && !strcmp(c->backing, c->filename))
+	if (c->backing && *c->backing && own_backing(c))
 		return fail("%s: Error: Trying to create an image with the same filename as the "
-			    "backing file",
-			    c->filename);
+			    "backing file", c->filename);
 	if (c->backing && *c->backing && probe_backing(c))
 		return 1;
 	if (!c->has_size)
@@ -357,6 +368,9 @@ static int resize_image(struct args *a, struct node *n, const char *size_text)
 	if (mode && strcmp(mode, "off") && !n->ops->preallocate)
 		return fail("Unsupported preallocation mode '%s' for format %s", mode,
 			    n->ops->format);
+	/* Refused before the size changes, if it must be. */
+	if (mode && strcmp(mode, "off") && n->ops->preallocate(n, old, 0, mode, &err) < 0)
+		return fail("%s", err.msg);
 	if (node_resize(n, size, &err) < 0)
 		return fail("%s", err.msg);
 	if (mode && strcmp(mode, "off") && n->ops->preallocate(n, old, size - old, mode, &err) < 0)
@@ -406,31 +420,6 @@ static int measure_print(const struct node_measure *m, int output)
 	return 0;
 }
 
-/*
- * What the source's bitmaps would take in an image with clusters of 64 KiB: their bits, their
- * tables, the directory.
- */
-static void measure_bitmaps(struct node *n, struct node_measure *m)
-{
-	struct node_bitmap *list = NULL;
-	uint64_t cluster = 64 * KiB, dir = 0;
-	int count = 0;
-
-	if (!n || m->has_bitmaps || !n->ops->bitmap_list ||
-	    n->ops->bitmap_list(n, &list, &count) < 0)
-		return;
-	m->has_bitmaps = true;
-	for (int i = 0; i < count; i++) {
-		uint64_t bits = (n->size + list[i].granularity - 1) / list[i].granularity;
-		uint64_t clusters = ((bits + 7) / 8 + cluster - 1) / cluster;
-
-		m->bitmaps += clusters * cluster + ALIGN_UP(clusters * 8, cluster);
-		dir += ALIGN_UP(24 + strlen(list[i].name), 8ull);
-	}
-	m->bitmaps += ALIGN_UP(dir, cluster);
-	free(list);
-}
-
 static int measure_image(struct args *a, const char *format, uint64_t size, struct node *n,
 			 int output)
 {
@@ -449,8 +438,6 @@ static int measure_image(struct args *a, const char *format, uint64_t size, stru
 		m.required = m.fully_allocated = ALIGN_UP(size, 512ull);
 	else if (!ret && ops->measure((const char *const *)opts.v, size, n, &m, &err) < 0)
 		ret = fail("%s", err.msg);
-	if (!ret && !strcmp(ops->format, "qcow2"))
-		measure_bitmaps(n, &m);
 	optlist_free(&opts);
 	return ret ? ret : measure_print(&m, output);
 }

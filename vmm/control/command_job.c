@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "disk/job.h"
+#include "disk/name.h"
 #include "disk/node.h"
 #include "vmm/control/command.h"
 #include "vmm/control/command_print.h"
@@ -120,27 +121,35 @@ static int run_mirror(struct machine *m, json_t *args, struct command_result *r)
 	return run_copy(m, args, r, true);
 }
 
-static struct node *find_layer(struct blk *b, const char *name)
+/* A member of the chain, by any name of its file; NULL with the reason. */
+static struct node *named_layer(struct blk *b, const char *name, struct err *err)
 {
-	struct node *n = blk_root(b);
+	struct node *n = name_find_layer(blk_root(b), name);
 
-	while (n && strcmp(n->filename, name))
-		n = n->backing;
+	if (!n)
+		err_set(err, ENOENT, "Can't find '%s' in the backing chain", name);
 	return n;
 }
 
 static int run_commit(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct machine_drive *d = command_drive(m, args, &r->err);
-	const char *base = str(args, "base");
-	struct node *n = NULL;
+	const char *base = str(args, "base"), *top = str(args, "top");
+	struct node *n = NULL, *t;
 	struct job_entry *e;
 	struct job_common c;
 
 	if (!d)
 		return -ENOENT;
-	if (base && !(n = find_layer(d->blk, base)))
-		return err_set(&r->err, ENOENT, "Can't find '%s' in the backing chain", base);
+	if (base && !(n = named_layer(d->blk, base, &r->err)))
+		return -ENOENT;
+	if (top && !(t = named_layer(d->blk, top, &r->err)))
+		return -ENOENT;
+	if (top && t != blk_root(d->blk))
+		return err_set(&r->err, ENOTSUP,
+			       "'%s' is not the topmost layer of '%s': only that can be committed "
+			       "while the machine runs",
+			       top, d->config->id);
 	if (!blk_root(d->blk)->backing)
 		return err_set(&r->err, EINVAL, "Device '%s' has no backing file to commit to",
 			       d->config->id);
@@ -154,16 +163,20 @@ static int run_commit(struct machine *m, json_t *args, struct command_result *r)
 static int run_stream(struct machine *m, json_t *args, struct command_result *r)
 {
 	struct machine_drive *d = command_drive(m, args, &r->err);
+	const char *base = str(args, "base");
+	struct node *n = NULL;
 	struct job_entry *e;
 	struct job_common c;
 
 	if (!d)
 		return -ENOENT;
+	if (base && !(n = named_layer(d->blk, base, &r->err)))
+		return -ENOENT;
 	e = entry(args, "stream", d, &r->err);
 	if (!e)
 		return -EBUSY;
 	c = jobs_common(e, m, speed_arg(args));
-	return started(e, job_stream(d->blk, &c, &r->err));
+	return started(e, job_stream(d->blk, n, &c, &r->err));
 }
 
 /* The monitor's commit: what -snapshot kept apart goes into the image, and is waited for. */
@@ -456,12 +469,13 @@ const struct command commands_job[] = {
 	    { "auto-dismiss", ARG_BOOL, true } } },
 	{ "block-stream",
 	  "block_stream",
-	  "take all lower layers into the top one",
+	  "take the lower layers, all or those above base, into the top one",
 	  run_stream,
 	  NULL,
 	  COMMAND_DISKS,
 	  { DEVICE,
 	    { "speed", ARG_SIZE, true },
+	    { "base", ARG_STR, true },
 	    { "job-id", ARG_STR, true },
 	    { "auto-dismiss", ARG_BOOL, true } } },
 	{ NULL,
