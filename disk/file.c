@@ -591,7 +591,7 @@ static int file_preallocate(struct node *n, uint64_t off, uint64_t len, const ch
 	int ret;
 
 	if (!strcmp(mode, "falloc")) {
-		ret = -posix_fallocate(n->fd, off, len);
+		ret = len ? -posix_fallocate(n->fd, off, len) : 0;
 	} else {
 		static const char zeros[64 * 1024];
 

@@ -134,8 +134,7 @@ static void geometry(struct qcow2 *q, uint64_t cache)
 	q->sc_bits = h->cluster_bits - (q_ext_l2(q) ? 5 : 0);
 	q->sc_per_cluster = q_ext_l2(q) ? 32 : 1;
 	q->rb_bits = h->cluster_bits + 3 - h->refcount_order;
-	q->refcount_max = h->refcount_order == 6 ? INT64_MAX
-						 : (1ull << (1u << h->refcount_order)) - 1;
+	q->refcount_max = q_refcount_max(h->refcount_order);
 	covered = (h->size >> (q->cluster_bits + q->l2_bits)) + 2;
 	q->l2s.max = MAX(MIN((cache ? cache : L2_CACHE_DEFAULT) >> q->cluster_bits, covered),
 			 (uint64_t)CACHE_MIN_TABLES);

@@ -217,7 +217,19 @@ static inline uint64_t q_l2_index(const struct qcow2 *q, uint64_t off)
 {
 	return (off >> q->cluster_bits) & ((1ull << q->l2_bits) - 1);
 }
+static inline uint64_t q_refcount_max(unsigned order)
+{
+	return order == 6 ? INT64_MAX : (1ull << (1u << order)) - 1;
+}
 static inline bool q_ext_l2(const struct qcow2 *q) { return q->entry_size == 16; }
+/*
+ * May something show through an unallocated cluster once the image is open with its backing file,
+ * or has the one it will get? The file need not be open now (BLK_NO_BACKING).
+ */
+static inline bool q_below(const struct qcow2 *q)
+{
+	return q->n->backing || q->n->backing_name || q->n->record_zeros;
+}
 /* Where data clusters lie. */
 static inline struct node *q_data(const struct qcow2 *q)
 {
@@ -347,6 +359,8 @@ int qcow2_create(const struct node_create *c, struct err *err);
 int qcow2_measure(const char *const *opts, uint64_t size, struct node *src, struct node_measure *m,
 		  struct err *err);
 int qcow2_resize(struct node *n, uint64_t size, struct err *err);
+/* Whether qcow2_resize would refuse, were the image of this version. Changes nothing. */
+int qcow2_resize_check(struct qcow2 *q, uint32_t version, uint64_t size, struct err *err);
 int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mode,
 		      struct err *err);
 int qcow2_l1_grow(struct qcow2 *q, uint64_t entries, struct err *err);
@@ -357,7 +371,8 @@ int qcow2_info(struct node *n, struct node_info *i);
 
 /* --- qcow2_check.c --- */
 int qcow2_check(struct node *n, struct node_check *c, unsigned fix);
-int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err);
+/* try_only: whether it could be done; nothing changes. */
+int qcow2_refcount_width(struct qcow2 *q, unsigned order, bool try_only, struct err *err);
 
 /* --- qcow2_snapshot.c --- */
 int qcow2_snapshots_load(struct qcow2 *q, struct err *err);

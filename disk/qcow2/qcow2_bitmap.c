@@ -443,6 +443,23 @@ int qcow2_bitmaps_store(struct qcow2 *q, struct err *err)
 	return q->bitmaps && q->bitmaps->marked && (q->n->flags & BLK_RDWR) ? store(q, err) : 0;
 }
 
+int qcow2_bitmaps_resize_check(struct qcow2 *q, uint64_t size, struct err *err)
+{
+	struct qcow2_bitmaps *bm = q->bitmaps;
+
+	for (uint32_t i = 0; bm && i < bm->n; i++) {
+		if (bm->v[i].flags & FLAG_IN_USE)
+			return err_set(
+				err, ENOTSUP,
+				"'%s': bitmap '%s' is inconsistent: remove it before resizing",
+				q->n->filename, bm->v[i].name);
+		if (bit_count(q, &bm->v[i], size) / 8 >= MAX_BITMAP_BYTES)
+			return err_set(err, EFBIG, "'%s': bitmap '%s' is too fine for this size",
+				       q->n->filename, bm->v[i].name);
+	}
+	return 0;
+}
+
 int qcow2_bitmaps_resize(struct qcow2 *q, uint64_t size, struct err *err)
 {
 	struct qcow2_bitmaps *bm = q->bitmaps;
@@ -455,11 +472,6 @@ int qcow2_bitmaps_resize(struct qcow2 *q, uint64_t size, struct err *err)
 		struct bitmap *b = &bm->v[i];
 		uint64_t words, old_bits = bit_count(q, b, was), bits;
 
-		if (b->flags & FLAG_IN_USE)
-			return err_set(
-				err, ENOTSUP,
-				"'%s': bitmap '%s' is inconsistent: remove it before resizing",
-				q->n->filename, b->name);
 		ret = bits_load(q, b);
 		if (ret)
 			break;

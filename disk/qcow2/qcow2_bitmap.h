@@ -14,6 +14,7 @@ void qcow2_bitmaps_free(struct qcow2 *q);
 /* Writes what changed back and marks the bitmaps as not in use. Drained. */
 int qcow2_bitmaps_store(struct qcow2 *q, struct err *err);
 /* The disk gets another size; the bitmaps follow. */
+int qcow2_bitmaps_resize_check(struct qcow2 *q, uint64_t size, struct err *err);
 int qcow2_bitmaps_resize(struct qcow2 *q, uint64_t size, struct err *err);
 int qcow2_bitmap(struct node *n, enum bitmap_op op, const char *name, uint32_t granularity,
 		 struct node *src, const char *src_name, struct err *err);

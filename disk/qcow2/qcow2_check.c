@@ -14,24 +14,11 @@
 #include "disk/qcow2/qcow2.h"
 #include "disk/qcow2/qcow2_bitmap.h"
 #include "disk/qcow2/qcow2_check.h"
-#include "disk/qcow2/qcow2_counts.h"
 #include "vmm/base/log.h"
 
 enum { REGION_MAX = 1 << 30 };	/* no piece of metadata is longer */
 
-struct check {
-	struct qcow2 *q;
-	struct node_check *c;
-	unsigned fix;
-	uint64_t file_clusters, last_used, next_offset;
-	struct counts refs;		/* to any cluster */
-	struct l2_refs tables;		/* to L2 tables, by active disk and snapshots */
-	bool rebuild;			/* the refcount structures themselves are broken */
-	bool no_memory;
-};
-
-/* References to all clusters of a range, `times` of them. */
-static void refer(struct check *k, uint64_t off, uint64_t len, uint32_t times)
+void qcow2_check_refer_times(struct check *k, uint64_t off, uint64_t len, uint32_t times)
 {
 	struct qcow2 *q = k->q;
 	uint64_t first = off >> q->cluster_bits, last;
@@ -55,116 +42,13 @@ static void refer(struct check *k, uint64_t off, uint64_t len, uint32_t times)
 
 void qcow2_check_refer(struct check *k, uint64_t off, uint64_t len)
 {
-	refer(k, off, len, 1);
+	qcow2_check_refer_times(k, off, len, 1);
 }
 
 void qcow2_check_error(struct check *k, const char *what)
 {
 	node_check_say(k->c, "ERROR: %s", what);
 	k->c->corruptions++;
-}
-
-/* Replaces one entry in the file by a zero cluster (or nothing, in version 2). */
-static int entry_mend(struct check *k, uint64_t at)
-{
-	struct qcow2 *q = k->q;
-	uint8_t b[16] = { 0 };
-
-	st_be64(b, q->h.version >= 3 && !q_ext_l2(q) ? L2E_ZERO : 0);
-	st_be64(b + 8, SC_ALL_ZERO);
-	return node_pwrite(q->n->file, b, q->entry_size, at);
-}
-
-static void l2_walk(struct check *k, uint64_t host, uint32_t times, bool active, uint8_t *buf)
-{
-	struct qcow2 *q = k->q;
-	struct extent x;
-	int ret;
-
-	/* A hole is a table of zeros. */
-	if (node_extent(q->n->file, host, q->cluster_size, &x) == 0 && (x.flags & EXT_ZERO) &&
-	    x.len >= q->cluster_size)
-		return;
-	ret = node_pread(q->n->file, buf, q->cluster_size, host);
-	if (ret) {
-		node_check_say(k->c, "ERROR: I/O error in check_refcounts_l2: %s", strerror(-ret));
-		k->c->check_errors++;
-		return;
-	}
-	for (uint64_t i = 0; i < q->cluster_size / q->entry_size; i++) {
-		uint64_t entry = ld_be64(buf + i * q->entry_size), packed, len;
-		uint64_t off = entry & L2E_OFFSET,
-			 bitmap = q_ext_l2(q) ? ld_be64(buf + i * 16 + 8) : 0;
-		bool bad = false;
-
-		if (!entry && !bitmap)
-			continue;
-		if (entry & L2E_COMPRESSED) {
-			entry_packed(q, entry, &packed, &len);
-			if (entry & L2E_COPIED) {
-				node_check_say(k->c,
-				       "ERROR: coffset=0x%llx: copied flag must never be set for "
-				       "compressed clusters",
-				       (unsigned long long)packed);
-				k->c->corruptions++;
-			}
-			if (q->n->data_file) {
-				node_check_say(k->c,
-				       "ERROR compressed cluster %llu with data file, entry=0x%llx",
-				       (unsigned long long)i, (unsigned long long)entry);
-				k->c->corruptions++;
-				continue;
-			}
-			refer(k, packed & ~511ull, ALIGN_UP(len + (packed & 511), 512ull), times);
-			if (active) {
-				k->c->allocated_clusters++;
-				k->c->compressed_clusters++;
-				/* Packed clusters count as fragmented, as in QEMU. */
-				k->c->fragmented_clusters++;
-			}
-			continue;
-		}
-		if (q_ext_l2(q) && ((bitmap >> 32) & bitmap & SC_ALL_ALLOC)) {
-			node_check_say(k->c,
-			       "ERROR offset=%llx: Allocated cluster with corrupted subcluster "
-			       "allocation bitmap (bitmap=0x%llx)",
-			       (unsigned long long)off, (unsigned long long)bitmap);
-			k->c->corruptions++;
-			continue;
-		}
-		if (!off)
-			continue;
-		if (active) {
-			k->c->allocated_clusters++;
-			if (k->next_offset && off != k->next_offset)
-				k->c->fragmented_clusters++;
-			k->next_offset = off + q->cluster_size;
-		}
-		if (q->n->data_file || (q->h.incompatible & QCOW2_INCOMPAT_DATA_FILE))
-			continue;
-		bad = q_in_cluster(q, off) || off >> q->cluster_bits >= k->file_clusters;
-		if (bad && (k->fix & CHECK_FIX_ERRORS)) {
-			node_check_say(k->c,
-			       "Repairing offset=%llx: Preallocated cluster is not properly "
-			       "aligned or outside the file; L2 entry corrupted.",
-			       (unsigned long long)off);
-			k->c->corruptions++;
-			if (entry_mend(k, host + i * q->entry_size))
-				k->c->check_errors++;
-			else
-				k->c->corruptions_fixed++;
-			continue;
-		}
-		if (q_in_cluster(q, off)) {
-			node_check_say(k->c,
-			       "ERROR offset=%llx: Cluster is not properly aligned; L2 entry "
-			       "corrupted.",
-			       (unsigned long long)off);
-			k->c->corruptions++;
-			continue;
-		}
-		refer(k, off, q->cluster_size, times);
-	}
 }
 
 /* The L1 table itself, and how often each L2 table is referred to. */
@@ -183,7 +67,7 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 		k->c->corruptions++;
 		return 0;
 	}
-	refer(k, off, entries * 8, 1);
+	qcow2_check_refer(k, off, entries * 8);
 	l1 = malloc(entries * 8);
 	if (!l1)
 		return -ENOMEM;
@@ -201,7 +85,7 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 			k->c->corruptions++;
 			continue;
 		}
-		refer(k, l2, q->cluster_size, 1);
+		qcow2_check_refer(k, l2, q->cluster_size);
 		if (!range_ok(l2, q->cluster_size, q->n->file->size))
 			continue;
 		if (l2_refs_add(&k->tables, l2 >> q->cluster_bits))
@@ -231,7 +115,7 @@ static void tables_walk(struct check *k)
 		struct l2_ref *r = l2 ? l2_refs_find(&k->tables, l2 >> q->cluster_bits) : NULL;
 
 		if (r && r->times) {
-			l2_walk(k, l2, r->times, true, buf);
+			qcow2_check_l2(k, l2, r->times, true, buf);
 			r->times = 0;
 		}
 	}
@@ -239,7 +123,7 @@ static void tables_walk(struct check *k)
 		struct l2_ref *r = &k->tables.v[i];
 
 		if (r->times)
-			l2_walk(k, r->cluster << q->cluster_bits, r->times, false, buf);
+			qcow2_check_l2(k, r->cluster << q->cluster_bits, r->times, false, buf);
 	}
 	free(buf);
 }
@@ -248,7 +132,8 @@ static void refcounts_count(struct check *k)
 {
 	struct qcow2 *q = k->q;
 
-	refer(k, q->h.reftable_offset, (uint64_t)q->h.reftable_clusters << q->cluster_bits, 1);
+	qcow2_check_refer(k, q->h.reftable_offset,
+			  (uint64_t)q->h.reftable_clusters << q->cluster_bits);
 	for (uint64_t i = 0; i < q->reft_size; i++) {
 		uint64_t off = q->reft[i] & REFT_OFFSET;
 
@@ -270,7 +155,7 @@ static void refcounts_count(struct check *k)
 			k->rebuild = true;
 			continue;
 		}
-		refer(k, off, q->cluster_size, 1);
+		qcow2_check_refer(k, off, q->cluster_size);
 		if (counts_get(&k->refs, off >> q->cluster_bits) != 1) {
 			node_check_say(k->c, "ERROR refcount block %llu refcount=%u",
 				       (unsigned long long)i,
@@ -546,7 +431,7 @@ static int check_all(struct check *k)
 	struct qcow2 *q = k->q;
 	int ret;
 
-	refer(k, 0, q->cluster_size, 1);
+	qcow2_check_refer(k, 0, q->cluster_size);
 	ret = l1_count(k, q->h.l1_offset, q->l1_size);
 	for (uint32_t i = 0; i < q->h.nb_snapshots && ret != -ENOMEM; i++)
 		ret = l1_count(k, q->snapshots[i].l1_offset, q->snapshots[i].l1_size);
@@ -559,7 +444,7 @@ static int check_all(struct check *k)
 		struct qcow2_ext *e = qcow2_ext_find(q, QCOW2_EXT_CRYPTO);
 
 		if (e && e->len >= 16 && q->h.crypt_method == QCOW2_CRYPT_LUKS)
-			refer(k, ld_be64(e->data), ld_be64(e->data + 8), 1);
+			qcow2_check_refer(k, ld_be64(e->data), ld_be64(e->data + 8));
 	}
 	refcounts_count(k);
 	if (k->no_memory)
@@ -624,11 +509,24 @@ int qcow2_check(struct node *n, struct node_check *c, unsigned fix)
 	return ret;
 }
 
+/* 0, -ERANGE: a count does not fit, or -ENOMEM. */
+static int counts_fit(struct counts *t, uint64_t max)
+{
+	for (uint64_t at = 0, next;; at = next + 1) {
+		int ret = counts_next(t, at, &next);
+
+		if (ret || next == UINT64_MAX)
+			return ret;
+		if (counts_get(t, next) > max)
+			return -ERANGE;
+	}
+}
+
 /*
  * Other widths of the reference counts: new structures from new counts; the header's one sector has
  * both their place and the width.
  */
-int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err)
+int qcow2_refcount_width(struct qcow2 *q, unsigned order, bool try_only, struct err *err)
 {
 	struct node_check c = { 0 };
 	struct check k = { .q = q, .c = &c };
@@ -645,10 +543,12 @@ int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err)
 	if (!ret && (c.corruptions || c.check_errors))
 		ret = err_set(err, EIO, "'%s' has errors: repair it first (check -r all)",
 			      q->n->filename);
-	if (!ret) {
+	if (!ret)
+		ret = counts_fit(&k.refs, q_refcount_max(order));
+	if (!ret && !try_only) {
 		q->h.refcount_order = order;
 		q->rb_bits = q->cluster_bits + 3 - order;
-		q->refcount_max = order == 6 ? INT64_MAX : (1ull << (1u << order)) - 1;
+		q->refcount_max = q_refcount_max(order);
 		ret = rebuild(&k);
 		if (ret) {
 			q->h = was;
@@ -662,5 +562,5 @@ int qcow2_refcount_width(struct qcow2 *q, unsigned order, struct err *err)
 		return err_set(
 			err, -ret, "'%s': cannot change the width of its reference counts: %s",
 			q->n->filename, ret == -ERANGE ? "a count does not fit" : strerror(-ret));
-	return qcow2_reload(q, err);
+	return try_only ? 0 : qcow2_reload(q, err);
 }

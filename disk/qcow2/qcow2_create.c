@@ -265,6 +265,32 @@ static uint64_t refcount_clusters(uint64_t clusters, unsigned cluster_bits, unsi
 	return n;
 }
 
+/*
+ * What the source's bitmaps take in the new image: their bits, their tables, the directory. Those
+ * that are not to be trusted are not copied.
+ */
+static void measure_bitmaps(struct node *src, uint64_t cluster, struct node_measure *m)
+{
+	struct node_bitmap *list = NULL;
+	uint64_t dir = 0;
+	int count = 0;
+
+	if (!src->ops->bitmap_list || src->ops->bitmap_list(src, &list, &count) < 0)
+		return;
+	m->has_bitmaps = true;
+	for (int i = 0; i < count; i++) {
+		uint64_t bits = div_up(src->size, list[i].granularity);
+		uint64_t clusters = div_up(div_up(bits, 8), cluster);
+
+		if (list[i].in_use)
+			continue;
+		m->bitmaps += clusters * cluster + ALIGN_UP(clusters * 8, cluster);
+		dir += ALIGN_UP(24 + strlen(list[i].name), 8ull);
+	}
+	m->bitmaps += ALIGN_UP(dir, cluster);
+	free(list);
+}
+
 int qcow2_measure(const char *const *opts, uint64_t size, struct node *src, struct node_measure *m,
 		  struct err *err)
 {
@@ -313,5 +339,7 @@ int qcow2_measure(const char *const *opts, uint64_t size, struct node *src, stru
 		data = clusters * cluster;
 	m->fully_allocated = (meta << p.h.cluster_bits) + (p.data_file ? 0 : clusters * cluster);
 	m->required = (meta << p.h.cluster_bits) + (p.data_file ? 0 : data);
+	if (src && p.h.version >= 3)
+		measure_bitmaps(src, cluster, m);
 	return 0;
 }

@@ -136,8 +136,12 @@ static int shrink(struct qcow2 *q, uint64_t size, struct err *err)
 		 span = 1ull << (q->cluster_bits + q->l2_bits);
 	int ret = 0;
 
+	/*
+	 * Nothing stays behind, not even zeros: should the disk grow again, they must not come
+	 * back.
+	 */
 	if (from < n->size)
-		ret = qcow2_discard(n, from, n->size - from);
+		ret = qcow2_forget(q, from, ALIGN_UP(n->size, q->cluster_size) - from);
 	for (uint64_t i = (size + span - 1) / span; i < q->l1_size && !ret; i++) {
 		uint64_t host = q->l1[i] & L1E_OFFSET;
 
@@ -156,6 +160,46 @@ static int shrink(struct qcow2 *q, uint64_t size, struct err *err)
 	return 0;
 }
 
+int qcow2_resize_check(struct qcow2 *q, uint32_t version, uint64_t size, struct err *err)
+{
+	uint64_t span = 1ull << (q->cluster_bits + q->l2_bits);
+
+	if (size & 511)
+		return err_set(err, EINVAL, "The new size must be a multiple of 512");
+	if (q->h.nb_snapshots && version < 3)
+		return err_set(err, ENOTSUP, "Can't resize a v2 image which has snapshots");
+	if (size > INT64_MAX - span || (size + span - 1) / span * 8 > QCOW2_MAX_L1_BYTES)
+		return err_set(err, EFBIG,
+			       "Image is too big for its cluster size: its L1 table would exceed "
+			       "%d bytes",
+			       QCOW2_MAX_L1_BYTES);
+	return qcow2_bitmaps_resize_check(q, size, err);
+}
+
+/*
+ * The disk has grown from old to size: what is new reads as zeros. The rest of the last cluster has
+ * never been the guest's and may hold anything; a longer backing file may have data there.
+ */
+static int zero_new(struct qcow2 *q, uint64_t old, uint64_t size)
+{
+	struct node *n = q->n;
+	uint64_t below = n->backing ? MAX(MIN(size, n->backing->size), old) : old;
+	uint64_t tail = MIN(ALIGN_UP(old, q->cluster_size), size);
+	int ret = below > old ? node_zeroes(n, old, below - old, 0) : 0;
+
+	for (uint64_t at = below; at < tail && !ret;) {
+		struct mapping m;
+
+		pthread_mutex_lock(&q->lock);
+		ret = qcow2_map(q, at, tail - at, &m);
+		pthread_mutex_unlock(&q->lock);
+		if (!ret && m.type != MAP_UNALLOCATED)
+			ret = node_zeroes(n, at, m.len, 0);
+		at += m.len;
+	}
+	return ret;
+}
+
 int qcow2_resize(struct node *n, uint64_t size, struct err *err)
 {
 	struct qcow2 *q = n->priv;
@@ -163,10 +207,9 @@ int qcow2_resize(struct node *n, uint64_t size, struct err *err)
 	uint64_t span = 1ull << (q->cluster_bits + q->l2_bits), old = n->size;
 	int ret;
 
-	if (size & 511)
-		return err_set(err, EINVAL, "The new size must be a multiple of 512");
-	if (q->h.nb_snapshots && q->h.version < 3)
-		return err_set(err, ENOTSUP, "Can't resize a v2 image which has snapshots");
+	ret = qcow2_resize_check(q, q->h.version, size, err);
+	if (ret)
+		return ret;
 	if (size == n->size)
 		return 0;
 	ret = qcow2_bitmaps_store(q, err);
@@ -183,26 +226,12 @@ int qcow2_resize(struct node *n, uint64_t size, struct err *err)
 	if (size < n->size) {
 		ret = shrink(q, size, err);
 	} else {
-		/* The end of the last cluster has never been the guest's: it may hold anything. */
-		uint64_t tail = MIN(ALIGN_UP(n->size, q->cluster_size), size);
-
 		pthread_mutex_lock(&q->lock);
 		ret = qcow2_l1_grow(q, (size + span - 1) / span, err);
 		pthread_mutex_unlock(&q->lock);
-		if (!ret && n->backing && n->backing->size > old) {
-			/* What the longer backing file has there must not appear. */
-			n->size = size;
-			ret = node_zeroes(n, old, MIN(size, n->backing->size) - old, 0);
-		} else if (!ret && tail > old) {
-			struct mapping m;
-
-			pthread_mutex_lock(&q->lock);
-			ret = qcow2_map(q, old, 1, &m);
-			pthread_mutex_unlock(&q->lock);
-			n->size = size;
-			if (!ret && m.type != MAP_UNALLOCATED)
-				ret = node_zeroes(n, old, tail - old, 0);
-		}
+		n->size = size;
+		if (!ret)
+			ret = zero_new(q, old, size);
 		if (!ret)
 			ret = qcow2_flush(n);
 	}
@@ -264,7 +293,7 @@ static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_
 	}
 	for (uint64_t i = 0; i < got; i++)
 		entry_store(q, t, i0 + i, (host + (i << q->cluster_bits)) | L2E_COPIED,
-			    q_ext_l2(q) && !q->n->backing ? SC_ALL_ALLOC : 0);
+			    q_ext_l2(q) && !q_below(q) ? SC_ALL_ALLOC : 0);
 	*done = *bytes = got << q->cluster_bits;
 	*where = host;
 	return 0;
@@ -278,7 +307,7 @@ int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mo
 	bool fill = strcmp(mode, "metadata");
 	int ret = 0;
 
-	if (!strcmp(mode, "off") || !len)
+	if (!strcmp(mode, "off"))
 		return 0;
 	if (strcmp(mode, "metadata") && strcmp(mode, "falloc") && strcmp(mode, "full"))
 		return err_set(err, EINVAL,
@@ -291,6 +320,8 @@ int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mo
 	if (fill && !d->ops->preallocate)
 		return err_set(err, ENOTSUP, "'%s': a %s cannot preallocate", d->filename,
 			       d->ops->format);
+	if (!len)
+		return 0;
 	for (uint64_t at = ALIGN_DOWN(off, q->cluster_size); at < off + len && !ret;) {
 		uint64_t done = 0, host, bytes = 0;
 

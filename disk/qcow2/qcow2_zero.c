@@ -24,7 +24,7 @@ static int write_zeros(struct qcow2 *q, uint64_t off, uint64_t len)
 		if (ret)
 			return ret;
 		if (m.type == MAP_ZERO || m.type == MAP_ZERO_ALLOC ||
-		    (m.type == MAP_UNALLOCATED && !q->n->backing)) {
+		    (m.type == MAP_UNALLOCATED && !q_below(q))) {
 			off += m.len;
 			len -= m.len;
 			continue;
@@ -48,7 +48,7 @@ static int cluster_zero(struct qcow2 *q, uint64_t guest, bool unmap, bool full)
 
 	if (ret)
 		return ret;
-	if (!t && (full || !q->n->backing))
+	if (!t && (full || !q_below(q)))
 		return 0;
 	if (t)
 		entry_load(q, t, i, &entry, &bitmap);
@@ -58,7 +58,7 @@ static int cluster_zero(struct qcow2 *q, uint64_t guest, bool unmap, bool full)
 	    !entry_ok(q, entry, bitmap, guest >> q->cluster_bits))
 		return qcow2_corrupt(q, "the entry %#llx of guest offset %#llx is impossible",
 				     (unsigned long long)entry, (unsigned long long)guest);
-	if (!entry && !bitmap && (full || !q->n->backing))
+	if (!entry && !bitmap && (full || !q_below(q)))
 		return 0;
 	if (!full && q->h.version >= 3) {
 		/* Keep the cluster that is there, unless it may go. */
@@ -149,7 +149,7 @@ static int clusters_zero(struct qcow2 *q, uint64_t off, uint64_t len, bool unmap
 			 * once.
 			 */
 			ret = l2_get(q, q_l1_index(q, at), &t);
-			if (!ret && !t && (full || !q->n->backing)) {
+			if (!ret && !t && (full || !q_below(q))) {
 				i += (MIN(ALIGN_DOWN(at, span) + span, off + len) - at) >>
 				     q->cluster_bits;
 				i--;
@@ -176,7 +176,7 @@ int qcow2_zeroes(struct node *n, uint64_t off, uint64_t len, unsigned flags)
 	bool raw_data = n->data_file && (q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW);
 	int ret;
 
-	if (q->h.version < 3 && n->backing)
+	if (q->h.version < 3 && q_below(q))
 		return -ENOTSUP;	/* version 2 has no zero clusters */
 	ret = qcow2_bitmaps_dirty(q, off, len);
 	if (ret)
@@ -210,7 +210,7 @@ int qcow2_discard(struct node *n, uint64_t off, uint64_t len)
 	int ret;
 
 	last = end == n->size ? ALIGN_UP(end, q->cluster_size) : ALIGN_DOWN(end, q->cluster_size);
-	if (first >= last || (q->h.version < 3 && n->backing))
+	if (first >= last || (q->h.version < 3 && q_below(q)))
 		return 0;
 	ret = qcow2_bitmaps_dirty(q, off, len);
 	if (!ret && n->data_file && (q->h.autoclear & QCOW2_AUTOCLEAR_DATA_FILE_RAW))
