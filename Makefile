@@ -52,6 +52,7 @@ obj = $(patsubst %.c,$(BUILD)/%.o,$(1))
 LIBBASE := $(BUILD)/libbase.a
 LIBWIRES := $(BUILD)/libwires.a
 LIBBACKENDS := $(BUILD)/libbackends.a
+LIBTOOLS := $(BUILD)/libtools.a
 LIBDISK := $(BUILD)/libdisk.a
 LIBNET := $(BUILD)/libnet.a
 LIBDEV := $(BUILD)/libdevices.a
@@ -60,7 +61,8 @@ LIBBIOS := $(BUILD)/libbios.a
 LIBVMM := $(BUILD)/libvmm.a
 WHOLE = -Wl,--whole-archive $(1) -Wl,--no-whole-archive
 
-TOOLS := $(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c))))
+# tools/lib is what tools share.
+TOOLS := $(filter-out lib,$(patsubst tools/%/,%,$(sort $(dir $(wildcard tools/*/*.c)))))
 MODULES := $(patsubst %.c,%,$(notdir $(MODULE_SRC)))
 PROGRAMS := $(if $(wildcard vmm/main.c),$(BUILD)/minivmm) $(TOOLS:%=$(BUILD)/minivmm-%) \
 	    $(MODULES:mod_%=$(BUILD)/minivmm-%.so)
@@ -91,6 +93,7 @@ $(eval $(call archive,$(LIBBACKENDS),$(BACKENDS)))
 $(eval $(call archive,$(LIBDISK),$(call SRC,disk)))
 $(eval $(call archive,$(LIBNET),$(call SRC,net)))
 $(eval $(call archive,$(LIBDEV),$(call SRC,devices)))
+$(eval $(call archive,$(LIBTOOLS),$(wildcard tools/lib/*.c)))
 $(eval $(call archive,$(LIBBIOS),$(call SRC,bios)))
 $(eval $(call archive,$(LIBVMM),$(filter-out vmm/main.c,$(MAIN))))
 
@@ -101,9 +104,9 @@ $(BUILD)/minivmm: $(call obj,$(MAIN)) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) 
 # A tool links disk, net and base; LIBS_tool_NAME adds libraries, tools/NAME/local.mk sets it.
 -include $(wildcard tools/*/local.mk)
 define tool
-$(BUILD)/minivmm-$(1): $$(call obj,$$(wildcard tools/$(1)/*.c)) $(LIBDISK) $(LIBNET) $(LIBBASE)
+$(BUILD)/minivmm-$(1): $$(call obj,$$(wildcard tools/$(1)/*.c)) $(LIBTOOLS) $(LIBDISK) $(LIBNET) $(LIBBASE)
 	@echo "  LD    $$@"
-	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) $$(call WHOLE,$(LIBBASE) $(LIBDISK)) $(LIBNET) $$(LIBS_main) $$(LIBS_tool_$(1))
+	$$(Q)$$(CC) $$(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) $(LIBTOOLS) $$(call WHOLE,$(LIBBASE) $(LIBDISK)) $(LIBNET) $$(LIBS_main) $$(LIBS_tool_$(1))
 endef
 $(foreach t,$(TOOLS),$(eval $(call tool,$(t))))
 
@@ -131,7 +134,7 @@ LIBTEST := $(BUILD)/libtest.a
 $(eval $(call archive,$(LIBTEST),$(wildcard tests/lib/*.c)))
 TEST_BIN := $(patsubst tests/%.c,$(BUILD)/tests/%,$(TEST_SRC))
 $(BUILD)/tests/unit/%: LIBS_test = -lcriterion
-$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBTEST) $(LIBVMM) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBBACKENDS) $(LIBWIRES) $(LIBBASE)
+$(BUILD)/tests/%: $(BUILD)/tests/%.o $(LIBTEST) $(LIBTOOLS) $(LIBVMM) $(LIBBIOS) $(LIBDEV) $(LIBDISK) $(LIBNET) $(LIBBACKENDS) $(LIBWIRES) $(LIBBASE)
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(call WHOLE,$(LIBBASE)) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LIBS_main) $(LIBS_test)

@@ -16,6 +16,7 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "tools/lib/qmp_client.h"
 #include "vmm/base/log.h"
 #include "vmm/base/util.h"
 
@@ -109,49 +110,6 @@ static unsigned find_all(struct found *list)
 	return n;
 }
 
-/* --- QMP --- */
-
-struct client {
-	FILE *in, *out;
-};
-
-/* The answer to one request, or NULL when the connection ended. Events are skipped, or printed. */
-static json_t *answer(struct client *c, bool show_events)
-{
-	char *line = NULL;
-	size_t size = 0;
-	json_t *j = NULL;
-
-	while (!j && getline(&line, &size, c->in) > 0) {
-		j = json_loads(line, 0, NULL);
-		if (j && json_object_get(j, "event")) {
-			if (show_events) {
-				printf("%s", line);
-				fflush(stdout);
-			}
-			json_decref(j);
-			j = NULL;
-		}
-	}
-	free(line);
-	return j;
-}
-
-static json_t *request(struct client *c, const char *text)
-{
-	fprintf(c->out, "%s\n", text);
-	fflush(c->out);
-	return answer(c, false);
-}
-
-static void hang_up(struct client *c)
-{
-	if (c->in)
-		fclose(c->in);
-	if (c->out)
-		fclose(c->out);
-}
-
 static int connect_unix(const char *path, struct err *err)
 {
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
@@ -171,69 +129,85 @@ static int connect_unix(const char *path, struct err *err)
 	return fd;
 }
 
-static int call(struct client *c, const char *path, struct err *err)
-{
-	int fd = connect_unix(path, err);
-	json_t *greeting, *ready = NULL;
+/* --- words --- */
 
-	*c = (struct client){ NULL, NULL };
-	if (fd < 0)
-		return fd;
-	c->in = fdopen(fd, "r");
-	c->out = fdopen(dup(fd), "w");
-	greeting = c->in && c->out ? answer(c, false) : NULL;
-	if (greeting && json_object_get(greeting, "QMP"))
-		ready = request(c, "{\"execute\":\"qmp_capabilities\"}");
-	json_decref(greeting);
-	if (!ready) {
-		hang_up(c);
-		return err_set(err, EPROTO, "%s: nobody there speaks QMP", path);
-	}
-	json_decref(ready);
-	return 0;
+/* What a word may take; the rest (save, a line that a person waits for) takes its time. */
+#define QUICK_MS 10000
+/* list asks each machine this long. */
+#define LIST_MS 2000
+
+static int quit(struct qmp *q, struct err *err)
+{
+	int ret = qmp_call(q, "quit", NULL, QUICK_MS, NULL, err);
+
+	/* It may be gone before its answer is. */
+	if (ret == -EPIPE)
+		err->msg[0] = 0;
+	return ret == -EPIPE ? 0 : ret;
 }
 
-/* Runs a command; *value (may be NULL) is the caller's. 0 or -errno with the machine's words. */
-static int execute(struct client *c, const char *command, json_t *args, json_t **value,
-		   struct err *err)
+/* A machine of an older version takes a line in one piece: words are quoted. */
+static int old_line(struct qmp *q, int argc, char **argv, struct err *err)
 {
-	json_t *q = json_pack("{s:s,s:o}", "execute", command, "arguments",
-			      args ? args : json_object());
-	char *text = json_dumps(q, JSON_COMPACT);
-	json_t *a = request(c, text), *e = a ? json_object_get(a, "error") : NULL;
-	int ret = 0;
+	char *text = NULL;
+	size_t len;
+	FILE *f = open_memstream(&text, &len);
+	const char *answer;
+	json_t *v;
+	int ret;
 
-	if (!a && strcmp(command, "quit"))
-		ret = err_set(err, EPIPE, "the machine ended");
-	else if (e)
-		ret = err_set(err, EIO, "%s", json_string_value(json_object_get(e, "desc")));
-	if (value)
-		*value = ret == 0 && a ? json_incref(json_object_get(a, "return")) : NULL;
-	json_decref(a);
-	json_decref(q);
+	for (int i = 0; i < argc; i++) {
+		fputs(i ? " \"" : "\"", f);
+		for (const char *p = argv[i]; *p; p++)
+			fprintf(f, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+		fputs("\"", f);
+	}
+	fclose(f);
+	ret = qmp_call(q, "human-monitor-command", json_pack("{s:s}", "command-line", text),
+		       QMP_FOREVER, &v, err);
+	answer = ret == 0 ? json_string_value(v) : NULL;
+	for (const char *p = answer; p && *p; p++)
+		if (*p != '\r')
+			putchar(*p);
+	if (answer && !strncmp(answer, "Error:", 6))
+		ret = -EIO;
+	json_decref(v);
 	free(text);
 	return ret;
 }
 
-/* --- words --- */
-
-static int line(struct client *c, const char *text, struct err *err)
+/* A line of the monitor; what went wrong goes to stderr. */
+static int line(struct qmp *q, int argc, char **argv, struct err *err)
 {
-	json_t *v;
-	int ret = execute(c, "human-monitor-command", json_pack("{s:s}", "command-line", text), &v,
-			  err);
+	json_t *list = json_array(), *v;
+	const char *text;
+	int ret, ok;
 
-	for (const char *p = json_string_value(v); p && *p; p++)
-		if (*p != '\r')
-			putchar(*p);
-	if (ret == 0 && json_string_value(v) && !strncmp(json_string_value(v), "Error:", 6))
-		ret = -EIO;
+	for (int i = 0; i < argc; i++)
+		if (json_array_append_new(list, json_string(argv[i])) < 0) {
+			json_decref(list);
+			return err_set(err, EILSEQ, "'%s' is not UTF-8", argv[i]);
+		}
+	ret = qmp_call(q, "x-monitor-words", json_pack("{s:o,s:b}", "words", list, "wait", 1),
+		       QMP_FOREVER, &v, err);
+	if (ret == -ENOSYS) {
+		err->msg[0] = 0;
+		return old_line(q, argc, argv, err);
+	}
+	if (ret < 0)
+		return ret;
+	if (json_unpack(v, "{s:s,s:b}", "text", &text, "ok", &ok) < 0) {
+		ret = err_set(err, EPROTO, "the machine's answer is not understood");
+	} else {
+		fputs(text, ok ? stdout : stderr);
+		ret = ok ? 0 : -EIO;
+	}
 	json_decref(v);
 	return ret;
 }
 
 /* The machine's memory and registers into a file, then it ends. */
-static int save(struct client *c, const char *file, struct err *err)
+static int save(struct qmp *q, const char *file, struct err *err)
 {
 	char *full = *file == '/' ? xstrdup(file) : NULL, *uri, cwd[4096];
 	const char *status = "";
@@ -243,12 +217,12 @@ static int save(struct client *c, const char *file, struct err *err)
 	if (!full)
 		full = xasprintf("%s/%s", getcwd(cwd, sizeof(cwd)) ? cwd : ".", file);
 	uri = xasprintf("file:%s", full);
-	ret = execute(c, "stop", NULL, NULL, err);
+	ret = qmp_call(q, "stop", NULL, QUICK_MS, NULL, err);
 	if (ret == 0)
-		ret = execute(c, "migrate", json_pack("{s:s}", "uri", uri), NULL, err);
+		ret = qmp_call(q, "migrate", json_pack("{s:s}", "uri", uri), QUICK_MS, NULL, err);
 	while (ret == 0 && strcmp(status, "completed")) {
 		json_decref(v);
-		ret = execute(c, "query-migrate", NULL, &v, err);
+		ret = qmp_call(q, "query-migrate", NULL, QUICK_MS, &v, err);
 		status = ret == 0 ? json_string_value(json_object_get(v, "status")) : "";
 		if (ret == 0 && (!strcmp(status, "failed") || !strcmp(status, "cancelled")))
 			ret = err_set(err, EIO, "%s: %s", full, json_object_get(v, "error-desc") ?
@@ -257,9 +231,9 @@ static int save(struct client *c, const char *file, struct err *err)
 	}
 	json_decref(v);
 	if (ret == 0)
-		ret = execute(c, "quit", NULL, NULL, err);
+		ret = quit(q, err);
 	else
-		execute(c, "cont", NULL, NULL, &(struct err){ "" });
+		qmp_call(q, "cont", NULL, QUICK_MS, NULL, &(struct err){ "" });
 	free(full);
 	free(uri);
 	return ret;
@@ -285,14 +259,14 @@ static void carry(int fd)
 }
 
 /* The guest's first serial port that lies on a unix socket, on this terminal. */
-static int console(struct client *c, struct err *err)
+static int console(struct qmp *q, struct err *err)
 {
 	struct termios old, raw;
 	const char *name = NULL;
 	json_t *list, *d;
 	char *path;
 	size_t i;
-	int ret = execute(c, "query-chardev", NULL, &list, err), fd;
+	int ret = qmp_call(q, "query-chardev", NULL, QUICK_MS, &list, err), fd;
 	bool tty = tcgetattr(0, &old) == 0;
 
 	if (ret < 0)
@@ -326,22 +300,35 @@ static int console(struct client *c, struct err *err)
 	return 0;
 }
 
-static int events(struct client *c)
+static int events(struct qmp *q, struct err *err)
 {
-	while (answer(c, true))
-		;
-	return 0;
+	json_t *e;
+
+	while ((e = qmp_event(q, QMP_FOREVER, err))) {
+		char *text = json_dumps(e, JSON_COMPACT | JSON_PRESERVE_ORDER);
+
+		printf("%s\n", text ? text : "");
+		fflush(stdout);
+		free(text);
+		json_decref(e);
+	}
+	return err->msg[0] ? -EIO : 0;
 }
 
 /* A request as it is; the answer as it comes. */
-static int raw_request(struct client *c, const char *text, struct err *err)
+static int raw_request(struct qmp *q, const char *text, struct err *err)
 {
-	json_t *a = request(c, text);
+	json_error_t why;
+	json_t *request = json_loads(text, 0, &why), *a;
 	char *out;
 	int ret;
 
+	if (!request)
+		return err_set(err, EINVAL, "that is no JSON: %s", why.text);
+	a = qmp_request(q, request, QMP_FOREVER, err);
+	json_decref(request);
 	if (!a)
-		return err_set(err, EPIPE, "the machine ended");
+		return -EIO;
 	ret = json_object_get(a, "error") ? -EIO : 0;
 	out = json_dumps(a, JSON_INDENT(2) | JSON_PRESERVE_ORDER);
 	printf("%s\n", out);
@@ -359,40 +346,60 @@ static const struct { const char *word, *line, *help; } words[] = {
 	{ "status", "info status", "what it does" },
 };
 
-static int run_words(const char *socket, int argc, char **argv, struct err *err)
+/* A word for people, as the monitor's words. */
+static int run_line(struct qmp *q, int argc, char **argv, struct err *err)
 {
-	struct client c;
-	char *text = xstrdup(argv[0]);
-	int ret = call(&c, socket, err);
+	char *copy = NULL, *save = NULL, *longer[4];
+	int n = 0, ret;
 
-	if (ret < 0)
-		goto out;
+	for (size_t i = 0; argc == 1 && i < ARRAY_SIZE(words); i++)
+		if (!strcmp(argv[0], words[i].word))
+			copy = xstrdup(words[i].line);
+	if (!copy)
+		return line(q, argc, argv, err);
+	for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save))
+		longer[n++] = w;
+	ret = !strcmp(longer[0], "quit") ? quit(q, err) : line(q, n, longer, err);
+	free(copy);
+	return ret;
+}
+
+/* "{...}" may come in pieces, as when nobody quoted it. */
+static char *join(int argc, char **argv)
+{
+	char *text = xstrdup(argv[0]);
+
 	for (int i = 1; i < argc; i++) {
 		char *longer = xasprintf("%s %s", text, argv[i]);
 
 		free(text);
 		text = longer;
 	}
-	if (*text == '{')
-		ret = raw_request(&c, text, err);
-	else if (!strcmp(argv[0], "console"))
-		ret = console(&c, err);
-	else if (!strcmp(argv[0], "events"))
-		ret = events(&c);
-	else if (!strcmp(argv[0], "save") && argc == 2)
-		ret = save(&c, argv[1], err);
-	else {
-		const char *monitor = text;
+	return text;
+}
 
-		for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-			if (argc == 1 && !strcmp(argv[0], words[i].word))
-				monitor = words[i].line;
-		ret = !strcmp(monitor, "quit") ? execute(&c, "quit", NULL, NULL, err)
-					       : line(&c, monitor, err);
+static int run_words(const char *socket, int argc, char **argv, struct err *err)
+{
+	struct qmp *q = qmp_open(socket, QUICK_MS, err);
+	char *text;
+	int ret;
+
+	if (!q)
+		return -EIO;
+	if (*argv[0] == '{') {
+		text = join(argc, argv);
+		ret = raw_request(q, text, err);
+		free(text);
+	} else if (!strcmp(argv[0], "console")) {
+		ret = console(q, err);
+	} else if (!strcmp(argv[0], "events")) {
+		ret = events(q, err);
+	} else if (!strcmp(argv[0], "save") && argc == 2) {
+		ret = save(q, argv[1], err);
+	} else {
+		ret = run_line(q, argc, argv, err);
 	}
-	hang_up(&c);
-out:
-	free(text);
+	qmp_close(q);
 	return ret;
 }
 
@@ -406,15 +413,16 @@ static int list_machines(void)
 	printf("%-8s %-20s %-12s %s\n", "PID", "NAME", "STATUS", "CONTROL SOCKET");
 	for (unsigned i = 0; i < n; i++) {
 		struct err err = { "" };
-		struct client c;
+		struct qmp *q =
+			list[i].socket ? qmp_open(list[i].socket, LIST_MS, &err) : NULL;
 		json_t *v = NULL;
-		const char *status = "?";
+		const char *status = NULL;
 
-		if (list[i].socket && call(&c, list[i].socket, &err) == 0) {
-			execute(&c, "query-status", NULL, &v, &err);
-			status = v ? json_string_value(json_object_get(v, "status")) : "?";
-			hang_up(&c);
-		}
+		if (q && qmp_call(q, "query-status", NULL, LIST_MS, &v, &err) == 0)
+			status = json_string_value(json_object_get(v, "status"));
+		qmp_close(q);
+		if (!status)
+			status = strstr(err.msg, "no answer") ? "no answer" : "?";
 		printf("%-8d %-20s %-12s %s\n", list[i].pid, list[i].name ? list[i].name : "-",
 		       status, list[i].socket ? list[i].socket : "-");
 		json_decref(v);

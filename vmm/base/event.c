@@ -7,15 +7,25 @@
 
 static struct {
 	pthread_mutex_t lock;
-	void (*sink)(void *ctx, json_t *event);
-	void *ctx;
+	struct event_listener *list;
 } events = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
-void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx)
+void event_listen(struct event_listener *l)
 {
 	pthread_mutex_lock(&events.lock);
-	events.sink = sink;
-	events.ctx = ctx;
+	l->next = events.list;
+	events.list = l;
+	pthread_mutex_unlock(&events.lock);
+}
+
+void event_unlisten(struct event_listener *l)
+{
+	pthread_mutex_lock(&events.lock);
+	for (struct event_listener **p = &events.list; *p; p = &(*p)->next)
+		if (*p == l) {
+			*p = l->next;
+			break;
+		}
 	pthread_mutex_unlock(&events.lock);
 }
 
@@ -24,7 +34,7 @@ bool event_wanted(void)
 	bool wanted;
 
 	pthread_mutex_lock(&events.lock);
-	wanted = events.sink != NULL;
+	wanted = events.list != NULL;
 	pthread_mutex_unlock(&events.lock);
 	return wanted;
 }
@@ -35,13 +45,14 @@ void event_emit(const char *name, json_t *data)
 	json_t *e;
 
 	pthread_mutex_lock(&events.lock);
-	if (events.sink) {
+	if (events.list) {
 		clock_gettime(CLOCK_REALTIME, &ts);
 		e = json_pack("{s:{s:I,s:I},s:s}", "timestamp", "seconds", (json_int_t)ts.tv_sec,
 			      "microseconds", (json_int_t)ts.tv_nsec / 1000, "event", name);
 		if (data)
 			json_object_set(e, "data", data);
-		events.sink(events.ctx, e);
+		for (struct event_listener *l = events.list; l; l = l->next)
+			l->heard(l->ctx, e);
 		json_decref(e);
 	}
 	pthread_mutex_unlock(&events.lock);

@@ -13,7 +13,20 @@
 void event_emit(const char *name, json_t *data);	/* steals data; any thread */
 /* whether anyone listens; where data costs something to make */
 bool event_wanted(void);
-void event_set_sink(void (*sink)(void *ctx, json_t *event), void *ctx);
+
+/*
+ * Who hears of events. heard(ctx, event) runs on the thread that emits, with the list locked: it
+ * keeps what it needs (a copy) and must neither emit nor change the list. The structure is the
+ * listener's own, from event_listen to event_unlisten.
+ */
+struct event_listener {
+	void (*heard)(void *ctx, json_t *event);
+	void *ctx;
+	struct event_listener *next;	/* private */
+};
+void event_listen(struct event_listener *l);
+/* Also one that does not listen. */
+void event_unlisten(struct event_listener *l);
 
 /*
  * Events that a guest can cause as fast as it likes: the first at once, then the newest each

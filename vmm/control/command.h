@@ -55,7 +55,7 @@ struct command {
 	int (*run)(struct machine *m, json_t *args, struct command_result *r);
 	/* How a person sees the value; NULL: one "key: value" line each. Writes to out. */
 	void (*print)(json_t *value, FILE *out);
-	enum command_speed slow;
+	enum command_speed speed;
 	struct command_arg args[COMMAND_MAX_ARGS];
 };
 
@@ -65,11 +65,11 @@ extern const struct command commands_run[], commands_query[], commands_query_blo
 	commands_stats[], commands_block[], commands_device[], commands_net[], commands_memory[],
 	commands_screen[], commands_migrate[], commands_job[], commands_transaction[];
 /*
- * A thread for a command begins and has ended (main loop); and, before the machine is taken apart,
- * the wait until none is left.
+ * Runs work(ctx) on a thread of its own, which holds no lock, then done(ctx) on the main loop. The
+ * machine is not taken apart before (command_threads_wait, at its end). Main loop. 0, or -errno
+ * when there is no thread: neither of the two runs.
  */
-void command_thread_begin(struct machine *m);
-void command_thread_end(struct machine *m);
+int command_thread(struct machine *m, void (*work)(void *ctx), void (*done)(void *ctx), void *ctx);
 void command_threads_wait(struct machine *m);
 /*
  * The drive with a medium that "device" or "node-name" names, by its own name or its device's. NULL
@@ -85,17 +85,31 @@ json_t *command_text(FILE *out, char **text, const size_t *len);
 const struct command *command_find(bool (*fn)(const struct command *c, const void *ctx),
 				   const void *ctx);
 const struct command *command_by_name(const char *qmp_name);
+const struct command *command_by_monitor_name(const char *name);
 
 /* Checks types, missing and unknown arguments. 0 or -EINVAL with the reason. */
 int command_check_args(const struct command *c, json_t *args, struct err *err);
-/* Checks and runs; on the main loop, or any thread that holds no lock when slow. */
+/*
+ * The one way in which clients call a command: checks its arguments, runs it at once or on a thread
+ * as its speed says, and calls done(ctx, ret, r) on the main loop, exactly once, perhaps before
+ * this returns. ret: 0 or -errno with r->err; r and its value are done's to look at, not to keep.
+ * Main loop. args is not taken over.
+ */
+typedef void command_done(void *ctx, int ret, struct command_result *r);
+void command_call(struct machine *m, const struct command *c, json_t *args, command_done *done,
+		  void *ctx);
+/* The same without a loop: on any thread that holds no lock, or the main loop for a fast one. */
 int command_run(struct machine *m, const struct command *c, json_t *args, struct command_result *r);
 /*
  * A line of the monitor: finds the command, turns words into arguments, runs it, prints. A person
  * waits for what takes long unless told otherwise with -d (detach); for a program
  * (human-monitor-command) it goes on by itself.
  */
-void monitor_line(struct machine *m, const char *line, bool person, FILE *out);
+/* 0, or -errno when it failed; out says why. */
+int monitor_line(struct machine *m, const char *line, bool person, FILE *out);
+/* The same, already cut into words. */
+int monitor_words(struct machine *m, char **words, unsigned n, bool person, FILE *out);
+#define MONITOR_MAX_WORDS 32
 
 /* "-qmp SPEC": a server of QMP connections. 0 or -errno with the reason. */
 int qmp_start(struct machine *m, const char *spec, struct err *err);

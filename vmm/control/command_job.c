@@ -183,14 +183,24 @@ static int run_stream(struct machine *m, json_t *args, struct command_result *r)
 static int run_commit_all(struct machine *m, json_t *args, struct command_result *r)
 {
 	const char *name = str(args, "device");
+	struct machine_drive *one = NULL;
 	int ret = 0;
 
+	if (strcmp(name, "all")) {
+		one = machine_drive_by_name(m, name);
+		if (!one || !one->blk)
+			return err_set(&r->err, ENODEV, "Device '%s' %s", name,
+				       one ? "has no medium" : "not found");
+		if (!blk_root(one->blk)->backing)
+			return err_set(&r->err, ENOTSUP,
+				       "Device '%s' has no layer to commit: nothing is kept apart",
+				       name);
+	}
 	for (struct machine_drive *d = NULL; ret == 0 && (d = machine_next_drive(m, d));) {
 		struct job_common c = { .id = d->config->id };
 		struct job *j;
 
-		if (!blk_root(d->blk)->backing ||
-		    (strcmp(name, "all") && strcmp(name, d->config->id)))
+		if (!blk_root(d->blk)->backing || (one && one != d))
 			continue;
 		j = job_commit(d->blk, NULL, &c, &r->err);
 		if (!j)

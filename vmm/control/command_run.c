@@ -124,6 +124,36 @@ static int run_human(struct machine *m, json_t *args, struct command_result *r)
 	return 0;
 }
 
+/*
+ * For minivmm-ctl: a line already cut into words, so that a file name may have spaces, and whether
+ * it went well.
+ */
+static int run_monitor_words(struct machine *m, json_t *args, struct command_result *r)
+{
+	json_t *list = json_object_get(args, "words"), *word;
+	char *words[MONITOR_MAX_WORDS], *text = NULL;
+	size_t len, i;
+	FILE *out;
+	int ret;
+
+	if (json_array_size(list) > ARRAY_SIZE(words))
+		return err_set(&r->err, E2BIG, "a line has at most %d words", MONITOR_MAX_WORDS);
+	json_array_foreach(list, i, word) {
+		if (!json_is_string(word))
+			return err_set(&r->err, EINVAL, "words: a list of strings");
+		words[i] = (char *)json_string_value(word);
+	}
+	out = open_memstream(&text, &len);
+	if (!out)
+		return -ENOMEM;
+	ret = monitor_words(m, words, json_array_size(list),
+			    json_is_true(json_object_get(args, "wait")), out);
+	fclose(out);
+	r->value = json_pack("{s:s, s:b}", "text", text, "ok", ret == 0);
+	free(text);
+	return r->value ? 0 : -ENOMEM;
+}
+
 const struct command commands_run[] = {
 	{ "qmp_capabilities",
 	  NULL,
@@ -172,5 +202,12 @@ const struct command commands_run[] = {
 	  NULL,
 	  COMMAND_PARTS,
 	  { { "command-line", ARG_STR, false }, { "cpu-index", ARG_INT, true } } },
+	{ "x-monitor-words",
+	  NULL,
+	  "a line of the monitor, in words",
+	  run_monitor_words,
+	  NULL,
+	  COMMAND_PARTS,
+	  { { "words", ARG_ARRAY, false }, { "wait", ARG_BOOL, true } } },
 	{ 0 },
 };

@@ -24,6 +24,7 @@ struct control_conn {
 	char *in, *out;
 	size_t in_len, out_len;
 	bool held, closing;
+	bool parsing;			/* inside p->input */
 	struct control_conn *next;
 };
 
@@ -82,8 +83,11 @@ static void conn_watch(struct control_conn *c)
 static void conn_parse(struct control_conn *c)
 {
 	while (c->in_len && !c->held && !c->closing) {
-		size_t n = c->p->input(c, c->in, c->in_len);
+		size_t n;
 
+		c->parsing = true;
+		n = c->p->input(c, c->in, c->in_len);
+		c->parsing = false;
 		if (!n)
 			break;
 		c->in_len -= n;
@@ -134,6 +138,9 @@ void control_send(struct control_conn *c, const char *text, size_t len)
 void control_resume(struct control_conn *c)
 {
 	c->held = false;
+	/* Answered at once: conn_parse goes on by itself, with the request taken off. */
+	if (c->parsing)
+		return;
 	if (!c->closing)
 		conn_parse(c);
 	if (c->closing && !c->held)

@@ -36,18 +36,17 @@ struct line_job {
 	void *ctx;
 };
 
-static void line_posted(void *ctx)
+static void line_done(void *ctx)
 {
 	struct line_job *j = ctx;
 
-	command_thread_end(j->m);
 	j->done(j);
 	free(j->line);
 	free(j->text);
 	free(j);
 }
 
-static void *line_thread(void *ctx)
+static void line_work(void *ctx)
 {
 	struct line_job *j = ctx;
 	FILE *out = open_memstream(&j->text, &j->len);
@@ -56,22 +55,19 @@ static void *line_thread(void *ctx)
 		monitor_line(j->m, j->line, true, out);
 		fclose(out);
 	}
-	loop_post(j->m->loop, line_posted, j);
-	return NULL;
 }
 
 static void run_line(struct machine *m, const char *line, void (*done)(struct line_job *j),
 		     void *ctx)
 {
 	struct line_job *j = xcalloc(1, sizeof(*j));
-	pthread_t thread;
 
 	*j = (struct line_job){ .m = m, .line = xstrdup(line), .done = done, .ctx = ctx };
-	command_thread_begin(m);
-	if (pthread_create(&thread, NULL, line_thread, j) == 0)
-		pthread_detach(thread);
-	else
-		line_posted(j);
+	if (command_thread(m, line_work, line_done, j) < 0) {
+		j->text = xstrdup("Error: no thread for the line\n");
+		j->len = strlen(j->text);
+		line_done(j);
+	}
 }
 
 static void socket_done(struct line_job *j)

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * qmp.c: the QMP protocol (QEMU's docs/interop/qmp-spec): greeting, capabilities, commands with
- * ids, events. Main loop; a slow command runs on a thread and its reply is posted back.
+ * ids, events. Main loop; command_call says when a command is done.
  */
 #include <ctype.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 
 #include "vmm/base/log.h"
@@ -70,68 +69,40 @@ static json_t *reply_object(int ret, struct command_result *r, json_t *id)
 
 	if (ret < 0) {
 		o = error_object(ret, r->err.msg[0] ? r->err.msg : strerror(-ret), id);
-		json_decref(r->value);
 		return o;
 	}
 	o = json_object();
-	json_object_set_new(o, "return", r->value ? r->value : json_object());
+	json_object_set_new(o, "return", r->value ? json_incref(r->value) : json_object());
 	if (id)
 		json_object_set(o, "id", id);
 	return o;
 }
 
-/* --- slow commands --- */
+/* --- commands --- */
 
-struct slow_job {
+/* A command under way for a client; the connection reads nothing meanwhile. */
+struct request {
 	struct control_conn *c;
-	struct machine *m;
-	const struct command *command;
-	json_t *args, *id, *reply;
+	json_t *id;
 };
 
-static void slow_done(void *ctx)
+static void request_done(void *ctx, int ret, struct command_result *r)
 {
-	struct slow_job *j = ctx;
+	struct request *q = ctx;
 
-	command_thread_end(j->m);
-	send_json(j->c, j->reply);
-	control_resume(j->c);
-	json_decref(j->args);
-	json_decref(j->id);
-	free(j);
+	send_json(q->c, reply_object(ret, r, q->id));
+	control_resume(q->c);
+	json_decref(q->id);
+	free(q);
 }
 
-static void *slow_thread(void *ctx)
+static void run_command(struct control_conn *c, const struct command *cmd, json_t *args, json_t *id)
 {
-	struct slow_job *j = ctx;
-	struct command_result r = { NULL, { "" } };
-	int ret = command_run(j->m, j->command, j->args, &r);
+	struct request *q = xcalloc(1, sizeof(*q));
 
-	j->reply = reply_object(ret, &r, j->id);
-	loop_post(j->m->loop, slow_done, j);
-	return NULL;
-}
-
-static void run_slow(struct control_conn *c, const struct command *cmd, json_t *args, json_t *id)
-{
-	struct slow_job *j = xcalloc(1, sizeof(*j));
-	pthread_t thread;
-	int ret;
-
-	*j = (struct slow_job){ .c = c,
-				.m = control_machine(c),
-				.command = cmd,
-				.args = json_incref(args),
-				.id = json_incref(id) };
+	*q = (struct request){ c, json_incref(id) };
 	control_hold(c);
-	command_thread_begin(j->m);
-	ret = pthread_create(&thread, NULL, slow_thread, j);
-	if (ret == 0) {
-		pthread_detach(thread);
-		return;
-	}
-	j->reply = error_object(-ret, "no thread for the command", id);
-	slow_done(j);
+	command_call(control_machine(c), cmd, args, request_done, q);
 }
 
 /* --- requests --- */
@@ -141,13 +112,12 @@ static void qmp_execute(struct control_conn *c, json_t *req)
 	struct qmp_conn *q = control_data(c);
 	const char *name = json_string_value(json_object_get(req, "execute"));
 	json_t *args = json_object_get(req, "arguments"), *id = json_object_get(req, "id"),
-	       *none = NULL, *reply;
+	       *none = NULL;
 	struct command_result r = { NULL, { "" } };
 	const struct command *cmd;
 	const char *key;
 	json_t *member;
 	char desc[256];
-	int ret;
 
 	json_object_foreach(req, key, member) {
 		if (strcmp(key, "execute") && strcmp(key, "arguments") && strcmp(key, "id")) {
@@ -190,13 +160,7 @@ static void qmp_execute(struct control_conn *c, json_t *req)
 	}
 	if (!args)
 		args = none = json_object();
-	if (cmd->slow) {
-		run_slow(c, cmd, args, id);
-	} else {
-		ret = command_run(control_machine(c), cmd, args, &r);
-		reply = reply_object(ret, &r, id);
-		send_json(c, reply);
-	}
+	run_command(c, cmd, args, id);
 	json_decref(none);
 }
 
@@ -288,7 +252,7 @@ static void deliver_event(void *ctx)
 }
 
 /* Any thread: connections belong to the main loop. */
-static void event_sink(void *ctx, json_t *event)
+static void event_heard(void *ctx, json_t *event)
 {
 	struct machine *m = ctx;
 	struct posted_event *p = xcalloc(1, sizeof(*p));
@@ -300,13 +264,16 @@ static void event_sink(void *ctx, json_t *event)
 		loop_post(m->loop, deliver_event, p);
 }
 
+static struct event_listener listener = { .heard = event_heard };
+
 int qmp_start(struct machine *m, const char *spec, struct err *err)
 {
 	int ret = control_listen(m, spec, &qmp_protocol, err);
 
 	if (ret < 0)
-		err_prefix(err, "-qmp");
-	else
-		event_set_sink(event_sink, m);
-	return ret;
+		return err_prefix(err, "-qmp"), ret;
+	event_unlisten(&listener);		/* another -qmp */
+	listener.ctx = m;
+	event_listen(&listener);
+	return 0;
 }
