@@ -58,7 +58,7 @@ static void add_node(struct disk_identity *id, struct node *n, const char *mark,
 	char own[40] = "";
 	struct node *part;
 
-	if (n->ops->mark)
+	if (n->ops->mark && n->priv)
 		n->ops->mark(n, own, sizeof(own));
 	if (!n->file && !n->data_file && !n->ops->part) {
 		add_file(id, n, mark, layer, opened);
@@ -69,7 +69,7 @@ static void add_node(struct disk_identity *id, struct node *n, const char *mark,
 		add_node(id, n->file, mark, layer, opened);
 	if (n->data_file)
 		add_node(id, n->data_file, mark, layer, opened);
-	for (unsigned i = 0; n->ops->part && (part = n->ops->part(n, i)); i++)
+	for (unsigned i = 0; n->priv && n->ops->part && (part = n->ops->part(n, i)); i++)
 		add_node(id, part, mark, layer, opened);
 }
 

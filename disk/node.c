@@ -688,6 +688,8 @@ int node_extent(struct node *n, uint64_t off, uint64_t len, struct extent *e)
 	}
 	len = MIN(len, size - off);
 	*e = (struct extent){ .len = len, .flags = EXT_DATA | EXT_ALLOCATED };
+	if (!n->priv && n->ops->activate == node_read_again)
+		return -EIO;
 	if (n->ops->extent)
 		ret = n->ops->extent(n, off, len, e);
 	if (!ret && (e->len == 0 || e->len > len))
@@ -765,6 +767,8 @@ int node_set_rdwr(struct node *n, bool rdwr, struct err *err)
 
 int node_inactivate(struct node *n, struct err *err)
 {
+	struct node *part;
+
 	for (; n; n = n->backing) {
 		int ret;
 
@@ -778,10 +782,33 @@ int node_inactivate(struct node *n, struct err *err)
 		n->inactive = true;
 		if (n->data_file && (ret = node_inactivate(n->data_file, err)))
 			return ret;
+		for (unsigned i = 0; n->priv && n->ops->part && (part = n->ops->part(n, i)); i++)
+			if ((ret = node_inactivate(part, err)))
+				return ret;
 		if (n->file && (ret = node_inactivate(n->file, err)))
 			return ret;
 	}
 	return 0;
+}
+
+int node_read_again(struct node *n, struct err *err)
+{
+	struct blk_options o = { .flags = n->flags & ~(unsigned)BLK_INACTIVE, .host = n->host };
+	unsigned flags = n->flags;
+	int ret;
+
+	n->inactive = true;		/* closing writes nothing */
+	if (n->priv)
+		n->ops->close(n);
+	free(n->backing_name);
+	free(n->backing_format);
+	n->backing_name = n->backing_format = NULL;
+	n->flags = o.flags;
+	n->inactive = false;
+	ret = n->ops->open(n, &o, err);
+	if (ret)
+		n->flags = flags;
+	return ret;
 }
 
 int node_activate(struct node *n, struct err *err)

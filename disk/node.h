@@ -291,6 +291,11 @@ char *node_backing_path(const struct node *n);
 int node_set_rdwr(struct node *n, bool rdwr, struct err *err);
 int node_inactivate(struct node *n, struct err *err);
 int node_activate(struct node *n, struct err *err);
+/*
+ * The activate of formats that keep nothing of their own over it: opened anew, because their tables
+ * are those that another program left. On failure n->priv is NULL.
+ */
+int node_read_again(struct node *n, struct err *err);
 /* n with all below through which it would reach other, or n == other. */
 bool node_reaches(const struct node *n, const struct node *other);
 void node_ref(struct node *n);

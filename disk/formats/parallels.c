@@ -150,6 +150,7 @@ static int prl_check(struct node *n, struct node_check *c, unsigned fix)
 }
 
 const struct node_ops parallels_ops = {
+	.activate = node_read_again,
 	.format = "parallels",
 	.probe = prl_probe,
 	.open = prl_open,

@@ -375,6 +375,7 @@ static int vdi_create(const struct node_create *c, struct err *err)
 }
 
 const struct node_ops vdi_ops = {
+	.activate = node_read_again,
 	.format = "vdi",
 	.probe = vdi_probe,
 	.open = vdi_open,

@@ -529,6 +529,7 @@ static int vpc_create(const struct node_create *c, struct err *err)
 }
 
 const struct node_ops vpc_ops = {
+	.activate = node_read_again,
 	.format = "vpc",
 	.probe = vpc_probe,
 	.open = vpc_open,

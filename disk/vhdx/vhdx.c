@@ -467,6 +467,7 @@ static void vhdx_mark(struct node *n, char *buf, size_t len)
 }
 
 const struct node_ops vhdx_ops = {
+	.activate = node_read_again,
 	.mark = vhdx_mark,
 	.inactivate = vhdx_inactivate,
 	.format = "vhdx",

@@ -594,6 +594,7 @@ static struct node *vmdk_part(struct node *n, unsigned i)
 }
 
 const struct node_ops vmdk_ops = {
+	.activate = node_read_again,
 	.mark = vmdk_mark,
 	.part = vmdk_part,
 	.format = "vmdk",

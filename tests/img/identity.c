@@ -139,4 +139,35 @@ TEST(chains_and_overlays)
 	disk_identity_free(&id);
 }
 
+/* Given up, changed by another program, taken again: what is read is what that one wrote. */
+TEST(what_another_program_wrote_meanwhile_is_read)
+{
+	static const char *const formats[] = { "raw", "qcow2", "vmdk", "vdi", "vpc", "vhdx",
+					       "vmdk -o subformat=twoGbMaxExtentSparse" };
+
+	img_enter();
+	for (unsigned i = 0; i < ARRAY_SIZE(formats); i++) {
+		char format[8];
+		struct err err = { "" };
+		struct blk *b;
+		char data[512];
+
+		sscanf(formats[i], "%7s", format);
+		RUN_OK("rm -f disk*; qemu-img create -q -f %s disk 4M", formats[i]);
+		b = open_blk("disk", format, BLK_RDWR);
+		CHECK_EQ(blk_pread(b, data, sizeof(data), 2 << 20), 0);
+		CHECK_EQ(blk_inactivate(b, &err), 0);
+		change("disk", format);
+		CHECK_EQ(blk_activate(b, &err), 0);
+		CHECK_EQ(blk_pread(b, data, sizeof(data), 65536), 0);
+		if (strcmp(data, "changed"))
+			printf("# %s: stale\n", formats[i]);
+		CHECK(!strcmp(data, "changed"));
+		CHECK_EQ(blk_pwrite(b, data, sizeof(data), 3 << 20, 0), 0);
+		CHECK_EQ(blk_close(b), 0);
+		if (i && strcmp(format, "vpc"))	/* those have no check */
+			RUN_OK("%%M check -f %s disk", format);
+	}
+}
+
 TAP_MAIN
