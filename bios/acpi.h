@@ -40,12 +40,15 @@ size_t acpi_loader_script(const struct acpi_tables *t, uint8_t **script);
 /* --- inside: the namespace of each machine --- */
 void acpi_dsdt_pc(const struct bios_config *c, struct aml *a);
 void acpi_dsdt_micro(const struct bios_config *c, struct aml *a);
-/* Used by both: processors, COM ports, RTC, keyboard, generation id, panic port. */
+/* Used by both: processors, COM ports, RTC, devices. */
 void acpi_dsdt_cpus(const struct bios_config *c, struct aml *a);
 void acpi_dsdt_serial(const struct bios_config *c, struct aml *a);
 void acpi_dsdt_rtc(struct aml *a);
-void acpi_dsdt_vmgenid(struct aml *a);
-void acpi_dsdt_pvpanic(struct aml *a);
+/* Of the devices, below the ISA bridge and in \\_SB. */
+void acpi_dsdt_isa_parts(const struct bios_config *c, struct aml *a);
+void acpi_dsdt_board_parts(const struct bios_config *c, struct aml *a);
+/* Notify (path, 0x80) */
+void acpi_dsdt_notify(struct aml *a, const char *path);
 uint32_t bios_apic_id(const struct bios_config *c, unsigned cpu);
 
 #endif

@@ -14,7 +14,6 @@
 
 #define HOTPLUG_FIRST_SLOT 3		/* 0: host bridge, 1: PIIX3, 2: VGA */
 #define FW_CFG_PORT 0x510
-#define PVPANIC_PORT 0x505
 
 /* --- sleep states --- */
 static void dsdt_sleep_state(struct aml *a, const char *name, unsigned type)
@@ -92,7 +91,7 @@ void acpi_dsdt_rtc(struct aml *a)
 	aml_end(a);
 }
 
-void acpi_dsdt_pvpanic(struct aml *a)
+static void dsdt_pvpanic(struct aml *a)
 {
 	aml_device(a, "PEVT");
 	aml_name_string(a, "_HID", "QEMU0001");
@@ -103,8 +102,10 @@ void acpi_dsdt_pvpanic(struct aml *a)
 	aml_end(a);
 }
 
+const struct acpi_part acpi_pvpanic = { .isa = dsdt_pvpanic };
+
 /* Microsoft, Virtual Machine Generation ID: _CID and _DDN are the names drivers look for. */
-void acpi_dsdt_vmgenid(struct aml *a)
+static void dsdt_vmgenid(struct aml *a)
 {
 	aml_device(a, "VGEN");
 	aml_name_string(a, "_HID", "MVMM0001");
@@ -123,6 +124,34 @@ void acpi_dsdt_vmgenid(struct aml *a)
 	aml_int(a, 0);
 	aml_end(a);
 	aml_end(a);
+}
+
+const struct acpi_part acpi_vmgenid = {
+	.board = dsdt_vmgenid,
+	.notify = "\\_SB.VGEN",
+	.gpe = BIOS_GPE_VMGENID,
+	.event = BIOS_EVENT_VMGENID,
+};
+
+void acpi_dsdt_isa_parts(const struct bios_config *c, struct aml *a)
+{
+	for (unsigned i = 0; i < c->nparts; i++)
+		if (c->parts[i]->isa)
+			c->parts[i]->isa(a);
+}
+
+void acpi_dsdt_board_parts(const struct bios_config *c, struct aml *a)
+{
+	for (unsigned i = 0; i < c->nparts; i++)
+		if (c->parts[i]->board)
+			c->parts[i]->board(a);
+}
+
+void acpi_dsdt_notify(struct aml *a, const char *path)
+{
+	aml_op(a, AML_NOTIFY);
+	aml_name(a, path);
+	aml_int(a, 0x80);
 }
 
 /* --- ISA --- */
@@ -204,8 +233,7 @@ static void dsdt_isa(const struct bios_config *c, struct aml *a)
 		dsdt_kbd(a);
 	acpi_dsdt_serial(c, a);
 	dsdt_fw_cfg(a);
-	if (c->pvpanic)
-		acpi_dsdt_pvpanic(a);
+	acpi_dsdt_isa_parts(c, a);
 	aml_end(a);
 }
 
@@ -456,17 +484,19 @@ static void dsdt_events(const struct bios_config *c, struct aml *a)
 	aml_method(a, "_E01", 0, false);
 	aml_name(a, "\\_SB.PCI0.PCNT");
 	aml_end(a);
-	if (c->vmgenid) {
-		aml_method(a, "_E05", 0, false);
-		aml_op(a, AML_NOTIFY);
-		aml_name(a, "\\_SB.VGEN");
-		aml_int(a, 0x80);
+	for (unsigned i = 0; i < c->nparts; i++) {
+		char name[8];
+
+		if (!c->parts[i]->notify)
+			continue;
+		snprintf(name, sizeof(name), "_E%02X", c->parts[i]->gpe & 0xff);
+		aml_method(a, name, 0, false);
+		acpi_dsdt_notify(a, c->parts[i]->notify);
 		aml_end(a);
 	}
 	aml_end(a);
 }
-_Static_assert(BIOS_GPE_PCIHP == 1 && BIOS_GPE_VMGENID == 5,
-	       "the names _E01 and _E05 say the numbers");
+_Static_assert(BIOS_GPE_PCIHP == 1, "the name _E01 says the number");
 
 void acpi_dsdt_pc(const struct bios_config *c, struct aml *a)
 {
@@ -487,8 +517,7 @@ void acpi_dsdt_pc(const struct bios_config *c, struct aml *a)
 	dsdt_link_sci(a);
 	if (c->hpet)
 		dsdt_hpet(a);
-	if (c->vmgenid)
-		acpi_dsdt_vmgenid(a);
+	acpi_dsdt_board_parts(c, a);
 	aml_end(a);
 	acpi_dsdt_cpus(c, a);
 	dsdt_events(c, a);

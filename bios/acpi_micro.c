@@ -32,6 +32,17 @@ static void micro_virtio(const struct bios_config *c, struct aml *a)
 	}
 }
 
+static void micro_event(struct aml *a, uint32_t bit, const char *path)
+{
+	aml_begin(a, AML_IF);
+	aml_op(a, AML_AND);
+	aml_op(a, AML_LOCAL0);
+	aml_int(a, bit);
+	aml_op(a, AML_ZERO);
+	acpi_dsdt_notify(a, path);
+	aml_end(a);
+}
+
 /* Reading the event register clears it; _EVT tells whoever is concerned. */
 static void micro_events(const struct bios_config *c, struct aml *a)
 {
@@ -46,8 +57,7 @@ static void micro_events(const struct bios_config *c, struct aml *a)
 	aml_name_eisaid(a, "_HID", "PNP0C0C");
 	aml_name_int(a, "_UID", 0);
 	aml_end(a);
-	if (c->vmgenid)
-		acpi_dsdt_vmgenid(a);
+	acpi_dsdt_board_parts(c, a);
 
 	aml_device(a, "GED");
 	aml_name_string(a, "_HID", "ACPI0013");
@@ -59,26 +69,10 @@ static void micro_events(const struct bios_config *c, struct aml *a)
 	aml_op(a, AML_STORE);
 	aml_name(a, "\\_SB.ESEL");
 	aml_op(a, AML_LOCAL0);
-	aml_begin(a, AML_IF);
-	aml_op(a, AML_AND);
-	aml_op(a, AML_LOCAL0);
-	aml_int(a, 1);
-	aml_op(a, AML_ZERO);
-	aml_op(a, AML_NOTIFY);
-	aml_name(a, "\\_SB.PWRB");
-	aml_int(a, 0x80);
-	aml_end(a);
-	if (c->vmgenid) {
-		aml_begin(a, AML_IF);
-		aml_op(a, AML_AND);
-		aml_op(a, AML_LOCAL0);
-		aml_int(a, 2);
-		aml_op(a, AML_ZERO);
-		aml_op(a, AML_NOTIFY);
-		aml_name(a, "\\_SB.VGEN");
-		aml_int(a, 0x80);
-		aml_end(a);
-	}
+	micro_event(a, BIOS_EVENT_POWER_BUTTON, "\\_SB.PWRB");
+	for (unsigned i = 0; i < c->nparts; i++)
+		if (c->parts[i]->notify)
+			micro_event(a, c->parts[i]->event, c->parts[i]->notify);
 	aml_end(a);
 	aml_end(a);
 }
@@ -90,8 +84,7 @@ void acpi_dsdt_micro(const struct bios_config *c, struct aml *a)
 	acpi_dsdt_serial(c, a);
 	if (!c->no_rtc)
 		acpi_dsdt_rtc(a);
-	if (c->pvpanic)
-		acpi_dsdt_pvpanic(a);
+	acpi_dsdt_isa_parts(c, a);
 	micro_virtio(c, a);
 	aml_end(a);
 	acpi_dsdt_cpus(c, a);

@@ -44,8 +44,10 @@ enum bios_machine { BIOS_PC, BIOS_MICRO };
 /* micro: an ACPI reduced-hardware machine; sleep and reset are one register each */
 /* write (SLP_TYP << 2 | SLP_EN 0x20): sleep control; +1 status; +2 reset: write 1 */
 #define BIOS_MICRO_PM		0x600
-/* 4 bytes, read clears: bit 0 power button, bit 1 generation id */
+/* 4 bytes, read clears: what happened */
 #define BIOS_MICRO_EVENT	0x610
+#define BIOS_EVENT_POWER_BUTTON	1
+#define BIOS_EVENT_VMGENID	2
 
 /*
  * An opened file to load from; the descriptor stays the caller's and is kept open for resets. fd
@@ -63,6 +65,18 @@ struct bios_virtio_mmio {
 
 #define BIOS_MAX_ROMS 8
 #define BIOS_MAX_MODULES 16
+#define BIOS_MAX_PARTS 32
+
+/* What the namespace says of a device, and what is notified when it raises its event. */
+struct aml;
+struct acpi_part {
+	void (*isa)(struct aml *a);	/* below the ISA bridge (micro: \_SB), or NULL */
+	void (*board)(struct aml *a);	/* in \_SB, or NULL */
+	const char *notify;		/* path that is told 0x80, or NULL */
+	unsigned gpe;			/* on the PC's general purpose event of that number ... */
+	uint32_t event;			/* ... or the micro machine's event word has that bit */
+};
+extern const struct acpi_part acpi_pvpanic, acpi_vmgenid;
 struct bios_config {
 	enum bios_machine machine;
 	unsigned version;		/* of the machine type: 1 for pc-1, micro-1 */
@@ -81,7 +95,10 @@ struct bios_config {
 	/* What is wired, for the tables. */
 	unsigned serial_mask;		/* bit n: COMn+1 at its usual place */
 	bool no_kbd;			/* no i8042 */
-	bool hpet, pvpanic, vmgenid;	/* pvpanic at 0x505, generation id at VMGENID_GPA */
+	bool hpet;
+	/* of the devices that are there, each once */
+	const struct acpi_part *parts[BIOS_MAX_PARTS];
+	unsigned nparts;
 	bool no_rtc, no_acpi;
 	uint16_t pm_base;		/* where the PIIX4's ports are; 0: BIOS_PM_BASE */
 	/* asked where firmware has put them when it fetches the tables; NULL: they stay */

@@ -225,7 +225,8 @@ struct device *pci_testdev_new(struct pci_bus *pci, unsigned devfn, const char *
 struct device *isa_debug_exit_new(struct bus *pio, uint16_t base, unsigned size, struct vm *vm,
 				  struct loop *loop, struct err *err);
 
-/* --- pvpanic.c: the guest's kernel says that it panicked (port 0x505) --- */
+/* --- pvpanic.c: the guest's kernel says that it panicked --- */
+#define PVPANIC_PORT 0x505		/* where ACPI says it is */
 struct device *pvpanic_new(struct bus *pio, uint16_t base, struct vm *vm, struct loop *loop,
 			   struct err *err);
 

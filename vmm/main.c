@@ -15,6 +15,7 @@
 #include "vmm/control/gdb.h"
 #include "vmm/daemon.h"
 #include "vmm/kvm/exit_trace.h"
+#include "vmm/machine/device_kinds.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/machine/screen.h"
 #include "vmm/move/snapshot.h"
@@ -138,7 +139,7 @@ int main(int argc, char **argv)
 	int status;
 
 	log_set_name(argv[0]);
-	config_init(&config);
+	config_init(&config, device_kinds);
 	status = options_parse(&config, argc, argv, &err);
 	if (status > 0)
 		return 0;
@@ -150,6 +151,9 @@ int main(int argc, char **argv)
 		status = trace_setup(config.trace, &err);
 	if (status == 0 && config.trace)
 		status = exit_trace_init(config.kernel, &err);
+	for (unsigned i = 0; config.trace && device_kinds[i]; i++)
+		if (device_kinds[i]->port)
+			exit_trace_port(device_kinds[i]->port, device_kinds[i]->name);
 	if (status == 0 && config.logfile && (status = log_set_file(config.logfile, &err)) < 0)
 		err_prefix(&err, "-D");
 	if (status < 0) {

@@ -30,7 +30,10 @@ static struct bios_config pc_config(void)
 	c.ram_low = 3 * GiB;
 	c.ram_high = 5 * GiB;
 	c.ncpus = 4;
-	c.pvpanic = c.vmgenid = c.graphics = true;
+	c.graphics = true;
+	c.parts[0] = &acpi_pvpanic;
+	c.parts[1] = &acpi_vmgenid;
+	c.nparts = 2;
 	c.serial_mask = 3;
 	c.name = "golden";
 	memcpy(c.uuid, "\x12\x34\x56\x78\x9a\xbc\xde\xf0\x01\x23\x45\x67\x89\xab\xcd\xef", 16);
@@ -342,7 +345,8 @@ TEST(iasl_judges_pc_without_options)
 	struct bios_config c = pc_config();
 
 	c.no_rtc = c.no_kbd = c.no_s3 = c.no_s4 = true;
-	c.pvpanic = c.vmgenid = c.graphics = false;
+	c.graphics = false;
+	c.nparts = 0;
 	c.serial_mask = 0;
 	c.ram_low = 1 * GiB;
 	c.ram_high = 0;

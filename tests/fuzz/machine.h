@@ -17,6 +17,7 @@
 
 #include "disk/node.h"
 #include "vmm/base/log.h"
+#include "vmm/machine/device_kinds.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/start.h"
 
@@ -77,7 +78,7 @@ static inline struct machine *fuzz_machine(char **argv)
 	}
 	while (argv[argc])
 		argc++;
-	config_init(&config);
+	config_init(&config, device_kinds);
 	if (options_parse(&config, argc, argv, &err) != 0 || config_finish(&config, &err) < 0 ||
 	    machine_start(&machine, &config, &err) < 0) {
 		fprintf(stderr, "%s\n", err.msg);

@@ -24,7 +24,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (strcmp(p, "help") && strcmp(p, "-h") && strcmp(p, "-man"))
 			argv[argc++] = p;
 	memset(&c, 0, sizeof(c));
-	config_init(&c);
+	config_init(&c, device_kinds);
 	ret = options_parse(&c, argc, argv, &err);
 	if (ret == 0)
 		ret = config_finish(&c, &err);

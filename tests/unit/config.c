@@ -7,6 +7,7 @@
 #include "vmm/base/nearest.h"
 #include "vmm/config/config.h"
 #include "vmm/config/keyval.h"
+#include "vmm/machine/device_kinds.h"
 
 static struct config c;
 static struct err e;
@@ -18,7 +19,7 @@ static int parse(const char *line)
 	int argc = 1, ret;
 
 	e.msg[0] = 0;
-	config_init(&c);
+	config_init(&c, device_kinds);
 	for (char *w = strtok_r(copy, " ", &save); w && argc < 256; w = strtok_r(NULL, " ", &save))
 		argv[argc++] = w;
 	ret = options_parse(&c, argc, argv, &e);
@@ -35,12 +36,24 @@ static void refused(const char *line, const char *words)
 	config_free(&c);
 }
 
-static struct device_config *device(enum device_kind kind)
+static struct device_config *device(const char *kind)
 {
 	for (unsigned i = 0; i < c.ndevices; i++)
-		if (c.devices[i].kind == kind)
-			return &c.devices[i];
+		if (!strcmp(c.devices[i]->kind->name, kind))
+			return c.devices[i];
 	return NULL;
+}
+
+/* A property as text, "" when it is not given; good until the next call. */
+static const char *prop(const struct device_config *d, const char *name)
+{
+	static char *text;
+	const struct prop *p = d ? props_named(d->kind->props, name) : NULL;
+
+	cr_assert(p, "no property %s", name);
+	free(text);
+	text = prop_text(p, d);
+	return text ? text : "";
 }
 
 Test(config, demo_line)
@@ -49,8 +62,8 @@ Test(config, demo_line)
 	cr_assert_eq(c.ram, 512 * MiB);
 	cr_assert_str_eq(c.drives[0].file, "disk.qcow2");
 	cr_assert_eq(c.drives[0].interface, IF_VIRTIO);
-	cr_assert(device(DEV_VIRTIO_BLK) && device(DEV_VIRTIO_NET));
-	cr_assert_str_eq(device(DEV_VIRTIO_NET)->backend, c.nets[0].id);
+	cr_assert(device("virtio-blk") && device("virtio-net"));
+	cr_assert_str_eq(device_backend(device("virtio-net")), c.nets[0].id);
 	cr_assert_str_eq(c.nets[0].spec, "tap,br0");
 	cr_assert_str_eq(c.serial[0], "mon:stdio");
 	config_free(&c);
@@ -142,7 +155,7 @@ Test(config, old_lines)
 	cr_assert_eq(parse("-hda root.img -hdb swap.img -m 4096 -net nic -net "
 			   "tap,ifname=tap1,script=no -daemonize"),
 		     0, "%s", e.msg);
-	cr_assert(device(DEV_E1000), "a bare nic beside IDE disks is e1000");
+	cr_assert(device("e1000"), "a bare nic beside IDE disks is e1000");
 	cr_assert_eq(c.drives[0].index, 0);
 	cr_assert_eq(c.drives[1].index, 1);
 	cr_assert_str_eq(c.serial[0], "null", "a daemon has no terminal");
@@ -160,7 +173,15 @@ Test(config, old_lines)
 	config_free(&c);
 	cr_assert_eq(parse("-net nic,model=virtio,macaddr=52:54:00:aa:bb:cc -net user"), 0, "%s",
 		     e.msg);
-	cr_assert_eq(device(DEV_VIRTIO_NET)->mac[3], 0xaa);
+	cr_assert_str_eq(prop(device("virtio-net"), "mac"), "52:54:00:aa:bb:cc");
+	config_free(&c);
+}
+
+Test(config, a_second_machine_option_adds_to_the_first)
+{
+	cr_assert_eq(parse("-M pc,dumpdtb=a.dtb,pit=off -machine acpi=off"), 0, "%s", e.msg);
+	cr_assert_str_eq(c.dumpdtb, "a.dtb");
+	cr_assert(!c.pit && !c.acpi);
 	config_free(&c);
 }
 
@@ -169,8 +190,8 @@ Test(config, vlans_pair)
 	cr_assert_eq(parse("-net nic,vlan=1,model=e1000 -net nic,vlan=2,model=rtl8139 -net "
 			   "tap,br2,vlan=2 -net tap,br1,vlan=1"),
 		     0, "%s", e.msg);
-	cr_assert_str_eq(device(DEV_RTL8139)->backend, c.nets[0].id);
-	cr_assert_str_eq(device(DEV_E1000)->backend, c.nets[1].id);
+	cr_assert_str_eq(device_backend(device("rtl8139")), c.nets[0].id);
+	cr_assert_str_eq(device_backend(device("e1000")), c.nets[1].id);
 	cr_assert_str_eq(c.nets[0].spec, "tap,br2", "vlan= is ours, not the backend's");
 	config_free(&c);
 }
@@ -181,13 +202,14 @@ Test(config, drives)
 			   "-device virtio-blk-pci,drive=d0,addr=7"),
 		     0, "%s", e.msg);
 	cr_assert_eq(c.drives[0].open.flags & (BLK_RDWR | BLK_NOCACHE), BLK_NOCACHE);
-	cr_assert_eq(device(DEV_VIRTIO_BLK)->slot, 7);
-	cr_assert(!device(DEV_VIRTIO_BLK)->packed);
+	cr_assert_str_eq(prop(device("virtio-blk"), "addr"), "07.0");
+	cr_assert_str_eq(prop(device("virtio-blk"), "packed"), "off");
 	config_free(&c);
 	cr_assert_eq(parse("-drive file=a.img,if=none,id=d0 -device "
 			   "virtio-blk-pci,drive=d0,num-queues=4,packed=on"),
 		     0, "%s", e.msg);
-	cr_assert(device(DEV_VIRTIO_BLK)->packed && device(DEV_VIRTIO_BLK)->queues == 4);
+	cr_assert_str_eq(prop(device("virtio-blk"), "packed"), "on");
+	cr_assert_str_eq(prop(device("virtio-blk"), "num-queues"), "4");
 	config_free(&c);
 	cr_assert_eq(parse("-drive file=a,,b.img"), 0, "%s", e.msg);
 	cr_assert_str_eq(c.drives[0].file, "a,b.img", "two commas are one");
@@ -206,20 +228,27 @@ Test(config, drives)
 Test(config, debug_port)
 {
 	cr_assert_eq(parse("-debugcon file:log"), 0, "%s", e.msg);
-	cr_assert_str_eq(device(DEV_DEBUGCON)->backend, "file:log");
-	cr_assert_eq(device(DEV_DEBUGCON)->iobase, 0, "the default, where firmware writes");
+	cr_assert_str_eq(prop(device("isa-debugcon"), "chardev"), "file:log");
+	cr_assert_str_eq(prop(device("isa-debugcon"), "iobase"), "0x0",
+			 "the default, where firmware writes");
 	config_free(&c);
 	cr_assert_eq(parse("-global isa-debugcon.iobase=0xe9 -debugcon stdio -device "
 			   "isa-debugcon,iobase=0x403,chardev=null"),
 		     0, "%s", e.msg);
-	cr_assert_eq(c.devices[0].iobase, 0xe9);
-	cr_assert_eq(c.devices[1].iobase, 0x403);
+	cr_assert_str_eq(prop(c.devices[0], "iobase"), "0xe9");
+	cr_assert_str_eq(prop(c.devices[1], "iobase"), "0x403");
 	config_free(&c);
-	refused("-global isa-debugcon.iobase=70000", "port number");
+	refused("-global isa-debugcon.iobase=70000", "from 0 to 65535");
 }
 
 Test(config, refusals)
 {
+	refused("-m 512,slots=abc,typo=1", "slots=abc");
+	refused("-m 512,slots=1,typo=1", "\"typo\"");
+	refused("-m 512,maxmem=1G", "not offered");
+	refused("-device virtio-rng,bus=pci.1", "pci.0");
+	refused("-device virtio-net,queue-size=5", "power of two");
+	refused("-hda x -net nic,queues=2 -net user", "\"num-queues\"");
 	refused("-smpp 2", "did you mean -smp");
 	refused("-device virtio-blkk", "did you mean \"virtio-blk\"");
 	refused("-device e1000,mac=1:2", "six hexadecimal bytes");
@@ -254,7 +283,7 @@ Test(config, a_graphics_card_asked_for_is_there)
 
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
 		cr_assert_eq(parse(t[i].line), 0, "%s", e.msg);
-		cr_assert_eq(device(DEV_VGA) != NULL, t[i].there, "%s", t[i].line);
+		cr_assert_eq(device("VGA") != NULL, t[i].there, "%s", t[i].line);
 		config_free(&c);
 	}
 }
@@ -269,15 +298,34 @@ Test(config, many_of_everything)
 	refused("-serial a -serial b -serial c -serial d -serial e", "four serial ports");
 }
 
+static int take_nothing(struct keyval *kv, void *ctx, struct err *err)
+{
+	return 0;
+}
+
+static int take_all(struct keyval *kv, void *ctx, struct err *err)
+{
+	keyval_get(kv, "a");
+	return 0;
+}
+
+Test(keyval, what_nobody_takes_is_refused)
+{
+	e.msg[0] = 0;
+	cr_assert_lt(keyval_use("a=1,b=2", NULL, take_all, NULL, &e), 0);
+	cr_assert(strstr(e.msg, "\"b\""), "%s", e.msg);
+	e.msg[0] = 0;
+	cr_assert_eq(keyval_use("a=1", NULL, take_all, NULL, &e), 0);
+}
+
 Test(keyval, too_many_parts)
 {
 	char spec[512] = "a";
-	struct keyval kv;
 
 	for (int i = 0; i < KEYVAL_MAX + 4; i++)
 		strcat(spec, ",a=1");
 	e.msg[0] = 0;
-	cr_assert_lt(keyval_parse(&kv, spec, NULL, &e), 0);
+	cr_assert_lt(keyval_use(spec, NULL, take_nothing, NULL, &e), 0);
 }
 
 Test(nearest, swapped_and_missing_letters)

@@ -4,35 +4,32 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "vmm/base/nearest.h"
 #include "vmm/config/config.h"
 
 #define DEFAULT_RAM (128 * MiB)
 
-void config_init(struct config *c)
+void config_init(struct config *c, const struct device_kind *const *kinds)
 {
 	memset(c, 0, sizeof(*c));
+	c->kinds = kinds;
 	c->version = 1;
 	c->ram = DEFAULT_RAM;
 	c->boot_splash_ms = -1;
+	c->pit = c->acpi = c->hpet = true;
 }
 
 static void free_drive(struct drive_config *d)
 {
 	free(d->id);
-	free(d->file);
-	free(d->serial);
-	free(d->format);
-	free(d->secret_file);
+	props_free(drive_props, d);
 }
 
 static void free_device(struct device_config *d)
 {
 	free(d->id);
-	free(d->backend);
-	free(d->serial);
-	free(d->path);
-	free(d->tag);
-	free(d->hide);
+	props_free(d->kind->props, d);
+	free(d);
 }
 
 void config_free(struct config *c)
@@ -41,7 +38,8 @@ void config_free(struct config *c)
 			     &c->append,   &c->bios,	 &c->boot_order, &c->boot_once, &c->display,
 			     &c->vnc,	   &c->keymap,	 &c->monitor,	 &c->qmp,	&c->gdb,
 			     &c->incoming, &c->loadvm,	 &c->verify,	 &c->pidfile,	&c->logfile,
-			     &c->trace,	   &c->dumpdtb,	 &c->unsupported };
+			     &c->trace,	   &c->dumpdtb,	 &c->unsupported, &c->accel,
+			     &c->rtc_text, &c->rtc_driftfix };
 
 	for (size_t i = 0; i < ARRAY_SIZE(strings); i++)
 		free(*strings[i]);
@@ -52,20 +50,26 @@ void config_free(struct config *c)
 		free(c->nets[i].spec);
 	}
 	for (unsigned i = 0; i < c->ndevices; i++)
-		free_device(&c->devices[i]);
+		free_device(c->devices[i]);
 	for (unsigned i = 0; i < c->nserial; i++)
 		free(c->serial[i]);
 	for (unsigned i = 0; i < c->nchardevs; i++) {
 		free(c->chardevs[i].id);
 		free(c->chardevs[i].spec);
+		free(c->chardevs[i].arg);
 	}
 	for (unsigned i = 0; i < c->nroms; i++)
 		free(c->roms[i]);
+	for (unsigned i = 0; i < c->nglobals; i++)
+		free(c->globals[i].value);
 	memset(c, 0, sizeof(*c));
 }
 
-/* --- entries that go again leave a hole --- */
-/* An empty id, which no lookup asks for; the next new entry fills it. */
+/* --- entries that go again --- */
+/*
+ * A drive or network leaves a hole, for others stand parallel to them: an empty id, which no lookup
+ * asks for; the next new entry fills it.
+ */
 
 void config_remove_drive(struct drive_config *d)
 {
@@ -80,10 +84,17 @@ void config_remove_net(struct net_config *n)
 	*n = (struct net_config){ .id = xstrdup(""), .spec = xstrdup(""), .vlan = -1 };
 }
 
-void config_remove_device(struct device_config *d)
+void config_remove_device(struct config *c, struct device_config *d)
 {
+	unsigned i = 0;
+
+	while (i < c->ndevices && c->devices[i] != d)
+		i++;
+	if (i == c->ndevices)
+		return;
+	c->ndevices--;
+	memmove(c->devices + i, c->devices + i + 1, (c->ndevices - i) * sizeof(c->devices[0]));
 	free_device(d);
-	*d = (struct device_config){ .id = xstrdup(""), .slot = -1, .vlan = -1, .bootindex = -1 };
 }
 
 struct drive_config *config_drive(struct config *c, const char *id)
@@ -105,8 +116,8 @@ struct net_config *config_net(struct config *c, const char *id)
 static struct device_config *find_device(struct config *c, const char *id)
 {
 	for (unsigned i = 0; i < c->ndevices; i++)
-		if (!strcmp(c->devices[i].id, id))
-			return &c->devices[i];
+		if (!strcmp(c->devices[i]->id, id))
+			return c->devices[i];
 	return NULL;
 }
 
@@ -146,10 +157,9 @@ struct drive_config *config_add_drive(struct config *c, const char *id, struct e
 		free_drive(d);
 	else
 		d = &c->drives[c->ndrives++];
-	*d = (struct drive_config){
-		.index = -1, .bootindex = -1, .werror = BLK_ERR_ENOSPC, .rerror = BLK_ERR_REPORT
-	};
-	d->open.flags = BLK_RDWR | BLK_DISCARD_UNMAP;
+	*d = (struct drive_config){ .interface = IF_VIRTIO, .index = -1 };
+	props_init(drive_props, d);
+	config_drive_open(d);
 	d->id = name;
 	return d;
 }
@@ -188,38 +198,106 @@ struct net_config *config_add_net(struct config *c, const char *id, const char *
 	return n;
 }
 
-struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id,
-					struct err *err)
-{
-	struct device_config *d = find_device(c, "");
-	unsigned same = 0;
-	char *name;
+/* --- devices --- */
 
-	if (!d && c->ndevices == CONFIG_MAX_DEVICES) {
-		err_set(err, E2BIG, "more than %d devices", CONFIG_MAX_DEVICES);
-		return NULL;
+static const struct device_kind *find_kind(struct config *c, const char *name, struct err *err)
+{
+	const struct device_kind *k = device_kind_find(c->kinds, name);
+	const char *all[256], *near;
+	unsigned n = 0;
+
+	if (k)
+		return k;
+	for (unsigned i = 0; c->kinds[i]; i++) {
+		if (n < ARRAY_SIZE(all) - 1)
+			all[n++] = c->kinds[i]->name;
+		for (size_t a = 0; a < ARRAY_SIZE(k->aliases); a++)
+			if (c->kinds[i]->aliases[a] && n < ARRAY_SIZE(all) - 1)
+				all[n++] = c->kinds[i]->aliases[a];
 	}
+	all[n] = NULL;
+	near = nearest_name(name, all);
+	err_set(err, ENODEV, "no device is called \"%s\"%s%s%s (-device help lists them)", name,
+		near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+	return NULL;
+}
+
+static int name_device(struct config *c, struct device_config *d, const char *id, struct err *err)
+{
+	unsigned same = 0;
+
 	if (id && check_id(id, err) < 0)
-		return NULL;
-	if (id && find_device(c, id)) {
-		err_set(err, EEXIST, "device id=%s is taken", id);
-		return NULL;
-	}
+		return -EINVAL;
+	if (id && find_device(c, id))
+		return err_set(err, EEXIST, "device id=%s is taken", id);
 	for (unsigned i = 0; i < c->ndevices; i++)
-		same += c->devices[i].kind == kind && *c->devices[i].id;
-	name = id ? xstrdup(id) : xasprintf("%s%u", device_kind_name(kind), same);
-	while (!id && find_device(c, name)) {
-		free(name);
-		name = xasprintf("%s%u", device_kind_name(kind), ++same);
+		same += c->devices[i]->kind == d->kind && !c->devices[i]->any_model;
+	d->id = id ? xstrdup(id) : xasprintf("%s%u", d->kind->name, same);
+	while (!id && find_device(c, d->id)) {
+		free(d->id);
+		d->id = xasprintf("%s%u", d->kind->name, ++same);
 	}
-	if (d)
-		free_device(d);
-	else
-		d = &c->devices[c->ndevices++];
-	*d = (struct device_config){
-		.kind = kind, .slot = -1, .vlan = -1, .bootindex = -1, .ide_index = -1
-	};
-	d->id = name;
+	return 0;
+}
+
+struct new_device { struct config *c; struct device_config *d; };
+
+static int take_device(struct keyval *kv, void *ctx, struct err *err)
+{
+	struct new_device *n = ctx;
+	const char *driver = keyval_get(kv, "driver");
+	const struct device_kind *k = find_kind(n->c, driver ? driver : "", err);
+
+	if (!k)
+		return -ENODEV;
+	if (n->c->ndevices == CONFIG_MAX_DEVICES)
+		return err_set(err, E2BIG, "more than %d devices", CONFIG_MAX_DEVICES);
+	n->d = xcalloc(1, k->size);
+	n->d->kind = k;
+	n->d->vlan = -1;
+	props_init(k->props, n->d);
+	if (name_device(n->c, n->d, keyval_get(kv, "id"), err) < 0)
+		return -EINVAL;
+	return props_take(k->props, n->d, kv, err);
+}
+
+struct device_config *config_add_device(struct config *c, const char *spec, struct err *err)
+{
+	struct new_device n = { c, NULL };
+
+	if (keyval_use(spec, "driver", take_device, &n, err) == 0)
+		return c->devices[c->ndevices++] = n.d;
+	if (n.d)
+		free_device(n.d);
+	return NULL;
+}
+
+struct device_config *config_add_device_with(struct config *c, const char *kind, const char *key,
+					     const char *value, struct err *err)
+{
+	struct device_config *d;
+	char *spec = NULL;
+	size_t len;
+	FILE *out = open_memstream(&spec, &len);
+
+	if (!out) {
+		err_set(err, ENOMEM, "%s", strerror(ENOMEM));
+		return NULL;
+	}
+	fputs(kind, out);
+	keyval_put(out, key, value);
+	fclose(out);
+	d = config_add_device(c, spec, err);
+	free(spec);
+	return d;
+}
+
+struct device_config *config_parse_device(struct config *c, const char *spec, struct err *err)
+{
+	struct device_config *d = config_add_device(c, spec, err);
+
+	if (!d)
+		err_prefix(err, "-device %s", spec);
 	return d;
 }
 
@@ -238,6 +316,7 @@ static int finish_drives(struct config *c, struct err *err)
 {
 	bool taken[4] = { 0 };
 	struct device_config *d;
+	char *spec;
 
 	for (unsigned i = 0; i < c->ndrives; i++) {
 		struct drive_config *dr = &c->drives[i];
@@ -255,11 +334,12 @@ static int finish_drives(struct config *c, struct err *err)
 		struct drive_config *dr = &c->drives[i];
 
 		if (c->snapshot && !dr->cdrom)
-			dr->open.flags |= BLK_SNAPSHOT;
+			dr->snapshot = true;
+		config_drive_open(dr);
 		if (dr->interface == IF_NONE || dr->interface == IF_PFLASH)
 			continue;
 		if (dr->interface == IF_VIRTIO) {
-			d = config_add_device(c, DEV_VIRTIO_BLK, NULL, err);
+			spec = xasprintf("virtio-blk,drive=%s", dr->id);
 		} else {
 			if (c->machine == MACHINE_MICRO)
 				return err_set(err, EINVAL,
@@ -275,20 +355,47 @@ static int finish_drives(struct config *c, struct err *err)
 					       "drive \"%s\": all four IDE positions are taken "
 					       "(if=virtio has room)",
 					       dr->file ? dr->file : dr->id);
-			d = config_add_device(c, dr->cdrom ? DEV_IDE_CD : DEV_IDE_HD, NULL, err);
+			spec = xasprintf("%s,drive=%s,bus=ide.%d,unit=%d",
+					 dr->cdrom ? "ide-cd" : "ide-hd", dr->id, dr->index / 2,
+					 dr->index % 2);
 		}
+		d = config_add_device(c, spec, err);
+		free(spec);
 		if (!d)
 			return -EINVAL;
-		d->backend = xstrdup(dr->id);
-		d->ide_index = dr->index;
-		d->bootindex = dr->bootindex;
+		*(int *)device_prop(d, PROP_BOOTINDEX) = dr->bootindex;
 	}
 	return 0;
 }
 
-bool config_is_nic(const struct device_config *d)
+/*
+ * A nic of no model becomes one of this: what was said of it must fit that, too. Its id stays as it
+ * was made up, and so does its place.
+ */
+static int choose_model(struct config *c, struct device_config **d, const char *model,
+			struct err *err)
 {
-	return d->kind == DEV_VIRTIO_NET || d->kind == DEV_E1000 || d->kind == DEV_RTL8139;
+	struct device_config *old = *d, *new;
+	char *text = device_text(old), *spec;
+
+	old->any_model = false;
+	if (!strcmp(old->kind->name, model)) {
+		free(text);
+		return 0;
+	}
+	spec = xasprintf("%s%s", model, strchr(text, ','));
+	/* The old one makes room for the id. */
+	*old->id = 0;
+	new = config_add_device(c, spec, err);
+	free(text);
+	free(spec);
+	if (!new)
+		return -EINVAL;
+	new->vlan = old->vlan;
+	c->ndevices--;
+	*d = new;
+	free_device(old);
+	return 0;
 }
 
 /*
@@ -296,27 +403,27 @@ bool config_is_nic(const struct device_config *d)
  */
 static int finish_nets(struct config *c, struct err *err)
 {
-	enum device_kind model = has_ide(c) && c->machine == MACHINE_PC ? DEV_E1000
-									: DEV_VIRTIO_NET;
+	const char *model = has_ide(c) && c->machine == MACHINE_PC ? "e1000" : "virtio-net";
 
 	for (unsigned i = 0; i < c->ndevices; i++)
-		if (c->devices[i].kind == DEV_NONE)
-			c->devices[i].kind = model;
+		if (c->devices[i]->any_model && choose_model(c, &c->devices[i], model, err) < 0)
+			return -EINVAL;
 	for (unsigned n = 0; n < c->nnets; n++) {
 		struct device_config *nic = NULL;
 
 		if (c->nets[n].vlan < 0)
 			continue;
 		for (unsigned i = 0; i < c->ndevices && !nic; i++)
-			if (config_is_nic(&c->devices[i]) &&
-			    c->devices[i].vlan == c->nets[n].vlan && !c->devices[i].backend)
-				nic = &c->devices[i];
+			if (device_is_nic(c->devices[i]) &&
+			    c->devices[i]->vlan == c->nets[n].vlan &&
+			    !device_backend(c->devices[i]))
+				nic = c->devices[i];
 		if (!nic)
-			nic = config_add_device(c, model, NULL, err);
+			nic = config_add_device(c, model, err);
 		if (!nic)
 			return -EINVAL;
 		nic->vlan = c->nets[n].vlan;
-		nic->backend = xstrdup(c->nets[n].id);
+		*(char **)device_prop(nic, PROP_NETDEV) = xstrdup(c->nets[n].id);
 	}
 	return 0;
 }
@@ -345,12 +452,25 @@ static int finish_topology(struct config *c, struct err *err)
 	return 0;
 }
 
-static bool config_has_device(const struct config *c, enum device_kind kind)
+static bool has_device(const struct config *c, const char *kind)
 {
 	for (unsigned i = 0; i < c->ndevices; i++)
-		if (c->devices[i].kind == kind)
+		if (!strcmp(c->devices[i]->kind->name, kind))
 			return true;
 	return false;
+}
+
+/* -global: what a device does not say itself. */
+static int finish_globals(struct config *c, struct err *err)
+{
+	for (unsigned g = 0; g < c->nglobals; g++)
+		for (unsigned i = 0; i < c->ndevices; i++)
+			if (c->devices[i]->kind == c->globals[g].kind &&
+			    prop_is_default(c->globals[g].prop, c->devices[i]) &&
+			    prop_set(c->globals[g].prop, c->devices[i], c->globals[g].value,
+				     err) < 0)
+				return -EINVAL;
+	return 0;
 }
 
 int config_finish(struct config *c, struct err *err)
@@ -388,12 +508,9 @@ int config_finish(struct config *c, struct err *err)
 	if (vga && c->machine == MACHINE_MICRO)
 		return err_set(err, EINVAL,
 			       "-vga std: -M micro has no PCI to hold a graphics card; take -M pc");
-	if (vga && !config_has_device(c, DEV_VGA) && !config_add_device(c, DEV_VGA, "vga", err))
+	if (vga && !has_device(c, "VGA") && !config_add_device(c, "VGA,id=vga", err))
 		return -EINVAL;
-	for (unsigned i = 0; i < c->ndevices; i++)
-		if (c->devices[i].kind == DEV_DEBUGCON && !c->devices[i].iobase)
-			c->devices[i].iobase = c->debugcon_iobase;
-	if (finish_topology(c, err) < 0 || finish_drives(c, err) < 0)
+	if (finish_topology(c, err) < 0 || finish_drives(c, err) < 0 || finish_nets(c, err) < 0)
 		return -EINVAL;
-	return finish_nets(c, err);
+	return finish_globals(c, err);
 }

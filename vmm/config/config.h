@@ -8,6 +8,7 @@
 
 #include "disk/blk.h"
 #include "vmm/base/util.h"
+#include "vmm/config/device_kind.h"
 #include "vmm/kvm/cpuid.h"
 
 #define CONFIG_MAX_SERIAL 4
@@ -15,8 +16,7 @@
 #define CONFIG_MAX_NETS 32
 #define CONFIG_MAX_DEVICES 128
 #define CONFIG_MAX_ROMS 8
-
-enum machine_type { MACHINE_PC, MACHINE_MICRO };
+#define CONFIG_MAX_GLOBALS 16
 
 /* A disk image and how to open it; what the guest sees of it is a device entry that names it. */
 enum drive_if { IF_VIRTIO, IF_IDE, IF_NONE, IF_PFLASH };
@@ -25,11 +25,15 @@ struct drive_config {
 	enum drive_if interface;
 	bool cdrom;
 	int index;				/* IDE: channel * 2 + unit; -1: next free */
-	struct blk_options open;
-	enum blk_on_error rerror, werror;
+	struct blk_options open;		/* follows from what is below (config_drive_open) */
+	int rerror, werror;			/* enum blk_on_error */
 	struct blk_throttle throttle;
 	int bootindex;				/* -1: none */
 	char *format, *secret_file;		/* open.format and open.secret_file point here */
+	/* as the words of -drive have them */
+	int if_word, media, bus, unit, cache, aio, discard, zeroes;
+	bool readonly, snapshot;
+	uint64_t l2_cache_size;
 	/* blockdev-add: stays when its device is taken out */
 	bool keep;
 };
@@ -40,42 +44,8 @@ struct net_config {
 	int vlan;				/* old -net pairing; -1: -netdev */
 };
 
-enum device_kind {
-	DEV_NONE, DEV_VIRTIO_BLK, DEV_VIRTIO_NET, DEV_VIRTIO_RNG, DEV_VIRTIO_CONSOLE,
-	DEV_VIRTIO_BALLOON, DEV_VIRTIO_INPUT,
-	DEV_VIRTIO_9P, DEV_E1000, DEV_RTL8139, DEV_IDE_HD, DEV_IDE_CD, DEV_VGA, DEV_DEBUG_EXIT,
-	DEV_DEBUGCON, DEV_PVPANIC,
-	DEV_PC_TESTDEV, DEV_PCI_TESTDEV, DEV_VMGENID,
-	DEV_KINDS
-};
-
-/* One device; a union by kind would save bytes nobody misses. */
-struct device_config {
-	enum device_kind kind;
-	char *id;
-	int slot, func;				/* PCI address; slot -1: next free */
-	char *backend;				/* drive, netdev or chardev id (or chardev spec) */
-	int vlan;				/* nic of the old -net; -1: backend names it */
-	bool has_mac;
-	uint8_t mac[6];
-	/* 0: one; of a NIC: as many pairs as its backend has */
-	unsigned queues;
-	unsigned queue_size;			/* 0: the device's default */
-	uint16_t iobase, iosize;		/* 0: the device's default */
-	int bootindex;
-	int ide_index;				/* channel * 2 + unit */
-	char *serial;				/* disk serial number */
-	/* 9p: folder, mount tag, paths to cover with colons between */
-	char *path, *tag, *hide;
-	bool readonly, pipes;
-	bool iothread;				/* queues on threads of their own */
-	bool packed;				/* offer packed virtqueues */
-	/* vmgenid: a fixed one; else a new one whenever the machine is copied */
-	bool has_guid;
-	uint8_t guid[16];
-};
-
 struct config {
+	const struct device_kind *const *kinds;	/* of devices there are; ends with NULL */
 	/* the machine */
 	enum machine_type machine;
 	unsigned version;			/* pc-1: 1 */
@@ -88,10 +58,15 @@ struct config {
 	unsigned cpus, max_cpus;
 	struct cpu_topology topology;
 	char *cpu;
-	bool no_acpi, no_pit, no_hpet;
+	bool acpi, pit, hpet;			/* hpet: accepted, there is none */
+	char *accel, *rtc_text, *rtc_driftfix;	/* as they were said */
+	unsigned ram_slots;			/* accepted */
 	/* default: unless nobody looks */
 	enum { CONFIG_VGA_DEFAULT, CONFIG_VGA_STD, CONFIG_VGA_NONE } vga;
-	uint16_t debugcon_iobase;		/* of debug ports that name none; 0: 0x402 */
+	/* -global KIND.PROP=VALUE: for the devices of that kind that do not say it themselves */
+	struct { const struct device_kind *kind; const struct prop *prop; char *value;
+	} globals[CONFIG_MAX_GLOBALS];
+	unsigned nglobals;
 	bool pit_discard;			/* a late PIT tick is lost instead of made up for */
 	enum { CONFIG_RTC_UTC, CONFIG_RTC_LOCALTIME, CONFIG_RTC_DATE } rtc_base;
 	int64_t rtc_date;			/* seconds since 1970 with CONFIG_RTC_DATE */
@@ -107,11 +82,12 @@ struct config {
 	unsigned ndrives;
 	struct net_config nets[CONFIG_MAX_NETS];
 	unsigned nnets;
-	struct device_config devices[CONFIG_MAX_DEVICES];
+	struct device_config *devices[CONFIG_MAX_DEVICES];	/* in order: slots follow from it */
 	unsigned ndevices;
 	char *serial[CONFIG_MAX_SERIAL];	/* chardev specs */
 	unsigned nserial;
-	struct { char *id, *spec; } chardevs[16];	/* -chardev; spec as -serial takes it */
+	/* -chardev; spec: as -serial takes it; arg: as it was given */
+	struct { char *id, *spec, *arg; } chardevs[16];
 	unsigned nchardevs;
 	bool nodefaults, snapshot;
 	/* how to run */
@@ -127,7 +103,8 @@ struct config {
 	char *unsupported;			/* -soundhw, -usb: said in one line at start */
 };
 
-void config_init(struct config *c);
+/* kinds: what -device may name; they stay the caller's. */
+void config_init(struct config *c, const struct device_kind *const *kinds);
 void config_free(struct config *c);
 /*
  * Fills in what the options left open: default serial, NICs for -net, topology. 0 or -errno with
@@ -144,24 +121,25 @@ struct net_config *config_net(struct config *c, const char *id);
 struct drive_config *config_add_drive(struct config *c, const char *id, struct err *err);
 struct net_config *config_add_net(struct config *c, const char *id, const char *spec,
 				  struct err *err);
-struct device_config *config_add_device(struct config *c, enum device_kind kind, const char *id,
-					struct err *err);
 /* The entry goes; what it pointed to is freed. The others stay where they are. */
 void config_remove_drive(struct drive_config *d);
 void config_remove_net(struct net_config *n);
-void config_remove_device(struct device_config *d);
+void config_remove_device(struct config *c, struct device_config *d);
 /*
  * "virtio-blk-pci,drive=d0,...": an entry from text, as -device and device_add have it. NULL with
  * the reason.
  */
 struct device_config *config_parse_device(struct config *c, const char *spec, struct err *err);
+/* The same without "-device ..." before the reason: for entries that other options ask for. */
+struct device_config *config_add_device(struct config *c, const char *spec, struct err *err);
+/* Such an entry, with one text property; the commas of value need no doubling. */
+struct device_config *config_add_device_with(struct config *c, const char *kind, const char *key,
+					     const char *value, struct err *err);
 struct drive_config *config_parse_drive(struct config *c, const char *spec, struct err *err);
-const char *device_kind_name(enum device_kind k);
-bool config_is_nic(const struct device_config *d);
-bool device_kind_hotplugs(enum device_kind k);		/* may come and go while the guest runs */
-/* A line a device with its properties, for -device help. */
-void config_device_help(void);
-void config_device_man(void);
+/* The properties of -drive. */
+extern const struct prop drive_props[];
+/* open, from the words of the entry. */
+void config_drive_open(struct drive_config *d);
 
 /* --- the command line (options.c) --- */
 /*
@@ -169,6 +147,21 @@ void config_device_man(void);
  * was printed (-h, -version): exit 0.
  */
 int options_parse(struct config *c, int argc, char **argv, struct err *err);
+
+/* A command line: words of which each belongs to its list. */
+struct words { char **word; unsigned n; };
+void words_flag(struct words *w, const char *option);		/* -option */
+/* -option text; takes text over. NULL: nothing. */
+void words_add(struct words *w, const char *option, char *text);
+void words_free(struct words *w);
+/*
+ * The words that make the same machine: everything is named, so that neither defaults nor order
+ * matter. What belongs to one start alone (-S, -incoming, -loadvm) and passwords are not among
+ * them.
+ */
+void config_words(const struct config *c, struct words *w);
+/* As text for a shell, an option a line; allocated. */
+char *words_text(const struct words *w);
 
 /* -chardev KIND,id=ID,... 0 or -errno with the reason. */
 int config_add_chardev(struct config *c, const char *arg, struct err *err);

@@ -78,46 +78,48 @@ static int kind_spec(struct keyval *kv, FILE *out, struct err *err)
 	return err_set(err, EINVAL, "which kind? null, pty, stdio, file, socket or serial");
 }
 
-int config_add_chardev(struct config *c, const char *arg, struct err *err)
+struct new_chardev { struct config *c; char *id; FILE *out; };
+
+static int take_chardev(struct keyval *kv, void *ctx, struct err *err)
 {
-	struct keyval kv;
-	char *id = NULL, *spec = NULL;
+	struct new_chardev *n = ctx;
 	const char *logfile;
 	bool logappend = false;
-	size_t len;
-	FILE *out = open_memstream(&spec, &len);
-	int ret = out ? keyval_parse(&kv, arg, "backend", err) : -ENOMEM;
 
-	if (ret < 0)
-		goto out;
-	id = keyval_dup(&kv, "id");
-	ret = kind_spec(&kv, out, err);
-	logfile = keyval_get(&kv, "logfile");
-	if (ret == 0)
-		ret = keyval_bool(&kv, "logappend", &logappend, err);
-	if (ret == 0 && logfile)
-		fprintf(out, ",logappend=%s,logfile=%s", logappend ? "on" : "off", logfile);
-	if (ret == 0)
-		ret = keyval_finish(&kv, err);
-	if (ret == 0 && (!id || !*id))
+	n->id = keyval_dup(kv, "id");
+	logfile = keyval_get(kv, "logfile");
+	if (kind_spec(kv, n->out, err) < 0 || keyval_bool(kv, "logappend", &logappend, err) < 0)
+		return -EINVAL;
+	if (logfile && strchr(logfile, ','))
+		return err_set(err, EINVAL, "logfile=%s: no commas in its path", logfile);
+	if (logfile)
+		fprintf(n->out, ",logappend=%s,logfile=%s", logappend ? "on" : "off", logfile);
+	return 0;
+}
+
+int config_add_chardev(struct config *c, const char *arg, struct err *err)
+{
+	char *spec = NULL;
+	size_t len;
+	struct new_chardev n = { c, NULL, open_memstream(&spec, &len) };
+	int ret = n.out ? keyval_use(arg, "backend", take_chardev, &n, err) : -ENOMEM;
+
+	if (n.out)
+		fclose(n.out);
+	if (ret == 0 && (!n.id || !*n.id))
 		ret = err_set(err, EINVAL, "id= is missing (-serial chardev:ID names it)");
-	if (ret == 0 && logfile && strchr(logfile, ','))
-		ret = err_set(err, EINVAL, "logfile=%s: no commas in its path", logfile);
-	if (ret == 0 && config_chardev_spec(c, id) != id)
-		ret = err_set(err, EEXIST, "the id '%s' is taken", id);
+	if (ret == 0 && config_chardev_spec(c, n.id) != n.id)
+		ret = err_set(err, EEXIST, "the id '%s' is taken", n.id);
 	if (ret == 0 && c->nchardevs == ARRAY_SIZE(c->chardevs))
 		ret = err_set(err, E2BIG, "more than %zu", ARRAY_SIZE(c->chardevs));
-	keyval_free(&kv);
-out:
-	if (out)
-		fclose(out);
 	if (ret == 0) {
-		c->chardevs[c->nchardevs].id = id;
-		c->chardevs[c->nchardevs++].spec = spec;
+		c->chardevs[c->nchardevs].id = n.id;
+		c->chardevs[c->nchardevs].spec = spec;
+		c->chardevs[c->nchardevs++].arg = xstrdup(arg);
 		return 0;
 	}
 	err_prefix(err, "-chardev %s", arg);
-	free(id);
+	free(n.id);
 	free(spec);
 	return ret;
 }

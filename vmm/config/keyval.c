@@ -24,7 +24,16 @@ static const char *next_item(const char *s, char *out)
 	return NULL;
 }
 
-int keyval_parse(struct keyval *kv, const char *spec, const char *implied, struct err *err)
+static void release(struct keyval *kv)
+{
+	for (unsigned i = 0; i < kv->n; i++) {
+		free(kv->item[i].key);
+		free(kv->item[i].value);
+	}
+	kv->n = 0;
+}
+
+static int parse(struct keyval *kv, const char *spec, const char *implied, struct err *err)
 {
 	char *item = xcalloc(1, strlen(spec) + 1), *eq;
 
@@ -33,7 +42,7 @@ int keyval_parse(struct keyval *kv, const char *spec, const char *implied, struc
 		p = next_item(p, item);
 		if (kv->n == KEYVAL_MAX) {
 			free(item);
-			keyval_free(kv);
+			release(kv);
 			return err_set(err, E2BIG, "\"%s\": more than %d parts", spec, KEYVAL_MAX);
 		}
 		eq = strchr(item, '=');
@@ -50,15 +59,6 @@ int keyval_parse(struct keyval *kv, const char *spec, const char *implied, struc
 	}
 	free(item);
 	return 0;
-}
-
-void keyval_free(struct keyval *kv)
-{
-	for (unsigned i = 0; i < kv->n; i++) {
-		free(kv->item[i].key);
-		free(kv->item[i].value);
-	}
-	kv->n = 0;
 }
 
 const char *keyval_get(struct keyval *kv, const char *key)
@@ -91,22 +91,6 @@ int keyval_bool(struct keyval *kv, const char *key, bool *v, struct err *err)
 					 : 0;
 }
 
-int keyval_u64(struct keyval *kv, const char *key, uint64_t max, uint64_t *v, struct err *err)
-{
-	const char *s = keyval_get(kv, key);
-
-	return s && parse_u64(s, max, v) < 0 ?
-		err_set(err, EINVAL, "%s=%s: a number from 0 to %lu expected", key, s, max) : 0;
-}
-
-int keyval_size(struct keyval *kv, const char *key, uint64_t unit, uint64_t *v, struct err *err)
-{
-	const char *s = keyval_get(kv, key);
-
-	return s && parse_size(s, unit, v) < 0 ?
-		err_set(err, EINVAL, "%s=%s: a size expected (as 512, 64K, 2G)", key, s) : 0;
-}
-
 int keyval_choice(struct keyval *kv, const char *key, const char *const *words, int *v,
 		  struct err *err)
 {
@@ -127,7 +111,8 @@ int keyval_choice(struct keyval *kv, const char *key, const char *const *words, 
 	return err_set(err, EINVAL, "%s=%s: one of %s expected", key, s, list);
 }
 
-int keyval_finish(struct keyval *kv, struct err *err)
+/* What nobody took is refused. */
+static int finish(struct keyval *kv, struct err *err)
 {
 	const char *near;
 
@@ -141,6 +126,32 @@ int keyval_finish(struct keyval *kv, struct err *err)
 			       near ? "\"?" : "");
 	}
 	return 0;
+}
+
+int keyval_use(const char *spec, const char *implied, keyval_fn *fn, void *ctx, struct err *err)
+{
+	struct keyval kv;
+	int ret = parse(&kv, spec, implied, err);
+
+	if (ret < 0)
+		return ret;
+	ret = fn(&kv, ctx, err);
+	if (ret == 0)
+		ret = finish(&kv, err);
+	release(&kv);
+	return ret;
+}
+
+void keyval_put(FILE *out, const char *key, const char *value)
+{
+	fprintf(out, "%s%s=", ftell(out) ? "," : "", key);
+	keyval_put_text(out, value);
+}
+
+void keyval_put_text(FILE *out, const char *value)
+{
+	for (; *value; value++)
+		fprintf(out, *value == ',' ? ",," : "%c", *value);
 }
 
 char *keyval_take(char *spec, const char *key)

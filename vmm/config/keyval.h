@@ -6,6 +6,8 @@
 #ifndef VMM_CONFIG_KEYVAL_H
 #define VMM_CONFIG_KEYVAL_H
 
+#include <stdio.h>
+
 #include "vmm/base/util.h"
 
 #define KEYVAL_MAX 48
@@ -18,9 +20,14 @@ struct keyval {
 	unsigned nasked;
 };
 
-/* implied: key of a first item without "=", or NULL. 0 or -errno with the reason. */
-int keyval_parse(struct keyval *kv, const char *spec, const char *implied, struct err *err);
-void keyval_free(struct keyval *kv);
+/*
+ * Takes the list apart, lets fn take what it knows, and refuses what is left: the only way to a
+ * list, so that no reader can forget the last step. implied: key of a first item without "=", or
+ * NULL. 0, or -errno with the reason, fn's own or ours; what fn stored stays then, for the caller
+ * to drop.
+ */
+typedef int keyval_fn(struct keyval *kv, void *ctx, struct err *err);
+int keyval_use(const char *spec, const char *implied, keyval_fn *fn, void *ctx, struct err *err);
 /* The last value of the key, or NULL; belongs to kv. */
 const char *keyval_get(struct keyval *kv, const char *key);
 char *keyval_dup(struct keyval *kv, const char *key);		/* allocated copy, or NULL */
@@ -29,13 +36,16 @@ char *keyval_dup(struct keyval *kv, const char *key);		/* allocated copy, or NUL
  * number expected").
  */
 int keyval_bool(struct keyval *kv, const char *key, bool *v, struct err *err);
-int keyval_u64(struct keyval *kv, const char *key, uint64_t max, uint64_t *v, struct err *err);
-int keyval_size(struct keyval *kv, const char *key, uint64_t unit, uint64_t *v, struct err *err);
 /* One of a list of words that ends with NULL: its index goes to *v. */
 int keyval_choice(struct keyval *kv, const char *key, const char *const *words, int *v,
 		  struct err *err);
-/* -EINVAL with the reason when a key was not taken. */
-int keyval_finish(struct keyval *kv, struct err *err);
+
+/*
+ * The other way: "key=value" behind a comma unless it is the stream's first; a comma of the value
+ * is doubled. out: of open_memstream.
+ */
+void keyval_put(FILE *out, const char *key, const char *value);
+void keyval_put_text(FILE *out, const char *value);
 
 /* Takes "key=value" out of a text that is not parsed here; the value is the caller's, or NULL. */
 char *keyval_take(char *spec, const char *key);

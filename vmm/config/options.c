@@ -6,7 +6,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "vmm/base/log.h"
@@ -14,29 +13,13 @@
 #include "vmm/config/config.h"
 #include "vmm/config/keyval.h"
 #include "vmm/config/options.h"
+#include "vmm/config/options_impl.h"
 
-#define OPT(name) static int opt_##name(struct config *c, const char *arg, struct err *err)
-#define STRING_OPTION(name, member)                                                                \
-	OPT(name)                                                                                  \
-	{                                                                                          \
-		free(c->member);                                                                   \
-		c->member = arg ? xstrdup(arg) : NULL;                                             \
-		return 0;                                                                          \
-	}
-#define FLAG_OPTION(name, member) OPT(name) { c->member = true; return 0; }
-
-STRING_OPTION(kernel, kernel)
-STRING_OPTION(initrd, initrd)
-STRING_OPTION(append, append)
-STRING_OPTION(bios, bios)
-STRING_OPTION(name, name)
-STRING_OPTION(cpu_model, cpu)
-STRING_OPTION(display, display)
-STRING_OPTION(vnc, vnc)
-STRING_OPTION(k, keymap)
-STRING_OPTION(monitor, monitor)
-STRING_OPTION(qmp, qmp)
-STRING_OPTION(gdb, gdb)
+static void set_text(char **member, const char *text)
+{
+	free(*member);
+	*member = text ? xstrdup(text) : NULL;
+}
 
 /* FILE[,strict=on|off]; only this ending is ours, a file's name may have commas. */
 static int restore_option(struct config *c, char **member, const char *arg, struct err *err)
@@ -53,35 +36,21 @@ static int restore_option(struct config *c, char **member, const char *arg, stru
 	return 0;
 }
 
-OPT(loadvm)
+static OPT(loadvm)
 {
 	return restore_option(c, &c->loadvm, arg, err);
 }
 
-OPT(incoming)
+static OPT(incoming)
 {
 	/* The others do not come out of a saved file. */
 	if (!strncmp(arg, "file:", 5))
 		return restore_option(c, &c->incoming, arg, err);
-	free(c->incoming);
-	c->incoming = xstrdup(arg);
+	set_text(&c->incoming, arg);
 	c->strict = false;
 	return 0;
 }
 
-STRING_OPTION(verify, verify)
-STRING_OPTION(pidfile, pidfile)
-STRING_OPTION(logfile, logfile)
-STRING_OPTION(mem_path, mem_path)
-FLAG_OPTION(paused, paused)
-FLAG_OPTION(no_reboot, no_reboot)
-FLAG_OPTION(no_shutdown, no_shutdown)
-FLAG_OPTION(daemonize, daemonize)
-FLAG_OPTION(snapshot, snapshot)
-FLAG_OPTION(no_acpi, no_acpi)
-FLAG_OPTION(no_hpet, no_hpet)
-FLAG_OPTION(nodefaults, nodefaults)
-FLAG_OPTION(mem_prealloc, mem_prealloc)
 
 static int parse_seconds(const char *option, const char *arg, unsigned *seconds, struct err *err)
 {
@@ -94,151 +63,38 @@ static int parse_seconds(const char *option, const char *arg, unsigned *seconds,
 	return 0;
 }
 
-OPT(timeout) { return parse_seconds("timeout", arg, &c->timeout, err); }
-OPT(idle_timeout) { return parse_seconds("idle-timeout", arg, &c->idle_timeout, err); }
+static OPT(timeout) { return parse_seconds("timeout", arg, &c->timeout, err); }
+static OPT(idle_timeout) { return parse_seconds("idle-timeout", arg, &c->idle_timeout, err); }
 
-OPT(gdb_default)
+static OPT(gdb_default)
 {
-	return opt_gdb(c, "tcp::1234", err);
+	set_text(&c->gdb, "tcp::1234");
+	return 0;
 }
 
-OPT(always) { return 0; }
+static OPT(always) { return 0; }
 
-OPT(cpu)
+static OPT(cpu)
 {
 	if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
 		cpuid_help();
 		return 1;
 	}
-	return opt_cpu_model(c, arg, err);
+	set_text(&c->cpu, arg);
+	return 0;
 }
 
-OPT(trace)
+static OPT(trace)
 {
 	if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
 		trace_help();
 		return 1;
 	}
-	free(c->trace);
-	c->trace = xstrdup(arg);
+	set_text(&c->trace, arg);
 	return 0;
 }
 
-OPT(accel)
-{
-	if (strncmp(arg, "kvm", 3))
-		return err_set(err, ENOTSUP,
-			       "-accel %s: minivmm runs guests with KVM and nothing else", arg);
-	return 0;
-}
-
-OPT(m)
-{
-	struct keyval kv;
-	uint64_t slots;
-	int ret = keyval_parse(&kv, arg, "size", err);
-
-	if (ret == 0)
-		ret = keyval_size(&kv, "size", MiB, &c->ram, err);
-	if (ret == 0 && keyval_u64(&kv, "slots", 256, &slots, err) == 0)
-		ret = keyval_get(&kv, "maxmem")
-			      ? err_set(err, ENOTSUP,
-					"-m maxmem=: memory hot-plug is not offered; "
-					"a balloon (-device virtio-balloon) takes memory back at "
-					"run time")
-			      : keyval_finish(&kv, err);
-	keyval_free(&kv);
-	return ret;
-}
-
-OPT(smp)
-{
-	static const char *const names[] = { "cpus", "maxcpus", "sockets", "cores", "threads" };
-	unsigned *const values[] = { &c->cpus, &c->max_cpus, &c->topology.sockets,
-				     &c->topology.cores, &c->topology.threads };
-	struct keyval kv;
-	int ret = keyval_parse(&kv, arg, "cpus", err);
-
-	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(names); i++) {
-		uint64_t v = *values[i];
-
-		ret = keyval_u64(&kv, names[i], 1024, &v, err);
-		*values[i] = v;
-	}
-	if (ret == 0)
-		ret = keyval_finish(&kv, err);
-	if (ret == 0 && keyval_get(&kv, "cpus") && !c->cpus)
-		ret = err_set(err, EINVAL, "-smp 0: at least one processor");
-	keyval_free(&kv);
-	return ret;
-}
-
-static int machine_props(struct config *c, struct keyval *kv, struct err *err)
-{
-	bool pit = !c->no_pit, on = true, acpi = !c->no_acpi, hpet = !c->no_hpet;
-	const char *s = keyval_get(kv, "accel");
-	int ret;
-
-	if (s && (ret = opt_accel(c, s, err)) < 0)
-		return ret;
-	if (keyval_bool(kv, "pit", &pit, err) < 0 || keyval_bool(kv, "acpi", &acpi, err) < 0 ||
-	    keyval_bool(kv, "hpet", &hpet, err) < 0 || keyval_bool(kv, "usb", &on, err) < 0 ||
-	    keyval_bool(kv, "vmport", &on, err) < 0 || keyval_bool(kv, "mem-merge", &on, err) < 0)
-		return -EINVAL;
-	s = keyval_get(kv, "kernel_irqchip");
-	if (!s)
-		s = keyval_get(kv, "kernel-irqchip");
-	if (s && strcmp(s, "on"))
-		return err_set(
-			err, ENOTSUP,
-			"kernel_irqchip=%s: the interrupt chips are KVM's (on) in this machine", s);
-	c->no_pit = !pit;
-	c->no_acpi = !acpi;
-	c->no_hpet = !hpet;
-	c->dumpdtb = keyval_dup(kv, "dumpdtb");
-	return 0;
-}
-
-OPT(machine)
-{
-	static const struct {
-		const char *name;
-		enum machine_type type;
-		unsigned version;
-	} types[] = {
-		{ "pc", MACHINE_PC, 1 },	{ "pc-1", MACHINE_PC, 1 },
-		{ "micro", MACHINE_MICRO, 1 },	{ "micro-1", MACHINE_MICRO, 1 },
-		{ "pc-i440fx", MACHINE_PC, 1 }, { "microvm", MACHINE_MICRO, 1 },
-	};
-	struct keyval kv;
-	const char *type;
-	int ret;
-
-	ret = keyval_parse(&kv, arg,
-			   strchr(arg, '=') && strchr(arg, '=') < arg + strcspn(arg, ",") ? NULL
-											  : "type",
-			   err);
-	if (ret < 0)
-		return ret;
-	type = keyval_get(&kv, "type");
-	for (size_t i = 0; type && i < ARRAY_SIZE(types); i++) {
-		if (!strcmp(type, types[i].name)) {
-			c->machine = types[i].type;
-			c->version = types[i].version;
-			type = NULL;
-		}
-	}
-	if (type)
-		ret = err_set(err, EINVAL, "-machine %s: the machines are pc and micro", type);
-	if (ret == 0)
-		ret = machine_props(c, &kv, err);
-	if (ret == 0)
-		ret = keyval_finish(&kv, err);
-	keyval_free(&kv);
-	return ret;
-}
-
-OPT(uuid)
+static OPT(uuid)
 {
 	if (parse_uuid(arg, c->uuid) < 0)
 		return err_set(err, EINVAL,
@@ -248,75 +104,16 @@ OPT(uuid)
 	return 0;
 }
 
-OPT(boot)
+static PUT(uuid)
 {
-	struct keyval kv;
-	uint64_t splash = 0;
-	const char *s;
-	int ret = keyval_parse(&kv, arg, strchr(arg, '=') ? NULL : "order", err);
+	char text[37];
 
-	if (ret < 0)
-		return ret;
-	if (keyval_bool(&kv, "menu", &c->boot_menu, err) < 0 ||
-	    keyval_bool(&kv, "strict", &c->boot_strict, err) < 0 ||
-	    keyval_u64(&kv, "splash-time", 65535, &splash, err) < 0)
-		ret = -EINVAL;
-	if (keyval_get(&kv, "splash-time"))
-		c->boot_splash_ms = splash;
-	for (int i = 0; ret == 0 && i < 2; i++) {
-		char **where = i ? &c->boot_once : &c->boot_order;
-
-		s = keyval_get(&kv, i ? "once" : "order");
-		if (!s)
-			continue;
-		if (!*s || strspn(s, "acdn") != strlen(s))
-			ret = err_set(err, EINVAL,
-				      "-boot %s: letters of a (floppy), c (disk), d (CD), n "
-				      "(network) expected",
-				      s);
-		free(*where);
-		*where = xstrdup(s);
-	}
-	if (ret == 0)
-		ret = keyval_finish(&kv, err);
-	keyval_free(&kv);
-	return ret;
+	format_uuid(text, c->uuid);
+	if (c->has_uuid)
+		words_add(w, o->name, xstrdup(text));
 }
 
-OPT(rtc)
-{
-	struct keyval kv;
-	struct tm tm = { 0 };
-	const char *s, *end;
-	int ret = keyval_parse(&kv, arg, NULL, err);
-
-	if (ret < 0)
-		return ret;
-	keyval_get(&kv, "driftfix");		/* KVM's chips replay lost ticks themselves */
-	s = keyval_get(&kv, "clock");
-	if (s && strcmp(s, "host") && strcmp(s, "vm") && strcmp(s, "rt"))
-		ret = err_set(err, EINVAL, "-rtc clock=%s: host, rt or vm expected", s);
-	s = keyval_get(&kv, "base");
-	if (s && !strcmp(s, "localtime")) {
-		c->rtc_base = CONFIG_RTC_LOCALTIME;
-	} else if (s && strcmp(s, "utc")) {
-		end = strptime(s, "%Y-%m-%dT%H:%M:%S", &tm);
-		if (!end)
-			end = strptime(s, "%Y-%m-%d", &tm);
-		if (!end || *end)
-			ret = err_set(
-				err, EINVAL,
-				"-rtc base=%s: utc, localtime or 2006-06-17T16:01:21 expected", s);
-		c->rtc_base = CONFIG_RTC_DATE;
-		c->rtc_date = timegm(&tm);
-	}
-	if (ret == 0)
-		ret = keyval_finish(&kv, err);
-	keyval_free(&kv);
-	return ret;
-}
-
-OPT(option_rom)
+static OPT(option_rom)
 {
 	if (c->nroms == CONFIG_MAX_ROMS)
 		return err_set(err, E2BIG, "-option-rom: more than %d", CONFIG_MAX_ROMS);
@@ -324,9 +121,15 @@ OPT(option_rom)
 	return 0;
 }
 
+static PUT(option_rom)
+{
+	for (unsigned i = 0; i < c->nroms; i++)
+		words_add(w, o->name, xstrdup(c->roms[i]));
+}
+
 /* --- disks --- */
 
-OPT(drive)
+static OPT(drive)
 {
 	return config_parse_drive(c, arg, err) ? 0 : -EINVAL;
 }
@@ -340,30 +143,71 @@ static int ide_drive(struct config *c, const char *file, int index, bool cdrom, 
 	d->interface = IF_IDE;
 	d->index = index;
 	d->cdrom = cdrom;
+	d->media = cdrom;
 	d->file = file ? xstrdup(file) : NULL;
-	if (cdrom)
-		d->open.flags &= ~BLK_RDWR;
 	return 0;
 }
 
-OPT(hda) { return ide_drive(c, arg, 0, false, err); }
-OPT(hdb) { return ide_drive(c, arg, 1, false, err); }
-OPT(hdc) { return ide_drive(c, arg, 2, false, err); }
-OPT(hdd) { return ide_drive(c, arg, 3, false, err); }
-OPT(cdrom) { return ide_drive(c, *arg ? arg : NULL, 2, true, err); }
-
-OPT(device)
+/*
+ * if=none, as the devices that show it are there as -device; the place among the IDE disks is
+ * theirs.
+ */
+static PUT(drive)
 {
+	for (unsigned i = 0; i < c->ndrives; i++) {
+		struct drive_config d = c->drives[i];
+		char *text = NULL;
+		size_t len;
+		FILE *out;
+
+		if (!*d.id || !(out = open_memstream(&text, &len)))
+			continue;
+		d.if_word = d.interface == IF_PFLASH ? IF_PFLASH : IF_NONE;
+		d.index = d.bus = d.unit = d.bootindex = -1;
+		keyval_put(out, "id", d.id);
+		props_put(drive_props, &d, out);
+		fclose(out);
+		words_add(w, o->name, text);
+	}
+}
+
+static OPT(hda) { return ide_drive(c, arg, 0, false, err); }
+static OPT(hdb) { return ide_drive(c, arg, 1, false, err); }
+static OPT(hdc) { return ide_drive(c, arg, 2, false, err); }
+static OPT(hdd) { return ide_drive(c, arg, 3, false, err); }
+static OPT(cdrom) { return ide_drive(c, *arg ? arg : NULL, 2, true, err); }
+
+static OPT(device)
+{
+	char *name = xstrdup(arg), *end = strchr(name, ',');
+	const struct device_kind *k = NULL;
+
 	if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
-		config_device_help();
+		device_kinds_help(c->kinds);
+		free(name);
+		return 1;
+	}
+	if (end && (!strcmp(end, ",help") || !strcmp(end, ",?"))) {
+		*end = 0;
+		k = device_kind_find(c->kinds, name);
+	}
+	free(name);
+	if (k) {
+		device_kind_help(k);
 		return 1;
 	}
 	return config_parse_device(c, arg, err) ? 0 : -EINVAL;
 }
 
+static PUT(device)
+{
+	for (unsigned i = 0; i < c->ndevices; i++)
+		words_add(w, o->name, device_text(c->devices[i]));
+}
+
 /* --- networks --- */
 
-OPT(netdev)
+static OPT(netdev)
 {
 	char *spec = xstrdup(arg), *id = keyval_take(spec, "id");
 	int ret = 0;
@@ -375,6 +219,14 @@ OPT(netdev)
 	free(id);
 	free(spec);
 	return ret;
+}
+
+static PUT(netdev)
+{
+	for (unsigned i = 0; i < c->nnets; i++)
+		if (*c->nets[i].id)
+			words_add(w, o->name,
+				  xasprintf("%s,id=%s", c->nets[i].spec, c->nets[i].id));
 }
 
 /*
@@ -399,8 +251,7 @@ static int net_nic(struct config *c, const char *arg, int vlan, struct err *err)
 		ret = -EINVAL;
 	} else {
 		d->vlan = vlan;
-		if (!model)
-			d->kind = DEV_NONE;	/* config_finish knows whether the disks are IDE */
+		d->any_model = !model;	/* config_finish knows whether the disks are IDE */
 	}
 	free(spec);
 	free(props);
@@ -409,7 +260,7 @@ static int net_nic(struct config *c, const char *arg, int vlan, struct err *err)
 	return ret;
 }
 
-OPT(net)
+static OPT(net)
 {
 	char *spec, *s;
 	uint64_t vlan = 0;
@@ -438,7 +289,7 @@ OPT(net)
 
 /* --- console, screen --- */
 
-OPT(serial)
+static OPT(serial)
 {
 	if (c->nserial == CONFIG_MAX_SERIAL)
 		return err_set(err, E2BIG, "-serial: a PC has four serial ports");
@@ -446,27 +297,36 @@ OPT(serial)
 	return 0;
 }
 
-OPT(chardev)
+static PUT(serial)
+{
+	for (unsigned i = 0; i < c->nserial; i++)
+		words_add(w, o->name, xstrdup(c->serial[i]));
+}
+
+static OPT(chardev)
 {
 	return config_add_chardev(c, arg, err);
 }
 
-OPT(debugcon)
+static PUT(chardev)
 {
-	struct device_config *d = config_add_device(c, DEV_DEBUGCON, NULL, err);
-
-	if (d)
-		d->backend = xstrdup(arg);
-	return d ? 0 : -EINVAL;
+	for (unsigned i = 0; i < c->nchardevs; i++)
+		words_add(w, o->name, xstrdup(c->chardevs[i].arg));
 }
 
-OPT(nographic)
+static OPT(debugcon)
+{
+	return config_add_device_with(c, "isa-debugcon", "chardev", arg, err) ? 0 : -EINVAL;
+}
+
+static OPT(nographic)
 {
 	c->nographic = true;
-	return opt_display(c, "none", err);
+	set_text(&c->display, "none");
+	return 0;
 }
 
-OPT(vga)
+static OPT(vga)
 {
 	c->vga = !strcmp(arg, "std") ? CONFIG_VGA_STD : CONFIG_VGA_NONE;
 	if (c->vga == CONFIG_VGA_STD || !strcmp(arg, "none"))
@@ -475,9 +335,9 @@ OPT(vga)
 		       "-vga %s: the graphics card is a standard VGA (std), or there is none", arg);
 }
 
-OPT(std_vga) { return opt_vga(c, "std", err); }
+static OPT(std_vga) { return opt_vga(c, "std", err); }
 
-OPT(soundhw)
+static OPT(soundhw)
 {
 	char *old = c->unsupported;
 
@@ -486,7 +346,7 @@ OPT(soundhw)
 	return 0;
 }
 
-OPT(usb)
+static OPT(usb)
 {
 	char *old = c->unsupported;
 
@@ -495,157 +355,241 @@ OPT(usb)
 	return 0;
 }
 
-OPT(usbdevice)
+static OPT(usbdevice)
 {
 	if (!strcmp(arg, "tablet"))
-		return config_add_device(c, DEV_VIRTIO_INPUT, NULL, err) ? 0 : -EINVAL;
+		return config_add_device(c, "virtio-tablet", err) ? 0 : -EINVAL;
 	return opt_usb(c, arg, err);
 }
 
-OPT(global)
+/* KIND.PROP=VALUE, checked here and used by config_finish. */
+static int device_global(struct config *c, const char *arg, struct err *err)
+{
+	const char *dot = strchr(arg, '.'), *eq = strchr(arg, '=');
+	char *name = dot && dot < eq ? xasprintf("%.*s", (int)(dot - arg), arg) : xstrdup("");
+	char *key = dot && dot < eq ? xasprintf("%.*s", (int)(eq - dot - 1), dot + 1) : xstrdup("");
+	const struct device_kind *k = device_kind_find(c->kinds, name);
+	const struct prop *p = k ? props_named(k->props, key) : NULL;
+	void *trial = k ? xcalloc(1, k->size) : NULL;
+	int ret = 0;
+
+	if (!p)
+		ret = err_set(err, ENOTSUP,
+			      "-global %s: only kvm-pit.lost_tick_policy=discard or =delay and "
+			      "KIND.PROP=VALUE of a -device are known",
+			      arg);
+	else if (c->nglobals == CONFIG_MAX_GLOBALS)
+		ret = err_set(err, E2BIG, "-global: more than %d", CONFIG_MAX_GLOBALS);
+	else
+		ret = prop_set(p, trial, eq + 1, err);
+	if (ret == 0) {
+		c->globals[c->nglobals].kind = k;
+		c->globals[c->nglobals].prop = p;
+		c->globals[c->nglobals++].value = xstrdup(eq + 1);
+	}
+	if (k)
+		props_free(k->props, trial);
+	free(trial);
+	free(name);
+	free(key);
+	return ret;
+}
+
+static OPT(global)
 {
 	static const char policy[] = "kvm-pit.lost_tick_policy=";
-	static const char port[] = "isa-debugcon.iobase=";
 	const char *value = arg + strlen(policy);
-	uint64_t n;
 
-	if (!strncmp(arg, port, strlen(port))) {
-		if (parse_u64(arg + strlen(port), 0xffff, &n) < 0 || !n)
-			return err_set(err, EINVAL, "-global %s: a port number, 1 to 0xffff", arg);
-		c->debugcon_iobase = n;
-		return 0;
-	}
-	if (strncmp(arg, policy, strlen(policy)) ||
-	    (strcmp(value, "discard") && strcmp(value, "delay")))
-		return err_set(err, ENOTSUP,
-			       "-global %s: only %sdiscard, %sdelay and %sN are known", arg, policy,
-			       policy, port);
+	if (strncmp(arg, policy, strlen(policy)))
+		return device_global(c, arg, err);
+	if (strcmp(value, "discard") && strcmp(value, "delay"))
+		return err_set(err, ENOTSUP, "-global %s: %sdiscard or %sdelay", arg, policy,
+			       policy);
 	c->pit_discard = !strcmp(value, "discard");
 	return 0;
 }
 
-OPT(version)
+static PUT(global)
+{
+	if (c->pit_discard)
+		words_add(w, o->name, xstrdup("kvm-pit.lost_tick_policy=discard"));
+}
+
+static PUT(vga)
+{
+	/* The card is a -device by now. */
+	words_add(w, o->name, xstrdup("none"));
+}
+
+/* Everything there is is named. */
+static PUT(always)
+{
+	words_flag(w, o->name);
+}
+
+static PUT(seconds)
+{
+	unsigned n = !strcmp(o->name, "timeout") ? c->timeout : c->idle_timeout;
+
+	if (n)
+		words_add(w, o->name, xasprintf("%u", n));
+}
+
+static OPT(version)
 {
 	printf("minivmm version %s\n", MINIVMM_VERSION);
 	return 1;
 }
 
-OPT(h);
-OPT(man);
+static OPT(h);
+static OPT(man);
 
-static const struct option {
-	const char *name, *arg, *help;
-	int (*set)(struct config *c, const char *arg, struct err *err);
-} options[] = {
-	{ "", NULL, "Machine", NULL },
-	{ "m", "SIZE", "guest memory: 512 (MiB), 2G; default 128", opt_m },
-	{ "smp", "N[,sockets=,cores=,threads=]", "number of processors; default 1", opt_smp },
+/* What may stand after the comma, by the option's table; those of net and chardev are elsewhere. */
+static const struct { const char *option; const struct prop *props;
+} tables[] = {
+	{ "m", ram_props }, { "smp", smp_props }, { "rtc", rtc_props }, { "boot", boot_props },
+	{ "drive", drive_props }, { "M", machine_props }, { "machine", machine_props },
+};
+
+#define TEXT(member) .text = offsetof(struct config, member)
+#define FLAG(member) .flag = offsetof(struct config, member)
+static const struct option options[] = {
+	{ "", NULL, "Machine", .set = NULL },
+	{ "m", "SIZE", "guest memory: 512 (MiB), 2G; default 128", .set = opt_m, .put = put_m },
+	{ "smp", "N[,sockets=,cores=,threads=]", "number of processors; default 1",
+	  .set = opt_smp, .put = put_smp },
 	{ "cpu", "MODEL[,+feature,-feature]",
 	  "processor: host (default), qemu64, x86-64-v2, x86-64-v3 ...; \"help\" lists them",
-	  opt_cpu },
+	  .set = opt_cpu, TEXT(cpu) },
 	{ "M", "TYPE[,prop=value]",
 	  "machine: pc (default) or micro; also pit=off, acpi=off; dumpdtb=FILE describes the "
 	  "machine as a device tree, and ends",
-	  opt_machine },
-	{ "machine", "TYPE[,prop=value]", "the same", opt_machine },
-	{ "name", "NAME", "name of the guest: process title, default network addresses", opt_name },
-	{ "uuid", "UUID", "the machine's UUID as its firmware tables have it", opt_uuid },
-	{ "rtc", "base=utc|localtime|DATE", "time the real-time clock starts at", opt_rtc },
-	{ "device", "NAME[,prop=value]", "add a device; \"help\" lists them", opt_device },
-	{ "no-acpi", NULL, "no ACPI tables", opt_no_acpi },
-	{ "no-hpet", NULL, "no HPET (there is none by default)", opt_no_hpet },
+	  .set = opt_machine, .put = put_machine },
+	{ "machine", "TYPE[,prop=value]", "the same", .set = opt_machine },
+	{ "name", "NAME", "name of the guest: process title, default network addresses",
+	  TEXT(name) },
+	{ "uuid", "UUID", "the machine's UUID as its firmware tables have it",
+	  .set = opt_uuid, .put = put_uuid },
+	{ "rtc", "base=utc|localtime|DATE", "time the real-time clock starts at",
+	  .set = opt_rtc, .put = put_rtc },
+	{ "device", "NAME[,prop=value]", "add a device; \"help\" lists them",
+	  .set = opt_device, .put = put_device },
+	{ "no-acpi", NULL, "no ACPI tables", .set = opt_no_acpi },
+	{ "no-hpet", NULL, "no HPET (there is none by default)", .set = opt_no_hpet },
 	{ "mem-path", "DIR",
 	  "guest memory is a file in DIR: huge pages with a hugetlbfs (mount -t hugetlbfs none "
 	  "DIR)",
-	  opt_mem_path },
+	  TEXT(mem_path) },
 	{ "mem-prealloc", NULL, "take all guest memory from the host at start, or do not start",
-	  opt_mem_prealloc },
-	{ "enable-kvm", NULL, "KVM is always used", opt_always },
-	{ "accel", "kvm", "the same", opt_accel },
+	  FLAG(mem_prealloc) },
+	{ "enable-kvm", NULL, "KVM is always used", .set = opt_always },
+	{ "accel", "kvm", "the same", .set = opt_accel },
 	{ "global", "PROP=VALUE",
 	  "kvm-pit.lost_tick_policy=discard: a late timer tick is lost; delay (default): it is "
 	  "made up for",
-	  opt_global },
-	{ "nodefaults", NULL, "no default serial port and graphics card", opt_nodefaults },
-	{ "", NULL, "Boot", NULL },
+	  .set = opt_global, .put = put_global },
+	{ "nodefaults", NULL, "no default serial port and graphics card", FLAG(nodefaults),
+	  .put = put_always },
+	{ "", NULL, "Boot", .set = NULL },
 	{ "kernel", "FILE", "boot this kernel: bzImage, PVH ELF (vmlinux) or multiboot",
-	  opt_kernel },
+	  TEXT(kernel) },
 	{ "initrd", "FILE", "with this initial RAM disk (multiboot: modules, comma-separated)",
-	  opt_initrd },
-	{ "append", "TEXT", "and this command line", opt_append },
-	{ "bios", "FILE", "firmware instead of SeaBIOS", opt_bios },
+	  TEXT(initrd) },
+	{ "append", "TEXT", "and this command line", TEXT(append) },
+	{ "bios", "FILE", "firmware instead of SeaBIOS", TEXT(bios) },
 	{ "boot", "ORDER|order=,once=,menu=on", "boot devices in order: c disk, d CD, n network",
-	  opt_boot },
-	{ "option-rom", "FILE", "an option ROM for the firmware to start", opt_option_rom },
-	{ "", NULL, "Disks", NULL },
+	  .set = opt_boot, .put = put_boot },
+	{ "option-rom", "FILE", "an option ROM for the firmware to start",
+	  .set = opt_option_rom, .put = put_option_rom },
+	{ "", NULL, "Disks", .set = NULL },
 	{ "drive", "FILE|file=,format=,if=,readonly=,snapshot=,cache=",
-	  "a disk; virtio unless if=ide; \"help\" lists the rest", opt_drive },
-	{ "hda", "FILE", "first IDE disk (-hdb, -hdc, -hdd: the others)", opt_hda },
-	{ "hdb", "FILE", "second IDE disk", opt_hdb },
-	{ "hdc", "FILE", "third IDE disk", opt_hdc },
-	{ "hdd", "FILE", "fourth IDE disk", opt_hdd },
-	{ "cdrom", "FILE", "CD image or host drive", opt_cdrom },
-	{ "snapshot", NULL, "write to temporary files instead of the disk images", opt_snapshot },
-	{ "", NULL, "Network", NULL },
+	  "a disk; virtio unless if=ide; \"help\" lists the rest",
+	  .set = opt_drive, .put = put_drive },
+	{ "hda", "FILE", "first IDE disk (-hdb, -hdc, -hdd: the others)", .set = opt_hda },
+	{ "hdb", "FILE", "second IDE disk", .set = opt_hdb },
+	{ "hdc", "FILE", "third IDE disk", .set = opt_hdc },
+	{ "hdd", "FILE", "fourth IDE disk", .set = opt_hdd },
+	{ "cdrom", "FILE", "CD image or host drive", .set = opt_cdrom },
+	{ "snapshot", NULL, "write to temporary files instead of the disk images",
+	  .flag = offsetof(struct config, snapshot), .start = true },
+	{ "", NULL, "Network", .set = NULL },
 	{ "net", "nic|tap|user|none[,prop=value]",
 	  "a card, or what it is connected to: tap,br0 makes a TAP on bridge br0; \"help\" lists "
 	  "the rest",
-	  opt_net },
-	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device", opt_netdev },
-	{ "", NULL, "Console and screen", NULL },
+	  .set = opt_net },
+	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device",
+	  .set = opt_netdev, .put = put_netdev },
+	{ "", NULL, "Console and screen", .set = NULL },
 	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F[,append=on], pty, "
 	  "unix:F, none; each with logfile=F[,logappend=on] for a copy of the output",
-	  opt_serial },
+	  .set = opt_serial, .put = put_serial },
 	{ "chardev", "KIND,id=ID,...", "a stream for -serial chardev:ID or -device ...,chardev=ID",
-	  opt_chardev },
+	  .set = opt_chardev, .put = put_chardev },
 	{ "debugcon", "SPEC", "what firmware writes to its debug port, 0x402: stdio, file:F ...",
-	  opt_debugcon },
-	{ "nographic", NULL, "no screen, serial port and monitor on the terminal", opt_nographic },
-	{ "display", "none|curses", "show the screen", opt_display },
+	  .set = opt_debugcon },
+	{ "nographic", NULL, "no screen, serial port and monitor on the terminal",
+	  .set = opt_nographic },
+	{ "display", "none|curses", "show the screen", TEXT(display) },
 	{ "vnc", "[HOST]:N|unix:F",
 	  "show the screen to VNC viewers, on this machine unless HOST says more; ,password=on "
 	  "(then "
 	  "set_password in the monitor) or ,password-file=F",
-	  opt_vnc },
-	{ "vga", "std|none", "graphics card", opt_vga },
-	{ "std-vga", NULL, "the same as -vga std", opt_std_vga },
-	{ "k", "fr|de|us", "keyboard layout of VNC viewers", opt_k },
-	{ "monitor", "SPEC", "a monitor for people: stdio, unix:F", opt_monitor },
-	{ "qmp", "unix:PATH,server,nowait", "a control socket for programs", opt_qmp },
-	{ "usb", NULL, "accepted; there is no USB", opt_usb },
-	{ "usbdevice", "tablet", "an absolute pointer (virtio-tablet)", opt_usbdevice },
-	{ "soundhw", "CARD", "accepted; there is no sound", opt_soundhw },
-	{ "", NULL, "Running", NULL },
-	{ "S", NULL, "do not start the processors; \"cont\" does", opt_paused },
-	{ "gdb", "tcp::PORT", "wait for a debugger there", opt_gdb },
-	{ "s", NULL, "the same as -gdb tcp::1234", opt_gdb_default },
-	{ "incoming", "ADDRESS", "take a machine that another minivmm sends", opt_incoming },
+	  TEXT(vnc) },
+	{ "vga", "std|none", "graphics card", .set = opt_vga, .put = put_vga },
+	{ "std-vga", NULL, "the same as -vga std", .set = opt_std_vga },
+	{ "k", "fr|de|us", "keyboard layout of VNC viewers", TEXT(keymap) },
+	{ "monitor", "SPEC", "a monitor for people: stdio, unix:F", TEXT(monitor) },
+	{ "qmp", "unix:PATH,server,nowait", "a control socket for programs", TEXT(qmp) },
+	{ "usb", NULL, "accepted; there is no USB", .set = opt_usb },
+	{ "usbdevice", "tablet", "an absolute pointer (virtio-tablet)", .set = opt_usbdevice },
+	{ "soundhw", "CARD", "accepted; there is no sound", .set = opt_soundhw },
+	{ "", NULL, "Running", .set = NULL },
+	{ "S", NULL, "do not start the processors; \"cont\" does", FLAG(paused), .start = true },
+	{ "gdb", "tcp::PORT", "wait for a debugger there", TEXT(gdb) },
+	{ "s", NULL, "the same as -gdb tcp::1234", .set = opt_gdb_default },
+	{ "incoming", "ADDRESS", "take a machine that another minivmm sends", .set = opt_incoming },
 	{ "loadvm", "NAME|FILE[,strict=on]",
 	  "start from a saved machine; strict: not when a disk was changed since it was saved",
-	  opt_loadvm },
+	  .set = opt_loadvm },
 	{ "verify", "FILE", "check a saved machine's checksums, those of its memory too",
-	  opt_verify },
-	{ "no-reboot", NULL, "end instead of rebooting", opt_no_reboot },
+	  TEXT(verify), .start = true },
+	{ "no-reboot", NULL, "end instead of rebooting", FLAG(no_reboot) },
 	{ "timeout", "SECONDS", "end after so long, with status 124 and the processors' registers",
-	  opt_timeout },
+	  .set = opt_timeout, .put = put_seconds },
 	{ "idle-timeout", "SECONDS",
 	  "end when the guest has asked no device for anything for so long (246)",
-	  opt_idle_timeout },
+	  .set = opt_idle_timeout, .put = put_seconds },
 	{ "no-shutdown", NULL, "stop instead of ending when the guest powers off",
-	  opt_no_shutdown },
-	{ "daemonize", NULL, "go into the background once the machine runs", opt_daemonize },
-	{ "pidfile", "FILE", "write the process number there", opt_pidfile },
-	{ "D", "FILE", "write messages there", opt_logfile },
+	  FLAG(no_shutdown) },
+	{ "daemonize", NULL, "go into the background once the machine runs", FLAG(daemonize) },
+	{ "pidfile", "FILE", "write the process number there", TEXT(pidfile) },
+	{ "D", "FILE", "write messages there", TEXT(logfile) },
 	{ "trace", "exits,pio,mmio,irq,blk,...[,file=F][,symbols=F]",
 	  "a line for each event; \"summary\": a table at the end; \"help\" lists them",
-	  opt_trace },
-	{ "version", NULL, "print the version", opt_version },
-	{ "h", NULL, "print this help", opt_h },
-	{ "help", NULL, NULL, opt_h },
-	{ "man", NULL, NULL, opt_man },
+	  .set = opt_trace, TEXT(trace) },
+	{ "version", NULL, "print the version", .set = opt_version },
+	{ "h", NULL, "print this help", .set = opt_h },
+	{ "help", NULL, NULL, .set = opt_h },
+	{ "man", NULL, NULL, .set = opt_man },
 };
 
-OPT(h)
+/* As help, or as part of the man page. False: there is nothing to say. */
+static bool option_props(const struct option *o, bool man)
+{
+	bool any = man ? options_props_man(o->name) : options_props_help(o->name);
+
+	if (man && !strcmp(o->name, "machine"))
+		return any;			/* the same as -M's */
+	for (size_t i = 0; i < ARRAY_SIZE(tables); i++) {
+		if (strcmp(tables[i].option, o->name))
+			continue;
+		options_table_help(tables[i].props, man);
+		return true;
+	}
+	return any;
+}
+
+static OPT(h)
 {
 	printf("usage: %s [options] [disk image]\n\n"
 	       "Runs a virtual machine with KVM. Ctrl-A X on the serial console ends it, Ctrl-A H "
@@ -672,7 +616,7 @@ OPT(h)
 	return 1;
 }
 
-OPT(man)
+static OPT(man)
 {
 	options_man_head();
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
@@ -683,9 +627,9 @@ OPT(man)
 		else if (o->help)
 			printf(".TP\n.BI \\-%s \" %s\"\n%s.\n", o->name, o->arg ? o->arg : "",
 			       o->help);
-		options_props_man(o->name);
+		option_props(o, true);
 		if (!strcmp(o->name, "device"))
-			config_device_man();
+			device_kinds_man(c->kinds);
 	}
 	options_man_tail();
 	return 1;
@@ -703,6 +647,32 @@ static int no_option(const char *name, struct err *err)
 	near = nearest_name(name, names);
 	return err_set(err, EINVAL, "no option is called -%s%s%s%s (-h lists them)", name,
 		       near ? "; did you mean -" : "", near ? near : "", near ? "?" : "");
+}
+
+static int option_set(struct config *c, const struct option *o, const char *arg, struct err *err)
+{
+	if (o->set)
+		return o->set(c, arg, err);
+	if (o->text)
+		set_text((char **)((char *)c + o->text), arg);
+	else
+		*(bool *)((char *)c + o->flag) = true;
+	return 0;
+}
+
+void config_words(const struct config *c, struct words *w)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++) {
+		const struct option *o = &options[i];
+		const char *text = o->text ? *(char **)((char *)c + o->text) : NULL;
+
+		if (o->put)
+			o->put(c, o, w);
+		else if (text && !o->start)
+			words_add(w, o->name, xstrdup(text));
+		else if (o->flag && !o->start && *(bool *)((char *)c + o->flag))
+			words_flag(w, o->name);
+	}
 }
 
 int options_parse(struct config *c, int argc, char **argv, struct err *err)
@@ -729,9 +699,9 @@ int options_parse(struct config *c, int argc, char **argv, struct err *err)
 					       name, o->arg);
 			arg = argv[++i];
 		}
-		if (arg && (!strcmp(arg, "help") || !strcmp(arg, "?")) && options_props_help(name))
+		if (arg && (!strcmp(arg, "help") || !strcmp(arg, "?")) && option_props(o, false))
 			return 1;
-		ret = o->set(c, arg, err);
+		ret = option_set(c, o, arg, err);
 		if (ret < 0 && err->msg[0] != '-')
 			err_prefix(err, "-%s%s%s", name, arg ? " " : "", arg ? arg : "");
 		if (ret)

@@ -7,6 +7,7 @@
 #define VMM_CONFIG_OPTIONS_H
 
 #include "vmm/base/log.h"
+#include "vmm/config/prop.h"
 
 void options_man_head(void);
 void options_man_tail(void);
@@ -16,6 +17,8 @@ void options_man_tail(void);
  * False: there is nothing to say.
  */
 bool options_props_help(const char *option);
-void options_props_man(const char *option);
+bool options_props_man(const char *option);
+/* The same from a table, as help or as part of the man page. */
+void options_table_help(const struct prop *p, bool man);
 
 #endif

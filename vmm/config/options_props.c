@@ -1,84 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * options_props.c: what may stand after the comma: the properties of -drive, -net and others, for
- * "-drive help" and the man page. The parsers are config_parse.c, options.c and net/;
- * tests/guest/suite-doctor holds the two together.
+ * options_props.c: what may stand after the comma, for "-drive help" and the man page: from the
+ * tables that parse it, and for what net/ and config_chardev.c parse from one here;
+ * tests/guest/suite-doctor holds these together.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "vmm/config/options.h"
 
-static const struct prop {
+static const struct words_of {
 	const char *option;		/* those of one option follow each other */
 	const char *name, *help;
 } props[] = {
-	{ "smp", "cpus=N", "processors at the start; the word alone means this" },
-	{ "smp", "maxcpus=N", "not more than that" },
-	{ "smp", "sockets=N cores=N threads=N",
-	  "how the guest sees them; what is left out follows from the others" },
 	{ "M", "pc",
 	  "i440FX PC: BIOS, PCI, IDE, everything (default; pc-1 is its present version)" },
 	{ "M", "micro", "no PCI and no firmware, virtio-mmio only: the fastest boot (micro-1)" },
-	{ "M", "pit=off", "no 8254 timer" },
-	{ "M", "acpi=off", "no ACPI tables, as -no-acpi" },
-	{ "M", "hpet=off", "as -no-hpet; there is none" },
-	{ "M", "kernel_irqchip=on", "KVM's interrupt chips: always" },
-	{ "M", "accel=kvm", "as -accel" },
-	{ "M", "dumpdtb=FILE", "write what the machine is made of as a device tree, and end" },
-	{ "rtc", "base=utc|localtime|DATE",
-	  "what the clock shows at the start; DATE as 2006-06-17T16:01:21. Windows wants "
-	  "localtime" },
-	{ "rtc", "clock=host|rt|vm", "accepted; the clock stands while the guest is paused" },
-	{ "rtc", "driftfix=", "accepted; KVM's timers make up for lost ticks themselves" },
-	{ "boot", "order=LETTERS", "a floppy (there is none), c disk, d CD, n network" },
-	{ "boot", "once=LETTERS", "for the first start only" },
-	{ "boot", "menu=on", "the firmware waits and offers a menu (Esc)" },
-	{ "boot", "splash-time=MS", "how long it waits" },
-	{ "boot", "strict=on", "nothing but the devices with a bootindex=" },
-
-	{ "drive", "file=FILE",
-	  "the image, block device or address (nbd://, http://); the word alone means this" },
-	{ "drive", "format=NAME",
-	  "raw, qcow2, vmdk ...; left out: as the file looks. Say raw for a disk whose guest is "
-	  "not trusted" },
-	{ "drive", "if=virtio|ide|pflash|none",
-	  "how the guest sees it; none: a -device names it by its id" },
-	{ "drive", "id=NAME", "its name for -device, monitor and control socket" },
-	{ "drive", "media=disk|cdrom", "a CD drive is an IDE one" },
-	{ "drive", "index=N bus=N unit=N", "its place among the IDE or virtio disks" },
-	{ "drive", "bootindex=N", "the firmware tries the lowest first" },
-	{ "drive", "serial=TEXT", "the serial number that the guest reads" },
-	{ "drive", "readonly=on read-only=on", "the guest cannot write" },
-	{ "drive", "snapshot=on",
-	  "writes go to an unlinked temporary file; \"commit\" in the monitor keeps them" },
-	{ "drive", "cache=writeback|none|writethrough|directsync|unsafe",
-	  "writeback (default): the host's page cache, and the guest's flushes reach the "
-	  "disk; none: past the cache; writethrough, directsync: each write reaches the disk; "
-	  "unsafe: flushes are ignored" },
-	{ "drive", "aio=threads|io_uring|native",
-	  "accepted; io_uring where the kernel allows it, else threads" },
-	{ "drive", "discard=unmap|ignore",
-	  "what the guest discards is given back to the host (default), or kept" },
-	{ "drive", "detect-zeroes=off|on|unmap", "written zeroes become holes" },
-	{ "drive", "l2-cache-size=SIZE", "memory for qcow2's tables" },
-	{ "drive", "secret-file=FILE", "the passphrase of an encrypted image" },
-	{ "drive", "werror=report|ignore|stop|enospc",
-	  "when a write fails: the guest is told, or not, or the machine stops and \"cont\" tries "
-	  "again "
-	  "(enospc, the default: stops when the disk is full, else reports)" },
-	{ "drive", "rerror=report|ignore|stop", "when a read fails" },
-	{ "drive", "bps=N bps_rd=N bps_wr=N",
-	  "limits in bytes a second (all, reads, writes); also throttling.bps-total, -read, "
-	  "-write" },
-	{ "drive", "iops=N iops_rd=N iops_wr=N",
-	  "limits in requests a second; also throttling.iops-total, -read, -write" },
-	{ "drive", "bps_max=N iops_max=N ...",
-	  "a higher speed for a burst after a rest (each limit has one: bps_rd_max ...; "
-	  "throttling.bps-total-max)" },
-	{ "drive", "bps_max_length=SECONDS iops_max_length=SECONDS ...",
-	  "how long such a burst may last (1; throttling.bps-total-max-length)" },
-	{ "drive", "iops_size=BYTES", "a bigger request counts as several (throttling.iops-size)" },
 
 	{ "chardev", "file,path=FILE,append=on|off",
 	  "what comes is written there; emptied at start, or not" },
@@ -121,7 +59,7 @@ static const struct prop {
 	{ "net", "vlan=N", "cards and networks of one number are connected" },
 };
 
-static bool is(const struct prop *p, const char *option)
+static bool is(const struct words_of *p, const char *option)
 {
 	return !strcmp(p->option, option);
 }
@@ -145,7 +83,15 @@ bool options_props_help(const char *option)
 	return any;
 }
 
-void options_props_man(const char *option)
+static void man_row(const char *name, const char *help)
+{
+	printf(".TP\n.B ");
+	for (const char *c = name; *c; c++)
+		printf(*c == '-' ? "\\-" : "%c", *c);
+	printf("\n%s.\n", help);
+}
+
+bool options_props_man(const char *option)
 {
 	bool any = false;
 
@@ -155,11 +101,29 @@ void options_props_man(const char *option)
 		if (!any)
 			printf(".RS\n");
 		any = true;
-		printf(".TP\n.B ");
-		for (const char *c = props[i].name; *c; c++)
-			printf(*c == '-' ? "\\-" : "%c", *c);
-		printf("\n%s.\n", props[i].help);
+		man_row(props[i].name, props[i].help);
 	}
 	if (any)
+		printf(".RE\n");
+	return any;
+}
+
+void options_table_help(const struct prop *p, bool man)
+{
+	if (man)
+		printf(".RS\n");
+	for (; p->name; p++) {
+		char *usage = prop_usage(p);
+		char *help = p->alias ? xasprintf("%s (also %s=)", p->help, p->alias)
+				      : xstrdup(p->help);
+
+		if (man)
+			man_row(usage, help);
+		else
+			printf("  %s\n      %s\n", usage, help);
+		free(usage);
+		free(help);
+	}
+	if (man)
 		printf(".RE\n");
 }

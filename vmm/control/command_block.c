@@ -89,10 +89,10 @@ static int change_medium(struct machine *m, struct machine_drive *d, struct blk 
 {
 	int ret;
 
-	if (!d->config->cdrom || !m->ide)
+	if (!d->config->cdrom || !d->on_ide)
 		return err_set(err, EINVAL, "Device '%s' is not removable", d->config->id);
 	loop_lock(m->loop);
-	ret = piix3_ide_change_medium(m->ide, d->config->index, blk, force, old);
+	ret = piix3_ide_change_medium(m->ide, d->ide_unit, blk, force, old);
 	if (ret == 0)
 		d->blk = blk;
 	loop_unlock(m->loop);

@@ -6,6 +6,11 @@
 #include "devices/virtio/virtio_net.h"
 #include "vmm/control/command.h"
 
+static bool is_virtio_net(const struct machine_device *d)
+{
+	return d->virtio && d->virtio->ops->id == VIRTIO_ID_NET;
+}
+
 static int run_set_link(struct machine *m, json_t *args, struct command_result *r)
 {
 	const char *name = json_string_value(json_object_get(args, "name"));
@@ -13,11 +18,11 @@ static int run_set_link(struct machine *m, json_t *args, struct command_result *
 	struct machine_device *d = machine_find_device(m, name);
 	struct net *n = machine_find_net(m, name);
 
-	if (!n && d && d->config->backend)
-		n = machine_find_net(m, d->config->backend);
+	if (!n && d && device_backend(d->config))
+		n = machine_find_net(m, device_backend(d->config));
 	if (n)
 		net_set_link(n, up);
-	else if (d && d->virtio && d->config->kind == DEV_VIRTIO_NET)
+	else if (d && is_virtio_net(d))
 		virtio_net_set_link(d->virtio, up);
 	else
 		return err_set(&r->err, ENODEV, "Device '%s' not found", name);
@@ -87,13 +92,12 @@ static int query_rx_filter(struct machine *m, json_t *args, struct command_resul
 
 	if (name && !d)
 		return err_set(&r->err, ENOENT, "invalid net client name: %s", name);
-	if (d && d->config->kind != DEV_VIRTIO_NET)
+	if (d && !is_virtio_net(d))
 		return err_set(&r->err, ENOTSUP,
 			       "net client(%s) doesn't support rx-filter querying", name);
 	r->value = json_array();
 	for (unsigned i = 0; i < m->ndevices; i++) {
-		if (!m->devices[i].config || m->devices[i].config->kind != DEV_VIRTIO_NET ||
-		    (d && d != &m->devices[i]))
+		if (!is_virtio_net(&m->devices[i]) || (d && d != &m->devices[i]))
 			continue;
 		json_array_append_new(r->value, filter_object(&m->devices[i]));
 		virtio_net_on_filter(m->devices[i].virtio, filter_changed, m);
@@ -105,13 +109,13 @@ static int query_rx_filter(struct machine *m, json_t *args, struct command_resul
 
 static void nic_lines(struct machine *m, const struct device_config *c, FILE *out)
 {
-	struct net *n = c->backend ? machine_find_net(m, c->backend) : NULL;
+	struct net *n = device_backend(c) ? machine_find_net(m, device_backend(c)) : NULL;
+	const uint8_t *mac = ((struct prop_mac *)device_prop(c, PROP_MAC))->addr;
 	struct net_stats s;
 	char text[512];
 
 	fprintf(out, "%s: index=0,type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x\n", c->id,
-		device_kind_name(c->kind), c->mac[0], c->mac[1], c->mac[2], c->mac[3], c->mac[4],
-		c->mac[5]);
+		c->kind->name, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
 	if (!n)
 		return;
 	net_info(n, text, sizeof(text));
@@ -132,7 +136,7 @@ static int query_network(struct machine *m, json_t *args, struct command_result 
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		const struct device_config *c = m->devices[i].config;
 
-		if (c && config_is_nic(c))
+		if (c && device_is_nic(c))
 			nic_lines(m, c, out);
 	}
 	r->value = command_text(out, &text, &len);

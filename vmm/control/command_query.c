@@ -295,7 +295,7 @@ static void print_pci(json_t *v, FILE *out)
 static struct virtio_dev *balloon(struct machine *m)
 {
 	for (unsigned i = 0; i < m->ndevices; i++)
-		if (m->devices[i].config && m->devices[i].config->kind == DEV_VIRTIO_BALLOON)
+		if (m->devices[i].virtio && m->devices[i].virtio->ops->id == VIRTIO_ID_BALLOON)
 			return m->devices[i].virtio;
 	return NULL;
 }
@@ -375,13 +375,20 @@ static int query_exits(struct machine *m, json_t *args, struct command_result *r
 	return 0;
 }
 
+/* A thread that was asked for; a network card has some by itself. */
+static bool has_iothread(const struct machine_device *d)
+{
+	const struct prop *p = d->config ? props_named(d->config->kind->props, "iothread") : NULL;
+
+	return p && !prop_is_default(p, d->config) && d->threads.n;
+}
+
 /* The threads that carry queues of their own (iothread=on). */
 static int query_iothreads(struct machine *m, json_t *args, struct command_result *r)
 {
 	r->value = json_array();
 	for (unsigned i = 0; i < m->ndevices; i++)
-		if (m->devices[i].config && m->devices[i].config->iothread &&
-		    m->devices[i].threads.n)
+		if (has_iothread(&m->devices[i]))
 			/* They wait in the kernel only: nothing polls. */
 			json_array_append_new(
 				r->value, json_pack("{s:s,s:i,s:i,s:i,s:i,s:i}", "id",

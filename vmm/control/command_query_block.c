@@ -111,7 +111,7 @@ static const struct machine_device *drive_device(struct machine *m, const struct
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		const struct device_config *c = m->devices[i].config;
 
-		if (c && c->backend && !strcmp(c->backend, d->config->id))
+		if (c && device_backend(c) && !strcmp(device_backend(c), d->config->id))
 			return &m->devices[i];
 	}
 	return NULL;
@@ -132,10 +132,10 @@ static int query_block(struct machine *m, json_t *args, struct command_result *r
 
 		if (dev)
 			json_object_set_new(j, "qdev", json_string(dev->config->id));
-		if (d->config->cdrom && m->ide)
+		if (d->config->cdrom && d->on_ide)
 			json_object_set_new(
 				j, "tray_open",
-				json_boolean(piix3_ide_tray_open(m->ide, d->config->index)));
+				json_boolean(piix3_ide_tray_open(m->ide, d->ide_unit)));
 		if (d->blk) {
 			json_object_set_new(j, "inserted", drive_inserted(d));
 			json_object_set_new(j, "io-status",

@@ -95,13 +95,27 @@ static const struct { uint16_t first, last; const char *name;
 	{ 0x2e8, 0x2ef, "COM4" },     { 0x2f8, 0x2ff, "COM2" },
 	{ 0x378, 0x37f, "LPT1" },     { 0x3bc, 0x3bf, "LPT" },
 	{ 0x3e8, 0x3ef, "COM3" },     { 0x3f0, 0x3f7, "floppy" },
-	{ 0x3f8, 0x3ff, "COM1" },     { 0x402, 0x402, "debug port" },
-	{ 0x505, 0x505, "pvpanic" },  { 0xb004, 0xb008, "PM of Bochs" },
+	{ 0x3f8, 0x3ff, "COM1" },     { 0xb004, 0xb008, "PM of Bochs" },
 	{ 0xcf8, 0xcff, "PCI" },
 };
 
+/* The usual ports of devices that could be there. */
+static struct { uint16_t port; const char *name; } device_ports[32];
+static unsigned ndevice_ports;
+
+void exit_trace_port(uint16_t port, const char *name)
+{
+	if (ndevice_ports == ARRAY_SIZE(device_ports))
+		return;
+	device_ports[ndevice_ports].port = port;
+	device_ports[ndevice_ports++].name = name;
+}
+
 static const char *isa_name(uint64_t port)
 {
+	for (unsigned i = 0; i < ndevice_ports; i++)
+		if (port == device_ports[i].port)
+			return device_ports[i].name;
 	for (size_t i = 0; i < ARRAY_SIZE(isa_names); i++)
 		if (port >= isa_names[i].first && port <= isa_names[i].last)
 			return isa_names[i].name;

@@ -26,6 +26,11 @@ void exit_describe(struct vcpu *v, char *buf, size_t len);
  */
 int exit_trace_init(const char *kernel, struct err *err);
 /*
+ * What is usually at a port, for accesses that nobody answers. Before the guest runs; name stays
+ * the caller's.
+ */
+void exit_trace_port(uint16_t port, const char *name);
+/*
  * The table of -trace summary: exits by reason and device with count, total and worst time. At the
  * end; to stderr.
  */

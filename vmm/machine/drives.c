@@ -162,11 +162,11 @@ static struct machine_drive *drive_by_place(struct machine *m, const char *name)
 	if (sscanf(name, "ide%u-%cd%u%n", &bus, &kind, &unit, &end) != 3 || name[end] || unit > 1)
 		return NULL;
 	for (unsigned i = 0; i < m->ndrives; i++) {
-		const struct drive_config *d = m->drives[i].config;
+		struct machine_drive *d = &m->drives[i];
 
-		if (d->interface == IF_IDE && d->index == (int)(2 * bus + unit) &&
-		    d->cdrom == (kind == 'c'))
-			return &m->drives[i];
+		if (d->on_ide && d->ide_unit == 2 * bus + unit &&
+		    d->config->cdrom == (kind == 'c'))
+			return d;
 	}
 	return NULL;
 }
@@ -176,8 +176,8 @@ struct machine_drive *machine_drive_by_name(struct machine *m, const char *name)
 	struct machine_drive *d = machine_find_drive(m, name);
 	struct machine_device *dev = d ? NULL : machine_find_device(m, name);
 
-	if (dev && dev->config->backend)
-		d = machine_find_drive(m, dev->config->backend);
+	if (dev && device_backend(dev->config))
+		d = machine_find_drive(m, device_backend(dev->config));
 	return d ? d : drive_by_place(m, name);
 }
 

@@ -43,7 +43,7 @@ static struct machine_device *user_of(struct machine *m, const char *backend)
 	for (unsigned i = 0; i < m->ndevices; i++) {
 		const struct device_config *c = m->devices[i].config;
 
-		if (c && c->backend && !strcmp(c->backend, backend))
+		if (c && device_backend(c) && !strcmp(device_backend(c), backend))
 			return &m->devices[i];
 	}
 	return NULL;
@@ -76,7 +76,7 @@ static void set_removable(struct machine *m)
 
 	for (unsigned slot = 0; slot < PCI_SLOTS; slot++) {
 		struct machine_device *d = device_in_slot(m, slot);
-		bool may = d ? d->config && device_kind_hotplugs(d->config->kind)
+		bool may = d ? d->config && d->config->kind->hotplugs
 			     : !pci_bus_find(m->pci, PCI_DEVFN(slot, 0));
 
 		for (unsigned func = 1; func < PCI_FUNCS; func++)
@@ -94,20 +94,22 @@ void hotplug_init(struct machine *m)
 
 static int check_new_device(struct machine *m, const struct device_config *d, struct err *err)
 {
-	if (!device_kind_hotplugs(d->kind))
+	const struct prop_pci *at = device_prop(d, PROP_PCI);
+
+	if (!d->kind->hotplugs)
 		return err_set(err, ENOTSUP, "Device '%s' does not support hotplugging",
-			       device_kind_name(d->kind));
+			       d->kind->name);
 	if (!m->hotplug)
 		return err_set(
 			err, ENOTSUP,
 			"-M micro has no bus that devices can be plugged into; -M pc has one");
-	if (d->func)
+	if (at && at->func)
 		return err_set(err, EINVAL,
-			       "addr=%x.%d: only function 0 of a slot can be plugged in", d->slot,
-			       d->func);
-	if (d->backend && user_of(m, d->backend))
-		return err_set(err, EBUSY, "'%s' is already in use by device '%s'", d->backend,
-			       user_of(m, d->backend)->config->id);
+			       "addr=%x.%d: only function 0 of a slot can be plugged in", at->slot,
+			       at->func);
+	if (device_backend(d) && user_of(m, device_backend(d)))
+		return err_set(err, EBUSY, "'%s' is already in use by device '%s'",
+			       device_backend(d), user_of(m, device_backend(d))->config->id);
 	return 0;
 }
 
@@ -124,7 +126,7 @@ int hotplug_add_device(struct machine *m, const char *spec, struct err *err)
 		ret = device_build(m, d, err);
 	if (ret < 0) {
 		if (d)
-			config_remove_device(d);
+			config_remove_device(m->config, d);
 		goto out;
 	}
 	set_removable(m);
@@ -147,9 +149,10 @@ int hotplug_del_device(struct machine *m, const char *id, struct err *err)
 	slot = d && m->pci ? slot_of(m, d) : -ENOENT;
 	if (!d)
 		ret = err_set(err, ENODEV, "Device '%s' not found", id);
-	else if (slot < 0 || !m->hotplug || !device_kind_hotplugs(d->config->kind))
+	else if (slot < 0 || !m->hotplug || !d->config->kind->hotplugs)
 		ret = err_set(err, ENOTSUP, "Device '%s' does not support unplugging", id);
-	else if (d->config->backend && jobs_use(machine_find_drive(m, d->config->backend)))
+	else if (device_backend(d->config) &&
+		 jobs_use(machine_find_drive(m, device_backend(d->config))))
 		ret = err_set(err, EBUSY, "Device '%s' is used by a block job (query-jobs)", id);
 	else if (!acpi_hotplug_unplug_request(m->hotplug, slot))
 		ret = err_set(err, EALREADY, "Device %s is already in the process of unplug", id);
@@ -178,7 +181,7 @@ static void take_out(void *ctx)
 	device_destroy(d->dev);
 	m->ndevices--;
 	memmove(d, d + 1, (m->devices + m->ndevices - d) * sizeof(*d));
-	config_remove_device((struct device_config *)e->d.config);
+	config_remove_device(m->config, e->d.config);
 	acpi_hotplug_ejected(m->hotplug, e->slot);
 	set_removable(m);
 }
@@ -248,7 +251,7 @@ static void *eject_thread(void *ctx)
 	if (d) {
 		e->d = *d;
 		e->id = xstrdup(d->config->id);
-		e->backend = d->config->backend ? xstrdup(d->config->backend) : NULL;
+		e->backend = device_backend(d->config) ? xstrdup(device_backend(d->config)) : NULL;
 	} else {
 		acpi_hotplug_ejected(m->hotplug, e->slot);
 	}

@@ -110,12 +110,17 @@ static unsigned serial_mask(const struct config *c)
 	return mask;
 }
 
-static bool config_has(const struct config *c, enum device_kind kind)
+/* What ACPI says of the kinds of devices there are, in the table's order: the same each time. */
+static void bios_parts(const struct config *c, struct bios_config *b)
 {
-	for (unsigned i = 0; i < c->ndevices; i++)
-		if (c->devices[i].kind == kind)
-			return true;
-	return false;
+	for (unsigned k = 0; c->kinds[k]; k++) {
+		bool any = false;
+
+		for (unsigned i = 0; i < c->ndevices; i++)
+			any |= c->devices[i]->kind == c->kinds[k];
+		if (any && c->kinds[k]->acpi && b->nparts < ARRAY_SIZE(b->parts))
+			b->parts[b->nparts++] = c->kinds[k]->acpi;
+	}
 }
 
 static void set_cmos(void *ctx, unsigned index, uint8_t value)
@@ -153,14 +158,12 @@ static int init_bios(struct machine *m, struct err *err)
 		.name = c->name,
 		.serial_mask = serial_mask(c),
 		.no_kbd = !m->i8042,
-		.pvpanic = config_has(c, DEV_PVPANIC),
-		.vmgenid = m->vmgenid != NULL,
 		.no_rtc = !m->rtc,
-		.no_acpi = c->no_acpi,
+		.no_acpi = !c->acpi,
 		.pci = m->pci,
-		.graphics = config_has(c, DEV_VGA),
+		.graphics = m->vga != NULL,
 		.serial_console = !machine_has_viewer(c) && (serial_mask(c) & 1),
-		.text_screen = machine_has_viewer(c) && config_has(c, DEV_VGA),
+		.text_screen = machine_has_viewer(c) && m->vga,
 		.mmio = m->mmio_windows,
 		.nmmio = m->nmmio,
 		.cmdline = c->append,
@@ -178,6 +181,7 @@ static int init_bios(struct machine *m, struct err *err)
 	int ret;
 
 	b.pflash = flash;
+	bios_parts(c, &b);
 	for (unsigned i = 0; i < c->max_cpus; i++)
 		apic_ids[i] = cpu_apic_id(&c->topology, i);
 	memcpy(b.uuid, c->uuid, sizeof(b.uuid));
@@ -383,7 +387,7 @@ static void on_request(void *ctx, enum vm_end what, int code)
 /* --- from a configuration to a machine --- */
 
 struct machine_device *machine_add_device(struct machine *m, struct device *dev,
-					  const struct device_config *config)
+					  struct device_config *config)
 {
 	struct machine_device *d = &m->devices[m->ndevices++];
 
@@ -429,7 +433,7 @@ int machine_init(struct machine *m, struct config *c, struct err *err)
 		return ret;
 	/* ... then what was asked for, in order: PCI slots and interrupts follow from it. */
 	for (unsigned i = 0; i < c->ndevices; i++)
-		if ((ret = device_build(m, &c->devices[i], err)) < 0)
+		if ((ret = device_build(m, c->devices[i], err)) < 0)
 			return ret;
 	hotplug_init(m);
 	/*

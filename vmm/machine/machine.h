@@ -45,7 +45,7 @@ struct queue_threads {
 /* A device, and the entry it was built from (NULL: wired in by the machine itself). */
 struct machine_device {
 	struct device *dev;
-	const struct device_config *config;
+	struct device_config *config;
 	struct virtio_dev *virtio;		/* when it is one: for balloon, resize, link */
 	struct queue_threads threads;
 };
@@ -53,6 +53,8 @@ struct machine_device {
 struct machine_drive {
 	struct drive_config *config;
 	struct blk *blk;			/* NULL: no medium */
+	bool on_ide;				/* an IDE device shows it ... */
+	unsigned ide_unit;			/* ... there: channel * 2 + unit */
 	struct machine *machine;
 };
 
@@ -145,7 +147,7 @@ void machine_watch(struct machine *m);
  * Builds one device from its entry: at boot, at hot-plug and at restore. 0 or -errno with the
  * reason.
  */
-int device_build(struct machine *m, const struct device_config *d, struct err *err);
+int device_build(struct machine *m, struct device_config *d, struct err *err);
 /*
  * A device's threads end before it does, their loops after it. The main loop's lock, but for join.
  */
@@ -153,7 +155,7 @@ void machine_threads_join(struct queue_threads *t);
 void machine_threads_free(struct machine *m, struct queue_threads *t);
 /* Records a device in wiring order; the machine owns it from now on. */
 struct machine_device *machine_add_device(struct machine *m, struct device *dev,
-					  const struct device_config *config);
+					  struct device_config *config);
 struct machine_device *machine_find_device(struct machine *m, const char *id);
 struct net *machine_find_net(struct machine *m, const char *id);
 

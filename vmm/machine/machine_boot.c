@@ -38,32 +38,6 @@ static struct pci_dev *function_of(struct machine *m, const struct device_config
 	return f.found;
 }
 
-/* One line, or NULL when firmware could not boot from it. */
-static char *boot_path(struct machine *m, const struct device_config *d)
-{
-	struct pci_dev *p;
-	char at[16];
-
-	if (d->kind == DEV_IDE_HD || d->kind == DEV_IDE_CD)
-		return d->ide_index < 0 ? NULL
-					: xasprintf("/pci@i0cf8/ide@1,1/drive@%x/disk@%x",
-						    d->ide_index / 2, d->ide_index % 2);
-	p = function_of(m, d);
-	if (!p)
-		return NULL;
-	snprintf(at, sizeof(at), p->devfn & 7 ? "%x,%x" : "%x", p->devfn >> 3, p->devfn & 7);
-	switch (d->kind) {
-	case DEV_VIRTIO_BLK:
-		return xasprintf("/pci@i0cf8/scsi@%s/disk@0,0", at);
-	case DEV_VIRTIO_NET:
-	case DEV_E1000:
-	case DEV_RTL8139:
-		return xasprintf("/pci@i0cf8/ethernet@%s/ethernet-phy@0", at);
-	default:
-		return NULL;
-	}
-}
-
 bool machine_has_viewer(const struct config *c)
 {
 	return (c->vnc && strcmp(c->vnc, "none")) || (c->display && !strcmp(c->display, "curses"));
@@ -77,10 +51,12 @@ char *machine_boot_devices(struct machine *m)
 	/* In order of bootindex; equal ones in order of the command line. */
 	for (int index = 0; index <= 1023; index++) {
 		for (unsigned i = 0; i < c->ndevices; i++) {
+			const struct device_config *d = c->devices[i];
+			const int *at = device_prop(d, PROP_BOOTINDEX);
 			char *path, *longer;
 
-			if (c->devices[i].bootindex != index ||
-			    !(path = boot_path(m, &c->devices[i])))
+			if (!at || *at != index || !d->kind->boot_path ||
+			    !(path = d->kind->boot_path(m, d)))
 				continue;
 			longer = xasprintf("%s%s%s", list ? list : "", list ? "\n" : "", path);
 			free(path);
@@ -93,7 +69,9 @@ char *machine_boot_devices(struct machine *m)
 
 static bool may_boot_from(const struct config *c, const struct device_config *d)
 {
-	return d->bootindex >= 0 || c->boot_menu || (c->boot_order && strchr(c->boot_order, 'n')) ||
+	const int *at = device_prop(d, PROP_BOOTINDEX);
+
+	return (at && *at >= 0) || c->boot_menu || (c->boot_order && strchr(c->boot_order, 'n')) ||
 	       (c->boot_once && strchr(c->boot_once, 'n'));
 }
 
@@ -164,14 +142,10 @@ int machine_boot_roms(struct machine *m, struct err *err)
 	if (c->kernel || !m->pci)
 		return 0;
 	for (unsigned i = 0; ret == 0 && i < c->ndevices; i++) {
-		const struct device_config *d = &c->devices[i];
-		const char *file = d->kind == DEV_VIRTIO_NET ? "efi-virtio.rom"
-				   : d->kind == DEV_E1000    ? "efi-e1000.rom"
-				   : d->kind == DEV_RTL8139  ? "efi-rtl8139.rom"
-							     : NULL;
+		const struct device_config *d = c->devices[i];
 
-		if (file && may_boot_from(c, d))
-			ret = rom_attach(m, d, file, err);
+		if (d->kind->rom && may_boot_from(c, d))
+			ret = rom_attach(m, d, d->kind->rom, err);
 	}
 	return ret;
 }

@@ -13,8 +13,6 @@
 #define SLP_EN 0x20
 #define SLP_TYP(v) ((v) >> 2 & 7)
 #define SLP_TYP_S5 5
-#define EVENT_POWER_BUTTON 1
-#define EVENT_GENERATION 2
 
 /*
  * ACPI's sleep control, sleep status and reset registers (ACPI 6.4, 4.8.3.7), and the event word
@@ -149,7 +147,7 @@ static void micro_pm_power_button(struct device *d)
 {
 	struct micro_pm *p = container_of(d, struct micro_pm, dev);
 
-	p->events |= EVENT_POWER_BUTTON;
+	p->events |= BIOS_EVENT_POWER_BUTTON;
 	irq_set(&p->event, 1);
 }
 
@@ -157,7 +155,7 @@ void micro_pm_generation(struct device *d)
 {
 	struct micro_pm *p = container_of(d, struct micro_pm, dev);
 
-	p->events |= EVENT_GENERATION;
+	p->events |= BIOS_EVENT_VMGENID;
 	irq_set(&p->event, 1);
 }
 

@@ -162,7 +162,7 @@ static int add_ide(struct machine *m, struct err *err)
 
 static int add_pit(struct machine *m, struct err *err)
 {
-	if (m->config->no_pit)
+	if (!m->config->pit)
 		return 0;
 	m->kvm->pit = kvm_pit_new(m->kvm, m->vm, m->loop, m->config->pit_discard, err);
 	return m->kvm->pit ? 0 : -EINVAL;
