@@ -220,6 +220,7 @@ void command_call(struct machine *m, const struct command *command, json_t *args
 		  command_done *done, void *ctx)
 {
 	struct call *c = xcalloc(1, sizeof(*c));
+	int ret;
 
 	*c = (struct call){ m, command, json_incref(args), { NULL, { "" } }, 0, done, ctx };
 	if (command->speed == COMMAND_FAST) {
@@ -227,10 +228,11 @@ void command_call(struct machine *m, const struct command *command, json_t *args
 		call_done(c);
 		return;
 	}
-	c->ret = command_thread(m, call_work, call_done, c);
-	if (c->ret < 0) {
-		err_set(&c->result.err, -c->ret, "no thread for the command: %s",
-			strerror(-c->ret));
+	/* Once there is a thread, the call is its own. */
+	ret = command_thread(m, call_work, call_done, c);
+	if (ret < 0) {
+		c->ret = err_set(&c->result.err, -ret, "no thread for the command: %s",
+				 strerror(-ret));
 		call_done(c);
 	}
 }
