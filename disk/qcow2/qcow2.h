@@ -139,6 +139,7 @@ struct qcow2_snapshot {
 	char *id, *name;
 	uint8_t *extra;			/* unknown extra data, kept */
 	uint32_t extra_len;
+	bool broken;			/* its L1 table cannot be there: listed, not used */
 };
 
 struct qcow2_ext { uint32_t type, len; uint8_t *data; struct qcow2_ext *next; };
@@ -191,7 +192,11 @@ struct qcow2 {
 	pthread_mutex_t flush_lock;	/* one flush at a time; taken before lock */
 	bool discard_files;		/* punch holes for freed clusters */
 
-	struct qcow2_snapshot *snapshots;
+	struct qcow2_snapshot *snapshots;	/* h.nb_snapshots of them */
+	uint64_t snapshots_len;		/* of their table in the file, bytes */
+	/* entries after those that make no sense; the header in the file counts them, too */
+	uint32_t snapshots_lost;
+	bool bitmaps_broken;		/* their directory makes no sense */
 	struct qcow2_bitmaps *bitmaps;	/* NULL: none are being kept */
 	bool bitmaps_watch;		/* one of them records what the guest writes */
 	struct crypt *crypt;
@@ -377,6 +382,14 @@ int qcow2_refcount_width(struct qcow2 *q, unsigned order, bool try_only, struct 
 /* --- qcow2_snapshot.c --- */
 int qcow2_snapshots_load(struct qcow2 *q, struct err *err);
 void qcow2_snapshots_free(struct qcow2 *q);
+bool qcow2_snapshots_damaged(const struct qcow2 *q);
+/* Removes the damaged entries. Opened for check alone. */
+int qcow2_snapshots_mend(struct qcow2 *q, struct node_check *c);
+/*
+ * The list at a new place, then the header, then the old place is given up. Sets q->snapshots on
+ * success.
+ */
+int qcow2_snapshots_write(struct qcow2 *q, struct qcow2_snapshot *list, uint32_t n);
 int qcow2_snapshot_create(struct node *n, const struct node_snapshot *s, struct err *err);
 int qcow2_snapshot_goto(struct node *n, const char *id_or_name, struct err *err);
 int qcow2_snapshot_delete(struct node *n, const char *id_or_name, struct err *err);

@@ -136,7 +136,7 @@ static int directory_parse(struct qcow2 *q, const uint8_t *d, uint64_t len, stru
 	return 0;
 }
 
-int qcow2_bitmaps_load(struct qcow2 *q, struct err *err)
+static int load(struct qcow2 *q, struct err *err)
 {
 	struct qcow2_ext *e = qcow2_ext_find(q, QCOW2_EXT_BITMAPS);
 	struct qcow2_bitmaps *bm;
@@ -179,6 +179,40 @@ int qcow2_bitmaps_load(struct qcow2 *q, struct err *err)
 		qcow2_bitmaps_free(q);
 	else
 		watch_update(q);
+	return ret;
+}
+
+int qcow2_bitmaps_load(struct qcow2 *q, struct err *err)
+{
+	struct err why = { "" };
+	int ret = load(q, &why);
+
+	q->bitmaps_broken = ret == -EINVAL;
+	if (!ret)
+		return 0;
+	/* The disk does not need them. Written to it is not: they would no longer be true. */
+	if (!q->bitmaps_broken || ((q->n->flags & BLK_RDWR) && !q->no_repair))
+		return err_set(
+			err, -ret,
+			"%s (it can be read and converted; check -r all removes its bitmaps)",
+			why.msg);
+	log_warn("'%s': its bitmaps cannot be used: %s", q->n->filename, why.msg);
+	return 0;
+}
+
+/* None can be told apart: all go. */
+int qcow2_bitmaps_mend(struct qcow2 *q, struct node_check *c)
+{
+	struct err err = { "" };
+	int ret;
+
+	node_check_say(c, "Repairing bitmap directory: bitmaps removed");
+	qcow2_ext_set(q, QCOW2_EXT_BITMAPS, NULL, 0);
+	q->h.autoclear &= ~(uint64_t)QCOW2_AUTOCLEAR_BITMAPS;
+	q->bitmaps_broken = false;
+	ret = qcow2_header_rewrite(q, &err);
+	c->corruptions++;
+	c->corruptions_fixed += !ret;
 	return ret;
 }
 
@@ -670,6 +704,10 @@ void qcow2_bitmaps_refer(struct qcow2 *q, struct check *k)
 {
 	struct qcow2_bitmaps *bm = q->bitmaps;
 
+	if (q->bitmaps_broken) {
+		qcow2_check_error(k, "the bitmap directory is damaged");
+		k->uncounted = true;
+	}
 	if (!bm)
 		return;
 	qcow2_check_refer(k, bm->dir, bm->dir_len);
@@ -682,6 +720,7 @@ void qcow2_bitmaps_refer(struct qcow2 *q, struct check *k)
 		qcow2_check_refer(k, b->table, (uint64_t)b->entries * 8);
 		if (table_load(q, b, &t)) {
 			qcow2_check_error(k, "a bitmap table cannot be read");
+			k->uncounted = true;
 			continue;
 		}
 		for (uint32_t e = 0; e < b->entries; e++)

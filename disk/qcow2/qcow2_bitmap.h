@@ -11,6 +11,8 @@
  */
 int qcow2_bitmaps_load(struct qcow2 *q, struct err *err);
 void qcow2_bitmaps_free(struct qcow2 *q);
+/* Removes bitmaps whose directory is damaged. Opened for check alone. */
+int qcow2_bitmaps_mend(struct qcow2 *q, struct node_check *c);
 /* Writes what changed back and marks the bitmaps as not in use. Drained. */
 int qcow2_bitmaps_store(struct qcow2 *q, struct err *err);
 /* The disk gets another size; the bitmaps follow. */

@@ -65,6 +65,7 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 		       "ERROR: L1 table at 0x%llx with %llu entries: too large or outside the file",
 		       (unsigned long long)off, (unsigned long long)entries);
 		k->c->corruptions++;
+		k->uncounted = true;
 		return 0;
 	}
 	qcow2_check_refer(k, off, entries * 8);
@@ -83,6 +84,7 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 			       "corrupted",
 			       (unsigned long long)l2);
 			k->c->corruptions++;
+			k->uncounted = true;
 			continue;
 		}
 		qcow2_check_refer(k, l2, q->cluster_size);
@@ -95,6 +97,7 @@ static int l1_count(struct check *k, uint64_t off, uint64_t entries)
 	if (ret) {
 		node_check_say(k->c, "ERROR: I/O error in check_refcounts_l1: %s", strerror(-ret));
 		k->c->check_errors++;
+		k->uncounted = true;
 	}
 	return ret;
 }
@@ -170,6 +173,8 @@ static bool one_differs(struct check *k, uint64_t cluster, uint64_t have, uint64
 {
 	bool leak = have > should, mend = k->fix & (leak ? CHECK_FIX_LEAKS : CHECK_FIX_ERRORS);
 	unsigned long long c = cluster, h = have, s = should;
+
+	mend &= !leak || !k->uncounted;
 
 	if (mend)
 		node_check_say(k->c, "Repairing cluster %llu refcount=%llu reference=%llu", c, h,
@@ -434,7 +439,8 @@ static int check_all(struct check *k)
 	qcow2_check_refer(k, 0, q->cluster_size);
 	ret = l1_count(k, q->h.l1_offset, q->l1_size);
 	for (uint32_t i = 0; i < q->h.nb_snapshots && ret != -ENOMEM; i++)
-		ret = l1_count(k, q->snapshots[i].l1_offset, q->snapshots[i].l1_size);
+		if (!q->snapshots[i].broken)
+			ret = l1_count(k, q->snapshots[i].l1_offset, q->snapshots[i].l1_size);
 	if (ret == -ENOMEM)
 		return ret;
 	tables_walk(k);
@@ -479,6 +485,13 @@ int qcow2_check(struct node *n, struct node_check *c, unsigned fix)
 	} else if (fix) {
 		return -EPERM;
 	}
+	if (ret)
+		return ret;
+	/* Only who asks for it loses a snapshot or bitmap, not who opens an image after a crash. */
+	if ((fix & CHECK_FIX_ERRORS) && q->no_repair && qcow2_snapshots_damaged(q))
+		ret = qcow2_snapshots_mend(q, c);
+	if (!ret && (fix & CHECK_FIX_ERRORS) && q->no_repair && q->bitmaps_broken)
+		ret = qcow2_bitmaps_mend(q, c);
 	if (ret)
 		return ret;
 	k.file_clusters = q_clusters(q, n->file->size);

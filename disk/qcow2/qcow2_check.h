@@ -14,6 +14,8 @@ struct check {
 	struct counts refs;		/* to any cluster */
 	struct l2_refs tables;		/* to L2 tables, by active disk and snapshots */
 	bool rebuild;			/* the refcount structures themselves are broken */
+	/* something could not be followed: what looks leaked may be in use */
+	bool uncounted;
 	bool no_memory;
 };
 /* One reference to each cluster of the range. */

@@ -37,10 +37,12 @@ static void subclusters_check(struct check *k, uint64_t at, uint64_t *entry, uin
 	if (good == *bitmap && good_entry == *entry)
 		return;
 	node_check_say(k->c,
-	       "%s offset=%llx: Allocated cluster with corrupted subcluster "
-	       "allocation bitmap (bitmap=0x%llx)",
-	       k->fix & CHECK_FIX_ERRORS ? "Repairing" : "ERROR",
-	       (unsigned long long)(*entry & L2E_OFFSET), (unsigned long long)*bitmap);
+		       k->fix & CHECK_FIX_ERRORS
+			       ? "Repairing offset=%llx: Allocated cluster with corrupted "
+				 "subcluster allocation bitmap (bitmap=0x%llx)"
+			       : "ERROR offset=%llx: Allocated cluster with corrupted subcluster "
+				 "allocation bitmap (bitmap=0x%llx)",
+		       (unsigned long long)(*entry & L2E_OFFSET), (unsigned long long)*bitmap);
 	k->c->corruptions++;
 	if (!(k->fix & CHECK_FIX_ERRORS))
 		return;
@@ -79,11 +81,13 @@ static void entry_check(struct check *k, uint64_t at, uint64_t entry, uint64_t b
 	 */
 	data = q_ext_l2(q) ? bitmap & SC_ALL_ALLOC : !(entry & L2E_ZERO) || q->h.version < 3;
 	mend = (k->fix & CHECK_FIX_ERRORS) && !(data && q_in_cluster(q, off));
-	node_check_say(k->c, "%s offset=%llx: %s cluster is %s; L2 entry corrupted.%s",
-	       mend ? "Repairing" : "ERROR", (unsigned long long)off,
-	       data ? "Data" : "Preallocated",
-	       q_in_cluster(q, off) ? "not properly aligned" : "outside the file",
-	       mend && data ? " It reads as zeros from now on." : "");
+	node_check_say(k->c,
+		       mend ? "Repairing offset=%llx: %s cluster is %s; L2 entry corrupted.%s"
+			    : "ERROR offset=%llx: %s cluster is %s; L2 entry corrupted.%s",
+		       (unsigned long long)off, data ? "Data" : "Preallocated",
+		       q_in_cluster(q, off) ? "not properly aligned" : "outside the file",
+		       mend && data ? " It reads as zeros from now on." : "");
+	k->uncounted |= !mend;
 	k->c->corruptions++;
 	if (mend && q_ext_l2(q))
 		entry_mend(k, at, 0, (bitmap & SC_ALL_ZERO) | (bitmap & SC_ALL_ALLOC) << 32);
@@ -105,6 +109,7 @@ void qcow2_check_l2(struct check *k, uint64_t host, uint32_t times, bool active,
 	if (ret) {
 		node_check_say(k->c, "ERROR: I/O error in check_refcounts_l2: %s", strerror(-ret));
 		k->c->check_errors++;
+		k->uncounted = true;
 		return;
 	}
 	for (uint64_t i = 0; i < q->cluster_size / q->entry_size; i++) {

@@ -17,180 +17,6 @@
 #include "disk/qcow2/qcow2_check.h"
 #include "vmm/base/log.h"
 
-enum { ENTRY_FIXED = 40, EXTRA_KNOWN = 24 };
-
-void qcow2_snapshots_free(struct qcow2 *q)
-{
-	for (uint32_t i = 0; q->snapshots && i < q->h.nb_snapshots; i++) {
-		free(q->snapshots[i].id);
-		free(q->snapshots[i].name);
-		free(q->snapshots[i].extra);
-	}
-	free(q->snapshots);
-	q->snapshots = NULL;
-}
-
-static char *take_string(const uint8_t *p, size_t len)
-{
-	char *s = xcalloc(1, len + 1);
-
-	memcpy(s, p, len);
-	return s;
-}
-
-int qcow2_snapshots_load(struct qcow2 *q, struct err *err)
-{
-	uint64_t off = q->h.snapshots_offset, used = 0;
-	uint32_t n = q->h.nb_snapshots;
-	int ret = 0;
-
-	if (!n)
-		return 0;
-	if (n > QCOW2_MAX_SNAPSHOTS)
-		return err_set(err, EINVAL, "Too many snapshots");
-	if (q_in_cluster(q, off) || !range_ok(off, (uint64_t)n * ENTRY_FIXED, q->n->file->size))
-		return err_set(err, EINVAL, "Snapshot table offset invalid");
-	q->snapshots = calloc(n, sizeof(*q->snapshots));
-	if (!q->snapshots)
-		return err_set(err, ENOMEM, "out of memory for %u snapshots", n);
-	for (uint32_t i = 0; i < n; i++) {
-		struct qcow2_snapshot *s = &q->snapshots[i];
-		uint8_t fixed[ENTRY_FIXED], *var;
-		uint32_t id_len, name_len, extra;
-
-		ret = node_pread(q->n->file, fixed, sizeof(fixed), off);
-		if (ret)
-			return err_set(err, -ret, "Failed to read snapshot table");
-		s->l1_offset = ld_be64(fixed);
-		s->l1_size = ld_be32(fixed + 8);
-		id_len = ld_be16(fixed + 12);
-		name_len = ld_be16(fixed + 14);
-		s->date_sec = ld_be32(fixed + 16);
-		s->date_nsec = ld_be32(fixed + 20);
-		s->vm_clock_nsec = ld_be64(fixed + 24);
-		s->vm_state_size = ld_be32(fixed + 32);
-		extra = ld_be32(fixed + 36);
-		if (extra > QCOW2_MAX_SNAPSHOT_EXTRA)
-			return err_set(err, EINVAL,
-				       "Too much extra metadata in snapshot table entry %u", i);
-		if ((uint64_t)s->l1_size * 8 > QCOW2_MAX_L1_BYTES ||
-		    (s->l1_size && !host_ok(q, s->l1_offset, (uint64_t)s->l1_size * 8)))
-			return err_set(err, EINVAL, "Snapshot %u: L1 table offset or size invalid",
-				       i);
-		used += ENTRY_FIXED + extra + id_len + name_len;
-		if (used > QCOW2_MAX_SNAPSHOT_BYTES)
-			return err_set(err, EFBIG, "Snapshot table is too large");
-		var = xcalloc(1, extra + id_len + name_len + 1);
-		ret = node_pread(q->n->file, var, extra + id_len + name_len, off + ENTRY_FIXED);
-		if (ret) {
-			free(var);
-			return err_set(err, -ret, "Failed to read snapshot table");
-		}
-		if (extra >= 8)
-			s->vm_state_size = ld_be64(var);
-		s->disk_size = extra >= 16 ? ld_be64(var + 8) : q->h.size;
-		s->icount = extra >= 24 ? ld_be64(var + 16) : UINT64_MAX;
-		if (extra > EXTRA_KNOWN) {
-			s->extra_len = extra - EXTRA_KNOWN;
-			s->extra = xcalloc(1, s->extra_len);
-			memcpy(s->extra, var + EXTRA_KNOWN, s->extra_len);
-		}
-		s->id = take_string(var + extra, id_len);
-		s->name = take_string(var + extra + id_len, name_len);
-		free(var);
-		off = ALIGN_UP(off + ENTRY_FIXED + extra + id_len + name_len, 8ull);
-	}
-	return 0;
-}
-
-static size_t table_bytes(const struct qcow2_snapshot *s, uint32_t n)
-{
-	size_t len = 0;
-
-	for (uint32_t i = 0; i < n; i++)
-		len = ALIGN_UP(len + ENTRY_FIXED + EXTRA_KNOWN + s[i].extra_len + strlen(s[i].id) +
-				       strlen(s[i].name),
-			       8);
-	return len;
-}
-
-static uint64_t snapshot_table_len(const struct qcow2 *q)
-{
-	return q->h.nb_snapshots ? table_bytes(q->snapshots, q->h.nb_snapshots) : 0;
-}
-
-void qcow2_snapshots_refer(struct qcow2 *q, struct check *k)
-{
-	qcow2_check_refer(k, q->h.snapshots_offset, snapshot_table_len(q));
-}
-
-/*
- * The list at a new place, then the header, then the old place is given up. Sets q->snapshots on
- * success.
- */
-static int table_write(struct qcow2 *q, struct qcow2_snapshot *list, uint32_t n)
-{
-	uint64_t len = table_bytes(list, n), host = 0, old_len = snapshot_table_len(q),
-		 old = q->h.snapshots_offset;
-	struct qcow2_header was = q->h;
-	uint8_t *buf = xcalloc(1, len + 8);
-	size_t at = 0;
-	int ret = 0;
-
-	if (len > QCOW2_MAX_SNAPSHOT_BYTES || n > QCOW2_MAX_SNAPSHOTS)
-		ret = -EFBIG;
-	for (uint32_t i = 0; i < n && !ret; i++) {
-		struct qcow2_snapshot *s = &list[i];
-		uint8_t *p = buf + at;
-		size_t id_len = strlen(s->id), name_len = strlen(s->name);
-
-		st_be64(p, s->l1_offset);
-		st_be32(p + 8, s->l1_size);
-		st_be16(p + 12, id_len);
-		st_be16(p + 14, name_len);
-		st_be32(p + 16, s->date_sec);
-		st_be32(p + 20, s->date_nsec);
-		st_be64(p + 24, s->vm_clock_nsec);
-		st_be32(p + 32, s->vm_state_size > UINT32_MAX ? 0 : s->vm_state_size);
-		st_be32(p + 36, EXTRA_KNOWN + s->extra_len);
-		st_be64(p + 40, s->vm_state_size);
-		st_be64(p + 48, s->disk_size);
-		st_be64(p + 56, s->icount);
-		if (s->extra_len)
-			memcpy(p + 64, s->extra, s->extra_len);
-		p += ENTRY_FIXED + EXTRA_KNOWN + s->extra_len;
-		memcpy(p, s->id, id_len);
-		memcpy(p + id_len, s->name, name_len);
-		at = ALIGN_UP(at + ENTRY_FIXED + EXTRA_KNOWN + s->extra_len + id_len + name_len, 8);
-	}
-	pthread_mutex_lock(&q->lock);
-	if (!ret && len)
-		ret = clusters_alloc_all(q, q_clusters(q, len), &host);
-	pthread_mutex_unlock(&q->lock);
-	if (!ret && len)
-		ret = node_pwrite(q->n->file, buf, len, host);
-	free(buf);
-	if (!ret)
-		ret = qcow2_flush(q->n);
-	if (ret)
-		return ret;
-	q->h.nb_snapshots = n;
-	q->h.snapshots_offset = host;
-	ret = qcow2_header_update(q);
-	if (!ret)
-		ret = node_flush(q->n->file);
-	if (ret) {
-		q->h = was;
-		return ret;
-	}
-	q->snapshots = list;
-	pthread_mutex_lock(&q->lock);
-	if (old_len)
-		ret = refcount_add(q, old >> q->cluster_bits, q_clusters(q, old_len), -1);
-	pthread_mutex_unlock(&q->lock);
-	return ret;
-}
-
 static int find(const struct qcow2 *q, const char *id_or_name)
 {
 	for (uint32_t i = 0; i < q->h.nb_snapshots; i++)
@@ -381,6 +207,15 @@ static int end(struct qcow2 *q, int ret, const char *what, struct err *err)
 	return ret;
 }
 
+static int refuse_broken(struct node *n, const struct qcow2_snapshot *s, struct err *err)
+{
+	return err_set(
+		err, EINVAL,
+		"'%s': snapshot '%s' is damaged: its L1 table cannot be where its entry says "
+		"(check -r all removes it)",
+		n->filename, s->name);
+}
+
 int qcow2_snapshot_create(struct node *n, const struct node_snapshot *s, struct err *err)
 {
 	struct qcow2 *q = n->priv;
@@ -415,7 +250,7 @@ int qcow2_snapshot_create(struct node *n, const struct node_snapshot *s, struct 
 	if (!ret)
 		ret = l1_write(q, q->l1, q->l1_size, &mine->l1_offset);
 	if (!ret)
-		ret = table_write(q, list, count + 1);
+		ret = qcow2_snapshots_write(q, list, count + 1);
 	if (q->snapshots == list) {
 		free(old);
 	} else {
@@ -448,16 +283,18 @@ int qcow2_snapshot_delete(struct node *n, const char *id_or_name, struct err *er
 	list = xcalloc(count, sizeof(*list));
 	memcpy(list, old, i * sizeof(*list));
 	memcpy(list + i, old + i + 1, (count - i - 1) * sizeof(*list));
-	ret = l1_load(q, &gone, 0, &l1);
+	/* Of a damaged one the entry goes; what it reached is found by check -r leaks. */
+	if (!gone.broken)
+		ret = l1_load(q, &gone, 0, &l1);
 	if (!ret)
-		ret = table_write(q, list, count - 1);
+		ret = qcow2_snapshots_write(q, list, count - 1);
 	if (q->snapshots == list)
 		free(old);
 	else
 		free(list);
-	if (!ret)
+	if (!ret && !gone.broken)
 		ret = tree_count(q, l1, gone.l1_size, -1);
-	if (!ret && gone.l1_size) {
+	if (!ret && gone.l1_size && !gone.broken) {
 		pthread_mutex_lock(&q->lock);
 		ret = refcount_add(q, gone.l1_offset >> q->cluster_bits,
 				   q_clusters(q, (uint64_t)gone.l1_size * 8), -1);
@@ -486,6 +323,8 @@ int qcow2_snapshot_goto(struct node *n, const char *id_or_name, struct err *err)
 		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name,
 			       n->filename);
 	s = &q->snapshots[i];
+	if (s->broken)
+		return refuse_broken(n, s, err);
 	need = s->disk_size ? q_l1_index(q, s->disk_size - 1) + 1 : 0;
 	if (need * 8 > QCOW2_MAX_L1_BYTES)
 		return err_set(err, EINVAL, "'%s': snapshot '%s' has an impossible size",
@@ -576,6 +415,8 @@ int qcow2_snapshot_load_tmp(struct node *n, const char *id_or_name, struct err *
 	if (i < 0)
 		return err_set(err, ENOENT, "Can't find the snapshot '%s' in '%s'", id_or_name,
 			       n->filename);
+	if (q->snapshots[i].broken)
+		return refuse_broken(n, &q->snapshots[i], err);
 	entries = MAX(q->snapshots[i].disk_size ? q_l1_index(q, q->snapshots[i].disk_size - 1) + 1
 						: 0,
 		      (uint64_t)q->snapshots[i].l1_size);
