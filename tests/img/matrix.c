@@ -81,6 +81,13 @@ static const char *const quick[] = {
 	"ext/same/check-bitmap",
 	"ext/hair/shrink-grow",
 	"ext16k/short/convert-into",
+	"plain/none/snapshot-damaged",
+	"v2/same/snapshot-damaged",
+	"c4k/long/snapshot-damaged",
+	"ext/none/snapshot-damaged",
+	"plain/none/bitmap-damaged",
+	"plain/same/check-place",
+	"ext/none/check-place",
 	"extmeta/same/write",
 	"extmeta/long/zero",
 	"extfull/hair/discard",
@@ -136,6 +143,8 @@ static bool fits(const struct feature *f, const struct base *b, const struct ope
 	if ((o->needs & NEEDS_EXT) && !strstr(f->opts, "extended_l2"))
 		return false;
 	if ((o->needs & NEEDS_PLAIN_DATA) && ((f->is & DATA_FILE) || (f->is & LUKS)))
+		return false;
+	if ((o->needs & NEEDS_LARGER) && strstr(f->opts, "cluster_size=512"))
 		return false;
 	if ((o->needs & NEEDS_OVERLAY) && (f->is & DATA_RAW))
 		return false;

@@ -401,6 +401,114 @@ static void op_check_bitmap(struct run *r)
 	RUN_OK("%%M check -r all %s", matrix_words(r, TOP));
 }
 
+/* One damaged entry costs its snapshot alone; a damaged table costs those behind the damage. */
+static void op_snapshot_damaged(struct run *r)
+{
+	uint64_t table, nb = htobe64(0x11170ull << 32), size = r->size;
+	const char *words = matrix_words(r, TOP);
+	unsigned kind = matrix_below(r, 4);
+	uint8_t *one = malloc(size);
+
+	memcpy(one, r->m, size);
+	RUN_OK("%%M snapshot -c one %s", words);
+	matrix_change(r, 10, EVERY);
+	RUN_OK("%%M snapshot -c two %s", words);
+	matrix_change(r, 10, EVERY);
+	RUN_OK("%%M snapshot -c three %s", words);
+	matrix_change(r, 10, EVERY);
+	table = be64_at(TOP, 64);
+	/* Entries of 40 + 24 bytes and their names: "1one", "2two". */
+	if (kind == 0) {
+		uint64_t l1 = htobe64(r->c->seed & 1 ? 1ull << 50 : be64_at(TOP, table + 72) + 8);
+
+		poke(TOP, table + 72, &l1, 8);
+	} else if (kind == 1) {
+		poke(TOP, table + 72 + 36, "\xff\xff\xff\xff", 4);
+	} else if (kind == 2) {
+		poke(TOP, 60, &nb, 4);		/* 70000 snapshots */
+	} else {
+		poke(TOP, 64, "\0\0\0\1\0\0\0\1", 8);
+	}
+	matrix_save("model", r->m, r->size);
+	RUN_OK("%%M convert %s -O raw x && cmp x model && %%M info -f qcow2 %s", words, TOP);
+	if (kind < 2 && !(r->c->feature->is & LUKS)) {
+		matrix_save("one", one, size);
+		RUN_OK("%%M snapshot -l %s | grep -q ' one ' && %%M convert -l one %s -O raw x && "
+		       "cmp x one",
+		       words, words);
+		RUN_FAILS(1, "%%M convert -l two %s -O raw x", words);
+	}
+	if (kind) {
+		RUN_FAILS(1, "%%M snapshot -c four %s", words);
+	} else {
+		RUN_OK("%%M snapshot -l %s | grep -q ' two ' && %%M snapshot -l %s | grep -q ' "
+		       "three '",
+		       words, words);
+		RUN_FAILS(1, "%%M snapshot -a two %s", words);
+		matrix_change(r, 10, EVERY);
+	}
+	RUN_FAILS(2, "cp %s was; %%M check %s", TOP, words);
+	RUN_FAILS(2, "%%M check -r leaks %s", words);
+	RUN_OK("%%M check -r all %s", words);
+	matrix_judge(r, "repaired");
+	if (!kind)
+		RUN_OK("! %%M snapshot -l %s | grep ' two ' && %%M snapshot -a three %s", words,
+		       words);
+	if (kind < 2) {
+		RUN_OK("%%M snapshot -a one %s", words);
+		memcpy(r->m, one, size);
+	} else {
+		RUN_OK("! %%M snapshot -l %s | grep .", words);
+	}
+	free(one);
+}
+
+static void op_bitmap_damaged(struct run *r)
+{
+	uint64_t at = 104, wrong = htobe64(be64_at(TOP, 24) | 1);
+
+	RUN_OK("%%M bitmap --add %s b0", matrix_words(r, TOP));
+	while (be64_at(TOP, at) >> 32 != 0x23852875 && at < 4096)
+		at += 8;
+	CHECK(at < 4096);
+	poke(TOP, at + 8 + 16, &wrong, 8);
+	matrix_save("model", r->m, r->size);
+	RUN_OK("%%M convert %s -O raw x && cmp x model && %%M info -f qcow2 %s",
+	       matrix_words(r, TOP), TOP);
+	RUN_FAILS(1, "%%M bitmap --add %s b1", matrix_words(r, TOP));
+	RUN_FAILS(2, "%%M check -r leaks %s", matrix_words(r, TOP));
+	RUN_OK("%%M check -r all %s", matrix_words(r, TOP));
+	matrix_judge(r, "repaired");
+	RUN_OK("%%M bitmap --add %s b1", matrix_words(r, TOP));
+}
+
+/* Data in a wrong place: said, and kept, with what looks leaked. */
+static void op_check_place(struct run *r)
+{
+	bool ext = strstr(r->c->feature->opts, "extended_l2");
+	uint64_t l1 = be64_at(TOP, 40), entry, at, bits = be64_at(TOP, 20) >> 32, wrong;
+
+	matrix_change(r, 20, 0);
+	for (uint64_t i = 0;; i++) {
+		at = be64_at(TOP, l1 + i * 8) & 0xfffffffffffe00ull;
+		for (uint64_t e = 0; at && e < (1ull << bits) / (ext ? 16 : 8);
+		     e++, at += ext ? 16 : 8) {
+			entry = be64_at(TOP, at);
+			if (entry >> 63 && entry & 0xfffffffffffe00ull && !(entry & 1) &&
+			    (!ext || be64_at(TOP, at + 8) & 0xffffffff))
+				goto found;
+		}
+	}
+found:
+	wrong = htobe64(entry + 512);
+	poke(TOP, at, &wrong, 8);
+	RUN_FAILS(2, "%%M check -r all %s", matrix_words(r, TOP));
+	CHECK(be64_at(TOP, at) == entry + 512);
+	wrong = htobe64(entry);
+	poke(TOP, at, &wrong, 8);
+	RUN_OK("%%M check -r all %s", matrix_words(r, TOP));
+}
+
 /* --- amend --- */
 
 static void amend(struct run *r, const char *o)
@@ -460,22 +568,24 @@ static void op_amend_refused(struct run *r)
 
 static void op_bitmap(struct run *r)
 {
-	RUN_OK("%%M bitmap --add -g 4k %s b0 && %%M bitmap --add %s b1", TOP, TOP);
+	const char *w = matrix_words(r, TOP);
+
+	RUN_OK("%%M bitmap --add -g 4k %s b0 && %%M bitmap --add %s b1", w, w);
 	matrix_change(r, 20, EVERY);
 	matrix_judge(r, "with bitmaps");
 	resize(r, r->size + 512 * (1 + matrix_below(r, 9000)), "");
 	matrix_change(r, 20, EVERY);
 	resize(r, 512 * (1 + matrix_below(r, r->size / 512 - 1)), "--shrink");
 	matrix_change(r, 20, EVERY);
-	RUN_OK("%%M bitmap --merge b0 %s b1 && %%M bitmap --disable %s b0", TOP, TOP);
+	RUN_OK("%%M bitmap --merge b0 %s b1 && %%M bitmap --disable %s b0", w, w);
 	matrix_judge(r, "merged");
-	RUN_OK("rm -f x; %%M convert --bitmaps -f qcow2 -O qcow2 -o cluster_size=4k %s x && "
+	RUN_OK("rm -f x; %%M convert --bitmaps %s -O qcow2 -o cluster_size=4k x && "
 	       "qemu-img check -q x && "
 	       "qemu-img info x | grep -q 'name: b1'",
-	       TOP);
-	RUN_OK("%%M bitmap --clear %s b1 && %%M bitmap --remove %s b0", TOP, TOP);
+	       w);
+	RUN_OK("%%M bitmap --clear %s b1 && %%M bitmap --remove %s b0", w, w);
 	matrix_judge(r, "one removed");
-	RUN_OK("%%M bitmap --remove %s b1", TOP);
+	RUN_OK("%%M bitmap --remove %s b1", w);
 }
 
 /* --- jobs: what a machine does while it runs --- */
@@ -598,6 +708,9 @@ const struct operation matrix_operations[] = {
 	{ "check-counts", 0, op_check_counts },
 	{ "check-table", 0, op_check_table },
 	{ "check-bitmap", NEEDS_EXT, op_check_bitmap },
+	{ "check-place", NEEDS_PLAIN_DATA | NEEDS_LARGER, op_check_place },
+	{ "snapshot-damaged", NEEDS_SHARED, op_snapshot_damaged },
+	{ "bitmap-damaged", NEEDS_V3, op_bitmap_damaged },
 	{ "amend", 0, op_amend },
 	{ "amend-refused", 0, op_amend_refused },
 	{ "bitmap", NEEDS_V3, op_bitmap },
