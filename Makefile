@@ -22,9 +22,13 @@ VERSION := 0.1.0
 CFLAGS ?= -O2 -g
 comma := ,
 SAN_FLAGS := $(if $(SAN),-Wno-format-truncation) $(if $(filter asan,$(SAN)),-fsanitize=address$(comma)undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer)$(if $(filter tsan,$(SAN)),-fsanitize=thread -Wno-tsan -fno-omit-frame-pointer)
+# What makes a fault harder to use. Sanitizers find more without; tests/hardened reads the results.
+HARDEN := $(if $(SAN),,-fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -fcf-protection=full \
+	  -ftrivial-auto-var-init=zero)
+HARDEN_LD := $(if $(SAN),,-Wl$(comma)-z$(comma)relro -Wl$(comma)-z$(comma)now -Wl$(comma)-z$(comma)noexecstack)
 ALL_CFLAGS := -std=gnu11 -Wall -Wextra -Wshadow -Werror -Wno-unused-parameter -fPIC -pthread -D_GNU_SOURCE -I. \
-	      -DMINIVMM_VERSION='"$(VERSION)"' -DMINIVMM_LIBDIR='"$(PREFIX)/lib/minivmm"' $(SAN_FLAGS) $(CFLAGS)
-ALL_LDFLAGS := -pthread -rdynamic $(SAN_FLAGS) $(LDFLAGS)
+	      -DMINIVMM_VERSION='"$(VERSION)"' -DMINIVMM_LIBDIR='"$(PREFIX)/lib/minivmm"' $(HARDEN) $(SAN_FLAGS) $(CFLAGS)
+ALL_LDFLAGS := -pthread -rdynamic -pie $(HARDEN_LD) $(SAN_FLAGS) $(LDFLAGS)
 
 LIBS_base := -lfdt -ldl
 LIBS_disk := -lz -ldeflate -lzstd -luring -ljansson
@@ -77,7 +81,11 @@ $(shell mkdir -p $(BUILD) && { [ "$$(cat $(BUILD)/interface 2>/dev/null)" = "$(I
 CFLAGS_vmm_base_module := -DMODULE_INTERFACE=$(INTERFACE)u
 $(BUILD)/vmm/base/module.o: $(BUILD)/interface
 
-$(BUILD)/%.o: %.c
+# Other flags than last time compile everything again.
+$(shell mkdir -p $(BUILD) && { [ "$$(cat $(BUILD)/flags 2>/dev/null)" = '$(subst ','"'"',$(ALL_CFLAGS))' ] || \
+	echo '$(subst ','"'"',$(ALL_CFLAGS))' >$(BUILD)/flags; })
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) $(CFLAGS_$(subst /,_,$*)) -MMD -MP -c $< -o $@
@@ -123,7 +131,7 @@ CFLAGS_net_mod_net-user := $(shell pkg-config --cflags slirp 2>/dev/null)
 define module
 $(BUILD)/minivmm-$(patsubst mod_%,%,$(basename $(notdir $(1)))).so: $(BUILD)/$(basename $(1)).o $(BUILD)/interface
 	@echo "  LD    $$@"
-	$$(Q)$$(CC) -shared $(SAN_FLAGS) -Wl,--defsym=minivmm_interface=$(INTERFACE) -o $$@ $$< $$(LIBS_$(basename $(notdir $(1))))
+	$$(Q)$$(CC) -shared $(HARDEN_LD) $(SAN_FLAGS) -Wl,--defsym=minivmm_interface=$(INTERFACE) -o $$@ $$< $$(LIBS_$(basename $(notdir $(1))))
 endef
 $(foreach m,$(MODULE_SRC),$(eval $(call module,$(m))))
 
@@ -143,7 +151,7 @@ $(BUILD)/tests/img/%: $(BUILD)/tests/img/%.o $(LIBTEST) $(LIBDISK) $(LIBNET) $(L
 	@mkdir -p $(@D)
 	@echo "  LD    $@"
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) $(LIBTEST) $(call WHOLE,$(LIBDISK) $(LIBBASE)) $(LIBNET) $(LIBS_main) $(LIBS_test)
-$(BUILD)/tests/%.o: tests/%.c
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
 	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c $< -o $@

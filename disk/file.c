@@ -329,7 +329,7 @@ static int transfer(int fd, struct iovec *iov, int niov, uint64_t off, bool writ
 
 static int transfer_all(int fd, uint64_t off, const struct iovec *iov, int niov, bool write)
 {
-	struct iovec piece[IOV_PIECE];
+	UNINITIALIZED struct iovec piece[IOV_PIECE];
 	int ret = 0;
 
 	for (int i = 0; i < niov && !ret; i += IOV_PIECE) {

@@ -21,7 +21,7 @@ setup:
 # The suites: programs that print TAP. Scripts first learn what this build made.
 # What stresses threads runs a second time under the thread sanitizer: that is where it sees most.
 STRESS_TSAN := $(if $(SAN),,build/tsan/tests/device/stress build/tsan/tests/device/net_threads)
-SUITES = tests/layers tests/dead $(TEST_BIN) $(STRESS_TSAN) $(wildcard tests/img/*.sh tests/device/*.sh tests/guest/run tests/guest/suite-* tests/lab/suite-*)
+SUITES = tests/layers tests/dead tests/hardened $(TEST_BIN) $(STRESS_TSAN) $(wildcard tests/img/*.sh tests/device/*.sh tests/guest/run tests/guest/suite-* tests/lab/suite-*)
 check:
 	@tests/setup test
 	@$(MAKE) --no-print-directory -j$(shell nproc) all tests

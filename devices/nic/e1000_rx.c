@@ -330,7 +330,7 @@ void e1000_receive(struct e1000 *d)
 {
 	size_t want = frame_max(d) + FCS_LEN;
 	struct virtio_net_hdr h;
-	struct rx_slots s;
+	UNINITIALIZED struct rx_slots s;
 	unsigned got = 0;
 
 	for (int i = 0; i < RX_BATCH && e1000_can_receive(d); i++) {
@@ -378,7 +378,7 @@ void e1000_receive(struct e1000 *d)
 void e1000_loopback(struct e1000 *d, const uint8_t *frame, size_t len)
 {
 	static const struct virtio_net_hdr none;
-	struct rx_slots s;
+	UNINITIALIZED struct rx_slots s;
 
 	if (!(d->rctl & RCTL_EN) || !rx_available(d) || len > frame_max(d) ||
 	    rx_fetch(d, &s, len + FCS_LEN) < 1) {

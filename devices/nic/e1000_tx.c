@@ -40,7 +40,7 @@ struct tx_packet {
 static int tx_desc(struct e1000 *d, struct tx_cache *c, uint32_t i, uint32_t ring,
 		   struct e1000_desc *out)
 {
-	uint8_t raw[CACHE * DESC_SIZE];
+	UNINITIALIZED uint8_t raw[CACHE * DESC_SIZE];
 
 	if (i < c->first || i >= c->first + c->count) {
 		uint32_t n = i < d->tdt ? d->tdt - i : ring - i;
@@ -295,7 +295,7 @@ static bool tx_offload(struct e1000 *d, struct tx_packet *p)
 static ssize_t tx_send(struct e1000 *d, struct tx_packet *p)
 {
 	static const uint8_t zeros[60];
-	struct iovec iov[TX_PIECES + 4];
+	UNINITIALIZED struct iovec iov[TX_PIECES + 4];
 	size_t replaced = p->head_len - p->tag;
 	int n = 0;
 
@@ -425,7 +425,7 @@ void e1000_transmit(struct e1000 *d)
 	uint32_t ring = (d->tdlen & 0xfff80) / DESC_SIZE;
 	struct tx_cache cache = { 0 };
 	bool now = false, delayed = false;
-	struct tx_packet p;
+	UNINITIALIZED struct tx_packet p;
 	uint32_t descs = 0;
 	int done = 0;
 

@@ -245,7 +245,7 @@ static void rx_kick(struct vnet *d, unsigned pair)
 static void tx_kick(struct vnet *d, unsigned pair)
 {
 	struct virtq *vq = &d->v.queues[2 * pair + 1];
-	struct iovec iov[VIRTQ_MAX_IOV];
+	UNINITIALIZED struct iovec iov[VIRTQ_MAX_IOV];
 	struct virtq_elem e;
 	unsigned n = 0;
 	ssize_t ret;

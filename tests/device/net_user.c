@@ -255,7 +255,8 @@ TEST(restrict_keeps_the_guest_in)
 	server_socket(&port);
 	setup("user,restrict=on");
 	dhcp();
-	system("ip route add default via 10.0.2.2 2>/dev/null");
+	if (system("ip route add default via 10.0.2.2 2>/dev/null"))
+		printf("# there is a default route already\n");
 	fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
 	sa.sin_port = htons(port);
 	inet_pton(AF_INET, "10.0.2.2", &sa.sin_addr);

@@ -342,7 +342,7 @@ static int pass_sleep(struct loop *l, struct epoll_event *ev, int64_t ns)
  */
 static void loop_pass(struct loop *l, int64_t max_ns)
 {
-	struct epoll_event ev[LOOP_BATCH];
+	UNINITIALIZED struct epoll_event ev[LOOP_BATCH];
 	int64_t apart_ns = pass_prepare(l);
 	int n, posts;
 

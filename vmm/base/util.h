@@ -28,6 +28,11 @@
 #define container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 #define PRINTF(fmt, first) __attribute__((format(printf, fmt, first)))
 #define UNUSED __attribute__((unused))
+/*
+ * The build zeroes automatic variables. A large buffer of the data path that is filled before it is
+ * read goes without.
+ */
+#define UNINITIALIZED __attribute__((uninitialized))
 
 /* Loads and stores of fixed-endian integers at any alignment. */
 #define UTIL_DEFINE_ACCESS(name, type, from, to)				\

@@ -267,7 +267,9 @@ int snapshot_save(struct machine *m, const char *path,
 	bool named = false;
 	int ret;
 
-	getrandom(&random, sizeof(random), 0);
+	/* Without it the name can be guessed, which O_EXCL makes harmless. */
+	if (getrandom(&random, sizeof(random), 0) < 0)
+		random = 0;
 	tmp = xasprintf("%s.%d.%08x", path, getpid(), random);
 	*s = (struct saver){ .m = m, .progress = progress, .ctx = ctx, .err = err };
 	ret = s->fd = open_new(m, path, tmp, &named, err);
