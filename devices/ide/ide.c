@@ -39,6 +39,7 @@ void ide_transfer_end(struct ide_drive *d)
 {
 	d->xfer = XFER_NONE;
 	d->off = d->left = 0;
+	d->raw = false;
 	d->trim_next = 0;
 	d->buf_pos = d->buf_len = d->drq_end = 0;
 	if (d->ch->dma_drive == (int)d->index)

@@ -521,11 +521,10 @@ static int e1000_load(struct device *dev, struct state_in *in, uint32_t version)
 	ret = pci_dev_load(&d->pci, in);
 	if (ret == 0)
 		ret = state_load_fields(in, d, fields, ARRAY_SIZE(fields));
+	if (!eeprom93_valid(&d->ee) && ret == 0)
+		ret = state_bad(in, "an EEPROM transfer that cannot be");
 	if (ret < 0)
 		return ret;
-	if (!eeprom93_valid(&d->ee))
-		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr,
-				 d->ee.count);
 	/* a copy's own; the guest goes on with the one it has until it resets the card */
 	e1000_eeprom_address(d);
 	/* The cable of this host may be another than that of the saved machine. */

@@ -68,8 +68,12 @@ bool eeprom93_out(const struct eeprom93 *e)
 	       (e->out_bits <= WORD_BITS && e->out_bits && e->out >> (e->out_bits - 1) & 1);
 }
 
-bool eeprom93_valid(const struct eeprom93 *e)
+bool eeprom93_valid(struct eeprom93 *e)
 {
-	return e->addr < EEPROM93_WORDS && e->out_bits <= WORD_BITS + 1 &&
-	       e->count <= COMMAND_BITS + WORD_BITS;
+	bool valid = e->addr < EEPROM93_WORDS && e->out_bits <= WORD_BITS + 1 &&
+		     e->count <= COMMAND_BITS + WORD_BITS;
+
+	if (!valid)
+		e->addr = e->out_bits = e->count = 0;
+	return valid;
 }

@@ -33,7 +33,7 @@ struct eeprom93 {
 /* The wires as the card drives them now. */
 void eeprom93_wires(struct eeprom93 *e, bool select, bool clock, bool in);
 bool eeprom93_out(const struct eeprom93 *e);
-/* A loaded transfer is possible. */
-bool eeprom93_valid(const struct eeprom93 *e);
+/* Whether a loaded transfer is possible; one that is not is forgotten. */
+bool eeprom93_valid(struct eeprom93 *e);
 
 #endif

@@ -488,11 +488,10 @@ static int rtl_load(struct device *dev, struct state_in *in, uint32_t version)
 		ret = state_load_fields(in, d, fields, ARRAY_SIZE(fields));
 	if (ret == 0)
 		ret = state_get_u64(in, "timer_age", &age);
+	if (!eeprom93_valid(&d->ee) && ret == 0)
+		ret = state_bad(in, "an EEPROM transfer that cannot be");
 	if (ret < 0)
 		return ret;
-	if (!eeprom93_valid(&d->ee))
-		return state_bad(in, "EEPROM transfer at address %u, bit %u", d->ee.addr,
-				 d->ee.count);
 	/* a copy's own; the guest goes on with the one it has until it resets the card */
 	eeprom_address(d);
 	if (d->rx_head > 0xffff || d->tx_slot >= TX_SLOTS || d->cp_tx >= CP_RING ||

@@ -356,14 +356,20 @@ static int pflash_save(struct device *d, struct state_out *o)
 
 static int pflash_load(struct device *d, struct state_in *in, uint32_t version)
 {
-	struct pflash *p = container_of(d, struct pflash, dev);
-	int ret = state_load_fields(in, p, pflash_fields, ARRAY_SIZE(pflash_fields));
+	struct pflash *p = container_of(d, struct pflash, dev), t = *p;
+	int ret = state_load_fields(in, &t, pflash_fields, ARRAY_SIZE(pflash_fields));
 
 	if (ret < 0)
 		return ret;
-	if (p->cycle > 3 || p->left > BUFFER || p->buffer_at >= p->size || p->dirty_to > p->size ||
-	    (p->dirty_to && p->dirty_from >= p->dirty_to))
-		return state_bad(in, "%s: impossible registers", d->id);
+	/* A reset keeps what is not written back yet: nothing of a refused state may be in it. */
+	if (t.cycle > 3 || t.left > BUFFER || t.buffer_at >= p->size ||
+	    t.buffer_at % BUFFER || t.dirty_to > p->size || t.dirty_to % SECTOR ||
+	    t.dirty_from % SECTOR || (t.dirty_to && t.dirty_from >= t.dirty_to))
+		return state_bad(in, "%s: cycle %u, %u bytes left for 0x%llx, 0x%llx to 0x%llx to "
+				 "write back", d->id, t.cycle, t.left,
+				 (unsigned long long)t.buffer_at, (unsigned long long)t.dirty_from,
+				 (unsigned long long)t.dirty_to);
+	*p = t;
 	switch_mode(p);
 	return 0;
 }

@@ -90,6 +90,7 @@ static size_t find_sequence(struct node *n, struct vhdx *v, struct entry **list)
 	uint64_t best = 0, best_tail = 0, best_at = 0, budget = v->log_len * 2;
 	struct entry e;
 	size_t count = 0;
+	uint64_t total = 0;
 
 	/* The newest whole entry ... */
 	for (uint64_t at = 0; at < v->log_len && budget; at += VHDX_LOG_SECTOR) {
@@ -106,15 +107,19 @@ static size_t find_sequence(struct node *n, struct vhdx *v, struct entry **list)
 	if (!best)
 		return 0;
 	*list = NULL;
-	/* ... and all from its tail on, with no gap. */
+	/*
+	 * ... and all from its tail on, with no gap. They lie beside each other in the ring:
+	 * together they are no longer than it, and so is what we hold of them.
+	 */
 	for (uint64_t at = best_tail, seq = 0;; at = (at + e.len) % v->log_len) {
-		if (count * VHDX_LOG_SECTOR >= v->log_len || !entry_read(n, v, at, &e) ||
-		    (seq && e.seq != seq)) {
+		if (total >= v->log_len || !entry_read(n, v, at, &e) || (seq && e.seq != seq) ||
+		    e.len > v->log_len - total) {
 			free(e.data);
 			goto broken;
 		}
 		*list = xrealloc(*list, (count + 1) * sizeof(**list));
 		(*list)[count++] = e;
+		total += e.len;
 		if (at == best_at)
 			return count;
 		seq = e.seq + 1;

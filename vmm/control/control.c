@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "vmm/base/acceptor.h"
+#include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 #include "vmm/control/control.h"
 
@@ -25,6 +26,10 @@ struct control_conn {
 	size_t in_len, out_len;
 	bool held, closing;
 	bool parsing;			/* inside p->input */
+	/* commands of this turn of the loop; the rest waits for `again` */
+	uint64_t turn;
+	unsigned commands;
+	struct loop_timer again;
 	struct control_conn *next;
 };
 
@@ -54,6 +59,7 @@ static void conn_close(struct control_conn *c)
 		p = &(*p)->next;
 	*p = c->next;
 	nconns--;
+	loop_timer_cancel(&c->again);
 	loop_fd_del(c->watch);
 	close(c->fd);
 	if (c->p->closed)
@@ -80,9 +86,22 @@ static void conn_watch(struct control_conn *c)
 		    c->closing ? 0 : (c->held ? 0 : EPOLLIN) | (c->out_len ? EPOLLOUT : 0));
 }
 
+/* Many small commands in one packet: after some of them it is everybody else's turn. */
+static bool turn_over(struct control_conn *c)
+{
+	if (c->turn != loop_turn(c->m->loop)) {
+		c->turn = loop_turn(c->m->loop);
+		c->commands = 0;
+	}
+	if (c->commands < TURN_COMMANDS)
+		return false;
+	loop_timer_set(&c->again, 0);
+	return true;
+}
+
 static void conn_parse(struct control_conn *c)
 {
-	while (c->in_len && !c->held && !c->closing) {
+	while (c->in_len && !c->held && !c->closing && !turn_over(c)) {
 		size_t n;
 
 		c->parsing = true;
@@ -90,6 +109,7 @@ static void conn_parse(struct control_conn *c)
 		c->parsing = false;
 		if (!n)
 			break;
+		c->commands++;
 		c->in_len -= n;
 		memmove(c->in, c->in + n, c->in_len + 1);
 	}
@@ -98,6 +118,18 @@ static void conn_parse(struct control_conn *c)
 			 MAX_REQUEST);
 		c->closing = true;
 	}
+}
+
+/* A connection that parsing closed goes as one that an event closed does. */
+static void parse_again(void *ctx)
+{
+	struct control_conn *c = ctx;
+
+	conn_parse(c);
+	if (c->closing)
+		conn_fail(c);
+	else
+		conn_watch(c);
 }
 
 static int conn_flush(struct control_conn *c)
@@ -194,6 +226,7 @@ static void client_came(void *ctx, int fd)
 	c->m = l->m;
 	c->p = l->p;
 	c->fd = fd;
+	loop_timer_init(&c->again, l->m->loop, NULL, parse_again, c);
 	c->watch = loop_fd_add(l->m->loop, fd, EPOLLIN, conn_event, c);
 	if (!c->watch) {
 		log_error("control socket: a client is turned away: %s", strerror(errno));
