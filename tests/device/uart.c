@@ -306,6 +306,54 @@ TEST(a_file_is_emptied_or_appended_to_as_told)
 	unlink(file_path);
 }
 
+/* However much the guest says: the file and its predecessor are no longer than they may be. */
+TEST(a_file_has_an_end)
+{
+	char old[80];
+	struct err err = { "" };
+	struct rig r;
+
+	unlink(file_named("ended"));
+	snprintf(old, sizeof(old), "%s.1", file_path);
+	unlink(old);
+	for (int log = 0; log < 2; log++) {
+		snprintf(file_spec, sizeof(file_spec),
+			 log ? "null,logsize=65536,logfile=%s" : "file:%s,size=64K", file_path);
+		chr_open(&r, file_spec);
+		for (int i = 0; i < 40; i++) {
+			say(&r, 'a' + i % 26, 10000);
+			run_for(r.g, 2);
+			CHECK(file_size(file_path) <= 65536);
+		}
+		rig_end(&r);
+		/* what came last is there, what came before it in the other file */
+		CHECK(file_size(file_path) > 0 && file_size(file_path) <= 65536);
+		CHECK(file_size(old) > 32768 && file_size(old) <= 65536);
+		CHECK_EQ(run_of(file_path, 'a' + 39 % 26, file_size(file_path) - 10000), 10000);
+		unlink(file_path);
+		unlink(old);
+	}
+	/* A stranger at the old name is not written over: the file is emptied where it is. */
+	CHECK_EQ(mkdir(old, 0700), 0);
+	snprintf(file_spec, sizeof(file_spec), "file:%s,size=64K", file_path);
+	chr_open(&r, file_spec);
+	for (int i = 0; i < 20; i++) {
+		say(&r, 'x', 10000);
+		run_for(r.g, 2);
+		CHECK(file_size(file_path) <= 65536);
+	}
+	rig_end(&r);
+	CHECK_EQ(rmdir(old), 0);
+	unlink(file_path);
+	r.g = guest_new();
+	CHECK(!chardev_open("com", "file:/dev/null,size=1M", r.g->loop, &host_direct, &err) &&
+	      strstr(err.msg, "regular file"));
+	CHECK(!chardev_open("com", "file:/dev/null,size=12", NULL, &host_direct, &err) &&
+	      strstr(err.msg, "64K"));
+	CHECK(!chardev_open("com", "null,logsize=1M", NULL, &host_direct, &err) &&
+	      strstr(err.msg, "logfile"));
+}
+
 TEST(a_logfile_gets_a_copy_whoever_listens)
 {
 	char buf[200], copy[80];

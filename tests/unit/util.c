@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "vmm/base/fdset.h"
@@ -182,6 +183,34 @@ Test(log, goes_to_a_file_that_can_be_rotated)
 	slurp(path, buf, sizeof(buf));
 	cr_assert_not_null(strstr(buf, "vm: two\n"));
 	log_set_file(NULL, NULL);
+	unlink(path);
+	unlink(old);
+}
+
+Test(log, a_file_has_an_end)
+{
+	char path[] = "/tmp/minivmm-test-XXXXXX", old[64], spec[64], buf[4096];
+	struct err err = { "" };
+	struct stat st;
+
+	close(mkstemp(path));
+	snprintf(old, sizeof(old), "%s.1", path);
+	snprintf(spec, sizeof(spec), "%s,size=64K", path);
+	log_set_name("vm");
+	cr_assert_eq(log_set_file(spec, NULL), 0);
+	for (int i = 0; i < 5000; i++) {
+		log_warn("line %d", i);
+		cr_assert(stat(path, &st) == 0 && st.st_size <= 65536);
+	}
+	cr_assert(stat(old, &st) == 0 && st.st_size <= 65536 && st.st_size > 60000);
+	cr_assert_eq(stat(path, &st), 0);
+	int fd = open(path, O_RDONLY);
+	cr_assert(pread(fd, buf, 11, st.st_size - 11) == 11 && !memcmp(buf, " line 4999\n", 11));
+	close(fd);
+	log_set_file(NULL, NULL);
+	snprintf(spec, sizeof(spec), "%s,size=1", path);
+	cr_assert_lt(log_set_file(spec, &err), 0);
+	cr_assert_not_null(strstr(err.msg, "64K"));
 	unlink(path);
 	unlink(old);
 }

@@ -18,6 +18,7 @@
 #include "vmm/backends/chardev.h"
 #include "vmm/backends/chardev_impl.h"
 #include "vmm/base/log.h"
+#include "vmm/base/rotate.h"
 
 #define FLUSH_AT	4096u		/* bytes that are written at once */
 #define FLUSH_NS	NS_PER_MS
@@ -105,13 +106,28 @@ static void out_failed(struct chardev *c, int error)
 	c->stuck = true;
 }
 
+/* The file has its size: it becomes the old one. */
+static void out_rotate(struct chardev *c, size_t more)
+{
+	struct err err = { "" };
+
+	if (!c->file_max || c->file_len + more <= c->file_max)
+		return;
+	if (file_rotate(c->host, c->label, c->path, c->out_fd, &err) < 0)
+		log_host("%s: %s; it is emptied instead", c->label, err.msg);
+	c->file_len = 0;
+}
+
 /* Writes what the host takes now. Returns false when it takes no more for the moment. */
 static bool out_flush(struct chardev *c)
 {
 	size_t done = 0;
 
 	while (done < c->out_len && c->out_fd >= 0) {
-		ssize_t n = out_write(c, c->out_buf + done, c->out_len - done);
+		ssize_t n;
+
+		out_rotate(c, c->out_len - done);
+		n = out_write(c, c->out_buf + done, c->out_len - done);
 
 		if (n == -EAGAIN)
 			break;
@@ -124,6 +140,7 @@ static bool out_flush(struct chardev *c)
 			break;
 		}
 		done += (size_t)n;
+		c->file_len += (size_t)n;
 	}
 	if (c->out_fd < 0)
 		done = c->out_len;

@@ -25,7 +25,8 @@ struct chardev_user {
  * spec: "stdio", "mon:stdio", "file:PATH", "pty", "unix:PATH[,server][,nowait]",
  * "tcp:HOST:PORT[,server][,nowait]", "null", "none", "/dev/ttyX". NULL with the reason. "none"
  * gives NULL without an error (err->msg empty). ",append=on" behind a file keeps what it holds;
- * ",logfile=FILE[,logappend=on]" behind any kind writes all output there too.
+ * ",logfile=FILE[,logappend=on]" behind any kind writes all output there too. ",size=BYTES" and
+ * ",logsize=BYTES" end the file there: it becomes FILE.1 and begins anew (rotate.h).
  *
  * A file whose disk is full never stops the guest: 64 KiB wait, what comes then is lost and
  * counted, and the file is tried again twice a second.

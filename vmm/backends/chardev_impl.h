@@ -31,6 +31,8 @@ struct chardev {
 	struct loop_timer flush;
 	/* a full buffer loses the newest instead of stopping the guest */
 	char *path;			/* a file's */
+	/* size=: where it ends (0: nowhere), and how far it is filled */
+	uint64_t file_max, file_len;
 	struct chardev *log;		/* logfile=: a file that gets all output too, or NULL */
 	bool stuck;			/* a full disk: tried again now and then */
 	uint64_t lost;			/* bytes, since then */

@@ -14,6 +14,7 @@
 
 #include "vmm/backends/chardev_impl.h"
 #include "vmm/base/log.h"
+#include "vmm/base/rotate.h"
 
 /* --- the terminal --- */
 
@@ -104,8 +105,10 @@ static int open_stdio(struct chardev *c, const struct host *host, bool monitor, 
 /* --- files, devices, pty --- */
 
 /* O_APPEND whatever else: who cuts the file short from outside finds no hole in it later. */
-static int open_file(struct chardev *c, const char *path, bool append, struct err *err)
+static int open_file(struct chardev *c, const char *path, bool append, uint64_t max,
+		     struct err *err)
 {
+	struct stat st;
 	int fd = host_open(c->host, c->label, path,
 			   O_WRONLY | O_CREAT | O_APPEND | (append ? 0 : O_TRUNC), 0644, err);
 
@@ -114,12 +117,17 @@ static int open_file(struct chardev *c, const char *path, bool append, struct er
 	c->kind = CHARDEV_FILE;
 	c->path = xstrdup(path);
 	c->out_fd = own(c, fd);
+	if (max && (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)))
+		return err_set(err, EINVAL, "size= goes with a regular file, and %s is none", path);
+	c->file_max = max;
+	c->file_len = max ? (uint64_t)st.st_size : 0;
 	return 0;
 }
 
 void chardev_reopen(struct chardev *c)
 {
 	struct err err = { "" };
+	struct stat st;
 	int fd;
 
 	if (!c)
@@ -135,6 +143,7 @@ void chardev_reopen(struct chardev *c)
 	}
 	dup3(fd, c->out_fd, O_CLOEXEC);
 	close(fd);
+	c->file_len = fstat(c->out_fd, &st) == 0 ? (uint64_t)st.st_size : 0;
 	chardev_flush(c);
 }
 
@@ -254,16 +263,19 @@ out:
 struct tail {
 	char *logfile;
 	bool append, logappend;
+	uint64_t size, logsize;
 };
 
 /*
- * Cuts ",append=", ",logfile=" and ",logappend=" off the end, word by word: the path of a file may
- * have commas of its own.
+ * Cuts ",append=", ",size=", ",logfile=", ",logappend=" and ",logsize=" off the end, word by word:
+ * the path of a file may have commas of its own.
  */
 static int tail_parse(char *spec, struct tail *t, struct err *err)
 {
-	static const char *const names[] = { "append=", "logappend=", "logfile=" };
-	bool *bools[] = { &t->append, &t->logappend, NULL };
+	static const char *const names[] = { "append=", "size=", "logappend=", "logsize=",
+					     "logfile=" };
+	bool *bools[] = { &t->append, NULL, &t->logappend, NULL, NULL };
+	uint64_t *sizes[] = { NULL, &t->size, NULL, &t->logsize, NULL };
 	char *comma;
 
 	while ((comma = strrchr(spec, ','))) {
@@ -271,26 +283,29 @@ static int tail_parse(char *spec, struct tail *t, struct err *err)
 
 		while (i < ARRAY_SIZE(names) && strncmp(comma + 1, names[i], strlen(names[i])))
 			i++;
-		if (i == ARRAY_SIZE(names) || (i == 0 && strncmp(spec, "file:", 5)))
+		if (i == ARRAY_SIZE(names) || (i < 2 && strncmp(spec, "file:", 5)))
 			break;
 		if (bools[i] && parse_bool(comma + 1 + strlen(names[i]), bools[i]) < 0)
 			return err_set(err, EINVAL, "'%s': on or off expected", comma + 1);
-		if (!bools[i] && !comma[1 + strlen(names[i])])
+		if (sizes[i] && rotate_parse(names[i], comma + 1 + strlen(names[i]), sizes[i],
+					     err) < 0)
+			return -EINVAL;
+		if (i == 4 && !comma[1 + strlen(names[i])])
 			return err_set(err, EINVAL, "'%s': the name of a file expected", comma + 1);
-		if (!bools[i]) {
+		if (i == 4) {
 			free(t->logfile);
 			t->logfile = xstrdup(comma + 1 + strlen(names[i]));
 		}
 		*comma = 0;
 	}
-	if (t->logappend && !t->logfile)
-		return err_set(err, EINVAL, "logappend= goes with logfile=FILE");
+	if ((t->logappend || t->logsize) && !t->logfile)
+		return err_set(err, EINVAL, "logappend= and logsize= go with logfile=FILE");
 	if (t->logfile && !strcmp(spec, "none"))
 		return err_set(err, EINVAL, "none has nothing to log; null with logfile= has");
 	return 0;
 }
 
-static int open_kind(struct chardev *c, const char *spec, bool append, struct err *err)
+static int open_kind(struct chardev *c, const char *spec, const struct tail *t, struct err *err)
 {
 	const struct host *host = c->host;
 
@@ -301,7 +316,7 @@ static int open_kind(struct chardev *c, const char *spec, bool append, struct er
 	if (!strcmp(spec, "mon:stdio"))
 		return open_stdio(c, host, true, err);
 	if (!strncmp(spec, "file:", 5))
-		return open_file(c, spec + 5, append, err);
+		return open_file(c, spec + 5, t->append, t->size, err);
 	if (!strcmp(spec, "pty"))
 		return open_pty(c, host, err);
 	if (!strncmp(spec, "unix:", 5) || !strncmp(spec, "tcp:", 4))
@@ -310,9 +325,9 @@ static int open_kind(struct chardev *c, const char *spec, bool append, struct er
 		return open_tty(c, spec, host, err);
 	return err_set(err, EINVAL,
 		       "'%s' is no character device; known are stdio, mon:stdio, "
-		       "file:PATH[,append=on], pty, unix:PATH[,server][,nowait], "
+		       "file:PATH[,append=on][,size=BYTES], pty, unix:PATH[,server][,nowait], "
 		       "tcp:HOST:PORT[,server][,nowait], /dev/ttyX, null and none, each with "
-		       "logfile=FILE[,logappend=on]", spec);
+		       "logfile=FILE[,logappend=on][,logsize=BYTES]", spec);
 }
 
 static int open_log(struct chardev *c, const struct tail *t, struct err *err)
@@ -322,7 +337,7 @@ static int open_log(struct chardev *c, const struct tail *t, struct err *err)
 	c->log = chardev_alloc(c->label, c->loop);
 	c->log->host = c->host;
 	c->log->filename = xstrdup(t->logfile);
-	ret = open_file(c->log, t->logfile, t->logappend, err);
+	ret = open_file(c->log, t->logfile, t->logappend, t->logsize, err);
 	if (ret < 0)
 		err_prefix(err, "logfile");
 	return ret;
@@ -345,7 +360,7 @@ struct chardev *chardev_open(const char *id, const char *spec, struct loop *loop
 	c = chardev_alloc(id, loop);
 	c->host = host;
 	c->filename = xstrdup(words);
-	ret = open_kind(c, words, tail.append, err);
+	ret = open_kind(c, words, &tail, err);
 	if (ret == 0 && tail.logfile)
 		ret = open_log(c, &tail, err);
 	if (ret < 0) {

@@ -13,6 +13,7 @@
 
 #include "vmm/base/host.h"
 #include "vmm/base/log.h"
+#include "vmm/base/rotate.h"
 
 #define LOG_LINE_MAX 2048
 #define LOG_GUEST_LINES 10	/* a second for each call site */
@@ -24,6 +25,7 @@ static enum log_level log_level = LOG_INFO;
 struct sink {
 	char *path;			/* NULL: standard error */
 	int fd;
+	uint64_t max, len;		/* size= (0: none); bytes in the file, atomic */
 	uint64_t lost;			/* atomic: bytes since the last line that was written */
 	bool cut;			/* atomic: that one is not whole */
 };
@@ -82,6 +84,22 @@ static ssize_t write_once(int fd, const char *buf, int len)
 }
 
 /*
+ * The file has its size: it becomes the old one. One thread does it; the others write meanwhile,
+ * into either file. Its failure cannot be told here: the file was emptied.
+ */
+static void sink_rotate(struct sink *s, int more)
+{
+	uint64_t len = __atomic_add_fetch(&s->len, more, __ATOMIC_RELAXED);
+	struct err err = { "" };
+
+	if (!s->max || !s->path || len <= s->max ||
+	    !__atomic_compare_exchange_n(&s->len, &len, more, false, __ATOMIC_RELAXED,
+					 __ATOMIC_RELAXED))
+		return;
+	file_rotate(&host_door, "log", s->path, s->fd, &err);
+}
+
+/*
  * What finds no room (a full disk) is counted, and told where the next line that fits stands. The
  * counters of the trace have no lock: two threads at that moment may tell it twice.
  */
@@ -94,6 +112,7 @@ static void write_line(struct sink *s, char *line, int len)
 
 	len = MIN(len, LOG_LINE_MAX - 2);
 	line[len++] = '\n';
+	sink_rotate(s, len);
 	if (lost) {
 		want = snprintf(
 			note, sizeof(note),
@@ -123,6 +142,7 @@ static void write_line(struct sink *s, char *line, int len)
  */
 static int sink_open(struct sink *s, const char *path, int flags, struct err *err)
 {
+	struct stat st = { 0 };
 	int fd = host_open(&host_door, "log", path, O_WRONLY | O_CREAT | O_APPEND | flags, 0644,
 			   err);
 	char *copy = fd < 0 ? NULL : xstrdup(path);
@@ -138,14 +158,39 @@ static int sink_open(struct sink *s, const char *path, int flags, struct err *er
 	}
 	free(s->path);
 	s->path = copy;
+	if (fstat(s->fd, &st) == 0 && S_ISREG(st.st_mode))
+		__atomic_store_n(&s->len, st.st_size, __ATOMIC_RELAXED);
+	else
+		s->max = 0;
 	pthread_mutex_unlock(&log_mutex);
 	return 0;
+}
+
+/* "FILE[,size=BYTES]" */
+static int sink_set(struct sink *s, const char *spec, int flags, struct err *err)
+{
+	char *path = xstrdup(spec), *comma = strrchr(path, ',');
+	uint64_t max = 0;
+	int ret = 0;
+
+	if (comma && !strncmp(comma, ",size=", 6)) {
+		ret = rotate_parse("size=", comma + 6, &max, err);
+		*comma = 0;
+	}
+	if (ret == 0) {
+		s->max = max;
+		ret = sink_open(s, path, flags, err);
+	}
+	if (ret == 0 && max && !s->max)
+		ret = err_set(err, EINVAL, "size= goes with a regular file, and %s is none", path);
+	free(path);
+	return ret;
 }
 
 int log_set_file(const char *path, struct err *err)
 {
 	if (path)
-		return sink_open(&log_sink, path, 0, err);
+		return sink_set(&log_sink, path, 0, err);
 	pthread_mutex_lock(&log_mutex);
 	if (log_sink.path)
 		close(log_sink.fd);
@@ -274,6 +319,13 @@ static int trace_word(const char *word, struct err *err)
 			err_prefix(err, "-trace");
 		return ret;
 	}
+	if (!strncmp(word, "size=", 5)) {
+		int ret = rotate_parse("size=", word + 5, &trace_sink.max, err);
+
+		if (ret < 0)
+			err_prefix(err, "-trace");
+		return ret;
+	}
 	if (!strncmp(word, "symbols=", 8)) {
 		free(trace_symbols_path);
 		trace_symbols_path = xstrdup(word + 8);
@@ -293,7 +345,7 @@ static int trace_word(const char *word, struct err *err)
 	return err_set(
 		err, EINVAL,
 		"-trace: no category '%s'; there are: exits pio mmio irq msr blk net virtio boot "
-		"summary all, and file=FILE, symbols=FILE (-trace help explains them)",
+		"summary all, and file=FILE, size=BYTES, symbols=FILE (-trace help explains them)",
 		word);
 }
 
@@ -307,9 +359,10 @@ void trace_help(void)
 	for (size_t i = 0; i < ARRAY_SIZE(trace_names); i++)
 		printf("  %-14s %s\n", trace_names[i].name, trace_names[i].help);
 	printf("  %-14s all of these\n  %-14s write there instead of standard error\n"
+	       "  %-14s at that size it becomes FILE.1 and begins anew\n"
 	       "  %-14s names for addresses: a vmlinux or System.map; -kernel itself when it is an "
 	       "ELF file\n",
-	       "all", "file=FILE", "symbols=FILE");
+	       "all", "file=FILE", "size=BYTES", "symbols=FILE");
 }
 
 int trace_setup(const char *spec, struct err *err)

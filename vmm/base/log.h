@@ -14,7 +14,8 @@ void log_set_name(const char *name);
 const char *log_name(void);
 void log_set_level(enum log_level level);
 /*
- * Append messages to this file from now on (NULL: stderr). 0 or -errno with the reason. While its
+ * Append messages to this file from now on (NULL: stderr). 0 or -errno with the reason. Behind it
+ * ",size=BYTES": at that size it becomes FILE.1 and begins anew (rotate.h). While its
  * disk is full lines are lost; how many bytes stands in the file as soon as there is room again.
  */
 int log_set_file(const char *path, struct err *err);

@@ -12,6 +12,7 @@
 
 static int file_spec(struct keyval *kv, const char *path, FILE *out, struct err *err)
 {
+	const char *size = keyval_get(kv, "size");
 	bool append = false;
 
 	if (!path)
@@ -19,6 +20,8 @@ static int file_spec(struct keyval *kv, const char *path, FILE *out, struct err 
 	if (keyval_bool(kv, "append", &append, err) < 0)
 		return -EINVAL;
 	fprintf(out, "file:%s,append=%s", path, append ? "on" : "off");
+	if (size)
+		fprintf(out, ",size=%s", size);
 	return 0;
 }
 
@@ -83,17 +86,20 @@ struct new_chardev { struct config *c; char *id; FILE *out; };
 static int take_chardev(struct keyval *kv, void *ctx, struct err *err)
 {
 	struct new_chardev *n = ctx;
-	const char *logfile;
+	const char *logfile, *logsize;
 	bool logappend = false;
 
 	n->id = keyval_dup(kv, "id");
 	logfile = keyval_get(kv, "logfile");
+	logsize = keyval_get(kv, "logsize");
 	if (kind_spec(kv, n->out, err) < 0 || keyval_bool(kv, "logappend", &logappend, err) < 0)
 		return -EINVAL;
 	if (logfile && strchr(logfile, ','))
 		return err_set(err, EINVAL, "logfile=%s: no commas in its path", logfile);
 	if (logfile)
 		fprintf(n->out, ",logappend=%s,logfile=%s", logappend ? "on" : "off", logfile);
+	if (logsize)
+		fprintf(n->out, ",logsize=%s", logsize);
 	return 0;
 }
 

@@ -520,8 +520,10 @@ static const struct option options[] = {
 	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device",
 	  .set = opt_netdev, .put = put_netdev },
 	{ "", NULL, "Console and screen", .set = NULL },
-	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), file:F[,append=on], pty, "
-	  "unix:F, none; each with logfile=F[,logappend=on] for a copy of the output",
+	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), "
+	  "file:F[,append=on][,size=BYTES], pty, unix:F, none; each with "
+	  "logfile=F[,logappend=on][,logsize=BYTES] for a copy of the output; size: when F is full "
+	  "it becomes F.1",
 	  .set = opt_serial, .put = put_serial },
 	{ "chardev", "KIND,id=ID,...", "a stream for -serial chardev:ID or -device ...,chardev=ID",
 	  .set = opt_chardev, .put = put_chardev },
@@ -563,8 +565,9 @@ static const struct option options[] = {
 	  FLAG(no_shutdown) },
 	{ "daemonize", NULL, "go into the background once the machine runs", FLAG(daemonize) },
 	{ "pidfile", "FILE", "write the process number there", TEXT(pidfile) },
-	{ "D", "FILE", "write messages there", TEXT(logfile) },
-	{ "trace", "exits,pio,mmio,irq,blk,...[,file=F][,symbols=F]",
+	{ "D", "FILE[,size=BYTES]", "write messages there; at that size it becomes FILE.1",
+	  TEXT(logfile) },
+	{ "trace", "exits,pio,mmio,irq,blk,...[,file=F[,size=BYTES]][,symbols=F]",
 	  "a line for each event; \"summary\": a table at the end; \"help\" lists them",
 	  .set = opt_trace, TEXT(trace) },
 	{ "version", NULL, "print the version", .set = opt_version },

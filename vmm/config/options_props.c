@@ -18,15 +18,17 @@ static const struct words_of {
 	  "i440FX PC: BIOS, PCI, IDE, everything (default; pc-1 is its present version)" },
 	{ "M", "micro", "no PCI and no firmware, virtio-mmio only: the fastest boot (micro-1)" },
 
-	{ "chardev", "file,path=FILE,append=on|off",
-	  "what comes is written there; emptied at start, or not" },
+	{ "chardev", "file,path=FILE,append=on|off,size=BYTES",
+	  "what comes is written there; emptied at start, or not; at that size it becomes FILE.1 "
+	  "and begins anew" },
 	{ "chardev", "socket,path=FILE|host=H,port=N,server=on|off,wait=on|off",
 	  "a unix or TCP socket" },
 	{ "chardev", "stdio,mux=on|off",
 	  "the terminal; mux: with the monitor and its Ctrl-A keys" },
 	{ "chardev", "null, pty, serial,path=/dev/ttyS0",
 	  "nothing, a pseudo terminal, a port of the host" },
-	{ "chardev", "logfile=FILE,logappend=on|off", "a copy of all output, of any kind" },
+	{ "chardev", "logfile=FILE,logappend=on|off,logsize=BYTES",
+	  "a copy of all output, of any kind" },
 
 	{ "net", "nic,model=virtio|e1000|rtl8139",
 	  "a card; left out: e1000 when the disks are IDE, else virtio" },
