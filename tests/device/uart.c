@@ -348,8 +348,10 @@ TEST(a_file_has_an_end)
 	r.g = guest_new();
 	CHECK(!chardev_open("com", "file:/dev/null,size=1M", r.g->loop, &host_direct, &err) &&
 	      strstr(err.msg, "regular file"));
+	err.msg[0] = 0;
 	CHECK(!chardev_open("com", "file:/dev/null,size=12", NULL, &host_direct, &err) &&
 	      strstr(err.msg, "64K"));
+	err.msg[0] = 0;
 	CHECK(!chardev_open("com", "null,logsize=1M", NULL, &host_direct, &err) &&
 	      strstr(err.msg, "logfile"));
 }

@@ -82,8 +82,11 @@ static void conn_fail(struct control_conn *c)
 
 static void conn_watch(struct control_conn *c)
 {
+	/* While requests wait for their turn no more of them are read. */
+	bool more = !c->held && !loop_timer_armed(&c->again);
+
 	loop_fd_mod(c->watch,
-		    c->closing ? 0 : (c->held ? 0 : EPOLLIN) | (c->out_len ? EPOLLOUT : 0));
+		    c->closing ? 0 : (more ? EPOLLIN : 0) | (c->out_len ? EPOLLOUT : 0));
 }
 
 /* Many small commands in one packet: after some of them it is everybody else's turn. */
@@ -113,7 +116,7 @@ static void conn_parse(struct control_conn *c)
 		c->in_len -= n;
 		memmove(c->in, c->in + n, c->in_len + 1);
 	}
-	if (c->in_len >= MAX_REQUEST && !c->held) {
+	if (c->in_len >= MAX_REQUEST && !c->held && !loop_timer_armed(&c->again)) {
 		log_warn("control socket: a request of more than %llu bytes: connection closed",
 			 MAX_REQUEST);
 		c->closing = true;
