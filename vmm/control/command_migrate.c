@@ -23,11 +23,6 @@ static int run_migrate(struct machine *m, json_t *args, struct command_result *r
 	return ret;
 }
 
-static bool is_over(enum migrate_state s)
-{
-	return s == MIGRATE_COMPLETED || s == MIGRATE_FAILED || s == MIGRATE_CANCELLED;
-}
-
 /*
  * The monitor's: waits for the end, which migrate_cancel over another connection or the machine's
  * own end may bring, too.
@@ -41,8 +36,7 @@ static int run_migrate_line(struct machine *m, json_t *args, struct command_resu
 	json_decref(to);
 	if (ret < 0 || json_is_true(json_object_get(args, "detach")))
 		return ret;
-	for (migrate_query(m, &i); !is_over(i.state); migrate_query(m, &i))
-		usleep(20000);
+	migrate_wait(m, &i);
 	if (i.state == MIGRATE_FAILED)
 		return err_set(&r->err, EIO, "%s", i.error);
 	r->value = json_pack("{s:s,s:I,s:I}", "status",

@@ -26,6 +26,7 @@ static struct migration *migration_of(struct machine *m)
 	g->m = m;
 	g->params.downtime_ms = DEFAULT_DOWNTIME_MS;
 	pthread_mutex_init(&g->mutex, NULL);
+	pthread_cond_init(&g->over, NULL);
 	return m->migration = g;
 }
 
@@ -41,6 +42,7 @@ void migration_set_state(struct migration *g, enum migrate_state state)
 	if (g->info.state == MIGRATE_CANCELLING && state < MIGRATE_CANCELLED)
 		state = MIGRATE_CANCELLING;
 	g->info.state = state;
+	pthread_cond_broadcast(&g->over);
 	pthread_mutex_unlock(&g->mutex);
 	event_emit("MIGRATION", json_pack("{s:s}", "status", names[state]));
 }
@@ -139,7 +141,6 @@ int migrate_start(struct machine *m, const char *uri, struct err *err)
 	static const char *const kinds[] = { "tcp:", "unix:", "exec:", "fd:", "file:" };
 	struct migration *g = migration_of(m);
 	bool busy, known = false;
-	int ret;
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		known |= !strncmp(uri, kinds[i], strlen(kinds[i]));
@@ -148,9 +149,6 @@ int migrate_start(struct machine *m, const char *uri, struct err *err)
 			       "Parameter 'uri' expects a valid migration protocol: tcp:HOST:PORT, "
 			       "unix:PATH, exec:COMMAND, "
 			       "fd:N or file:PATH");
-	ret = machine_take_disks(m, err);
-	if (ret < 0)
-		return ret;
 	incoming_over(g);
 	pthread_mutex_lock(&g->mutex);
 	busy = under_way(g) || g->incoming;
@@ -216,6 +214,17 @@ void migrate_query(struct machine *m, struct migrate_info *info)
 	struct migration *g = migration_of(m);
 
 	pthread_mutex_lock(&g->mutex);
+	*info = g->info;
+	pthread_mutex_unlock(&g->mutex);
+}
+
+void migrate_wait(struct machine *m, struct migrate_info *info)
+{
+	struct migration *g = migration_of(m);
+
+	pthread_mutex_lock(&g->mutex);
+	while (under_way(g))
+		pthread_cond_wait(&g->over, &g->mutex);
 	*info = g->info;
 	pthread_mutex_unlock(&g->mutex);
 }
@@ -289,6 +298,7 @@ void migrate_exit(struct machine *m)
 	if (g->incoming)
 		line_free(g->line);
 	pthread_mutex_destroy(&g->mutex);
+	pthread_cond_destroy(&g->over);
 	free(g->uri);
 	free(g);
 	m->migration = NULL;

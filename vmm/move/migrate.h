@@ -37,8 +37,8 @@ struct migrate_info {
 };
 
 /*
- * Starts it; a thread does the rest. Main loop. 0, or -errno with the reason (-EBUSY: one is under
- * way).
+ * Starts it; a thread does the rest. Main loop; the disks are this machine's (machine_take_disks).
+ * 0, or -errno with the reason (-EBUSY: one is under way).
  */
 int migrate_start(struct machine *m, const char *uri, struct err *err);
 /* The source goes on running. Does nothing when none is under way. */
@@ -52,6 +52,8 @@ int migrate_continue(struct machine *m, struct err *err);
 /* Any thread. */
 bool migrate_under_way(struct machine *m);
 void migrate_query(struct machine *m, struct migrate_info *info);
+/* Waits for the end of the one under way. A control thread that holds no lock. */
+void migrate_wait(struct machine *m, struct migrate_info *info);
 void migrate_get_params(struct machine *m, struct migrate_params *p);
 void migrate_set_params(struct machine *m, const struct migrate_params *p);
 /* Ends and joins what is under way. Before machine_exit frees anything. */

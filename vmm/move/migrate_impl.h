@@ -18,6 +18,7 @@
 struct migration {
 	struct machine *m;
 	pthread_mutex_t mutex;		/* info, params, line */
+	pthread_cond_t over;		/* the state has changed */
 	struct migrate_info info;
 	struct migrate_params params;
 	struct line *line;
