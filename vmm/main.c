@@ -83,6 +83,21 @@ static bool on_escape(void *ctx, char key)
 
 /* --- one machine --- */
 
+/* -dump-config */
+static int print_config(struct machine *m)
+{
+	struct words w = { 0 };
+	char *text;
+	int ret;
+
+	machine_words(m, &w);
+	text = words_text(&w);
+	ret = printf("minivmm \\\n%s", text) < 0 || fflush(stdout) ? STATUS_ERROR : STATUS_OK;
+	free(text);
+	words_free(&w);
+	return ret;
+}
+
 static int run(struct machine *m, struct config *c, struct err *err)
 {
 	struct { struct machine *m; int fd; } signals = { m, -1 };
@@ -94,6 +109,8 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	block_signals(&set);
 	if (machine_start(m, c, err) < 0)
 		return STATUS_ERROR;
+	if (c->dump_config)
+		return print_config(m);
 	if (c->dumpdtb)
 		return machine_dumpdtb(m, c->dumpdtb, err) < 0 ? STATUS_ERROR : STATUS_OK;
 	if (c->pidfile && daemon_pidfile(c->pidfile, &pidfile, err) < 0)

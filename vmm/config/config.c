@@ -240,6 +240,17 @@ static int name_device(struct config *c, struct device_config *d, const char *id
 	return 0;
 }
 
+/* -global: what a device does not say itself. */
+static int take_globals(struct config *c, struct device_config *d, struct err *err)
+{
+	int ret = 0;
+
+	for (unsigned g = 0; ret == 0 && g < c->nglobals; g++)
+		if (d->kind == c->globals[g].kind && prop_is_default(c->globals[g].prop, d))
+			ret = prop_set(c->globals[g].prop, d, c->globals[g].value, err);
+	return ret;
+}
+
 struct new_device { struct config *c; struct device_config *d; };
 
 static int take_device(struct keyval *kv, void *ctx, struct err *err)
@@ -265,7 +276,8 @@ struct device_config *config_add_device(struct config *c, const char *spec, stru
 {
 	struct new_device n = { c, NULL };
 
-	if (keyval_use(spec, "driver", take_device, &n, err) == 0)
+	if (keyval_use(spec, "driver", take_device, &n, err) == 0 &&
+	    take_globals(c, n.d, err) == 0)
 		return c->devices[c->ndevices++] = n.d;
 	if (n.d)
 		free_device(n.d);
@@ -460,17 +472,14 @@ static bool has_device(const struct config *c, const char *kind)
 	return false;
 }
 
-/* -global: what a device does not say itself. */
+/* For those that came before their -global. */
 static int finish_globals(struct config *c, struct err *err)
 {
-	for (unsigned g = 0; g < c->nglobals; g++)
-		for (unsigned i = 0; i < c->ndevices; i++)
-			if (c->devices[i]->kind == c->globals[g].kind &&
-			    prop_is_default(c->globals[g].prop, c->devices[i]) &&
-			    prop_set(c->globals[g].prop, c->devices[i], c->globals[g].value,
-				     err) < 0)
-				return -EINVAL;
-	return 0;
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < c->ndevices; i++)
+		ret = take_globals(c, c->devices[i], err);
+	return ret;
 }
 
 int config_finish(struct config *c, struct err *err)

@@ -96,6 +96,7 @@ struct config {
 	char *monitor, *qmp, *gdb, *incoming, *loadvm, *verify;
 	/* -loadvm FILE,strict=on, -incoming file:FILE,strict=on: a changed disk is refused */
 	bool strict;
+	bool dump_config;			/* print the words, and end */
 	bool paused;				/* -S */
 	bool no_reboot, no_shutdown, daemonize;
 	unsigned timeout, idle_timeout;		/* seconds; 0: none */

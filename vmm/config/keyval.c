@@ -145,11 +145,6 @@ int keyval_use(const char *spec, const char *implied, keyval_fn *fn, void *ctx, 
 void keyval_put(FILE *out, const char *key, const char *value)
 {
 	fprintf(out, "%s%s=", ftell(out) ? "," : "", key);
-	keyval_put_text(out, value);
-}
-
-void keyval_put_text(FILE *out, const char *value)
-{
 	for (; *value; value++)
 		fprintf(out, *value == ',' ? ",," : "%c", *value);
 }

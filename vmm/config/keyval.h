@@ -45,7 +45,6 @@ int keyval_choice(struct keyval *kv, const char *key, const char *const *words, 
  * is doubled. out: of open_memstream.
  */
 void keyval_put(FILE *out, const char *key, const char *value);
-void keyval_put_text(FILE *out, const char *value);
 
 /* Takes "key=value" out of a text that is not parsed here; the value is the caller's, or NULL. */
 char *keyval_take(char *spec, const char *key);

@@ -148,6 +148,24 @@ static int ide_drive(struct config *c, const char *file, int index, bool cdrom, 
 	return 0;
 }
 
+/* "http://user:password@host/": only the user stays. A json: name may hold several. Allocated. */
+static char *without_passwords(const char *file)
+{
+	char *text = xstrdup(file);
+
+	for (char *p = text; (p = strstr(p, "://")); ) {
+		size_t host = strcspn(p += 3, "/\"?# "), at = host;
+		char *colon;
+
+		while (at && p[at - 1] != '@')
+			at--;
+		colon = at ? memchr(p, ':', at) : NULL;
+		if (colon)
+			memmove(colon, p + at - 1, strlen(p + at - 1) + 1);
+	}
+	return text;
+}
+
 /*
  * if=none, as the devices that show it are there as -device; the place among the IDE disks is
  * theirs.
@@ -164,8 +182,11 @@ static PUT(drive)
 			continue;
 		d.if_word = d.interface == IF_PFLASH ? IF_PFLASH : IF_NONE;
 		d.index = d.bus = d.unit = d.bootindex = -1;
+		if (d.file)
+			d.file = without_passwords(d.file);
 		keyval_put(out, "id", d.id);
 		props_put(drive_props, &d, out);
+		free(d.file);
 		fclose(out);
 		words_add(w, o->name, text);
 	}
@@ -546,6 +567,11 @@ static const struct option options[] = {
 	{ "usbdevice", "tablet", "an absolute pointer (virtio-tablet)", .set = opt_usbdevice },
 	{ "soundhw", "CARD", "accepted; there is no sound", .set = opt_soundhw },
 	{ "", NULL, "Running", .set = NULL },
+	{ "dump-config", NULL,
+	  "print a command line that makes the same machine, every default, slot and address said, "
+	  "and end; the monitor's \"info config\" does the same for a running one. Passwords in "
+	  "addresses are left out",
+	  FLAG(dump_config), .start = true },
 	{ "S", NULL, "do not start the processors; \"cont\" does", FLAG(paused), .start = true },
 	{ "gdb", "tcp::PORT", "wait for a debugger there", TEXT(gdb) },
 	{ "s", NULL, "the same as -gdb tcp::1234", .set = opt_gdb_default },

@@ -210,6 +210,11 @@ int machine_boot_file(struct machine *m, const char *path, struct bios_file *f, 
  */
 int machine_boot_modules(struct machine *m, struct bios_config *b, struct err *err);
 void machine_boot_modules_free(struct bios_config *b);
+/*
+ * The words that make this machine again, as it is now: hot-plugged devices, slots and addresses,
+ * changed media (machine_config.c). words_free them. Main loop's lock.
+ */
+void machine_words(struct machine *m, struct words *w);
 /* Somebody may look at the screen: -vnc, -display curses. */
 bool machine_has_viewer(const struct config *c);
 
