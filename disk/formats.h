@@ -6,10 +6,10 @@
 #include "disk/node.h"
 
 extern const struct node_ops file_ops, raw_ops, qcow2_ops;
-extern const struct node_ops vmdk_ops, vdi_ops, vpc_ops, vhdx_ops, qcow1_ops, parallels_ops,
-	cow_ops, cloop_ops, luks_ops;
+extern const struct node_ops vmdk_ops, vdi_ops, vpc_ops, vhdx_ops, qcow1_ops, qed_ops,
+	parallels_ops, cow_ops, cloop_ops, luks_ops;
 /* Known, and refused: no read. */
-extern const struct node_ops qed_ops, bochs_ops, ewf_ops, sparseimage_ops, dmg_ops;
+extern const struct node_ops bochs_ops, ewf_ops, sparseimage_ops, dmg_ops;
 extern const struct node_ops nbd_protocol, http_protocol, null_protocol;
 /* The options of create that every format has, because the host's file system takes them. */
 extern const struct node_opt file_hint_opts[];

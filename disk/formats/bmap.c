@@ -379,7 +379,8 @@ int bmap_zeroes(struct bmap *m, uint64_t off, uint64_t len)
 		if (ret == 0) {
 			if (e.state == BMAP_ZERO || (e.state == BMAP_NONE && !m->owner->backing)) {
 				done = true;
-			} else if (m->ops->commit_zero) {
+			} else if (m->ops->commit_zero &&
+				   !(m->zero_in_place && e.state == BMAP_DATA)) {
 				/*
 				 * Whole blocks (the disk's last one counts as whole), if the run
 				 * begins with one.

@@ -78,6 +78,7 @@ struct bmap {
 	uint64_t align;			/* of allocations in the file */
 	uint64_t end;			/* where the next block goes */
 	bool read_only;
+	bool zero_in_place;		/* zeros into a block that has a place are written there */
 	/* private */
 	pthread_mutex_t lock;
 	pthread_cond_t wake;

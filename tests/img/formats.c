@@ -33,6 +33,12 @@ static const struct { const char *format, *opts; bool write_late, archive;
 	{ "vhdx", "block_size=1M", true, false },
 	{ "vhdx", "subformat=fixed", true, false },
 	{ "vhdx", "log_size=2M,block_state_zero=on", true, false },
+	{ "qcow", "", true, false },
+	{ "parallels", "", true, false },
+	{ "parallels", "cluster_size=64k", true, false },
+	{ "parallels", "cluster_size=1536", true, false },
+	{ "qed", "", true, false },
+	{ "qed", "cluster_size=4k,table_size=2", true, false },
 	{ "qcow2", "", true, true },
 	{ "qcow2", "cluster_size=4k", true, true },
 	{ "qcow2", "compat=0.10", true, true },
@@ -92,7 +98,7 @@ TEST(what_we_write_others_read)
 		RUN_OK("%%M convert -f raw -O %s %s in.raw out.%s", f, o, f);
 		RUN_OK("qemu-img compare -f raw -F %s in.raw out.%s", f, f);
 		RUN_OK("%%M compare -f raw -F %s in.raw out.%s", f, f);
-		if (strcmp(f, "raw") && strcmp(f, "vpc")) {
+		if (strcmp(f, "raw") && strcmp(f, "vpc") && strcmp(f, "qcow")) {
 			RUN_OK("qemu-img check -f %s out.%s", f, f);
 			RUN_OK("%%M check -f %s out.%s", f, f);
 		}
@@ -190,6 +196,8 @@ static const struct { const char *format, *opts, *flags;
 	{ "vhdx", "block_state_zero=off", "" },
 	{ "qcow", "", "" },
 	{ "parallels", "", "" },
+	{ "qed", "", "" },
+	{ "qed", "cluster_size=8k,table_size=16", "" },
 	{ "parallels", "cluster_size=2M", "" },
 	{ "raw", "preallocation=falloc", "" },
 	{ "qcow2", "", "" },
@@ -327,7 +335,7 @@ static void random_format(const char *format, const char *opts, const char *back
 	node_unref(b);
 	RUN_OK("qemu-img compare -f raw -F %s x.raw x.img | grep -v '^Warning'", format);
 	RUN_OK("%%M compare -f raw -F %s x.raw x.img | grep -v '^Warning'", format);
-	if (strcmp(format, "vpc"))
+	if (strcmp(format, "vpc") && strcmp(format, "qcow"))
 		RUN_OK("qemu-img check -f %s x.img && %%M check -f %s x.img", format, format);
 	RUN_OK("rm -f x*");
 }
@@ -345,7 +353,8 @@ TEST(random_operations_match_raw)
 		{ "vpc", "subformat=fixed,force_size=on" },
 		{ "vhdx", "block_size=1M" },
 		{ "vhdx", "" },
-		{ "qcow2", "" },
+		{ "qcow2", "" }, { "qcow", "" }, { "qed", "" }, { "qed", "cluster_size=16k" },
+		{ "parallels", "" }, { "parallels", "cluster_size=1536" },
 		{ "qcow2", "cluster_size=4k" },
 		{ "qcow2", "extended_l2=on" },
 	};

@@ -295,6 +295,12 @@ TEST(qcow)
 	sweep("qcow", MAKE("qcow", ""), (struct range[]){ { 0, 64 }, { 4096, 4112 }, { 0, 0 } },
 	      fix_none, 8);
 }
+TEST(qed)
+{
+	sweep("qed", MAKE("qed", "-o cluster_size=4k,table_size=2"),
+	      (struct range[]){ { 0, 64 }, { 4096, 4112 }, { 12288, 12304 }, { 0, 0 } }, fix_none,
+	      8);
+}
 TEST(parallels)
 {
 	sweep("parallels", MAKE("parallels", ""), (struct range[]){ { 0, 84 }, { 0, 0 } }, fix_none,

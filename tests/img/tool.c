@@ -600,11 +600,10 @@ TEST(refusals_name_what_helps)
 		     "'file' or 'data'"));
 	CHECK(strstr(RUN_FAILS(1, "%%M info --image-opts driver=qcow2,frob=1,file.filename=x")->out,
 		     "frob"));
-	RUN_OK("qemu-img create -q -f qed x.qed 1M; printf 'Bochs Virtual HD Image%%090d' 0 "
+	RUN_OK("printf 'Bochs Virtual HD Image%%090d' 0 "
 	       ">x.bochs");
-	CHECK(strstr(RUN_FAILS(1, "%%M info x.qed")->out, "is a qed image"));
 	CHECK(strstr(RUN_FAILS(1, "%%M convert x.bochs x.raw")->out, "is a bochs image"));
-	RUN_OK("%%M info -f raw x.qed");
+	RUN_OK("%%M info -f raw x.bochs");
 }
 
 TEST(two_writers)
