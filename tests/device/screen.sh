@@ -41,6 +41,10 @@ mon_start -m 64 -net none -display none -boot menu=on,splash-time=30000
 mon_screen 'Press ESC for boot menu' 60; result $? "the boot menu is offered"
 mon_keys $'\e'
 mon_screen 'Select boot device' 60; result $? "sendkey reaches the firmware"
+[[ ! -s $mon_dir/serial ]]; result $? "with a card the serial port is the guest's alone"
+mon_end
+mon_start -m 64 -net none -nodefaults
+mon_serial 'SeaBIOS' 60; result $? "without one the firmware's screen is on it"
 mon_end
 
 drawn() { sed 's/\x1b\[[0-9;?]*[a-zA-Z]//g' "$work/tty" | grep -aq 'SeaBIOS'; }

@@ -136,6 +136,20 @@ static bool has_flash(const struct config *c)
 	return false;
 }
 
+/*
+ * SeaBIOS shows its screen on COM1, too, where that is the machine's screen: with -nographic,
+ * without a graphics card, or on the terminal of someone who asked for no display at all. Elsewhere
+ * the port is the guest's alone: it may speak a protocol there.
+ */
+static bool firmware_on_serial(const struct machine *m)
+{
+	const struct config *c = m->config;
+	bool terminal = !c->display && !c->vnc && serial_mask(c) & 1 &&
+			strstr(c->serial[0], "stdio");
+
+	return (serial_mask(c) & 1) && (c->nographic || !m->vga || terminal);
+}
+
 static int init_bios(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
@@ -162,7 +176,7 @@ static int init_bios(struct machine *m, struct err *err)
 		.no_acpi = !c->acpi,
 		.pci = m->pci,
 		.graphics = m->vga != NULL,
-		.serial_console = !machine_has_viewer(c) && (serial_mask(c) & 1),
+		.serial_console = firmware_on_serial(m),
 		.text_screen = machine_has_viewer(c) && m->vga,
 		.mmio = m->mmio_windows,
 		.nmmio = m->nmmio,
