@@ -680,8 +680,11 @@ int qcow2_bitmap_list(struct node *n, struct node_bitmap **list, int *count)
 {
 	struct qcow2 *q = n->priv;
 	uint32_t total = q->bitmaps ? q->bitmaps->n : 0;
-	struct node_bitmap *v = xcalloc(total + 1, sizeof(*v));
+	struct node_bitmap *v;
 
+	if (q->h.version < 3)
+		return -ENOTSUP;	/* version 2 has none */
+	v = xcalloc(total + 1, sizeof(*v));
 	for (uint32_t i = 0; i < total; i++) {
 		struct bitmap *b = &q->bitmaps->v[i];
 
