@@ -145,6 +145,8 @@ static bool fits(const struct feature *f, const struct base *b, const struct ope
 		return false;
 	if ((o->needs & NEEDS_PLAIN_DATA) && ((f->is & DATA_FILE) || (f->is & LUKS)))
 		return false;
+	if ((o->needs & NEEDS_CLEAR) && (f->is & LUKS))
+		return false;
 	if ((o->needs & NEEDS_LARGER) && strstr(f->opts, "cluster_size=512"))
 		return false;
 	if ((o->needs & NEEDS_OVERLAY) && (f->is & DATA_RAW))

@@ -27,6 +27,7 @@ enum {
 	NEEDS_EXT = 16,
 	NEEDS_PLAIN_DATA = 32 /* clusters in the image, not encrypted */,
 	NEEDS_OVERLAY = 64 /* can have a backing file */,
+	NEEDS_CLEAR = 256 /* not encrypted */,
 	NEEDS_LARGER = 128 /* clusters of more than a sector */,
 };
 struct run;

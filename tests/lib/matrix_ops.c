@@ -319,7 +319,10 @@ static void op_measure(struct run *r)
 	if (!(r->c->feature->is & V2) && !(r->c->feature->is & LUKS))
 		RUN_OK("for i in 1 2 3 4 5; do %%M bitmap --add -g $((512 << i)) %s b$i; done",
 		       TOP);
-	RUN_OK("qemu-img measure %s -O qcow2 -o %s >a; %%M measure %s -O qcow2 -o %s >b; diff a b",
+	/* qemu-img sees holes of the file within a cluster: ours may be higher. */
+	RUN_OK("qemu-img measure %s -O qcow2 -o %s >a; %%M measure %s -O qcow2 -o %s >b; "
+	       "diff <(grep -v required a) <(grep -v required b) && "
+	       "(( $(sed -n 's/required size: //p' b) >= $(sed -n 's/required size: //p' a) ))",
 	       words, o, words, o);
 }
 
@@ -689,12 +692,12 @@ const struct operation matrix_operations[] = {
 	{ "grow", 0, op_grow },
 	{ "shrink", 0, op_shrink },
 	{ "shrink-grow", 0, op_shrink_grow },
-	{ "grow-preallocated", 0, op_grow_preallocated },
+	{ "grow-preallocated", NEEDS_CLEAR, op_grow_preallocated },
 	{ "snapshot", NEEDS_SHARED, op_snapshot },
 	{ "snapshot-resize", NEEDS_SHARED | NEEDS_V3, op_snapshot_resize },
 	{ "commit", NEEDS_BASE, op_commit },
-	{ "commit-into", NEEDS_OVERLAY, op_commit_into },
-	{ "commit-through", NEEDS_BASE, op_commit_through },
+	{ "commit-into", NEEDS_OVERLAY | NEEDS_CLEAR, op_commit_into },
+	{ "commit-through", NEEDS_BASE | NEEDS_CLEAR, op_commit_through },
 	{ "rebase", NEEDS_BASE, op_rebase },
 	{ "rebase-first", NEEDS_NO_BASE | NEEDS_OVERLAY, op_rebase },
 	{ "rebase-none", NEEDS_BASE, op_rebase_none },
