@@ -13,17 +13,26 @@
 #include "vmm/control/command.h"
 #include "vmm/control/control.h"
 #include "vmm/control/gdb.h"
-#include "vmm/daemon.h"
 #include "vmm/kvm/exit_trace.h"
 #include "vmm/machine/device_kinds.h"
 #include "vmm/machine/machine_state.h"
 #include "vmm/machine/screen.h"
 #include "vmm/move/snapshot.h"
+#include "vmm/parent/daemon.h"
+#include "vmm/parent/door.h"
+#include "vmm/parent/parent.h"
 #include "vmm/start.h"
 
 #define POWERDOWN_SECONDS 10
 
 /* --- signals: one descriptor in the main loop --- */
+
+struct signals {
+	struct machine *m;
+	int fd;
+	bool split;		/* they come from the parent */
+	struct loop_fd *watch;
+};
 
 static void force_end(void *ctx)
 {
@@ -33,26 +42,64 @@ static void force_end(void *ctx)
 	vm_request(m->vm, VM_END_SIGNAL, 0);
 }
 
+static void take_signal(struct machine *m, int signo)
+{
+	if (signo == SIGHUP) {
+		log_reopen();
+		for (unsigned i = 0; i < ARRAY_SIZE(m->serial); i++)
+			chardev_reopen(m->serial[i]);
+		for (unsigned i = 0; i < m->nconsoles; i++)
+			chardev_reopen(m->consoles[i]);
+	} else if (m->powering_down || vm_pause_reasons(m->vm)) {
+		vm_request(m->vm, VM_END_SIGNAL, 0);
+	} else {
+		m->powering_down = true;
+		machine_powerdown(m);
+		loop_timer_set(&m->powerdown_timer, now_ns() + POWERDOWN_SECONDS * NS_PER_SEC);
+	}
+}
+
 static void on_signal(void *ctx, uint32_t events)
 {
-	struct { struct machine *m; int fd; } *s = ctx;
+	struct signals *s = ctx;
 	struct signalfd_siginfo info;
 
-	if (read(s->fd, &info, sizeof(info)) != sizeof(info))
+	if (read(s->fd, &info, sizeof(info)) == sizeof(info))
+		take_signal(s->m, info.ssi_signo);
+}
+
+/* Signals are the parent's, which tells them once: a terminal sends them to both. */
+static void on_parent(void *ctx, uint32_t events)
+{
+	struct signals *s = ctx;
+	int signo = door_read();
+
+	if (signo > 0)
+		take_signal(s->m, signo);
+	if (signo)
 		return;
-	if (info.ssi_signo == SIGHUP) {
-		log_reopen();
-		for (unsigned i = 0; i < ARRAY_SIZE(s->m->serial); i++)
-			chardev_reopen(s->m->serial[i]);
-		for (unsigned i = 0; i < s->m->nconsoles; i++)
-			chardev_reopen(s->m->consoles[i]);
-	} else if (s->m->powering_down || vm_pause_reasons(s->m->vm)) {
-		vm_request(s->m->vm, VM_END_SIGNAL, 0);
-	} else {
-		s->m->powering_down = true;
-		machine_powerdown(s->m);
-		loop_timer_set(&s->m->powerdown_timer, now_ns() + POWERDOWN_SECONDS * NS_PER_SEC);
-	}
+	log_warn("this machine's parent process is gone: ending");
+	loop_fd_del(s->watch);
+	s->watch = NULL;
+	control_stop_listening(s->m);	/* a machine that follows may have the sockets */
+	vm_request(s->m->vm, VM_END_SIGNAL, 0);
+}
+
+static void watch_signals(struct signals *s, const sigset_t *set)
+{
+	s->fd = door_watched();
+	s->split = s->fd >= 0;
+	if (!s->split)
+		s->fd = signalfd(-1, set, SFD_CLOEXEC | SFD_NONBLOCK);
+	s->watch = loop_fd_add(s->m->loop, s->fd, EPOLLIN, s->split ? on_parent : on_signal, s);
+}
+
+static void unwatch_signals(struct signals *s)
+{
+	if (s->watch)
+		loop_fd_del(s->watch);
+	if (!s->split)
+		close(s->fd);
 }
 
 static void block_signals(sigset_t *set)
@@ -83,6 +130,8 @@ static bool on_escape(void *ctx, char key)
 
 /* --- one machine --- */
 
+static bool is_split, is_ready;
+
 /* -dump-config */
 static int print_config(struct machine *m)
 {
@@ -100,9 +149,8 @@ static int print_config(struct machine *m)
 
 static int run(struct machine *m, struct config *c, struct err *err)
 {
-	struct { struct machine *m; int fd; } signals = { m, -1 };
+	struct signals signals = { .m = m, .fd = -1 };
 	struct host_path pidfile = { NULL, -1 };
-	struct loop_fd *watch;
 	sigset_t set;
 	int status;
 
@@ -113,10 +161,13 @@ static int run(struct machine *m, struct config *c, struct err *err)
 		return print_config(m);
 	if (c->dumpdtb)
 		return machine_dumpdtb(m, c->dumpdtb, err) < 0 ? STATUS_ERROR : STATUS_OK;
-	if (c->pidfile && daemon_pidfile(c->pidfile, &pidfile, err) < 0)
+	if (is_split)
+		status = door_prepare(err);
+	else
+		status = c->pidfile ? daemon_pidfile(c->pidfile, &pidfile, err) : 0;
+	if (status < 0)
 		return STATUS_ERROR;
-	signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	watch = loop_fd_add(m->loop, signals.fd, EPOLLIN, on_signal, &signals);
+	watch_signals(&signals, &set);
 	loop_timer_init(&m->powerdown_timer, m->loop, NULL, force_end, m);
 	status = STATUS_ERROR;
 	if (screen_start(m, err) < 0 || (c->qmp && qmp_start(m, c->qmp, err) < 0) ||
@@ -125,12 +176,17 @@ static int run(struct machine *m, struct config *c, struct err *err)
 		goto out;
 	if (m->stdio)
 		chardev_on_escape(m->stdio, on_escape, m);
-	daemon_ready(c->logfile);
+	if (c->daemonize)
+		daemon_detach(c->logfile);
+	if (is_split)
+		door_ready();
+	else
+		daemon_ready();
+	is_ready = true;
 	status = machine_run(m, err);
 out:
 	loop_timer_cancel(&m->powerdown_timer);
-	loop_fd_del(watch);
-	close(signals.fd);
+	unwatch_signals(&signals);
 	host_remove(&m->host, &pidfile);
 	return status;
 }
@@ -148,6 +204,30 @@ static int verify(const char *file)
 	return STATUS_OK;
 }
 
+/*
+ * The small parent: all it wants to know stands on the command line, whose text it looks at without
+ * a word; the machine reads it, and says what is wrong with it.
+ */
+static int parent(int argc, char **argv)
+{
+	struct parent_options o = {
+		.daemonize = options_find(argc, argv, "daemonize", NULL),
+	};
+
+	options_find(argc, argv, "pidfile", &o.pidfile);
+	options_find(argc, argv, "D", &o.logfile);
+	options_find(argc, argv, "name", &o.name);
+	return parent_run(&o, argv);
+}
+
+static bool wants_split(int argc, char **argv)
+{
+	const char *sandbox = NULL;
+
+	options_find(argc, argv, "sandbox", &sandbox);
+	return !sandbox || strcmp(sandbox, "split=off");
+}
+
 int main(int argc, char **argv)
 {
 	static struct config config;
@@ -156,6 +236,10 @@ int main(int argc, char **argv)
 	int status;
 
 	log_set_name(argv[0]);
+	is_split = door_open();
+	if (!is_split && wants_split(argc, argv))
+		return parent(argc, argv);
+	prctl(PR_SET_NAME, program_invocation_short_name);	/* not "exe" */
 	config_init(&config, device_kinds);
 	status = options_parse(&config, argc, argv, &err);
 	if (status > 0)
@@ -181,7 +265,7 @@ int main(int argc, char **argv)
 		log_warn("%s: not emulated; the machine starts without", config.unsupported);
 	if (config.name)
 		prctl(PR_SET_NAME, config.name);
-	if (config.daemonize && daemon_start() < 0)
+	if (config.daemonize && !is_split && daemon_start() < 0)
 		return STATUS_ERROR;
 	status = run(&machine, &config, &err);
 	command_threads_wait(&machine);
@@ -191,8 +275,9 @@ int main(int argc, char **argv)
 	exit_trace_summary();
 	if (err.msg[0])
 		log_error("%s", err.msg);
-	if (err.msg[0] && config.logfile)
-		daemon_failed(err.msg);
+	/* A log file (-D) has it, but whoever started the machine looks at standard error. */
+	if (err.msg[0] && config.logfile && !is_ready)
+		fprintf(stderr, "minivmm: %s\n", err.msg);
 	config_free(&config);
 	return status;
 }

@@ -64,7 +64,7 @@ static char *socket_path(int pid, const char *spec)
 
 static bool look_at(int pid, struct found *f)
 {
-	static char args[MAX_ARGS_LEN];
+	static char args[MAX_ARGS_LEN], env[MAX_ARGS_LEN];
 	char exe[4096], link[64], *base;
 	ssize_t len = read_proc(pid, "cmdline", args, sizeof(args)), n;
 
@@ -76,6 +76,10 @@ static bool look_at(int pid, struct found *f)
 	base = strrchr(exe, '/') ? strrchr(exe, '/') + 1 : exe;
 	/* a newer one was installed meanwhile */
 	if (strcmp(base, "minivmm") && strcmp(base, "minivmm (deleted)"))
+		return false;
+	/* A machine is known by its parent, which gave it this variable. */
+	n = read_proc(pid, "environ", env, sizeof(env));
+	if (n > 0 && memmem(env, n, "MINIVMM_PARENT=", 15))
 		return false;
 	*f = (struct found){ .pid = pid };
 	for (const char *a = args, *next; a < args + len; a = next) {

@@ -91,7 +91,32 @@ static bool pid_holds_lock(const char *pid, const struct stat *st, int own_fd)
 }
 
 /* OFD locks report no pid to F_GETLK, but every process's fdinfo lists its locks. */
-static void find_lock_owner(int fd, char *buf, size_t len)
+/*
+ * The process people know: that of a machine's small parent, which is the same program.
+ */
+static int known_as(int pid)
+{
+	char path[64], exe[4096], other[4096];
+	int parent = 0;
+	ssize_t n, k;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return pid;
+	if (fscanf(f, "%*d (%*[^)]) %*c %d", &parent) != 1)
+		parent = 0;
+	fclose(f);
+	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
+	n = readlink(path, exe, sizeof(exe));
+	snprintf(path, sizeof(path), "/proc/%d/exe", parent);
+	k = readlink(path, other, sizeof(other));
+	return n > 0 && n == k && !memcmp(exe, other, n) ? parent : pid;
+}
+
+/* Asked by the process asker (0: this one), where the descriptor is called number. */
+static void find_lock_owner(int fd, int asker, int number, char *buf, size_t len)
 {
 	struct stat st;
 	struct dirent *d;
@@ -105,11 +130,13 @@ static void find_lock_owner(int fd, char *buf, size_t len)
 		return;
 	while (!buf[0] && (d = readdir(proc))) {
 		char path[300], comm[64] = "?";
-		bool self = atoi(d->d_name) == getpid();
+		int pid = atoi(d->d_name), skip = pid == getpid() ? fd : -1;
+		bool self = pid == (asker ? asker : getpid());
 		FILE *f;
 
-		if (!isdigit((unsigned char)d->d_name[0]) ||
-		    !pid_holds_lock(d->d_name, &st, self ? fd : -1))
+		if (asker && self)
+			skip = number;
+		if (pid <= 0 || !pid_holds_lock(d->d_name, &st, skip))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%.20s/comm", d->d_name);
 		f = fopen(path, "re");
@@ -118,8 +145,8 @@ static void find_lock_owner(int fd, char *buf, size_t len)
 				comm[strcspn(comm, "\n")] = 0;
 			fclose(f);
 		}
-		snprintf(buf, len, self ? "this process, %s (pid %.20s)" : "%s (pid %.20s)", comm,
-			 d->d_name);
+		snprintf(buf, len, "%s%s (pid %d)", self ? "this process, " : "", comm,
+			 known_as(pid));
 	}
 	closedir(proc);
 }
@@ -142,7 +169,7 @@ int host_process_call(struct host_call *c, struct err *err)
 	case HOST_KILL:
 		return kill(c->flags, c->mode) ? -errno : 0;
 	case HOST_LOCK_OWNER:
-		find_lock_owner(c->fd, c->text, sizeof(c->text));
+		find_lock_owner(c->fd, c->flags, c->mode, c->text, sizeof(c->text));
 		return 0;
 	default:
 		return -ENOSYS;

@@ -148,6 +148,11 @@ void config_drive_open(struct drive_config *d);
  * was printed (-h, -version): exit 0.
  */
 int options_parse(struct config *c, int argc, char **argv, struct err *err);
+/*
+ * Whether -NAME stands on the command line, and the argument of its last one (may be NULL, and is
+ * left alone without one). Nothing is checked or printed.
+ */
+bool options_find(int argc, char *const argv[], const char *name, const char **value);
 
 /* A command line: words of which each belongs to its list. */
 struct words { char **word; unsigned n; };

@@ -52,6 +52,13 @@ static OPT(incoming)
 }
 
 
+static OPT(sandbox)
+{
+	if (strcmp(arg, "split=on") && strcmp(arg, "split=off"))
+		return err_set(err, EINVAL, "split=on or split=off is known");
+	return 0;		/* main() has looked at it */
+}
+
 static int parse_seconds(const char *option, const char *arg, unsigned *seconds, struct err *err)
 {
 	uint64_t v;
@@ -593,6 +600,9 @@ static const struct option options[] = {
 	{ "pidfile", "FILE", "write the process number there", TEXT(pidfile) },
 	{ "D", "FILE[,size=BYTES]", "write messages there; at that size it becomes FILE.1",
 	  TEXT(logfile) },
+	{ "sandbox", "split=on|off",
+	  "off: one process, for debuggers, instead of the machine and its small parent",
+	  .set = opt_sandbox },
 	{ "trace", "exits,pio,mmio,irq,blk,...[,file=F[,size=BYTES]][,symbols=F]",
 	  "a line for each event; \"summary\": a table at the end; \"help\" lists them",
 	  .set = opt_trace, TEXT(trace) },
@@ -678,6 +688,39 @@ static int no_option(const char *name, struct err *err)
 		       near ? "; did you mean -" : "", near ? near : "", near ? "?" : "");
 }
 
+/* The option that word i of the command line is (its argument is the next one), or NULL. */
+static const struct option *option_at(char *const argv[], int i)
+{
+	const char *name = argv[i];
+
+	if (name[0] != '-' || !name[1])
+		return NULL;
+	name += name[1] == '-' ? 2 : 1;
+	for (size_t k = 0; k < ARRAY_SIZE(options); k++)
+		if (*options[k].name && !strcmp(name, options[k].name))
+			return &options[k];
+	return NULL;
+}
+
+bool options_find(int argc, char *const argv[], const char *name, const char **value)
+{
+	bool found = false;
+
+	for (int i = 1; i < argc; i++) {
+		const struct option *o = option_at(argv, i);
+
+		if (!o)
+			continue;
+		if (!strcmp(o->name, name)) {
+			found = true;
+			if (o->arg && value)
+				*value = argv[i + 1];
+		}
+		i += o->arg != NULL;
+	}
+	return found;
+}
+
 static int option_set(struct config *c, const struct option *o, const char *arg, struct err *err)
 {
 	if (o->set)
@@ -707,7 +750,7 @@ void config_words(const struct config *c, struct words *w)
 int options_parse(struct config *c, int argc, char **argv, struct err *err)
 {
 	for (int i = 1; i < argc; i++) {
-		const struct option *o = NULL;
+		const struct option *o;
 		const char *name = argv[i], *arg = NULL;
 		int ret;
 
@@ -717,9 +760,7 @@ int options_parse(struct config *c, int argc, char **argv, struct err *err)
 			continue;
 		}
 		name += name[1] == '-' ? 2 : 1;
-		for (size_t k = 0; k < ARRAY_SIZE(options) && !o; k++)
-			if (*options[k].name && !strcmp(name, options[k].name))
-				o = &options[k];
+		o = option_at(argv, i);
 		if (!o)
 			return no_option(name, err);
 		if (o->arg) {

@@ -288,6 +288,11 @@ void control_close_all(struct machine *m)
 		conn_flush(conns);
 		conn_close(conns);
 	}
+	control_stop_listening(m);
+}
+
+void control_stop_listening(struct machine *m)
+{
 	for (unsigned i = 0; i < nlisteners; i++) {
 		acceptor_stop(&listeners[i].door);
 		host_remove(&m->host, &listeners[i].own);

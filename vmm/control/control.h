@@ -26,6 +26,8 @@ int control_listen(struct machine *m, const char *spec, const struct control_pro
 		   struct err *err);
 /* Closes every connection and removes the sockets. */
 void control_close_all(struct machine *m);
+/* No more clients; those that are there stay. */
+void control_stop_listening(struct machine *m);
 
 struct machine *control_machine(struct control_conn *c);
 /* The protocol's own per-connection data. */

@@ -3,8 +3,8 @@
  * daemon.h: -daemonize and what service managers want: a process number in a file, and to be told
  * when the machine is there. Main thread.
  */
-#ifndef VMM_DAEMON_H
-#define VMM_DAEMON_H
+#ifndef VMM_PARENT_DAEMON_H
+#define VMM_PARENT_DAEMON_H
 
 #include "vmm/base/host.h"
 
@@ -13,13 +13,15 @@
  * when the child ends before.
  */
 int daemon_start(void);
-/* The machine is there: lets the parent end (after daemon_start), tells systemd (NOTIFY_SOCKET). */
-void daemon_ready(const char *logfile);
 /*
- * Why the machine does not start, for whoever started it: a log file (-D) has it too, but the
- * caller looks at stderr.
+ * The machine is there: lets the process end that waits in daemon_start, tells systemd
+ * (NOTIFY_SOCKET).
  */
-void daemon_failed(const char *why);
+void daemon_ready(void);
+/* What daemon_ready needs open; -1: nothing. */
+int daemon_descriptor(void);
+/* Lets go of the terminal; with a log file of the messages too, else they go to nowhere. */
+void daemon_detach(const char *logfile);
 /*
  * own: what host_remove takes away at the end. 0 or -errno with the reason: -EBUSY when another
  * running machine has it.

@@ -9,11 +9,9 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
-#include "vmm/daemon.h"
+#include "vmm/parent/daemon.h"
 
 static int daemon_pipe = -1;
-static bool ready;
-
 
 int daemon_start(void)
 {
@@ -70,31 +68,33 @@ static void notify_manager(void)
 /*
  * The folder stays what it was: logs, sockets and files named later are where the user meant them.
  */
-void daemon_ready(const char *logfile)
+void daemon_detach(const char *logfile)
 {
-	int null;
+	int null = host_open(&host_door, "standard input and output", "/dev/null", O_RDWR, 0, NULL);
 
-	ready = true;
+	if (null < 0)
+		return;
+	dup2(null, 0);
+	dup2(null, 1);
+	if (!logfile)
+		dup2(null, 2);
+	close(null);
+}
+
+int daemon_descriptor(void)
+{
+	return daemon_pipe;
+}
+
+void daemon_ready(void)
+{
 	notify_manager();
 	if (daemon_pipe < 0)
 		return;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null >= 0) {
-		dup2(null, 0);
-		dup2(null, 1);
-		if (!logfile)
-			dup2(null, 2);
-		close(null);
-	}
 	if (write(daemon_pipe, "r", 1) != 1)
-		log_warn("-daemonize: the parent is gone");
+		log_warn("-daemonize: whoever started it is gone");
 	close(daemon_pipe);
-}
-
-void daemon_failed(const char *why)
-{
-	if (!ready)
-		fprintf(stderr, "minivmm: %s\n", why);
+	daemon_pipe = -1;
 }
 
 int daemon_pidfile(const char *path, struct host_path *own, struct err *err)
@@ -103,7 +103,7 @@ int daemon_pidfile(const char *path, struct host_path *own, struct err *err)
 	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
 	int fd, ret, n = snprintf(text, sizeof(text), "%d\n", getpid());
 
-	fd = host_open(&host_door, "pid file", path, O_WRONLY | O_CREAT, 0644, err);
+	fd = host_open(&host_direct, "pid file", path, O_WRONLY | O_CREAT, 0644, err);
 	if (fd < 0) {
 		err_prefix(err, "-pidfile");
 		return fd;
@@ -120,6 +120,6 @@ int daemon_pidfile(const char *path, struct host_path *own, struct err *err)
 	ret = ftruncate(fd, 0) < 0 && errno != EINVAL ? -errno : write_full(fd, text, n);
 	*own = (struct host_path){ xstrdup(path), fd };
 	if (ret < 0)
-		host_remove(&host_door, own);
+		host_remove(&host_direct, own);
 	return ret < 0 ? err_set(err, -ret, "-pidfile %s: %s", path, strerror(-ret)) : 0;
 }

@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * parent.c: see parent.h and README.md. The main thread waits for signals and for the machine's
+ * end; server.c's threads do what the machine asks.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "vmm/base/log.h"
+#include "vmm/parent/daemon.h"
+#include "vmm/parent/door.h"
+#include "vmm/parent/parent.h"
+#include "vmm/parent/server.h"
+
+#define STATUS_CANNOT_START 125
+#define HIGH_FD 200	/* numbers below are the user's to name */
+
+extern char **environ;
+
+struct parent {
+	const struct parent_options *o;
+	int sock, machine;
+	struct host_path pidfile;
+};
+
+/* --- what the machine asks of the parent itself --- */
+
+static int prepare(void *ctx, struct err *err)
+{
+	struct parent *p = ctx;
+
+	/* Once: the rest of the machine's life it might ask anything. */
+	if (!p->o->pidfile || p->pidfile.path)
+		return 0;
+	return daemon_pidfile(p->o->pidfile, &p->pidfile, err);
+}
+
+static void ready(void *ctx)
+{
+	struct parent *p = ctx;
+
+	if (p->o->daemonize)
+		daemon_detach(p->o->logfile);
+	daemon_ready();
+}
+
+static const struct server_ops ops = { .prepare = prepare, .ready = ready };
+
+/* --- starting it --- */
+
+/* The environment and one variable more; the caller frees both. */
+static char **with_variable(char *variable)
+{
+	size_t n = 0;
+	char **env;
+
+	while (environ[n])
+		n++;
+	env = xcalloc(n + 2, sizeof(*env));
+	memcpy(env, environ, n * sizeof(*env));
+	env[n] = variable;
+	return env;
+}
+
+/* Its number, or -errno. sock: the machine's end. */
+static int start_machine(int sock, char *const argv[], const sigset_t *mask)
+{
+	char *variable = xasprintf("%s=%d:%d", DOOR_VARIABLE, sock, getpid());
+	char **env = with_variable(variable);
+	posix_spawn_file_actions_t fa;
+	posix_spawnattr_t attr;
+	int ret, pid = -1;
+
+	posix_spawn_file_actions_init(&fa);
+	posix_spawnattr_init(&attr);
+	posix_spawn_file_actions_adddup2(&fa, sock, sock);	/* no longer close-on-exec */
+	posix_spawnattr_setsigmask(&attr, mask);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+	ret = posix_spawn(&pid, "/proc/self/exe", &fa, &attr, argv, env);
+	posix_spawnattr_destroy(&attr);
+	posix_spawn_file_actions_destroy(&fa);
+	free(env);
+	free(variable);
+	return ret ? -ret : pid;
+}
+
+static int high(int fd)
+{
+	int other = fcntl(fd, F_DUPFD_CLOEXEC, HIGH_FD);
+
+	if (other < 0)
+		return fd;
+	close(fd);
+	return other;
+}
+
+/* All but the first three and these two (b may be -1). */
+static void close_others(int a, int b)
+{
+	int low = b < 0 ? a : MIN(a, b), top = MAX(a, b);
+
+	close_range(3, low - 1, 0);
+	if (low + 1 < top)
+		close_range(low + 1, top - 1, 0);
+	close_range(top + 1, ~0u, 0);
+}
+
+/* --- signals --- */
+
+static const int passed[] = { SIGTERM, SIGINT, SIGHUP };
+
+static void pass_on(struct parent *p, int signo)
+{
+	struct wire_signal s = { signo };
+
+	switch (signo) {
+	case SIGQUIT:
+		kill(p->machine, SIGQUIT);
+		break;
+	case SIGTSTP:
+		/* The whole job stands: the machine, whose terminal may have told it already. */
+		kill(p->machine, SIGSTOP);
+		raise(SIGSTOP);
+		kill(p->machine, SIGCONT);
+		break;
+	case SIGCONT:
+		kill(p->machine, SIGCONT);
+		break;
+	default:
+		/* A machine that reads none is stuck: it has enough of them. */
+		wire_send(p->sock, &s, sizeof(s), NULL, 0, MSG_DONTWAIT);
+	}
+}
+
+static void watched_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	for (size_t i = 0; i < ARRAY_SIZE(passed); i++)
+		sigaddset(set, passed[i]);
+	sigaddset(set, SIGQUIT);
+	sigaddset(set, SIGTSTP);
+	sigaddset(set, SIGCONT);
+	sigaddset(set, SIGCHLD);
+}
+
+/* Until the machine is gone: how it ended. */
+static void watch(struct parent *p, const sigset_t *set, siginfo_t *end)
+{
+	for (;;) {
+		int signo = sigwaitinfo(set, NULL);
+
+		end->si_pid = 0;
+		if (signo > 0 && signo != SIGCHLD)
+			pass_on(p, signo);
+		else if (waitid(P_PID, p->machine, end, WEXITED | WNOHANG) == 0 && end->si_pid)
+			return;
+	}
+}
+
+/* --- the end --- */
+
+static void report(struct parent *p, int signo, bool core)
+{
+	struct err err = { "" };
+
+	if (p->o->logfile && log_set_file(p->o->logfile, &err) < 0)
+		log_error("-D: %s", err.msg);
+	if (signo == SIGKILL)
+		log_error("the machine (process %d) was killed: by kill -9, or for want of memory",
+			  p->machine);
+	else
+		log_error("the machine (process %d) ended by signal %d (%s)%s", p->machine, signo,
+			  strsignal(signo), core ? ", core dumped" : "");
+}
+
+/* As the machine, so that whoever started us sees what it always saw. */
+static int end_as(int signo)
+{
+	struct rlimit none = { 0, 0 };
+	sigset_t set;
+
+	setrlimit(RLIMIT_CORE, &none);		/* its core is there; ours tells nothing */
+	signal(signo, SIG_DFL);
+	sigemptyset(&set);
+	sigaddset(&set, signo);
+	sigprocmask(SIG_UNBLOCK, &set, NULL);
+	raise(signo);
+	return 128 + signo;
+}
+
+int parent_run(const struct parent_options *o, char *const argv[])
+{
+	struct parent p = { .o = o, .pidfile = { .fd = -1 } };
+	int pair[2], ret;
+	sigset_t set, old;
+	siginfo_t end;
+
+	if (o->daemonize && daemon_start() < 0)
+		return STATUS_CANNOT_START;
+	watched_signals(&set);
+	sigprocmask(SIG_BLOCK, &set, &old);
+	ret = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
+	if (ret == 0) {
+		p.sock = high(pair[0]);
+		pair[1] = high(pair[1]);
+		ret = p.machine = start_machine(pair[1], argv, &old);
+		close(pair[1]);
+	}
+	if (ret < 0) {
+		log_error("the machine's process cannot be started: %s", strerror(-ret));
+		return STATUS_CANNOT_START;
+	}
+	/* What was passed to the program is the machine's: a pipe ends when it closes it. */
+	close_others(p.sock, daemon_descriptor());
+	signal(SIGPIPE, SIG_IGN);
+	mallopt(M_ARENA_MAX, 1);
+	if (o->name)
+		prctl(PR_SET_NAME, o->name);
+	ret = server_start(p.sock, p.machine, &ops, &p);
+	if (ret < 0)
+		log_error("the machine cannot be served: %s", strerror(-ret));
+	if (ret < 0)
+		kill(p.machine, SIGKILL);
+	watch(&p, &set, &end);
+	server_clean();
+	host_remove(&host_direct, &p.pidfile);
+	if (end.si_code == CLD_EXITED)
+		return end.si_status;
+	report(&p, end.si_status, end.si_code == CLD_DUMPED);
+	return end_as(end.si_status);
+}

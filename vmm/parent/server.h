@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * server.h: the parent's side of the door: it does what the machine asks by host_direct, and keeps
+ * what has to go when the machine is gone.
+ */
+#ifndef VMM_PARENT_SERVER_H
+#define VMM_PARENT_SERVER_H
+
+#include "vmm/parent/wire.h"
+
+/* What the parent itself does (WIRE_PREPARE, WIRE_READY); on a thread of the server. */
+struct server_ops {
+	int (*prepare)(void *ctx, struct err *err);
+	void (*ready)(void *ctx);
+};
+
+/*
+ * Serves the socket on threads of its own until its other end is closed. machine: the process
+ * there. Signals that the caller blocks stay blocked on them. 0 or -errno.
+ */
+int server_start(int sock, int machine, const struct server_ops *ops, void *ctx);
+/*
+ * After the machine's end: socket files that it made and did not take away go, programs that it
+ * started and that still run get SIGTERM.
+ */
+void server_clean(void);
+
+#endif
