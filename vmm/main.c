@@ -217,6 +217,7 @@ static int parent(int argc, char **argv)
 	options_find(argc, argv, "pidfile", &o.pidfile);
 	options_find(argc, argv, "D", &o.logfile);
 	options_find(argc, argv, "name", &o.name);
+	options_find(argc, argv, "uuid", &o.uuid);
 	return parent_run(&o, argv);
 }
 

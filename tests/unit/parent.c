@@ -96,7 +96,15 @@ static void ready(void *ctx)
 {
 }
 
-static const struct server_ops ops = { prepare, ready };
+static void listens(void *ctx, const char *what, const char *path, bool now)
+{
+}
+
+static void has_disk(void *ctx, const struct stat *st)
+{
+}
+
+static const struct server_ops ops = { prepare, ready, listens, has_disk };
 static int sock;
 
 static void start(void)

@@ -4,7 +4,6 @@
  * request, and the words people know from virsh. It speaks QMP to the machine's control socket
  * (-qmp unix:PATH,server,nowait), which it finds by the machine's name or process number.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <jansson.h>
 #include <poll.h>
@@ -18,100 +17,39 @@
 
 #include "tools/lib/qmp_client.h"
 #include "vmm/base/log.h"
+#include "vmm/base/record.h"
 #include "vmm/base/util.h"
 
 #define MAX_MACHINES 256
-#define MAX_ARGS_LEN (64 * KiB)
 #define ESCAPE 0x1d			/* Ctrl-] */
 
-/* --- what runs: from /proc --- */
+/* --- what runs: the machines' records --- */
 
 struct found {
 	int pid;
 	char *name, *socket;		/* socket: NULL without -qmp unix: */
 };
 
-static ssize_t read_proc(int pid, const char *file, char *buf, size_t len)
+static unsigned nfound;
+
+static bool take_record(void *ctx, const struct record *r)
 {
-	char path[64];
-	FILE *f;
-	size_t n;
+	struct found *list = ctx;
+	const char *socket = record_socket(r, "QMP");
 
-	snprintf(path, sizeof(path), "/proc/%d/%s", pid, file);
-	f = fopen(path, "r");
-	if (!f)
-		return -1;
-	n = fread(buf, 1, len - 1, f);
-	fclose(f);
-	buf[n] = 0;
-	return n;
-}
-
-/* A relative path belongs to the folder the machine was started in. */
-static char *socket_path(int pid, const char *spec)
-{
-	size_t len = strcspn(spec, ",");
-	char link[64], cwd[4096];
-	ssize_t n;
-
-	if (*spec == '/')
-		return strndup(spec, len);
-	snprintf(link, sizeof(link), "/proc/%d/cwd", pid);
-	n = readlink(link, cwd, sizeof(cwd) - 1);
-	cwd[MAX(n, 0)] = 0;
-	return xasprintf("%s/%.*s", cwd, (int)len, spec);
-}
-
-static bool look_at(int pid, struct found *f)
-{
-	static char args[MAX_ARGS_LEN], env[MAX_ARGS_LEN];
-	char exe[4096], link[64], *base;
-	ssize_t len = read_proc(pid, "cmdline", args, sizeof(args)), n;
-
-	snprintf(link, sizeof(link), "/proc/%d/exe", pid);
-	n = readlink(link, exe, sizeof(exe) - 1);
-	if (n <= 0 || len <= 0)
-		return false;
-	exe[n] = 0;
-	base = strrchr(exe, '/') ? strrchr(exe, '/') + 1 : exe;
-	/* a newer one was installed meanwhile */
-	if (strcmp(base, "minivmm") && strcmp(base, "minivmm (deleted)"))
-		return false;
-	/* A machine is known by its parent, which gave it this variable. */
-	n = read_proc(pid, "environ", env, sizeof(env));
-	if (n > 0 && memmem(env, n, "MINIVMM_PARENT=", 15))
-		return false;
-	*f = (struct found){ .pid = pid };
-	for (const char *a = args, *next; a < args + len; a = next) {
-		next = a + strlen(a) + 1;
-		a += a[0] == '-' && a[1] == '-';
-		if (next >= args + len)
-			break;
-		if (!strcmp(a, "-name")) {
-			const char *v = strncmp(next, "guest=", 6) ? next : next + 6;
-
-			free(f->name);
-			f->name = strndup(v, strcspn(v, ","));
-		} else if (!strcmp(a, "-qmp") && !strncmp(next, "unix:", 5)) {
-			free(f->socket);
-			f->socket = socket_path(pid, next + 5);
-		}
-	}
-	return true;
+	list[nfound++] = (struct found){
+		.pid = r->pid,
+		.name = r->name ? xstrdup(r->name) : NULL,
+		.socket = socket ? xstrdup(socket) : NULL,
+	};
+	return nfound < MAX_MACHINES;
 }
 
 static unsigned find_all(struct found *list)
 {
-	DIR *d = opendir("/proc");
-	struct dirent *e;
-	unsigned n = 0;
-
-	while (d && n < MAX_MACHINES && (e = readdir(d)))
-		if (atoi(e->d_name) > 0 && look_at(atoi(e->d_name), &list[n]))
-			n++;
-	if (d)
-		closedir(d);
-	return n;
+	nfound = 0;
+	record_each(take_record, list);
+	return nfound;
 }
 
 static int connect_unix(const char *path, struct err *err)

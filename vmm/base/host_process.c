@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "vmm/base/host_impl.h"
+#include "vmm/base/record.h"
 
 extern char **environ;
 
@@ -91,28 +92,36 @@ static bool pid_holds_lock(const char *pid, const struct stat *st, int own_fd)
 }
 
 /* OFD locks report no pid to F_GETLK, but every process's fdinfo lists its locks. */
-/*
- * The process people know: that of a machine's small parent, which is the same program.
- */
-static int known_as(int pid)
-{
-	char path[64], exe[4096], other[4096];
-	int parent = 0;
-	ssize_t n, k;
-	FILE *f;
+/* What find_lock_owner looks for among the machines that run. */
+struct search {
+	const struct stat *st;
+	int asker, number;
+	char *buf;
+	size_t len;
+};
 
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return pid;
-	if (fscanf(f, "%*d (%*[^)]) %*c %d", &parent) != 1)
-		parent = 0;
-	fclose(f);
-	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
-	n = readlink(path, exe, sizeof(exe));
-	snprintf(path, sizeof(path), "/proc/%d/exe", parent);
-	k = readlink(path, other, sizeof(other));
-	return n > 0 && n == k && !memcmp(exe, other, n) ? parent : pid;
+/* A machine is named by its name and its parent, which people know. */
+static bool is_owner(void *ctx, const struct record *r)
+{
+	struct search *s = ctx;
+	bool self = r->machine == s->asker;
+	char pid[16], path[32];
+	unsigned i = 0;
+
+	while (i < r->nfiles && (r->files[i].dev != s->st->st_dev ||
+				 r->files[i].ino != s->st->st_ino))
+		i++;
+	if (i == r->nfiles)
+		return true;
+	/* It had the disk open; whether it still has can be seen of one's own processes. */
+	snprintf(pid, sizeof(pid), "%d", r->machine);
+	snprintf(path, sizeof(path), "/proc/%s/fd", pid);
+	if (access(path, R_OK | X_OK) == 0 &&
+	    !pid_holds_lock(pid, s->st, self ? s->number : -1))
+		return true;
+	snprintf(s->buf, s->len, "%s%s (pid %d)", self ? "this process, " : "",
+		 r->name ? r->name : "minivmm", r->pid);
+	return false;
 }
 
 /* Asked by the process asker (0: this one), where the descriptor is called number. */
@@ -125,7 +134,8 @@ static void find_lock_owner(int fd, int asker, int number, char *buf, size_t len
 	buf[0] = 0;
 	if (fstat(fd, &st))
 		return;
-	proc = opendir("/proc");
+	record_each(is_owner, &(struct search){ &st, asker, number, buf, len });
+	proc = buf[0] ? NULL : opendir("/proc");
 	if (!proc)
 		return;
 	while (!buf[0] && (d = readdir(proc))) {
@@ -146,7 +156,7 @@ static void find_lock_owner(int fd, int asker, int number, char *buf, size_t len
 			fclose(f);
 		}
 		snprintf(buf, len, "%s%s (pid %d)", self ? "this process, " : "", comm,
-			 known_as(pid));
+			 pid);
 	}
 	closedir(proc);
 }

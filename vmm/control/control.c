@@ -268,7 +268,7 @@ int control_listen(struct machine *m, const char *spec, const struct control_pro
 	if (nlisteners == MAX_LISTENERS)
 		fd = err_set(err, E2BIG, "more than %d control sockets", MAX_LISTENERS);
 	else
-		fd = host_listen(&m->host, "control socket", copy, &own, err);
+		fd = host_listen(&m->host, p->name, copy, &own, err);
 	if (fd >= 0) {
 		*l = (struct listener){ .m = m, .p = p, .own = own };
 		l->door = (struct acceptor){

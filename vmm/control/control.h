@@ -12,6 +12,7 @@
 struct control_conn;
 
 struct control_protocol {
+	const char *name;		/* "QMP" */
 	void (*opened)(struct control_conn *c);
 	/*
 	 * Takes a whole request from the front of buf (a 0 lies behind its end) and acts on it;

@@ -574,7 +574,9 @@ static size_t gdb_input(struct control_conn *c, const char *buf, size_t len)
 	return n + 4;
 }
 
-static const struct control_protocol gdb_protocol = { gdb_opened, gdb_input, gdb_closed };
+static const struct control_protocol gdb_protocol = {
+	"gdb", gdb_opened, gdb_input, gdb_closed
+};
 
 int gdb_start(struct machine *m, const char *spec, struct err *err)
 {

@@ -96,7 +96,9 @@ static size_t socket_input(struct control_conn *c, const char *buf, size_t len)
 	return end - buf + 1;
 }
 
-static const struct control_protocol monitor_protocol = { socket_opened, socket_input, NULL };
+static const struct control_protocol monitor_protocol = {
+	"monitor", socket_opened, socket_input, NULL
+};
 
 /* --- on the terminal, sharing it with the serial port --- */
 

@@ -230,7 +230,9 @@ static size_t qmp_input(struct control_conn *c, const char *buf, size_t len)
 	return n;
 }
 
-static const struct control_protocol qmp_protocol = { qmp_opened, qmp_input, qmp_closed };
+static const struct control_protocol qmp_protocol = {
+	"QMP", qmp_opened, qmp_input, qmp_closed
+};
 
 static void send_event(struct control_conn *c, void *ctx)
 {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "vmm/base/log.h"
+#include "vmm/base/record.h"
 #include "vmm/parent/daemon.h"
 #include "vmm/parent/door.h"
 #include "vmm/parent/parent.h"
@@ -31,13 +33,91 @@ struct parent {
 	const struct parent_options *o;
 	int sock, machine;
 	struct host_path pidfile;
+	pthread_mutex_t lock;		/* of the two below: threads of the server */
+	struct record record;
+	bool recorded;
 };
 
 /* --- what the machine asks of the parent itself --- */
 
+static char *one_word(const char *text)
+{
+	char *word = xstrdup(*text ? text : "?");
+
+	for (char *p = word; *p; p++)
+		if ((unsigned char)*p <= ' ')
+			*p = '-';
+	return word;
+}
+
+/* "guest=web,debug-threads=on" is QEMU's way to say "web". */
+static char *plain_name(const char *name)
+{
+	if (name && !strncmp(name, "guest=", strlen("guest=")))
+		name += strlen("guest=");
+	return name ? strndup(name, strcspn(name, ",")) : NULL;
+}
+
+/* What was made is told to whoever looks for machines; one without a record runs as well. */
+static void write_record(struct parent *p)
+{
+	int ret = record_write(&p->record);
+
+	if (ret < 0 && !p->recorded)
+		log_debug("no record of this machine: %s", strerror(-ret));
+	p->recorded = true;
+}
+
+static void listens(void *ctx, const char *what, const char *path, bool now)
+{
+	struct parent *p = ctx;
+	struct record *r = &p->record;
+	char cwd[4096], *whole;
+
+	if (*path != '/' && !getcwd(cwd, sizeof(cwd)))
+		return;
+	whole = *path == '/' ? xstrdup(path) : xasprintf("%s/%s", cwd, path);
+	pthread_mutex_lock(&p->lock);
+	for (unsigned i = 0; i < r->nsockets; i++)
+		if (!strcmp(r->sockets[i].path, whole)) {
+			free(r->sockets[i].what);
+			free(r->sockets[i].path);
+			r->sockets[i--] = r->sockets[--r->nsockets];
+		}
+	if (now && r->nsockets < RECORD_SOCKETS)
+		r->sockets[r->nsockets++] = (struct record_socket){ one_word(what),
+								    xstrdup(whole) };
+	if (p->recorded)
+		write_record(p);
+	pthread_mutex_unlock(&p->lock);
+	free(whole);
+}
+
+static void has_disk(void *ctx, const struct stat *st)
+{
+	struct parent *p = ctx;
+	struct record *r = &p->record;
+	unsigned i = 0;
+
+	pthread_mutex_lock(&p->lock);
+	while (i < r->nfiles && (r->files[i].dev != st->st_dev || r->files[i].ino != st->st_ino))
+		i++;
+	if (i == r->nfiles && i < RECORD_FILES) {
+		r->files[r->nfiles++] = (struct record_file){ st->st_dev, st->st_ino };
+		if (p->recorded)
+			write_record(p);
+	}
+	pthread_mutex_unlock(&p->lock);
+}
+
 static int prepare(void *ctx, struct err *err)
 {
 	struct parent *p = ctx;
+
+	pthread_mutex_lock(&p->lock);
+	if (!p->recorded)
+		write_record(p);
+	pthread_mutex_unlock(&p->lock);
 
 	/* Once: the rest of the machine's life it might ask anything. */
 	if (!p->o->pidfile || p->pidfile.path)
@@ -54,7 +134,8 @@ static void ready(void *ctx)
 	daemon_ready();
 }
 
-static const struct server_ops ops = { .prepare = prepare, .ready = ready };
+static const struct server_ops ops = { .prepare = prepare, .ready = ready, .listens = listens,
+				       .has_disk = has_disk };
 
 /* --- starting it --- */
 
@@ -200,11 +281,12 @@ static int end_as(int signo)
 
 int parent_run(const struct parent_options *o, char *const argv[])
 {
-	struct parent p = { .o = o, .pidfile = { .fd = -1 } };
+	static struct parent p;		/* threads of the server see it until the very end */
 	int pair[2], ret;
 	sigset_t set, old;
 	siginfo_t end;
 
+	p = (struct parent){ .o = o, .pidfile = { .fd = -1 }, .lock = PTHREAD_MUTEX_INITIALIZER };
 	if (o->daemonize && daemon_start() < 0)
 		return STATUS_CANNOT_START;
 	watched_signals(&set);
@@ -226,6 +308,8 @@ int parent_run(const struct parent_options *o, char *const argv[])
 	mallopt(M_ARENA_MAX, 1);
 	if (o->name)
 		prctl(PR_SET_NAME, o->name);
+	p.record = (struct record){ .pid = getpid(), .machine = p.machine, .uid = geteuid(),
+				    .name = plain_name(o->name), .uuid = (char *)o->uuid };
 	ret = server_start(p.sock, p.machine, &ops, &p);
 	if (ret < 0)
 		log_error("the machine cannot be served: %s", strerror(-ret));
@@ -234,6 +318,7 @@ int parent_run(const struct parent_options *o, char *const argv[])
 	watch(&p, &set, &end);
 	server_clean();
 	host_remove(&host_direct, &p.pidfile);
+	record_remove(getpid());
 	if (end.si_code == CLD_EXITED)
 		return end.si_status;
 	report(&p, end.si_status, end.si_code == CLD_DUMPED);

@@ -10,6 +10,7 @@ struct parent_options {
 	bool daemonize;
 	const char *pidfile, *logfile;
 	const char *name;		/* the processes' */
+	const char *uuid;
 };
 
 /*

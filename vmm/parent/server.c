@@ -36,7 +36,7 @@ static int start_thread(void);
 
 /* --- what goes with the machine --- */
 
-static void keep_socket(const char *path, int pin)
+static void keep_socket(const char *what, const char *path, int pin)
 {
 	struct host_path own = { .fd = -1 };
 
@@ -46,6 +46,7 @@ static void keep_socket(const char *path, int pin)
 		if (!server.sockets[i].path) {
 			server.sockets[i] = own;
 			own.path = NULL;
+			server.ops->listens(server.ctx, what ? what : "", path, true);
 		}
 	pthread_mutex_unlock(&server.lock);
 	if (own.path) {
@@ -63,7 +64,23 @@ static void forget_socket(const char *path)
 			close(server.sockets[i].fd);
 			free(server.sockets[i].path);
 			server.sockets[i] = (struct host_path){ .fd = -1 };
+			server.ops->listens(server.ctx, "", path, false);
 		}
+	pthread_mutex_unlock(&server.lock);
+}
+
+/* Disks are known by what they are opened for: a lock's owner is told by name. */
+static void look_at_file(const struct host_call *c, int fd)
+{
+	struct stat st;
+
+	if (!c->purpose ||
+	    (strcmp(c->purpose, "disk image") && strcmp(c->purpose, "new disk image")))
+		return;
+	if (fstat(fd, &st) || !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode)))
+		return;
+	pthread_mutex_lock(&server.lock);
+	server.ops->has_disk(server.ctx, &st);
 	pthread_mutex_unlock(&server.lock);
 }
 
@@ -145,10 +162,15 @@ static int answer(struct host_call *c, struct err *err)
 		if (c->flags <= 0 || !change_program(c->flags, c->flags))
 			return -ESRCH;
 		return host_direct.call(NULL, c, err);
+	case HOST_OPEN:
+		ret = host_direct.call(NULL, c, err);
+		if (ret >= 0)
+			look_at_file(c, ret);
+		return ret;
 	case HOST_LISTEN:
 		ret = host_direct.call(NULL, c, err);
 		if (ret >= 0 && c->pin >= 0)
-			keep_socket(c->name + strlen("unix:"), c->pin);
+			keep_socket(c->purpose, c->name + strlen("unix:"), c->pin);
 		return ret;
 	case HOST_REMOVE:
 		ret = host_direct.call(NULL, c, err);

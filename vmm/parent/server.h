@@ -8,10 +8,16 @@
 
 #include "vmm/parent/wire.h"
 
-/* What the parent itself does (WIRE_PREPARE, WIRE_READY); on a thread of the server. */
+/*
+ * What the parent itself does (WIRE_PREPARE, WIRE_READY), and what it learns: the machine listens
+ * at a path or no longer, has opened a disk. On a thread of the server, one at a time but for
+ * prepare and ready.
+ */
 struct server_ops {
 	int (*prepare)(void *ctx, struct err *err);
 	void (*ready)(void *ctx);
+	void (*listens)(void *ctx, const char *what, const char *path, bool now);
+	void (*has_disk)(void *ctx, const struct stat *st);
 };
 
 /*
