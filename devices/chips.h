@@ -208,23 +208,6 @@ void vmmouse_move(struct device *d, uint16_t x, uint16_t y, int dz, unsigned but
 struct device *debugport_new(struct bus *pio, uint16_t base, struct chardev *chr, struct loop *loop,
 			     struct err *err);
 
-/* --- pc_testdev.c: the ports of kvm-unit-tests --- */
-/* Latch, interrupt lines, a page KVM forgets, a buffer in device memory. */
-struct pc_testdev_wires {
-	struct bus *pio, *mmio;
-	struct mem *mem;
-	struct irq_hub *irqs;		/* drives each of its 24 lines */
-};
-struct device *pc_testdev_new(const struct pc_testdev_wires *w, struct loop *loop, struct err *err);
-
-/* --- pci_testdev.c: 1b36:0005, what an access costs with and without an eventfd --- */
-struct device *pci_testdev_new(struct pci_bus *pci, unsigned devfn, const char *id,
-			       struct err *err);
-
-/* --- isa_debug_exit.c: a write of v ends the program with status (v << 1) | 1 --- */
-struct device *isa_debug_exit_new(struct bus *pio, uint16_t base, unsigned size, struct vm *vm,
-				  struct loop *loop, struct err *err);
-
 /* --- pvpanic.c: the guest's kernel says that it panicked --- */
 #define PVPANIC_PORT 0x505		/* where ACPI says it is */
 struct device *pvpanic_new(struct bus *pio, uint16_t base, struct vm *vm, struct loop *loop,

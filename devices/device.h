@@ -13,7 +13,12 @@
 #include "vmm/base/state.h"
 #include "vmm/base/util.h"
 
+struct bus;
 struct device;
+struct irq_hub;
+struct mem;
+struct pci_bus;
+struct vm;
 
 struct device_ops {
 	const char *name;		/* "16550", "virtio-blk" */
@@ -43,6 +48,17 @@ struct device {
 	const struct device_ops *ops;
 	char *id;			/* unique: "serial0", "pci@3.0" ...; owned */
 	struct loop *loop;		/* its control loop */
+};
+
+/* The wires that lie there for any device: what a row's make function passes on from. */
+struct board {
+	struct bus *pio, *mmio;
+	struct mem *mem;
+	struct irq_hub *irqs;
+	struct vm *vm;
+	struct vm_clock *clock;
+	struct loop *loop;		/* main */
+	struct pci_bus *pci;		/* NULL: the machine has none */
 };
 
 static inline void device_init(struct device *d, const struct device_ops *ops, const char *id,

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "devices/chips.h"
+#include "vmm/config/device_kind.h"
 
 struct debug_exit {
 	struct device dev;
@@ -59,24 +60,49 @@ static const struct device_ops debug_exit_device = {
 	.destroy = debug_exit_destroy,
 };
 
-struct device *isa_debug_exit_new(struct bus *pio, uint16_t base, unsigned size, struct vm *vm,
-				  struct loop *loop, struct err *err)
+/* --- the row --- */
+
+struct debug_exit_entry {
+	struct device_config base;
+	unsigned iobase, iosize;		/* iobase 0: the usual one */
+};
+
+static struct device *debug_exit_make(const struct board *b, const struct device_config *d,
+				      struct err *err)
 {
+	const struct debug_exit_entry *c = container_of(d, struct debug_exit_entry, base);
 	struct debug_exit *e = xcalloc(1, sizeof(*e));
 	int ret;
 
-	e->pio = pio;
-	e->base = base;
-	e->vm = vm;
-	device_init(&e->dev, &debug_exit_device, "isa-debug-exit", loop);
-	ret = bus_add(pio, base, size, &debug_exit_ops, e, loop, "isa-debug-exit", 0);
+	e->pio = b->pio;
+	e->base = c->iobase ? c->iobase : d->kind->port;
+	e->vm = b->vm;
+	device_init(&e->dev, &debug_exit_device, "isa-debug-exit", b->loop);
+	ret = bus_add(e->pio, e->base, c->iosize, &debug_exit_ops, e, b->loop, "isa-debug-exit", 0);
 	if (ret < 0) {
 		err_set(err, -ret,
 			"isa-debug-exit cannot have ports 0x%x-0x%x: %s; give another iobase=",
-			base, base + size - 1, strerror(-ret));
+			e->base, e->base + c->iosize - 1, strerror(-ret));
 		free(e->dev.id);
 		free(e);
 		return NULL;
 	}
 	return &e->dev;
 }
+
+static const struct prop debug_exit_props[] = {
+	PROP_PORT(struct debug_exit_entry, iobase),
+	{ "iosize", NULL, PROP_NUMBER, offsetof(struct debug_exit_entry, iosize), .min = 1,
+	  .max = 8, .def = 2, .power_of_2 = true, .help = "how many ports" },
+	{ 0 },
+};
+
+const struct device_kind kind_debug_exit = {
+	.name = "isa-debug-exit",
+	.help = "a write of v ends with exit status v*2+1",
+	.machines = ON_PC | ON_MICRO,
+	.size = sizeof(struct debug_exit_entry),
+	.props = debug_exit_props,
+	.make = debug_exit_make,
+	.port = 0x501,
+};

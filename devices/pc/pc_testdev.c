@@ -17,6 +17,7 @@
 
 #include "devices/chips.h"
 #include "vmm/base/log.h"
+#include "vmm/config/device_kind.h"
 
 #define LATCH_PORT	0xe0
 #define FLUSH_PORT	0xe4
@@ -27,9 +28,15 @@
 #define BUFFER_LEN	0x10000
 #define PAGE		4096ull
 
+struct wires {
+	struct bus *pio, *mmio;
+	struct mem *mem;
+	struct irq_hub *irqs;		/* each of its 24 lines is driven */
+};
+
 struct pc_testdev {
 	struct device dev;
-	struct pc_testdev_wires w;
+	struct wires w;
 	struct irq line[IRQ_LINES];
 	uint32_t latch, levels;
 	uint8_t buffer[BUFFER_LEN];
@@ -254,17 +261,18 @@ static const struct device_ops pc_testdev_device = {
 	.destroy = pc_testdev_destroy,
 };
 
-struct device *pc_testdev_new(const struct pc_testdev_wires *w, struct loop *loop, struct err *err)
+static struct device *pc_testdev_make(const struct board *b, const struct device_config *d,
+				      struct err *err)
 {
 	struct pc_testdev *t = xcalloc(1, sizeof(*t));
 	unsigned i;
 	int ret = 0;
 
-	t->w = *w;
-	device_init(&t->dev, &pc_testdev_device, "pc-testdev", loop);
+	t->w = (struct wires){ b->pio, b->mmio, b->mem, b->irqs };
+	device_init(&t->dev, &pc_testdev_device, "pc-testdev", b->loop);
 	for (i = 0; i < ARRAY_SIZE(regions); i++) {
 		ret = bus_add(bus_of(t, i), regions[i].base, regions[i].len, regions[i].ops, t,
-			      loop, "pc-testdev", 0);
+			      b->loop, "pc-testdev", 0);
 		if (ret < 0)
 			break;
 	}
@@ -279,6 +287,14 @@ struct device *pc_testdev_new(const struct pc_testdev_wires *w, struct loop *loo
 		return NULL;
 	}
 	for (i = 0; i < IRQ_LINES; i++)
-		t->line[i] = irq_source(w->irqs, i);
+		t->line[i] = irq_source(b->irqs, i);
 	return &t->dev;
 }
+
+const struct device_kind kind_pc_testdev = {
+	.name = "pc-testdev",
+	.help = "ports of kvm-unit-tests",
+	.machines = ON_PC | ON_MICRO,
+	.size = sizeof(struct device_config),
+	.make = pc_testdev_make,
+};

@@ -17,6 +17,7 @@
 
 #include "devices/chips.h"
 #include "vmm/base/log.h"
+#include "vmm/config/device_kind.h"
 
 #define MEM_BAR 0
 #define MEM_LEN 4096
@@ -273,18 +274,22 @@ static const struct pci_id testdev_id = {
 	.subsystem = 0x1100,
 };
 
-struct device *pci_testdev_new(struct pci_bus *pci, unsigned devfn, const char *id, struct err *err)
+static struct device *pci_testdev_make(const struct board *b, const struct device_config *d,
+				       struct err *err)
 {
+	const struct pci_entry *e = container_of(d, struct pci_entry, base);
 	struct pci_testdev *t = xcalloc(1, sizeof(*t));
 	int ret;
 
 	t->test = NO_TEST;
 	t->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	device_init(&t->pci.dev, &testdev_device, id, pci_bus_wires(pci)->loop);
-	ret = t->fd < 0 ? -errno : pci_dev_init(&t->pci, pci, devfn, &testdev_id);
+	device_init(&t->pci.dev, &testdev_device, d->id, b->loop);
+	ret = t->fd < 0 ? -errno
+			: pci_dev_init(&t->pci, b->pci, PCI_DEVFN(e->addr.slot, e->addr.func),
+				       &testdev_id);
 	if (ret < 0) {
-		err_set(err, -ret, "%s cannot be plugged into slot %u: %s", id,
-			PCI_DEVFN_SLOT(devfn), strerror(-ret));
+		err_set(err, -ret, "%s cannot be plugged into slot %d: %s", d->id,
+			e->addr.slot, strerror(-ret));
 		if (t->fd >= 0)
 			close(t->fd);
 		free(t->pci.dev.id);
@@ -301,3 +306,18 @@ struct device *pci_testdev_new(struct pci_bus *pci, unsigned devfn, const char *
 	}
 	return &t->pci.dev;
 }
+
+static const struct prop pci_testdev_props[] = {
+	PROP_PCI_ADDR(struct pci_entry),
+	PROP_PCI_BUS,
+	{ 0 },
+};
+
+const struct device_kind kind_pci_testdev = {
+	.name = "pci-testdev",
+	.help = "PCI function of kvm-unit-tests",
+	.machines = ON_PC,
+	.size = sizeof(struct pci_entry),
+	.props = pci_testdev_props,
+	.make = pci_testdev_make,
+};

@@ -261,7 +261,7 @@ TEST(the_ways_to_ask_for_the_end)
 	CHECK(make_i440fx(g, NULL));
 	CHECK(make_piix3(g, NULL));
 	CHECK(port92_new(g->pio, g->vm, g->loop, &err));
-	CHECK(isa_debug_exit_new(g->pio, 0xf4, 4, g->vm, g->loop, &err));
+	CHECK(guest_make(g, &kind_debug_exit, "iobase=0xf4,iosize=4", &err));
 	CHECK(pvpanic_new(g->pio, 0x505, g->vm, g->loop, &err));
 	out(g->pio, 0xcf9, 1, 0x02);
 	out(g->pio, 0xcf9, 1, 0x06);

@@ -7,10 +7,7 @@
 
 static struct device *make_pc(struct guest *g, void *ctx)
 {
-	struct pc_testdev_wires w = { g->pio, g->mmio, g->mem, g->irqs };
-	struct err err = { "" };
-
-	return pc_testdev_new(&w, g->loop, &err);
+	return guest_make(g, &kind_pc_testdev, "", NULL);
 }
 
 static void step_latch(struct tw *t)
@@ -57,12 +54,11 @@ TEST(pc_testdev_three_ways)
 TEST(pc_testdev_once)
 {
 	struct guest *g = chips_guest();
-	struct pc_testdev_wires w = { g->pio, g->mmio, g->mem, g->irqs };
 	struct err err = { "" };
 	uint8_t *page;
 
 	CHECK(make_pc(g, NULL));
-	CHECK(!pc_testdev_new(&w, g->loop, &err));
+	CHECK(!guest_make(g, &kind_pc_testdev, "", &err));
 	CHECK(strstr(err.msg, "0xe0"));
 	page = guest_ptr(g, guest_alloc(g, 4096, 4096), 4096);
 	page[7] = 7;
@@ -74,9 +70,7 @@ TEST(pc_testdev_once)
 
 static struct device *make_pci(struct guest *g, void *ctx)
 {
-	struct err err = { "" };
-
-	return pci_testdev_new(g->pci, DEVFN, "t0", &err);
+	return guest_make(g, &kind_pci_testdev, "addr=4", NULL);
 }
 
 static struct bus *bar_bus(struct guest *g, int n)

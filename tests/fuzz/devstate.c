@@ -184,14 +184,12 @@ static struct device *make_vmgenid(struct rig *r)
 
 static struct device *make_pc_testdev(struct rig *r)
 {
-	struct pc_testdev_wires w = { r->g->pio, r->g->mmio, r->g->mem, r->g->irqs };
-
-	return pc_testdev_new(&w, r->g->loop, NULL);
+	return guest_make(r->g, &kind_pc_testdev, "", NULL);
 }
 
 static struct device *make_pci_testdev(struct rig *r)
 {
-	return pci_testdev_new(r->g->pci, SLOT, "testdev", NULL);
+	return guest_make(r->g, &kind_pci_testdev, "addr=3", NULL);
 }
 
 static struct device *make_pvpanic(struct rig *r)

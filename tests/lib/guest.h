@@ -9,6 +9,7 @@
 
 #include "devices/pci/pci.h"
 #include "tests/tap.h"
+#include "vmm/machine/device_kinds.h"
 
 #define GUEST_RAM (16 * MiB)
 #define GUEST_ROM 0xf0000ull		/* 64 KiB that nobody may write */
@@ -32,6 +33,12 @@ struct guest {
 	uint8_t line_level[24];
 };
 
+/*
+ * A device from its row, as -device has it: props is "iobase=0xf4,iosize=4", "" for none; addr= is
+ * needed where it has one. NULL with the reason (err may be NULL).
+ */
+struct device *guest_make(struct guest *g, const struct device_kind *k, const char *props,
+			  struct err *err);
 struct guest *guest_new(void);
 void guest_free(struct guest *g);
 /* Another PCI bus, with this VM behind it or none. */

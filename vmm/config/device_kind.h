@@ -3,8 +3,8 @@
  * device_kind.h: one row per kind of device. The row is all there is to say about it outside of its
  * own file: names, properties, how it is built, what firmware and ACPI hear of it. Parsing, help,
  * the man page, the control socket, hot-plug, ACPI tables and boot order read the rows; none of
- * them names a device. vmm/machine holds the rows (device_kinds.c); here they are data, and a
- * machine is a name.
+ * them names a device. A row stands in the device's own file, or in vmm/machine/build_*.c when it
+ * needs the machine; device_kinds.c lists them. Here they are data, and a machine is a name.
  */
 #ifndef VMM_CONFIG_DEVICE_KIND_H
 #define VMM_CONFIG_DEVICE_KIND_H
@@ -12,6 +12,8 @@
 #include "vmm/config/prop.h"
 
 struct acpi_part;
+struct board;
+struct device;
 struct device_config;
 struct machine;
 
@@ -31,9 +33,15 @@ struct device_kind {
 	size_t size;
 	const struct prop *props;
 	/*
-	 * Builds the device: at boot, hot-plug and restore. What the entry left open (slot, MAC)
-	 * is filled in. 0 or -errno with the reason. Main thread, before the guest runs or with
-	 * all parked.
+	 * One of these builds the device: at boot, hot-plug and restore. Main thread, before the
+	 * guest runs or with all parked. make is for a device that needs no more than the board
+	 * (devices/device.h); its slot, if it has one, is chosen. NULL with the reason.
+	 */
+	struct device *(*make)(const struct board *b, const struct device_config *d,
+			       struct err *err);
+	/*
+	 * build is for one that needs a backend, or is needed by others. What the entry left open
+	 * (slot, MAC) is filled in. 0 or -errno with the reason.
 	 */
 	int (*build)(struct machine *m, struct device_config *d, struct err *err);
 	const struct acpi_part *acpi;	/* what the tables say of it (bios/boot.h), or NULL */
@@ -43,6 +51,17 @@ struct device_kind {
 	uint16_t port;			/* an ISA device's usual port; 0: none */
 };
 
+/* --- for the rows --- */
+#define PROP_PCI_ADDR(type)                                                                        \
+	{ "addr", NULL, PROP_PCI, offsetof(type, addr), .help = "its PCI slot; the next free one" }
+/* There is one bus. */
+#define PROP_PCI_BUS                                                                               \
+	{ "bus", NULL, PROP_FIXED, .words = (const char *const[]){ "pci.0", "pci", NULL },         \
+	  .help = "there is no other" }
+#define PROP_PORT(type, member)                                                                    \
+	{ "iobase", NULL, PROP_NUMBER, offsetof(type, member), .max = 0xffff, .hex = true,         \
+	  .value = "PORT", .help = "where it is" }
+
 /* What every entry has. */
 struct device_config {
 	const struct device_kind *kind;
@@ -51,6 +70,13 @@ struct device_config {
 	bool any_model;			/* a nic whose model config_finish chooses */
 };
 
+/* A PCI function without more to say. */
+struct pci_entry {
+	struct device_config base;
+	struct prop_pci addr;
+};
+
+/* --- what follows from a row --- */
 /* The value of the first property of that type, in the entry's structure; NULL: it has none. */
 void *device_prop(const struct device_config *d, enum prop_type t);
 /* The id of the drive or network behind it, or NULL. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * build.h: what the rows of devices share (build_*.c): common properties, and the steps from an
- * entry to a device in its place. Main thread, before the guest runs or in an exclusive section.
+ * build.h: what the rows share that need the machine (build_*.c): common properties, and the
+ * steps from an entry to a device in its place. Main thread, before the guest runs or in an
+ * exclusive section.
  */
 #ifndef VMM_MACHINE_BUILD_H
 #define VMM_MACHINE_BUILD_H
@@ -9,12 +10,6 @@
 #include "vmm/machine/machine.h"
 
 /* --- properties --- */
-#define PROP_PCI_ADDR(type)                                                                        \
-	{ "addr", NULL, PROP_PCI, offsetof(type, addr), .help = "its PCI slot; the next free one" }
-/* There is one bus. */
-extern const char *const build_pci_buses[];
-#define PROP_PCI_BUS                                                                               \
-	{ "bus", NULL, PROP_FIXED, .words = build_pci_buses, .help = "there is no other" }
 #define PROP_BOOT(type)                                                                            \
 	{ "bootindex", NULL, PROP_BOOTINDEX, offsetof(type, bootindex), .max = 1023,               \
 	  .help = "the firmware tries the lowest first" }
@@ -25,11 +20,7 @@ extern const char *const build_pci_buses[];
 	  .power_of_2 = true, .help = "entries of a queue" },                                      \
 	{ "packed", NULL, PROP_BOOL, offsetof(type, packed), .help = "offer packed queues" }
 
-/* A PCI function without more to say. */
-struct pci_entry {
-	struct device_config base;
-	struct prop_pci addr;
-};
+/* Of a struct pci_entry. */
 extern const struct prop build_pci_props[];
 
 /* --- steps --- */

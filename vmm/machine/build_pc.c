@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* build_pc.c: the rows of what only a PC has: IDE drives, graphics, a PCI function for tests. */
+/* build_pc.c: the rows of what only a PC has: IDE drives and graphics. */
 #include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
@@ -146,24 +146,4 @@ const struct device_kind kind_vga = {
 	.size = sizeof(struct pci_entry),
 	.props = build_pci_props,
 	.build = build_vga,
-};
-
-/* --- what kvm-unit-tests measures with --- */
-
-static int build_pci_testdev(struct machine *m, struct device_config *d, struct err *err)
-{
-	unsigned devfn;
-
-	if (build_pci_slot(m, d, &devfn, err) < 0)
-		return -EBUSY;
-	return build_done(m, d, pci_testdev_new(m->pci, devfn, d->id, err));
-}
-
-const struct device_kind kind_pci_testdev = {
-	.name = "pci-testdev",
-	.help = "PCI function of kvm-unit-tests",
-	.machines = ON_PC,
-	.size = sizeof(struct pci_entry),
-	.props = build_pci_props,
-	.build = build_pci_testdev,
 };

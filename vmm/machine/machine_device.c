@@ -17,7 +17,6 @@
 
 /* --- PCI --- */
 
-const char *const build_pci_buses[] = { "pci.0", "pci", NULL };
 const struct prop build_pci_props[] = { PROP_PCI_ADDR(struct pci_entry), PROP_PCI_BUS, { 0 } };
 
 int build_slot(struct machine *m, struct device_config *d, unsigned first, unsigned *devfn,
@@ -182,6 +181,17 @@ int build_chardev(struct machine *m, const struct device_config *d, const char *
 	return 0;
 }
 
+static int make(struct machine *m, struct device_config *d, struct err *err)
+{
+	const struct board b = { m->pio, m->mmio, m->mem, m->irqs, m->vm, m->clock, m->loop,
+				 m->pci };
+	unsigned devfn;
+
+	if (device_prop(d, PROP_PCI) && build_pci_slot(m, d, &devfn, err) < 0)
+		return -EBUSY;
+	return build_done(m, d, d->kind->make(&b, d, err));
+}
+
 int device_build(struct machine *m, struct device_config *d, struct err *err)
 {
 	const struct prop_pci *at = device_prop(d, PROP_PCI);
@@ -193,5 +203,5 @@ int device_build(struct machine *m, struct device_config *d, struct err *err)
 	if (at && at->slot >= 0 && !m->pci)
 		return err_set(err, ENOTSUP, "%s %s: addr=: -M micro has no PCI", d->kind->name,
 			       d->id);
-	return d->kind->build(m, d, err);
+	return d->kind->make ? make(m, d, err) : d->kind->build(m, d, err);
 }
