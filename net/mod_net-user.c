@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "net/backend.h"
+#include "vmm/base/fds.h"
 #include "vmm/base/log.h"
 
 #define SLIRP_IDLE_MS 1000
@@ -55,6 +56,7 @@ struct user {
 	uint8_t *frame;
 	char *summary;
 	const char *id;
+	int fd_end;			/* descriptors from here on are not for the guest */
 };
 
 /* --- what libslirp asks of its host; on the thread --- */
@@ -184,9 +186,50 @@ static uint32_t run_timers(struct user *u, uint32_t most)
 	return most;
 }
 
+/*
+ * Each flow of the guest is a descriptor here, as long as libslirp keeps it. When the last ones are
+ * near, what may begin another one is dropped: TCP's SYN, all of UDP and ICMP.
+ */
+static bool is_short_of_fds(const struct user *u)
+{
+	int fd;
+
+	if ((int)u->npoll < u->fd_end / 2)
+		return false;
+	fd = fcntl(u->wake, F_DUPFD_CLOEXEC, 3);
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 || fd >= u->fd_end;
+}
+
+static bool may_begin_flow(const uint8_t *frame, size_t len)
+{
+	unsigned type = len >= 54 ? ld_be16(frame + 12) : 0, l4 = 14, proto;
+
+	if (type == 0x86dd) {
+		proto = frame[20];
+		l4 += 40;
+	} else {
+		proto = type == 0x800 ? frame[23] : 0;
+		l4 += (frame[14] & 15) * 4;
+	}
+	if (proto == IPPROTO_TCP)	/* SYN without ACK */
+		return len < l4 + 14 || (frame[l4 + 13] & 0x12) == 2;
+	return proto;
+}
+
+static void guest_sent(struct user *u, const uint8_t *frame, size_t len, bool is_short)
+{
+	if (!is_short || !may_begin_flow(frame, len))
+		slirp_input(u->slirp, frame, len);
+	else
+		log_guest("%s: too many connections: a new one is dropped", u->id);
+}
+
 static void *user_thread(void *arg)
 {
 	struct user *u = arg;
+	bool is_short = false;
 
 	pthread_setname_np(pthread_self(), "net-user");
 	pthread_mutex_lock(&u->lock);
@@ -219,7 +262,9 @@ static void *user_thread(void *arg)
 
 			if (len <= 0)
 				break;
-			slirp_input(u->slirp, u->frame, len);
+			if (i == 0)
+				is_short = is_short_of_fds(u);
+			guest_sent(u, u->frame, len, is_short);
 		}
 	}
 	pthread_mutex_unlock(&u->lock);
@@ -602,6 +647,7 @@ int net_user_open(struct net *n, struct net_spec *s, struct err *err)
 	u->guest = u->stack = u->wake = -1;
 	pthread_mutex_init(&u->lock, NULL);
 	u->id = n->id;
+	u->fd_end = fds_for_guest(0);
 	u->frame = xcalloc(1, NET_MAX_FRAME);
 	ret = parse_config(n->host, s, &c, search, err);
 	if (ret == 0)

@@ -10,13 +10,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "devices/p9/p9_impl.h"
-#include "vmm/base/limits.h"
+#include "vmm/base/fds.h"
 #include "vmm/base/log.h"
 
 /* --- messages: little endian --- */
@@ -654,26 +653,6 @@ static int add_hidden(struct p9 *s, const struct host *host, const char *path,
 	return 0;
 }
 
-/*
- * Each file a guest knows costs a descriptor: a thousand programs that run, some thousand. Root may
- * have more than the limit. The kernel hands out the lowest that is free, so whoever leaves the
- * last ones alone leaves them to the rest of the program.
- */
-static int fds_for_fids(void)
-{
-	struct rlimit rl, more;
-
-	if (getrlimit(RLIMIT_NOFILE, &rl) < 0)
-		return FDS_KEPT;
-	more.rlim_cur = more.rlim_max = MAX(rl.rlim_max, (rlim_t)FIDS_MAX);
-	rl.rlim_cur = rl.rlim_max;
-	if (setrlimit(RLIMIT_NOFILE, &more) == 0)
-		rl = more;
-	else
-		setrlimit(RLIMIT_NOFILE, &rl);
-	return MIN(rl.rlim_cur, (rlim_t)INT32_MAX) - MIN((rlim_t)FDS_KEPT, rl.rlim_cur / 2);
-}
-
 struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 {
 	const struct host *host = o->host ? o->host : &host_door;
@@ -717,7 +696,8 @@ struct p9 *p9_new(const struct p9_opts *o, struct err *err)
 	for (const char *const *h = o->hide; h && *h; h++)
 		if (add_hidden(s, host, *h, err) < 0)
 			goto fail;
-	s->fd_end = fds_for_fids();
+	/* Each file a guest knows costs one: a thousand programs that run, some thousand. */
+	s->fd_end = fds_for_guest(FIDS_MAX);
 	return s;
 fail:
 	p9_free(s);
