@@ -13,6 +13,7 @@
 #include "bios/fw_cfg.h"
 #include "bios/load.h"
 #include "bios/smbios.h"
+#include "devices/ide/geometry.h"
 #include "devices/pci/pci.h"
 #include "vmm/base/log.h"
 
@@ -430,4 +431,36 @@ void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned inde
 	set(ctx, 0x5f, MIN(c->ncpus - 1, 255u));
 	set(ctx, 0x10, 0);				/* no floppy drives */
 	set(ctx, 0x14, 0x06);				/* equipment: FPU, PS/2 mouse */
+}
+
+/*
+ * The disk's type in CMOS: 47, with its parameters in nine bytes (Phoenix, System BIOS, table 47).
+ */
+static void cmos_disk(const struct ide_geometry *g, uint8_t type, uint8_t params,
+		      void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx)
+{
+	uint8_t low = g->cylinders & 0xff, high = g->cylinders >> 8 & 0xff;
+	/* No write precompensation; the control byte says more than 8 heads. */
+	const uint8_t bytes[9] = { low, high, g->heads,	 0xff, 0xff, 0xc0 | (g->heads > 8) << 3,
+				   low, high, g->sectors };
+
+	set(ctx, type, 47);
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		set(ctx, params + i, bytes[i]);
+}
+
+void bios_cmos_disks(const struct ide_geometry *const disks[4],
+		     void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx)
+{
+	uint8_t translation = 0;
+
+	if (disks[0])
+		cmos_disk(disks[0], 0x19, 0x1b, set, ctx);
+	if (disks[1])
+		cmos_disk(disks[1], 0x1a, 0x24, set, ctx);
+	set(ctx, 0x12, (disks[0] ? 0xf0 : 0) | (disks[1] ? 0x0f : 0));
+	for (unsigned i = 0; i < 4; i++)
+		if (disks[i])
+			translation |= ((disks[i]->translation - 1) & 3) << 2 * i;
+	set(ctx, 0x39, translation);
 }

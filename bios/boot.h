@@ -165,6 +165,13 @@ int bios_resume(struct bios *b, struct pci_bus *pci, struct bus *pio, struct boo
  */
 void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value),
 	       void *ctx);
+/*
+ * The disks of the four IDE positions (NULL: none): type and parameters of the first two, and how
+ * the BIOS translates each.
+ */
+struct ide_geometry;
+void bios_cmos_disks(const struct ide_geometry *const disks[4],
+		     void (*set)(void *ctx, unsigned index, uint8_t value), void *ctx);
 /* The order alone: -boot once= holds for the first boot only. */
 void bios_cmos_order(const char *order, void (*set)(void *ctx, unsigned index, uint8_t value),
 		     void *ctx);

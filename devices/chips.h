@@ -13,6 +13,7 @@
 #define DEVICES_CHIPS_H
 
 #include "devices/device.h"
+#include "devices/ide/geometry.h"
 #include "devices/pci/pci.h"
 #include "vmm/backends/input.h"
 #include "vmm/wires/bus.h"
@@ -225,6 +226,7 @@ struct ide_drive_opts {
 	bool cdrom;
 	const char *serial;		/* at most 20 bytes; NULL: one made from the position */
 	const char *model;		/* at most 40 bytes; NULL: ours */
+	struct ide_geometry geometry;	/* of a disk; all zero: guessed */
 	/* the guest opened or closed the CD's tray, or its medium was changed; optional */
 	void (*tray_moved)(void *ctx, bool open);
 	void *tray_ctx;
@@ -239,6 +241,8 @@ int piix3_ide_attach(struct device *d, unsigned unit, const struct ide_drive_opt
  */
 int piix3_ide_change_medium(struct device *d, unsigned unit, struct blk *blk, bool force,
 			    struct blk **old);
+/* The geometry of the disk there. false: there is none. */
+bool piix3_ide_geometry(struct device *d, unsigned unit, struct ide_geometry *g);
 bool piix3_ide_tray_open(struct device *d, unsigned unit);
 
 /* --- vga/vga.c: the standard VGA 1234:1111 --- */

@@ -194,8 +194,8 @@ void ide_drive_reset(struct ide_drive *d)
 	ide_transfer_end(d);
 	d->deferred = d->intrq = false;
 	d->mult = IDE_MAX_MULT;
-	d->heads = 16;
-	d->spt = 63;
+	d->heads = d->geometry.heads;
+	d->spt = d->geometry.sectors;
 	d->standby = false;
 	d->locked = false;
 	signature(d);

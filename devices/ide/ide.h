@@ -13,6 +13,7 @@
 #define DEVICES_IDE_IDE_H
 
 #include "devices/chips.h"
+#include "devices/ide/geometry.h"
 #include "disk/blk.h"
 
 #define IDE_SECTOR	512u
@@ -82,6 +83,7 @@ struct ide_drive {
 	struct blk *blk;		/* NULL: no medium */
 	struct blk_queue *q;
 	char serial[21], model[41];
+	struct ide_geometry geometry;	/* of a disk; fixed when it is attached */
 
 	struct ide_regs r;
 	uint8_t command;

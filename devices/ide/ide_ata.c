@@ -110,15 +110,14 @@ static void identify(struct ide_drive *d)
 	uint8_t *w = d->buf;
 	uint64_t sectors = sectors_of(d);
 	uint32_t lba28 = (uint32_t)MIN(sectors, 0x0fffffff);
-	uint16_t cylinders = (uint16_t)MIN(sectors / (16 * 63), 16383);
 	uint16_t now = (uint16_t)MIN(sectors / ((uint64_t)d->heads * d->spt), 65535);
 	uint8_t sum = 0;
 
 	memset(w, 0, IDE_SECTOR);
 	put(w, 0, 0x0040);				/* fixed device */
-	put(w, 1, cylinders);
-	put(w, 3, 16);
-	put(w, 6, 63);
+	put(w, 1, (uint16_t)d->geometry.cylinders);
+	put(w, 3, d->geometry.heads);
+	put(w, 6, d->geometry.sectors);
 	ide_put_string(w + 20, d->serial, 20);
 	/* firmware: belongs to the machine version */
 	ide_put_string(w + 46, "1", 8);

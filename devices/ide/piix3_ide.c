@@ -220,8 +220,22 @@ int piix3_ide_attach(struct device *dev, unsigned unit, const struct ide_drive_o
 	d->write_cache = true;
 	d->smart = true;
 	medium_put(d, o->blk);
+	/* A CD drive has none; its task file is reset as a disk's is. */
+	d->geometry = o->cdrom ? (struct ide_geometry){ .heads = 16, .sectors = 63 } : o->geometry;
+	if (!o->cdrom)
+		ide_geometry_fill(&d->geometry, o->blk);
 	ide_drive_reset(d);
 	return 0;
+}
+
+bool piix3_ide_geometry(struct device *dev, unsigned unit, struct ide_geometry *g)
+{
+	struct ide_drive *d = drive(of(dev), unit);
+
+	if (!d->present || d->cdrom)
+		return false;
+	*g = d->geometry;
+	return true;
 }
 
 static bool drive_idle(void *ctx)
@@ -384,6 +398,13 @@ static void drive_save(struct ide_drive *d, struct state_out *o)
 	if (!d->present)
 		return;
 	state_save_fields(o, d, drive_fields, ARRAY_SIZE(drive_fields));
+	/*
+	 * Guessed from what was on the disk when the guest was started: it may be something else
+	 * now.
+	 */
+	if (!d->cdrom)
+		state_u64(o, "geometry", (uint64_t)d->geometry.cylinders << 16 |
+						 d->geometry.heads << 8 | d->geometry.sectors);
 	state_bytes(o, "buffer", d->buf, d->buf_len);
 }
 
@@ -480,6 +501,25 @@ static void drive_rest(struct ide_drive *d)
 	d->raw = false;
 }
 
+/* States of before say nothing of it: then it is guessed anew, as they did. */
+static int load_geometry(struct ide_drive *d, struct state_in *in)
+{
+	const struct ide_geometry *g = &d->geometry;
+	uint64_t v;
+	int ret = state_get_u64_opt(in, "geometry", &v,
+				    (uint64_t)g->cylinders << 16 | g->heads << 8 | g->sectors);
+
+	if (ret)
+		return ret;
+	if (!(v >> 16) || v >> 16 > UINT16_MAX || !(v >> 8 & 0xff) || (v >> 8 & 0xff) > 16 ||
+	    !(v & 0xff))
+		return state_bad(in, "geometry %#lx", v);
+	d->geometry.cylinders = v >> 16;
+	d->geometry.heads = v >> 8 & 0xff;
+	d->geometry.sectors = v & 0xff;
+	return 0;
+}
+
 static int drive_load(struct ide_drive *d, struct state_in *in)
 {
 	const void *buf;
@@ -489,7 +529,9 @@ static int drive_load(struct ide_drive *d, struct state_in *in)
 	state_get_bytes(in, "registers", &d->r, sizeof(d->r));
 	if (!d->present)
 		return state_in_error(in);
-	ret = state_load_fields(in, d, drive_fields, ARRAY_SIZE(drive_fields));
+	ret = d->cdrom ? 0 : load_geometry(d, in);
+	if (!ret)
+		ret = state_load_fields(in, d, drive_fields, ARRAY_SIZE(drive_fields));
 	if (!ret && d->xfer == XFER_NONE)
 		drive_rest(d);
 	if (!ret)

@@ -368,6 +368,7 @@ TEST(quiesce_stops_between_two_pieces)
 		 table = prd_make(r.g, buf, 300 * 512, 512);
 	unsigned reads;
 
+	r.k->hd->reads = 0;		/* the partition table was looked for */
 	r.k->hd->delay_us = 5000;
 	task(r.g, 0, 300, true);
 	out(r.g->pio, CMD + 7, 1, 0x25);
@@ -564,3 +565,65 @@ TEST(a_saved_transfer_beyond_its_buffer)
 }
 
 TAP_MAIN
+
+/* --- geometry: what QEMU 7.2 tells of the same disks (IDENTIFY, CMOS 0x39) --- */
+
+static void partition(uint8_t *mbr, unsigned end_head, unsigned end_sector)
+{
+	mbr[510] = 0x55;
+	mbr[511] = 0xaa;
+	mbr[0x1be + 5] = (uint8_t)end_head;
+	mbr[0x1be + 6] = (uint8_t)end_sector;
+	st_le32(mbr + 0x1be + 12, 1000);
+}
+
+TEST(geometry_is_what_old_systems_expect)
+{
+	static const struct {
+		uint64_t sectors;
+		unsigned end_head, end_sector;	/* 0: no partition table */
+		unsigned cylinders, heads, spt;
+		enum ide_translation t;
+	} rows[] = {
+		/* by size: the smallest, the last that needs no translation, the first that does */
+		{ 3, 0, 0, 2, 16, 63, IDE_TRANSLATION_NONE },
+		{ 2048, 0, 0, 2, 16, 63, IDE_TRANSLATION_NONE },
+		{ 1024 * 1008, 0, 0, 1024, 16, 63, IDE_TRANSLATION_NONE },
+		{ 1025 * 1008, 0, 0, 1025, 16, 63, IDE_TRANSLATION_LBA },
+		{ 4194304, 0, 0, 4161, 16, 63, IDE_TRANSLATION_LBA },
+		{ 1ull << 32, 0, 0, 16383, 16, 63, IDE_TRANSLATION_LBA },
+		/* partitioned as 15 heads of 17 sectors: the drive shows just that */
+		{ 1024 * 255, 14, 17, 1024, 15, 17, IDE_TRANSLATION_NONE },
+		/* by a BIOS that translated: up to 131072 tracks it doubled heads */
+		{ 4194304, 63, 63, 4161, 16, 63, IDE_TRANSLATION_LARGE },
+		{ 1ull << 24, 254, 63, 16383, 16, 63, IDE_TRANSLATION_LBA },
+		/* a head of 0 or a sector of 0 tells nothing */
+		{ 4194304, 0, 63, 4161, 16, 63, IDE_TRANSLATION_LBA },
+		{ 4194304, 63, 0, 4161, 16, 63, IDE_TRANSLATION_LBA },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(rows); i++) {
+		uint8_t mbr[512] = { 0 };
+		struct ide_geometry g = { 0 };
+		char name[] = "/tmp/minivmm-geometry.XXXXXX";
+		struct blk_options o = { .format = "raw" };
+		int fd = mkstemp(name);
+		struct err err = { "" };
+		struct blk *b;
+
+		if (rows[i].end_head || rows[i].end_sector)
+			partition(mbr, rows[i].end_head, rows[i].end_sector);
+		CHECK(pwrite(fd, mbr, sizeof(mbr), 0) == sizeof(mbr));
+		CHECK(ftruncate(fd, (off_t)(rows[i].sectors * 512)) == 0);
+		b = blk_open(name, &o, &err);
+		CHECK(b);
+		ide_geometry_fill(&g, b);
+		CHECK_EQ(g.cylinders, rows[i].cylinders);
+		CHECK_EQ(g.heads, rows[i].heads);
+		CHECK_EQ(g.sectors, rows[i].spt);
+		CHECK_EQ(g.translation, rows[i].t);
+		blk_close(b);
+		close(fd);
+		unlink(name);
+	}
+}

@@ -20,7 +20,26 @@
 
 /* A disk image and how to open it; what the guest sees of it is a device entry that names it. */
 enum drive_if { IF_VIRTIO, IF_IDE, IF_NONE, IF_PFLASH };
+/* Of an IDE disk, as old systems see it. */
+struct drive_geometry {
+	unsigned cylinders, heads, sectors;	/* 0: guessed from what is on the disk */
+	int translation;			/* of ide_translations; 0: auto */
+};
+extern const char *const ide_translations[];
+/* The four rows of a table whose structure has one at offset `at`. */
+#define PROP_GEOMETRY(at) \
+	{ "cyls", NULL, PROP_NUMBER, (at) + offsetof(struct drive_geometry, cylinders), \
+	  .min = 1, .max = 65535, .help = "cylinders; with heads and secs" }, \
+	{ "heads", NULL, PROP_NUMBER, (at) + offsetof(struct drive_geometry, heads), .min = 1, \
+	  .max = 16, .help = "heads" }, \
+	{ "secs", NULL, PROP_NUMBER, (at) + offsetof(struct drive_geometry, sectors), .min = 1, \
+	  .max = 255, .help = "sectors of a track" }, \
+	{ "trans", "bios-chs-trans", PROP_CHOICE, \
+	  (at) + offsetof(struct drive_geometry, translation), .words = ide_translations, \
+	  .help = "how the BIOS makes its own geometry of it" }
+
 struct drive_config {
+	struct drive_geometry geometry;
 	char *id, *file, *serial;		/* file NULL: a drive without a medium */
 	enum drive_if interface;
 	bool cdrom;

@@ -18,6 +18,8 @@ static const char *const discards[] = { "unmap", "on", "ignore", "off", NULL };
 static const char *const zeroes[] = { "off", "on", "unmap", NULL };
 static const char *const policies[] = { "report", "ignore", "stop", "enospc", NULL };
 
+const char *const ide_translations[] = { "auto", "none", "lba", "large", "rechs", NULL };
+
 #define D(member) .offset = offsetof(struct drive_config, member)
 #define LIMIT(kind, word, long_word, what)                                                         \
 	{ word, "throttling." long_word, PROP_SIZE, D(throttle.limit[kind].rate),                  \
@@ -47,6 +49,7 @@ const struct prop drive_props[] = {
 	  .help = "the firmware tries the lowest first" },
 	{ "serial", NULL, PROP_STRING, D(serial),
 	  .help = "the serial number that the guest reads" },
+	PROP_GEOMETRY(offsetof(struct drive_config, geometry)),
 	{ "readonly", "read-only", PROP_BOOL, D(readonly), .help = "the guest cannot write" },
 	{ "snapshot", NULL, PROP_BOOL, D(snapshot),
 	  .help = "writes go to an unlinked temporary file; \"commit\" in the monitor keeps them" },

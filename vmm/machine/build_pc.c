@@ -20,6 +20,7 @@ struct ide_entry {
 	char *drive, *serial;
 	int bootindex;
 	int bus, unit;				/* -1: the first */
+	struct drive_geometry geometry;
 };
 
 /* The IDE's loop, or the control thread that changes the medium. */
@@ -36,6 +37,7 @@ static int attach_ide(struct machine *m, struct device_config *d, bool cdrom, st
 	struct ide_entry *e = container_of(d, struct ide_entry, base);
 	struct machine_drive *md = e->drive ? machine_find_drive(m, e->drive) : NULL;
 	struct ide_drive_opts o = { .cdrom = cdrom, .serial = e->serial };
+	const struct drive_geometry *g = &e->geometry;
 	int ret;
 
 	e->bus = MAX(e->bus, 0);
@@ -47,6 +49,13 @@ static int attach_ide(struct machine *m, struct device_config *d, bool cdrom, st
 		return err_set(err, EINVAL, "%s: an IDE disk needs a drive=", d->id);
 	if (!o.serial && md)
 		o.serial = md->config->serial;
+	if (md && !g->cylinders && !g->heads && !g->sectors)
+		g = &md->config->geometry;
+	if ((g->cylinders || g->heads || g->sectors) &&
+	    !(g->cylinders && g->heads && g->sectors))
+		return err_set(err, EINVAL, "%s: cyls, heads and secs go together", d->id);
+	o.geometry = (struct ide_geometry){ g->cylinders, g->heads, g->sectors,
+					    MAX(g->translation, 0) };
 	if (md && o.cdrom) {
 		o.tray_moved = tray_moved;
 		o.tray_ctx = md;
@@ -77,18 +86,35 @@ static char *ide_path(struct machine *m, const struct device_config *d)
 }
 
 static const char *const ide_buses[] = { "ide.0", "ide.1", NULL };
-static const struct prop ide_props[] = {
-	{ "drive", NULL, PROP_DRIVE, offsetof(struct ide_entry, drive),
-	  .help = "the -drive that it shows; a CD drive may be empty" },
-	PROP_BOOT(struct ide_entry),
-	{ "bus", NULL, PROP_CHOICE, offsetof(struct ide_entry, bus), .def = -1, .words = ide_buses,
-	  .help = "its channel" },
-	{ "unit", NULL, PROP_INDEX, offsetof(struct ide_entry, unit), .max = 1, .value = "0|1",
-	  .help = "its place on the channel" },
-	{ "serial", NULL, PROP_STRING, offsetof(struct ide_entry, serial),
-	  .help = "the serial number that the guest reads" },
+/* What disks and CD drives have. */
+#define IDE_PROPS                                                                                  \
+	{ "drive", NULL, PROP_DRIVE, offsetof(struct ide_entry, drive),                            \
+	  .help = "the -drive that it shows; a CD drive may be empty" },                           \
+		PROP_BOOT(struct ide_entry),                                                       \
+		{ "bus",                                                                           \
+		  NULL,                                                                            \
+		  PROP_CHOICE,                                                                     \
+		  offsetof(struct ide_entry, bus),                                                 \
+		  .def = -1,                                                                       \
+		  .words = ide_buses,                                                              \
+		  .help = "its channel" },                                                         \
+		{ "unit",                                                                          \
+		  NULL,                                                                            \
+		  PROP_INDEX,                                                                      \
+		  offsetof(struct ide_entry, unit),                                                \
+		  .max = 1,                                                                        \
+		  .value = "0|1",                                                                  \
+		  .help = "its place on the channel" },                                            \
+	{                                                                                          \
+		"serial", NULL, PROP_STRING, offsetof(struct ide_entry, serial),                   \
+			.help = "the serial number that the guest reads"                           \
+	}
+static const struct prop ide_hd_props[] = {
+	IDE_PROPS,
+	PROP_GEOMETRY(offsetof(struct ide_entry, geometry)),
 	{ 0 },
 };
+static const struct prop ide_cd_props[] = { IDE_PROPS, { 0 } };
 
 const struct device_kind kind_ide_hd = {
 	.name = "ide-hd",
@@ -96,7 +122,7 @@ const struct device_kind kind_ide_hd = {
 	.help = "IDE disk",
 	.machines = ON_PC,
 	.size = sizeof(struct ide_entry),
-	.props = ide_props,
+	.props = ide_hd_props,
 	.build = build_ide_hd,
 	.boot_path = ide_path,
 };
@@ -106,7 +132,7 @@ const struct device_kind kind_ide_cd = {
 	.help = "IDE CD-ROM drive",
 	.machines = ON_PC,
 	.size = sizeof(struct ide_entry),
-	.props = ide_props,
+	.props = ide_cd_props,
 	.build = build_ide_cd,
 	.boot_path = ide_path,
 };

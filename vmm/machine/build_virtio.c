@@ -30,6 +30,10 @@ static int build_blk(struct machine *m, struct device_config *d, struct err *err
 	if (!md)
 		return -ENOENT;
 	o.blk = md->blk;
+	if (md->config->geometry.cylinders || md->config->geometry.translation)
+		return err_set(err, EINVAL,
+			       "drive \"%s\": cyls=, heads=, secs= and trans= are for if=ide",
+			       md->config->id);
 	o.serial = e->serial ? e->serial : md->config->serial;
 	if (e->iothread && build_threads(m, &threads, d->id, 1, false, err) < 0)
 		return -EAGAIN;

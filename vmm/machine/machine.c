@@ -136,6 +136,16 @@ static bool has_flash(const struct config *c)
 	return false;
 }
 
+static void cmos_disks(struct machine *m)
+{
+	const struct ide_geometry *disks[4] = { NULL };
+	struct ide_geometry g[4];
+
+	for (unsigned i = 0; m->ide && i < ARRAY_SIZE(disks); i++)
+		disks[i] = piix3_ide_geometry(m->ide, i, &g[i]) ? &g[i] : NULL;
+	bios_cmos_disks(disks, set_cmos, m->rtc);
+}
+
 /*
  * SeaBIOS shows its screen on COM1, too, where that is the machine's screen: with -nographic,
  * without a graphics card, or on the terminal of someone who asked for no display at all. Elsewhere
@@ -216,8 +226,10 @@ static int init_bios(struct machine *m, struct err *err)
 	b.boot_devices = boot_devices = machine_boot_devices(m);
 	m->bios = bios_new(&b, m->fw_cfg, err);
 	ret = m->bios ? 0 : -EINVAL;
-	if (ret == 0 && m->rtc)
+	if (ret == 0 && m->rtc) {
 		bios_cmos(&b, set_cmos, m->rtc);
+		cmos_disks(m);
+	}
 out:
 	machine_boot_modules_free(&b);
 	free(boot_devices);
