@@ -153,10 +153,10 @@ static void describe_rip(struct vcpu *v, const struct exit_trace *t, char *buf, 
 	if (vcpu_get_regs(v, &r, &s) < 0)
 		return;
 	base = s.cs.l ? 0 : s.cs.base;
-	if (v->w->kvm->is_pvm && t->reason == KVM_EXIT_IO && t->write && t->count == 1 &&
+	if (kvm_is_pvm(v->w->kvm) && t->reason == KVM_EXIT_IO && t->write && t->count == 1 &&
 	    r.rip >= 2 && vcpu_read_virtual(v, base + r.rip - 2, code, 2) == 0)
 		r.rip -= out_before(code, t->addr);
-	else if (v->w->kvm->is_pvm && t->reason == KVM_EXIT_MMIO && t->write)
+	else if (kvm_is_pvm(v->w->kvm) && t->reason == KVM_EXIT_MMIO && t->write)
 		word = " before";
 	n = snprintf(buf, len, "%04x:%0*llx", s.cs.selector, s.cs.l ? 16 : 8, r.rip);
 	if (n < len && symtab_name(symbols, base + r.rip, text, sizeof(text)))

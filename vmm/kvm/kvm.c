@@ -79,6 +79,18 @@ static bool has_module(const char *name)
 	return host_stat(&host_door, path, &st) == 0;
 }
 
+bool kvm_is_pvm(struct kvm *k)
+{
+	int known = __atomic_load_n(&k->pvm, __ATOMIC_RELAXED);
+
+	if (!known) {
+		known = has_module("kvm_pvm") && !has_module("kvm_intel") &&
+			!has_module("kvm_amd") ? 1 : -1;
+		__atomic_store_n(&k->pvm, known, __ATOMIC_RELAXED);
+	}
+	return known > 0;
+}
+
 static int check_capabilities(struct kvm *k, struct err *err)
 {
 	static const struct { int cap; const char *name; } needed[] = {
@@ -108,7 +120,6 @@ static int check_capabilities(struct kvm *k, struct err *err)
 	k->max_vcpus = kvm_has(k, KVM_CAP_MAX_VCPUS);
 	k->readonly_mem = kvm_has(k, KVM_CAP_READONLY_MEM);
 	k->xsave2 = kvm_has(k, KVM_CAP_XSAVE2);
-	k->is_pvm = has_module("kvm_pvm") && !has_module("kvm_intel") && !has_module("kvm_amd");
 	return 0;
 }
 

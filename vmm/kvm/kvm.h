@@ -21,7 +21,7 @@ struct kvm {
 	unsigned mmap_size;		/* of a vCPU's run page */
 	unsigned max_vcpus;
 	struct kvm_pit *pit;		/* the 8254, or NULL; the machine's */
-	bool is_pvm;			/* a KVM without VT-x or AMD-V */
+	int pvm;			/* kvm_is_pvm: 1, -1: no, 0: nobody has asked */
 	bool readonly_mem, xsave2, dirty_ring;
 	bool irqchip;
 	bool ended;			/* by kvm_end_vm */
@@ -34,6 +34,8 @@ struct kvm {
  * module missing, no permission (which group), too old.
  */
 struct kvm *kvm_open(struct err *err);
+/* A KVM without VT-x or AMD-V. Looked up at the first call: few machines ever ask. Any thread. */
+bool kvm_is_pvm(struct kvm *k);
 /* Creates the VM. 0 or -errno with the reason. */
 int kvm_create_vm(struct kvm *k, struct err *err);
 /* The interrupt controllers: PICs, IOAPIC and, with each vCPU, a local APIC. */

@@ -230,7 +230,8 @@ static void exit_internal_error(struct vcpu *v)
 	const char *advice = "";
 
 	if (sub == KVM_INTERNAL_ERROR_EMULATION)
-		advice = v->w->kvm->is_pvm ? "\n  This host's KVM is PVM: it has neither VT-x nor "
+		advice = kvm_is_pvm(v->w->kvm)
+					   ? "\n  This host's KVM is PVM: it has neither VT-x nor "
 					     "AMD-V and interprets the guest kernel's code, so it"
 					     "\n  lacks instructions a stock kernel uses. Run this "
 					     "guest on a host with VT-x or AMD-V, or try a"

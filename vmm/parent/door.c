@@ -63,12 +63,31 @@ static int take_answer(int sock, struct host_call *c, struct err *err)
 	return a.has_fd ? fds[0] : a.ret;
 }
 
+/* answer: where the answer is to go; -1: none is wanted. 0 or -errno. */
+static int send_call(const struct host_call *c, int answer)
+{
+	struct wire_call *w = malloc(sizeof(*w));
+	int fds[WIRE_FDS], nfds = 0, ret;
+
+	if (!w)
+		return -ENOMEM;
+	if (answer >= 0)
+		fds[nfds++] = answer;
+	if (c->fd >= 0)
+		fds[nfds++] = c->fd;
+	if (c->fd2 >= 0)
+		fds[nfds++] = c->fd2;
+	ret = wire_pack(w, c);
+	if (ret == 0)
+		ret = MIN(wire_send(door, w->buf, w->len, fds, nfds, 0), 0);
+	free(w);
+	return ret;
+}
+
 static int ask(void *ctx, struct host_call *c, struct err *err)
 {
 	struct host_call sent = *c;
-	struct wire_call *w;
-	int pair[2], fds[WIRE_FDS], nfds = 0, ret;
-	struct err unknown = { "" };
+	int pair[2], ret;
 
 	if (c->op == HOST_OPEN && own_descriptor(c->name) >= 0) {
 		sent.op = HOST_REOPEN;
@@ -79,28 +98,24 @@ static int ask(void *ctx, struct host_call *c, struct err *err)
 	}
 	if (c->op == HOST_LOCK_OWNER)
 		sent.mode = c->fd;	/* which of ours it is not */
-	w = malloc(sizeof(*w));
-	if (!w || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-		free(w);
-		return err_set(err, ENFILE, "the parent process cannot be asked: %s",
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return err_set(err, errno, "the parent process cannot be asked: %s",
 			       strerror(errno));
-	}
-	fds[nfds++] = pair[1];
-	if (sent.fd >= 0)
-		fds[nfds++] = sent.fd;
-	if (sent.fd2 >= 0)
-		fds[nfds++] = sent.fd2;
-	ret = wire_pack(w, &sent);
-	if (ret == 0)
-		ret = MIN(wire_send(door, w->buf, w->len, fds, nfds, 0), 0);
+	ret = send_call(&sent, pair[1]);
 	close(pair[1]);
 	if (ret < 0)
-		err_set(err ? err : &unknown, -ret, "the parent process cannot be asked: %s",
+		err_set(err, -ret, "the parent process cannot be asked: %s",
 			strerror(-ret));
 	else
 		ret = take_answer(pair[0], c, err);
+	/*
+	 * The parent's copies of what went across have to be closed when this returns: locks,
+	 * pipes and interfaces end with their last descriptor.
+	 */
+	if (ret >= 0)
+		while (recv(pair[0], &(char){ 0 }, 1, 0) < 0 && errno == EINTR)
+			;
 	close(pair[0]);
-	free(w);
 	/* One that was given came back as a duplicate of itself. */
 	if (c->op == HOST_DATAGRAM && c->fd >= 0 && ret >= 0) {
 		close(ret);
@@ -160,5 +175,5 @@ void door_ready(void)
 	struct host_call c = { .op = (enum host_op)WIRE_READY, .fd = -1, .fd2 = -1 };
 
 	if (door >= 0)
-		ask(NULL, &c, NULL);
+		send_call(&c, -1);
 }

@@ -8,7 +8,6 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -33,9 +32,9 @@ struct parent {
 	const struct parent_options *o;
 	int sock, machine;
 	struct host_path pidfile;
-	pthread_mutex_t lock;		/* of the two below: threads of the server */
+	pthread_mutex_t lock;		/* of what is below: threads of the server */
 	struct record record;
-	bool recorded;
+	bool stands, recorded;		/* with its first socket, or when it runs */
 };
 
 /* --- what the machine asks of the parent itself --- */
@@ -87,7 +86,7 @@ static void listens(void *ctx, const char *what, const char *path, bool now)
 	if (now && r->nsockets < RECORD_SOCKETS)
 		r->sockets[r->nsockets++] = (struct record_socket){ one_word(what),
 								    xstrdup(whole) };
-	if (p->recorded)
+	if (p->stands)
 		write_record(p);
 	pthread_mutex_unlock(&p->lock);
 	free(whole);
@@ -115,8 +114,7 @@ static int prepare(void *ctx, struct err *err)
 	struct parent *p = ctx;
 
 	pthread_mutex_lock(&p->lock);
-	if (!p->recorded)
-		write_record(p);
+	p->stands = true;
 	pthread_mutex_unlock(&p->lock);
 
 	/* Once: the rest of the machine's life it might ask anything. */
@@ -132,6 +130,10 @@ static void ready(void *ctx)
 	if (p->o->daemonize)
 		daemon_detach(p->o->logfile);
 	daemon_ready();
+	pthread_mutex_lock(&p->lock);
+	if (!p->recorded)
+		write_record(p);
+	pthread_mutex_unlock(&p->lock);
 }
 
 static const struct server_ops ops = { .prepare = prepare, .ready = ready, .listens = listens,
@@ -153,26 +155,31 @@ static char **with_variable(char *variable)
 	return env;
 }
 
-/* Its number, or -errno. sock: the machine's end. */
+/*
+ * Its number, or -errno. sock: the machine's end. By vfork: posix_spawn asks the kernel about each
+ * signal, 128 calls of a start that is counted in milliseconds. No handler of ours is set yet.
+ */
 static int start_machine(int sock, char *const argv[], const sigset_t *mask)
 {
 	char *variable = xasprintf("%s=%d:%d", DOOR_VARIABLE, sock, getpid());
 	char **env = with_variable(variable);
-	posix_spawn_file_actions_t fa;
-	posix_spawnattr_t attr;
-	int ret, pid = -1;
+	volatile int failed = 0;
+	int pid = vfork();
 
-	posix_spawn_file_actions_init(&fa);
-	posix_spawnattr_init(&attr);
-	posix_spawn_file_actions_adddup2(&fa, sock, sock);	/* no longer close-on-exec */
-	posix_spawnattr_setsigmask(&attr, mask);
-	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
-	ret = posix_spawn(&pid, "/proc/self/exe", &fa, &attr, argv, env);
-	posix_spawnattr_destroy(&attr);
-	posix_spawn_file_actions_destroy(&fa);
+	if (pid == 0) {
+		fcntl(sock, F_SETFD, 0);
+		sigprocmask(SIG_SETMASK, mask, NULL);
+		execve("/proc/self/exe", argv, env);
+		failed = errno;
+		_exit(127);
+	}
+	if (pid < 0)
+		failed = errno;
+	else if (failed)
+		waitpid(pid, NULL, 0);
 	free(env);
 	free(variable);
-	return ret ? -ret : pid;
+	return failed ? -failed : pid;
 }
 
 static int high(int fd)

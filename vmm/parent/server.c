@@ -202,7 +202,11 @@ static void serve_one(struct wire_call *w, int *fds, int nfds)
 	struct err err = { "" };
 	int out[2], nout = 0, next = 1, given;
 
-	if (nfds < 1 || wire_unpack(w) < 0 || nfds != 1 + w->has_fd + w->has_fd2)
+	if (wire_unpack(w) < 0)
+		goto out;
+	if ((unsigned)c->op == WIRE_READY && nfds == 0)		/* no answer is wanted */
+		answer(c, &err);
+	if (nfds != 1 + w->has_fd + w->has_fd2)
 		goto out;
 	if (w->has_fd)
 		c->fd = fds[next++];
@@ -234,8 +238,9 @@ static void serve_one(struct wire_call *w, int *fds, int nfds)
 		if (out[i] != given)
 			close(out[i]);
 out:
-	for (int i = 0; i < nfds; i++)
-		close(fds[i]);
+	/* The answer's socket last: its end tells that this process holds none of the others. */
+	while (nfds)
+		close(fds[--nfds]);
 }
 
 static void *serve(void *ctx)

@@ -3,9 +3,11 @@
  * wire.h: what a machine and its parent say to each other, over one SOCK_SEQPACKET pair.
  *
  * The machine asks: one message a wish, with the descriptors the wish is about and before them one
- * end of a socket pair of its own, on which the answer comes. So any thread may ask at any time,
- * and an answer that does not come is an end of file. The parent says on its own: a signal that
- * came for the machine. End of file: the other one is gone.
+ * end of a socket pair of its own, on which the answer comes, and then the end of file: the parent
+ * holds none of the descriptors any more. So any thread may ask at any time, and an answer that
+ * does not come is an end of file, too. The parent says on its own: a signal that came for the
+ * machine.
+ * End of file on the pair itself: the other one is gone.
  *
  * Both sides take no length, count or text of the other on trust.
  */
