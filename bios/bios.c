@@ -420,8 +420,8 @@ void bios_cmos_order(const char *order, void (*set)(void *ctx, unsigned index, u
 			code[n++] = p - letters;
 	}
 	set(ctx, 0x3d, code[0] | code[1] << 4);
-	/* bit 0: no check of the floppy's signature */
-	set(ctx, 0x38, 1 | code[2] << 4);
+	/* bit 0 clear: a floppy must have its signature */
+	set(ctx, 0x38, code[2] << 4);
 }
 
 void bios_cmos(const struct bios_config *c, void (*set)(void *ctx, unsigned index, uint8_t value),

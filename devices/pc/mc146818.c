@@ -16,7 +16,8 @@ enum {
 	RTC_SECONDS = 0, RTC_SECONDS_ALARM = 1, RTC_MINUTES = 2, RTC_MINUTES_ALARM = 3,
 	RTC_HOURS = 4,
 	RTC_HOURS_ALARM = 5, RTC_WEEKDAY = 6, RTC_DAY = 7, RTC_MONTH = 8, RTC_YEAR = 9,
-	REG_A = 0x0a, REG_B = 0x0b, REG_C = 0x0c, REG_D = 0x0d, RTC_CENTURY = 0x32, CMOS_SIZE = 128,
+	REG_A = 0x0a, REG_B = 0x0b, REG_C = 0x0c, REG_D = 0x0d, RTC_CENTURY = 0x32,
+	RTC_PS2_CENTURY = 0x37, CMOS_SIZE = 128,
 };
 #define A_UIP		0x80
 #define A_DV		0x70		/* divider chain */
@@ -421,10 +422,11 @@ static uint64_t rtc_read(void *dev, uint64_t off, unsigned size)
 static void rtc_write(void *dev, uint64_t off, unsigned size, uint64_t val)
 {
 	struct mc146818 *r = dev;
+	uint8_t index = val & (CMOS_SIZE - 1);	/* bit 7 masks NMI, which nothing here raises */
 
 	if (off == 0)
-		/* bit 7 masks NMI, which nothing here raises */
-		r->index = val & (CMOS_SIZE - 1);
+		/* The PS/2 kept the century elsewhere; the PC shows one at both places. */
+		r->index = index == RTC_PS2_CENTURY ? RTC_CENTURY : index;
 	else
 		reg_write(r, r->index, (uint8_t)val);
 }

@@ -6,7 +6,7 @@ GUEST_SRC := $(wildcard tests/guest/*/guest.S tests/guest/*/guest.c)
 GUEST_BIN := $(patsubst tests/guest/%/,$(BUILD)/tests/guest/%.bin,$(dir $(GUEST_SRC))) \
 	     $(patsubst tests/guest/more/%,$(BUILD)/tests/guest/%.bin,$(basename $(wildcard tests/guest/more/*.S tests/guest/more/*.c)))
 GUEST_LIB := $(wildcard tests/guest/lib/*)
-GUEST_ROMS := $(BUILD)/tests/guest/01-real-mode.bin $(BUILD)/tests/guest/02-protected-mode.bin
+GUEST_ROMS := $(patsubst %,$(BUILD)/tests/guest/%.bin,01-real-mode 02-protected-mode cmos)
 GUEST_CFLAGS := -std=gnu11 -O2 -Wall -Wextra -Werror -ffreestanding -fno-stack-protector -fno-pic -no-pie -mno-red-zone \
 		-mgeneral-regs-only -fno-asynchronous-unwind-tables -fcf-protection=none -nostdlib -static -Itests/guest/lib
 GUEST_ROM_LD := -Wl,-Ttext=0,--oformat=binary,--build-id=none
