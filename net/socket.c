@@ -16,6 +16,7 @@
 #include "net/backend.h"
 #include "vmm/base/acceptor.h"
 #include "vmm/base/limits.h"
+#include "vmm/base/fdset.h"
 #include "vmm/base/log.h"
 
 #define SOCKET_KNOWN                                                                               \
@@ -398,11 +399,10 @@ static int mcast_open(struct net *n, struct sock *s, const char *mcast, const ch
 static int fd_open(struct net *n, struct sock *s, const char *text, struct err *err)
 {
 	socklen_t len = sizeof(int);
-	uint64_t fd;
-	int type;
+	int type, fd = fd_given(text);
 
-	if (parse_u64(text, INT32_MAX, &fd) < 0)
-		return err_set(err, EINVAL, "fd=%s: no descriptor number", text);
+	if (fd < 0)
+		return err_set(err, EINVAL, "fd=%s: no descriptor has that number or name", text);
 	if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0)
 		return err_set(err, errno, "descriptor %s is no socket: %s", text, strerror(errno));
 	s->fd = fd;

@@ -18,6 +18,7 @@
 
 #include "net/backend.h"
 #include "net/tap_host.h"
+#include "vmm/base/fdset.h"
 #include "vmm/base/log.h"
 
 #define TUN_PATH "/dev/net/tun"
@@ -297,12 +298,12 @@ static int tap_take_fds(struct net *n, struct tap *t, const char *list, struct e
 	int ret = 0;
 
 	for (char *p = strtok_r(text, ":", &save); p && ret == 0; p = strtok_r(NULL, ":", &save)) {
-		uint64_t fd;
+		int fd = t->nfd < NET_MAX_QUEUES ? fd_given(p) : -1;
 
-		if (parse_u64(p, INT32_MAX, &fd) < 0 || t->nfd == NET_MAX_QUEUES)
+		if (fd < 0)
 			ret = err_set(err, EINVAL,
-				      "fd=%s: no list of at most %d descriptor numbers", list,
-				      NET_MAX_QUEUES);
+				      "fd=%s: no list of at most %d descriptor numbers or names",
+				      list, NET_MAX_QUEUES);
 		else if (ioctl(fd, TUNGETIFF, &ifr) < 0)
 			ret = err_set(err, EBADF, "descriptor %s is no TAP device: %s", p,
 				      strerror(errno));

@@ -55,17 +55,6 @@ unsigned fdset_free_number(void)
 	return n;
 }
 
-bool fdset_exists(unsigned set)
-{
-	bool found = false;
-
-	pthread_mutex_lock(&mutex);
-	for (struct entry *e = entries; e && !found; e = e->next)
-		found = e->set == set;
-	pthread_mutex_unlock(&mutex);
-	return found;
-}
-
 int fdset_remove(unsigned set, int fd)
 {
 	struct entry **at = &entries;
@@ -132,19 +121,27 @@ int fdset_open(const char *path, int flags, struct err *err)
 		       want == O_RDONLY ? "reading" : "writing");
 }
 
-void fd_name(const char *name, int fd)
+int fd_name(const char *name, int fd)
 {
 	struct named *n = xcalloc(1, sizeof(*n) + strlen(name) + 1);
 	int old = fd_take(name);
+	unsigned others = 0;
 
 	if (old >= 0)
 		close(old);
 	n->fd = fd;
 	strcpy(n->name, name);
 	pthread_mutex_lock(&mutex);
-	n->next = named;
-	named = n;
+	for (struct named *o = named; o; o = o->next)
+		others++;
+	if (others < FD_NAMES_MAX) {
+		n->next = named;
+		named = n;
+		n = NULL;
+	}
 	pthread_mutex_unlock(&mutex);
+	free(n);
+	return others < FD_NAMES_MAX ? 0 : -EMFILE;
 }
 
 int fd_take(const char *name)
@@ -162,5 +159,14 @@ int fd_take(const char *name)
 		free(n);
 	}
 	pthread_mutex_unlock(&mutex);
+	return fd;
+}
+
+int fd_given(const char *text)
+{
+	uint64_t fd;
+
+	if (parse_u64(text, INT32_MAX, &fd) < 0)
+		return fd_take(text);
 	return fd;
 }

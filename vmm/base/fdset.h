@@ -19,7 +19,6 @@ struct fdset_member {
 int fdset_add(unsigned set, int fd, const char *opaque);
 /* The lowest number that no set has. */
 unsigned fdset_free_number(void);
-bool fdset_exists(unsigned set);
 /* Closes a member, or with fd -1 all of them. Duplicates in use stay. 0 or -ENOENT. */
 int fdset_remove(unsigned set, int fd);
 /* In order of the sets' numbers; nothing may be added or removed by fn. */
@@ -29,9 +28,18 @@ bool fdset_is_path(const char *path);
 /* A duplicate of the member with the access mode of flags; open for both will do for either. */
 int fdset_open(const char *path, int flags, struct err *err);
 
-/* getfd: fd is called name from now on; one of that name is closed. */
-void fd_name(const char *name, int fd);
+/*
+ * getfd: fd is called name from now on; one of that name is closed. 0, or -EMFILE: FD_NAMES_MAX
+ * others have one.
+ */
+#define FD_NAMES_MAX 256
+int fd_name(const char *name, int fd);
 /* The descriptor of that name, which then has no name: the caller's. -1: none. */
 int fd_take(const char *name);
+/*
+ * "fd=3", "fd:name": a descriptor by its number, open or not, or by the name getfd gave it. -1: it
+ * is no name, either.
+ */
+int fd_given(const char *text);
 
 #endif

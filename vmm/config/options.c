@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "vmm/base/fdset.h"
 #include "vmm/base/log.h"
 #include "vmm/base/nearest.h"
 #include "vmm/config/config.h"
@@ -51,6 +52,26 @@ static OPT(incoming)
 	return 0;
 }
 
+
+static int add_fd(struct keyval *kv, void *ctx, struct err *err)
+{
+	const char *set = keyval_get(kv, "set"), *fd = keyval_get(kv, "fd");
+	const char *opaque = keyval_get(kv, "opaque");
+	uint64_t number, n;
+	int ret;
+
+	if (!set || !fd)
+		return err_set(err, EINVAL, "set= and fd= are needed");
+	if (parse_u64(set, UINT32_MAX, &number) < 0 || parse_u64(fd, INT32_MAX, &n) < 0 || n < 3)
+		return err_set(err, EINVAL, "set= is a number, fd= one above 2");
+	ret = fdset_add(number, n, opaque);
+	return ret < 0 ? err_set(err, -ret, "fd=%s: %s", fd, strerror(-ret)) : 0;
+}
+
+static OPT(add_fd)
+{
+	return keyval_use(arg, NULL, add_fd, NULL, err);
+}
 
 static OPT(sandbox)
 {
@@ -600,6 +621,9 @@ static const struct option options[] = {
 	{ "pidfile", "FILE", "write the process number there", TEXT(pidfile) },
 	{ "D", "FILE[,size=BYTES]", "write messages there; at that size it becomes FILE.1",
 	  TEXT(logfile) },
+	{ "add-fd", "fd=N,set=M[,opaque=S]",
+	  "what descriptor N is open on is at /dev/fdset/M, wherever a path does",
+	  .set = opt_add_fd },
 	{ "sandbox", "split=on|off",
 	  "off: one process, for debuggers, instead of the machine and its small parent",
 	  .set = opt_sandbox },

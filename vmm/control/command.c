@@ -11,6 +11,7 @@
 
 static const struct command *const tables[] = {
 	commands_run,	 commands_query,   commands_query_block, commands_stats,
+	commands_fd,
 	commands_block,	 commands_device,  commands_net,	 commands_memory,
 	commands_screen, commands_migrate, commands_job,	 commands_transaction,
 	commands_config,

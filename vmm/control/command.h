@@ -64,7 +64,7 @@ extern const struct command commands_step[], commands_look[], commands_chips[];
 extern const struct command commands_run[], commands_query[], commands_query_block[],
 	commands_stats[], commands_block[], commands_device[], commands_net[], commands_memory[],
 	commands_screen[], commands_migrate[], commands_job[], commands_transaction[],
-	commands_config[];
+	commands_config[], commands_fd[];
 /*
  * Runs work(ctx) on a thread of its own, which holds no lock, then done(ctx) on the main loop. The
  * machine is not taken apart before (command_threads_wait, at its end). Main loop. 0, or -errno

@@ -15,6 +15,7 @@
 #define MAX_UNREAD (4 * MiB)		/* so does leaving this much unread */
 #define MAX_LISTENERS 8
 #define MAX_CLIENTS 64
+#define MAX_PASSED 16			/* descriptors of a client that no request has taken */
 
 struct control_conn {
 	struct machine *m;
@@ -26,6 +27,8 @@ struct control_conn {
 	size_t in_len, out_len;
 	bool held, closing;
 	bool parsing;			/* inside p->input */
+	int passed[MAX_PASSED];
+	unsigned npassed;
 	/* commands of this turn of the loop; the rest waits for `again` */
 	uint64_t turn;
 	unsigned commands;
@@ -45,6 +48,7 @@ static struct control_conn *conns;
 static unsigned nconns;
 static struct listener listeners[MAX_LISTENERS];
 static unsigned nlisteners;
+static struct control_conn *asking;	/* whose request is being taken */
 
 struct machine *control_machine(struct control_conn *c) { return c->m; }
 void control_set_data(struct control_conn *c, void *data) { c->data = data; }
@@ -62,6 +66,8 @@ static void conn_close(struct control_conn *c)
 	loop_timer_cancel(&c->again);
 	loop_fd_del(c->watch);
 	close(c->fd);
+	while (c->npassed)
+		close(c->passed[--c->npassed]);
 	if (c->p->closed)
 		c->p->closed(c);
 	free(c->in);
@@ -108,7 +114,9 @@ static void conn_parse(struct control_conn *c)
 		size_t n;
 
 		c->parsing = true;
+		asking = c;
 		n = c->p->input(c, c->in, c->in_len);
+		asking = NULL;
 		c->parsing = false;
 		if (!n)
 			break;
@@ -184,6 +192,42 @@ void control_resume(struct control_conn *c)
 		conn_watch(c);
 }
 
+int control_take_fd(void)
+{
+	int fd;
+
+	if (!asking || !asking->npassed)
+		return -1;
+	fd = asking->passed[0];
+	memmove(asking->passed, asking->passed + 1, --asking->npassed * sizeof(fd));
+	return fd;
+}
+
+/* recv(2), and descriptors that come along; what there is no place for is closed. */
+static ssize_t receive(struct control_conn *c, char *buf, size_t len)
+{
+	union { struct cmsghdr h; char buf[CMSG_SPACE(MAX_PASSED * sizeof(int))]; } control;
+	struct iovec iov = { buf, len };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
+			      .msg_controllen = sizeof(control) };
+	ssize_t n = recvmsg(c->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+
+	for (struct cmsghdr *h = n < 0 ? NULL : CMSG_FIRSTHDR(&msg); h; h = CMSG_NXTHDR(&msg, h)) {
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t i = 0; i < (h->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof(fd), sizeof(fd));
+			if (c->npassed < MAX_PASSED)
+				c->passed[c->npassed++] = fd;
+			else
+				close(fd);
+		}
+	}
+	return n;
+}
+
 static void conn_event(void *ctx, uint32_t ev)
 {
 	struct control_conn *c = ctx;
@@ -194,7 +238,7 @@ static void conn_event(void *ctx, uint32_t ev)
 	}
 	if (ev & (EPOLLIN | EPOLLHUP | EPOLLERR)) {
 		char buf[16384];
-		ssize_t n = c->held ? 0 : recv(c->fd, buf, sizeof(buf), MSG_DONTWAIT);
+		ssize_t n = c->held ? 0 : receive(c, buf, sizeof(buf));
 
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;

@@ -34,6 +34,11 @@ struct machine *control_machine(struct control_conn *c);
 /* The protocol's own per-connection data. */
 void control_set_data(struct control_conn *c, void *data);
 void *control_data(struct control_conn *c);
+/*
+ * The oldest descriptor that the client whose request is being taken passed with it (SCM_RIGHTS),
+ * and that no request has taken: the caller's. -1: none. Main loop, inside input.
+ */
+int control_take_fd(void);
 /* Queue text to the client; one that does not read is cut off. Main loop. */
 void control_send(struct control_conn *c, const char *text, size_t len);
 /* No further request is read until control_resume (a slow one is under way). */

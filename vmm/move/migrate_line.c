@@ -19,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "vmm/base/fdset.h"
 #include "vmm/machine/machine.h"
 #include "vmm/move/migrate_stream.h"
 
@@ -87,11 +88,11 @@ static struct line *line_exec(struct machine *m, const char *command, bool out, 
 
 static struct line *line_fd(const char *number, struct err *err)
 {
-	uint64_t fd;
+	int fd = fd_given(number);
 	struct stat st;
 	struct line *l;
 
-	if (parse_u64(number, INT32_MAX, &fd) < 0 || fstat(fd, &st) < 0) {
+	if (fd < 0 || fstat(fd, &st) < 0) {
 		err_set(err, EBADF, "fd:%s: no such open file descriptor", number);
 		return NULL;
 	}
