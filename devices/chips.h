@@ -71,6 +71,8 @@ struct piix4_pm_opts {
 struct device *piix4_pm_new(struct pci_bus *pci, const struct piix4_pm_opts *o, struct err *err);
 /* The user presses the power button (lock of the loop held). */
 void piix4_pm_power_button(struct device *d);
+/* Whether the guest has enabled the event (PM1_EN): else nobody hears the button. Lock held. */
+bool piix4_pm_button_heard(const struct device *d);
 /* A general purpose event: its status bit is set; the guest clears it. Lock held. n 0-15. */
 void piix4_pm_gpe(struct device *d, unsigned n);
 /* After the reset that ends S3: PM1 status says why. */

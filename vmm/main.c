@@ -23,8 +23,6 @@
 #include "vmm/parent/parent.h"
 #include "vmm/start.h"
 
-#define POWERDOWN_SECONDS 10
-
 /* --- signals: one descriptor in the main loop --- */
 
 struct signals {
@@ -38,7 +36,8 @@ static void force_end(void *ctx)
 {
 	struct machine *m = ctx;
 
-	log_warn("the guest did not power off within %d s: ending it", POWERDOWN_SECONDS);
+	log_warn("the guest did not power off within %u s (-shutdown-timeout): ending it",
+		 m->config->shutdown_timeout);
 	vm_request(m->vm, VM_END_SIGNAL, 0);
 }
 
@@ -50,12 +49,14 @@ static void take_signal(struct machine *m, int signo)
 			chardev_reopen(m->serial[i]);
 		for (unsigned i = 0; i < m->nconsoles; i++)
 			chardev_reopen(m->consoles[i]);
-	} else if (m->powering_down || vm_pause_reasons(m->vm)) {
+	} else if (m->powering_down || vm_pause_reasons(m->vm) || !m->config->shutdown_timeout ||
+		   !machine_powerdown_heard(m)) {
 		vm_request(m->vm, VM_END_SIGNAL, 0);
 	} else {
 		m->powering_down = true;
 		machine_powerdown(m);
-		loop_timer_set(&m->powerdown_timer, now_ns() + POWERDOWN_SECONDS * NS_PER_SEC);
+		loop_timer_set(&m->powerdown_timer,
+			       now_ns() + m->config->shutdown_timeout * NS_PER_SEC);
 	}
 }
 

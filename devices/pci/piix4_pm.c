@@ -154,6 +154,11 @@ void piix4_pm_power_button(struct device *d)
 	sci_update(of(d));
 }
 
+bool piix4_pm_button_heard(const struct device *d)
+{
+	return container_of(d, const struct piix4_pm, pci.dev)->pmen & PWRBTN_STS;
+}
+
 void piix4_pm_rtc_alarm(struct device *d)
 {
 	of(d)->pmsts |= RTC_STS;

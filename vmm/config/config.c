@@ -16,6 +16,7 @@ void config_init(struct config *c, const struct device_kind *const *kinds)
 	c->version = 1;
 	c->ram = DEFAULT_RAM;
 	c->boot_splash_ms = -1;
+	c->shutdown_timeout = CONFIG_SHUTDOWN_TIMEOUT;
 	c->pit = c->acpi = c->hpet = true;
 }
 

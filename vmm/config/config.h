@@ -17,6 +17,7 @@
 #define CONFIG_MAX_DEVICES 128
 #define CONFIG_MAX_ROMS 8
 #define CONFIG_MAX_GLOBALS 16
+#define CONFIG_SHUTDOWN_TIMEOUT 5
 
 /* A disk image and how to open it; what the guest sees of it is a device entry that names it. */
 enum drive_if { IF_VIRTIO, IF_IDE, IF_NONE, IF_PFLASH };
@@ -119,6 +120,7 @@ struct config {
 	bool paused;				/* -S */
 	bool no_reboot, no_shutdown, daemonize;
 	unsigned timeout, idle_timeout;		/* seconds; 0: none */
+	unsigned shutdown_timeout;		/* seconds; 0: the button is not tried */
 	char *pidfile, *logfile, *trace, *dumpdtb;
 	char *unsupported;			/* -soundhw, -usb: said in one line at start */
 };

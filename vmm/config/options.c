@@ -94,6 +94,17 @@ static int parse_seconds(const char *option, const char *arg, unsigned *seconds,
 static OPT(timeout) { return parse_seconds("timeout", arg, &c->timeout, err); }
 static OPT(idle_timeout) { return parse_seconds("idle-timeout", arg, &c->idle_timeout, err); }
 
+static OPT(shutdown_timeout)
+{
+	uint64_t v;
+
+	if (parse_u64(arg, 100000000, &v) < 0)
+		return err_set(err, EINVAL,
+			       "-shutdown-timeout %s: a whole number of seconds, or 0", arg);
+	c->shutdown_timeout = v;
+	return 0;
+}
+
 static OPT(gdb_default)
 {
 	set_text(&c->gdb, "tcp::1234");
@@ -476,6 +487,12 @@ static PUT(always)
 	words_flag(w, o->name);
 }
 
+static PUT(shutdown_timeout)
+{
+	if (c->shutdown_timeout != CONFIG_SHUTDOWN_TIMEOUT)
+		words_add(w, o->name, xasprintf("%u", c->shutdown_timeout));
+}
+
 static PUT(seconds)
 {
 	unsigned n = !strcmp(o->name, "timeout") ? c->timeout : c->idle_timeout;
@@ -505,8 +522,8 @@ static const struct { const char *option; const struct prop *props;
 static const struct option options[] = {
 	{ "", NULL, "Machine", .set = NULL },
 	{ "m", "SIZE", "guest memory: 512 (MiB), 2G; default 128", .set = opt_m, .put = put_m },
-	{ "smp", "N[,sockets=,cores=,threads=]", "number of processors; default 1",
-	  .set = opt_smp, .put = put_smp },
+	{ "smp", "N[,sockets=,cores=,threads=]", "number of processors; default 1", .set = opt_smp,
+	  .put = put_smp },
 	{ "cpu", "MODEL[,+feature,-feature]",
 	  "processor: host (default), qemu64, x86-64-v2, x86-64-v3 ...; \"help\" lists them",
 	  .set = opt_cpu, TEXT(cpu) },
@@ -517,12 +534,12 @@ static const struct option options[] = {
 	{ "machine", "TYPE[,prop=value]", "the same", .set = opt_machine },
 	{ "name", "NAME", "name of the guest: process title, default network addresses",
 	  TEXT(name) },
-	{ "uuid", "UUID", "the machine's UUID as its firmware tables have it",
-	  .set = opt_uuid, .put = put_uuid },
-	{ "rtc", "base=utc|localtime|DATE", "time the real-time clock starts at",
-	  .set = opt_rtc, .put = put_rtc },
-	{ "device", "NAME[,prop=value]", "add a device; \"help\" lists them",
-	  .set = opt_device, .put = put_device },
+	{ "uuid", "UUID", "the machine's UUID as its firmware tables have it", .set = opt_uuid,
+	  .put = put_uuid },
+	{ "rtc", "base=utc|localtime|DATE", "time the real-time clock starts at", .set = opt_rtc,
+	  .put = put_rtc },
+	{ "device", "NAME[,prop=value]", "add a device; \"help\" lists them", .set = opt_device,
+	  .put = put_device },
 	{ "no-acpi", NULL, "no ACPI tables", .set = opt_no_acpi },
 	{ "no-hpet", NULL, "no HPET (there is none by default)", .set = opt_no_hpet },
 	{ "mem-path", "DIR",
@@ -548,12 +565,12 @@ static const struct option options[] = {
 	{ "bios", "FILE", "firmware instead of SeaBIOS", TEXT(bios) },
 	{ "boot", "ORDER|order=,once=,menu=on", "boot devices in order: c disk, d CD, n network",
 	  .set = opt_boot, .put = put_boot },
-	{ "option-rom", "FILE", "an option ROM for the firmware to start",
-	  .set = opt_option_rom, .put = put_option_rom },
+	{ "option-rom", "FILE", "an option ROM for the firmware to start", .set = opt_option_rom,
+	  .put = put_option_rom },
 	{ "", NULL, "Disks", .set = NULL },
 	{ "drive", "FILE|file=,format=,if=,readonly=,snapshot=,cache=",
-	  "a disk; virtio unless if=ide; \"help\" lists the rest",
-	  .set = opt_drive, .put = put_drive },
+	  "a disk; virtio unless if=ide; \"help\" lists the rest", .set = opt_drive,
+	  .put = put_drive },
 	{ "hda", "FILE", "first IDE disk (-hdb, -hdc, -hdd: the others)", .set = opt_hda },
 	{ "hdb", "FILE", "second IDE disk", .set = opt_hdb },
 	{ "hdc", "FILE", "third IDE disk", .set = opt_hdc },
@@ -566,10 +583,11 @@ static const struct option options[] = {
 	  "a card, or what it is connected to: tap,br0 makes a TAP on bridge br0; \"help\" lists "
 	  "the rest",
 	  .set = opt_net },
-	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device",
-	  .set = opt_netdev, .put = put_netdev },
+	{ "netdev", "TYPE,id=ID[,prop=value]", "a network backend for a -device", .set = opt_netdev,
+	  .put = put_netdev },
 	{ "", NULL, "Console and screen", .set = NULL },
-	{ "serial", "SPEC", "a serial port: stdio, mon:stdio (default), "
+	{ "serial", "SPEC",
+	  "a serial port: stdio, mon:stdio (default), "
 	  "file:F[,append=on][,size=BYTES], pty, unix:F, none; each with "
 	  "logfile=F[,logappend=on][,logsize=BYTES] for a copy of the output; size: when F is full "
 	  "it becomes F.1",
@@ -615,6 +633,11 @@ static const struct option options[] = {
 	{ "idle-timeout", "SECONDS",
 	  "end when the guest has asked no device for anything for so long (246)",
 	  .set = opt_idle_timeout, .put = put_seconds },
+	{ "shutdown-timeout", "SECONDS",
+	  "SIGTERM presses the power button where the guest listens to it, and ends the machine "
+	  "after "
+	  "so long (5; 0: at once)",
+	  .set = opt_shutdown_timeout, .put = put_shutdown_timeout },
 	{ "no-shutdown", NULL, "stop instead of ending when the guest powers off",
 	  FLAG(no_shutdown) },
 	{ "daemonize", NULL, "go into the background once the machine runs", FLAG(daemonize) },

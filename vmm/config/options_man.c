@@ -25,8 +25,10 @@ void options_man_head(void)
 void options_man_tail(void)
 {
 	printf(".SH SIGNALS\n"
-	       "SIGINT and SIGTERM press the power button; a second one, or ten seconds without "
-	       "effect, ends the machine at once.\n"
+	       "SIGINT and SIGTERM press the power button when the guest listens to it (its ACPI "
+	       "driver is there); a second one, or five seconds without effect "
+	       "(\\-shutdown\\-timeout), ends the machine. One whose guest does not listen ends at "
+	       "once. The disks are flushed in each case.\n"
 	       "SIGHUP opens the log file again.\n"
 	       ".SH EXIT STATUS\n"
 	       ".TP\n.B 0\nThe guest powered off, or was ended from the console or the control "

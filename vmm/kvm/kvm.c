@@ -416,6 +416,14 @@ static char *numbered(char buf[24], const char *name, unsigned n)
 	return buf;
 }
 
+bool kvm_ioapic_pin_masked(struct kvm *k, unsigned pin)
+{
+	struct kvm_irqchip c = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	return pin >= KVM_IOAPIC_NUM_PINS || ioctl(k->vm_fd, KVM_GET_IRQCHIP, &c) < 0 ||
+	       c.chip.ioapic.redirtbl[pin].fields.mask;
+}
+
 int kvm_chips_save(struct kvm *k, struct state_out *o)
 {
 	char name[24];

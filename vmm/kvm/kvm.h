@@ -40,6 +40,8 @@ bool kvm_is_pvm(struct kvm *k);
 int kvm_create_vm(struct kvm *k, struct err *err);
 /* The interrupt controllers: PICs, IOAPIC and, with each vCPU, a local APIC. */
 int kvm_create_irqchip(struct kvm *k, struct err *err);
+/* Whether the guest has an IOAPIC pin masked, as after a reset. Any thread. */
+bool kvm_ioapic_pin_masked(struct kvm *k, unsigned pin);
 /*
  * Ends the VM before its devices, doorbells and memory are taken apart: each of them given back to
  * a living VM costs a grace period of the host kernel. What they ask for from here on does nothing.

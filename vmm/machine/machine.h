@@ -173,6 +173,10 @@ int machine_init_serial(struct machine *m, struct err *err);
 /* Power button: what SIGTERM and system_powerdown do. Main loop. */
 void machine_powerdown(struct machine *m);
 /*
+ * Whether the guest listens to it: it has enabled the event, or, on micro, the event's interrupt.
+ */
+bool machine_powerdown_heard(struct machine *m);
+/*
  * S3 (sleep.c): the guest goes to sleep (a struct machine); someone wakes it, false when it does
  * not sleep. Main loop's lock.
  */

@@ -175,3 +175,10 @@ void machine_powerdown(struct machine *m)
 	else if (m->micro_pm)
 		micro_pm_power_button(m->micro_pm);
 }
+
+bool machine_powerdown_heard(struct machine *m)
+{
+	if (m->pm)
+		return piix4_pm_button_heard(m->pm);
+	return m->micro_pm && !kvm_ioapic_pin_masked(m->kvm, BIOS_SCI_IRQ);
+}
