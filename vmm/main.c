@@ -163,7 +163,7 @@ static int run(struct machine *m, struct config *c, struct err *err)
 	if (c->dumpdtb)
 		return machine_dumpdtb(m, c->dumpdtb, err) < 0 ? STATUS_ERROR : STATUS_OK;
 	if (is_split)
-		status = door_prepare(err);
+		status = door_prepare(c->pidfile, err);
 	else
 		status = c->pidfile ? daemon_pidfile(c->pidfile, &pidfile, err) : 0;
 	if (status < 0)

@@ -163,11 +163,13 @@ int door_read(void)
 	return n == sizeof(s) ? s.signal : 0;
 }
 
-int door_prepare(struct err *err)
+int door_prepare(bool pidfile, struct err *err)
 {
 	struct host_call c = { .op = (enum host_op)WIRE_PREPARE, .fd = -1, .fd2 = -1 };
 
-	return door < 0 ? 0 : ask(NULL, &c, err);
+	if (door < 0)
+		return 0;
+	return pidfile ? ask(NULL, &c, err) : send_call(&c, -1);
 }
 
 void door_ready(void)

@@ -25,8 +25,11 @@ bool door_open(void);
 int door_watched(void);
 /* One word: the number of a signal that came; 0: the parent is gone; -EAGAIN: none now. */
 int door_read(void);
-/* The machine stands: its pid file is to be written. 0 or -errno with the reason. */
-int door_prepare(struct err *err);
+/*
+ * The machine stands: its pid file, if it is to have one (that is waited for), is written. 0 or
+ * -errno with the reason.
+ */
+int door_prepare(bool pidfile, struct err *err);
 /* The machine runs. */
 void door_ready(void);
 

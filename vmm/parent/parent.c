@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -35,6 +37,7 @@ struct parent {
 	pthread_mutex_t lock;		/* of what is below: threads of the server */
 	struct record record;
 	bool stands, recorded;		/* with its first socket, or when it runs */
+	bool runs;			/* atomic */
 };
 
 /* --- what the machine asks of the parent itself --- */
@@ -130,6 +133,7 @@ static void ready(void *ctx)
 	if (p->o->daemonize)
 		daemon_detach(p->o->logfile);
 	daemon_ready();
+	__atomic_store_n(&p->runs, true, __ATOMIC_RELEASE);
 	pthread_mutex_lock(&p->lock);
 	if (!p->recorded)
 		write_record(p);
@@ -241,17 +245,42 @@ static void watched_signals(sigset_t *set)
 	sigaddset(set, SIGCHLD);
 }
 
-/* Until the machine is gone: how it ended. */
+/* A signal that came; true: the machine is gone, and this is how. */
+static bool take_signal(struct parent *p, int fd, siginfo_t *end)
+{
+	struct signalfd_siginfo s;
+
+	if (read(fd, &s, sizeof(s)) != sizeof(s))
+		return false;
+	if (s.ssi_signo != SIGCHLD) {
+		pass_on(p, s.ssi_signo);
+		return false;
+	}
+	end->si_pid = 0;
+	return waitid(P_PID, p->machine, end, WEXITED | WNOHANG) == 0 && end->si_pid;
+}
+
+/*
+ * Until the machine is gone. While it starts its wishes are done here, one after the other, as it
+ * has them: threads would cost a start more than they are worth. When it runs they come.
+ */
 static void watch(struct parent *p, const sigset_t *set, siginfo_t *end)
 {
-	for (;;) {
-		int signo = sigwaitinfo(set, NULL);
+	struct pollfd f[] = { { signalfd(-1, set, SFD_CLOEXEC), POLLIN, 0 },
+			      { p->sock, POLLIN, 0 } };
 
-		end->si_pid = 0;
-		if (signo > 0 && signo != SIGCHLD)
-			pass_on(p, signo);
-		else if (waitid(P_PID, p->machine, end, WEXITED | WNOHANG) == 0 && end->si_pid)
+	for (;;) {
+		if (poll(f, f[1].fd < 0 ? 1 : 2, -1) < 0)
+			continue;
+		if (f[0].revents && take_signal(p, f[0].fd, end))
 			return;
+		if (f[1].fd >= 0 && f[1].revents && !server_step())
+			f[1].fd = -1;
+		if (f[1].fd >= 0 && __atomic_load_n(&p->runs, __ATOMIC_ACQUIRE)) {
+			f[1].fd = -1;
+			if (server_start() < 0)
+				log_error("the parent has no thread to serve the machine");
+		}
 	}
 }
 
@@ -317,11 +346,7 @@ int parent_run(const struct parent_options *o, char *const argv[])
 		prctl(PR_SET_NAME, o->name);
 	p.record = (struct record){ .pid = getpid(), .machine = p.machine, .uid = geteuid(),
 				    .name = plain_name(o->name), .uuid = (char *)o->uuid };
-	ret = server_start(p.sock, p.machine, &ops, &p);
-	if (ret < 0)
-		log_error("the machine cannot be served: %s", strerror(-ret));
-	if (ret < 0)
-		kill(p.machine, SIGKILL);
+	server_init(p.sock, p.machine, &ops, &p);
 	watch(&p, &set, &end);
 	server_clean();
 	host_remove(&host_direct, &p.pidfile);

@@ -204,7 +204,7 @@ static void serve_one(struct wire_call *w, int *fds, int nfds)
 
 	if (wire_unpack(w) < 0)
 		goto out;
-	if ((unsigned)c->op == WIRE_READY && nfds == 0)		/* no answer is wanted */
+	if (c->op >= HOST_OPS && nfds == 0)		/* no answer is wanted */
 		answer(c, &err);
 	if (nfds != 1 + w->has_fd + w->has_fd2)
 		goto out;
@@ -243,18 +243,36 @@ out:
 		close(fds[--nfds]);
 }
 
+/* Waits for a wish; false: there is none any more. */
+static bool take(struct wire_call *w, int *fds, int *nfds)
+{
+	int n;
+
+	*nfds = WIRE_FDS;
+	n = wire_recv(server.sock, w->buf, sizeof(w->buf), fds, nfds, 0);
+	w->len = MAX(n, 0);
+	return n > 0 || n == -EPROTO;
+}
+
+bool server_step(void)
+{
+	static struct wire_call w;
+	int fds[WIRE_FDS], nfds;
+
+	if (!take(&w, fds, &nfds))
+		return false;
+	serve_one(&w, fds, nfds);
+	return true;
+}
+
 static void *serve(void *ctx)
 {
 	struct wire_call *w = xcalloc(1, sizeof(*w));
+	int fds[WIRE_FDS], nfds;
 
-	for (;;) {
-		int fds[WIRE_FDS], nfds = WIRE_FDS, n;
+	while (take(w, fds, &nfds)) {
 		bool alone;
 
-		n = wire_recv(server.sock, w->buf, sizeof(w->buf), fds, &nfds, 0);
-		if (n == 0 || (n < 0 && n != -EPROTO))
-			break;
-		w->len = MAX(n, 0);
 		pthread_mutex_lock(&server.lock);
 		alone = --server.idle == 0 && server.threads < THREADS_MAX;
 		pthread_mutex_unlock(&server.lock);
@@ -293,11 +311,15 @@ static int start_thread(void)
 	return -ret;
 }
 
-int server_start(int sock, int machine, const struct server_ops *ops, void *ctx)
+void server_init(int sock, int machine, const struct server_ops *ops, void *ctx)
 {
 	server.sock = sock;
 	server.machine = machine;
 	server.ops = ops;
 	server.ctx = ctx;
+}
+
+int server_start(void)
+{
 	return start_thread();
 }

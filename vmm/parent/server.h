@@ -20,11 +20,15 @@ struct server_ops {
 	void (*has_disk)(void *ctx, const struct stat *st);
 };
 
+/* machine: the process at the other end of the socket. */
+void server_init(int sock, int machine, const struct server_ops *ops, void *ctx);
+/* One wish on this thread, waited for. False: the other end is closed. */
+bool server_step(void);
 /*
- * Serves the socket on threads of its own until its other end is closed. machine: the process
- * there. Signals that the caller blocks stay blocked on them. 0 or -errno.
+ * From now on threads of its own serve, until the other end is closed. Signals that the caller
+ * blocks stay blocked on them. 0 or -errno.
  */
-int server_start(int sock, int machine, const struct server_ops *ops, void *ctx);
+int server_start(void);
 /*
  * After the machine's end: socket files that it made and did not take away go, programs that it
  * started and that still run get SIGTERM.
