@@ -268,6 +268,53 @@ Test(config, refusals)
 	refused("-M micro -kernel x -vga std", "take -M pc");
 }
 
+/* The words of c, and those of the machine that they make. */
+static char *dump_twice(char **again)
+{
+	struct words w = { 0 };
+	char *text, *argv[256] = { "minivmm" };
+	int argc = 1;
+
+	config_words(&c, &w);
+	text = words_text(&w);
+	for (unsigned i = 0; i < w.n; i++)
+		argv[argc++] = w.word[i];
+	config_free(&c);
+	config_init(&c, device_kinds);
+	e.msg[0] = 0;
+	cr_assert_eq(options_parse(&c, argc, argv, &e), 0, "%s", e.msg);
+	cr_assert_eq(config_finish(&c, &e), 0, "%s", e.msg);
+	words_free(&w);
+	config_words(&c, &w);
+	*again = words_text(&w);
+	words_free(&w);
+	config_free(&c);
+	return text;
+}
+
+Test(config, a_dump_makes_the_same_configuration)
+{
+	static const char *const lines[] = {
+		"", "-hda a -cdrom b c", "-net nic -net user -hda a",
+		"-drive http://me:hush@host:80/a,,b.img,format=raw -snapshot -m 99 -smp 3",
+		"-drive json:{'file':{'driver':'http',,'url':'http://me:hush@h/x'}} -S -loadvm x",
+		"-debugcon file:a,b=c -vnc :1,password=on -nographic -k fr -rtc base=localtime",
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		char *text, *again;
+
+		cr_assert_eq(parse(lines[i]), 0, "%s", e.msg);
+		text = dump_twice(&again);
+		cr_assert_str_eq(text, again);
+		cr_assert(!strstr(text, "hush"), "a password: %s", text);
+		cr_assert(!strstr(text, "-loadvm") && !strstr(text, "-S"), "%s", text);
+		cr_assert_eq(!strstr(text, "//me@h"), !strstr(lines[i], "hush"), "%s", text);
+		free(text);
+		free(again);
+	}
+}
+
 Test(config, a_graphics_card_asked_for_is_there)
 {
 	static const struct { const char *line; bool there;

@@ -193,7 +193,7 @@ static char *without_passwords(const char *file)
 	char *text = xstrdup(file);
 
 	for (char *p = text; (p = strstr(p, "://")); ) {
-		size_t host = strcspn(p += 3, "/\"?# "), at = host;
+		size_t host = strcspn(p += 3, "/\"'?# "), at = host;
 		char *colon;
 
 		while (at && p[at - 1] != '@')

@@ -7,37 +7,31 @@
 
 #include "vmm/machine/machine.h"
 
-static void replace(char **text, const char *with)
+/* The medium the drive has now, and its limits. d is a copy of its entry. */
+static void look_at_drive(const struct machine_drive *md, struct drive_config *d)
 {
-	char *old = *text;
-
-	*text = with ? xstrdup(with) : NULL;
-	free(old);
-}
-
-/* The medium the drive has now, and its limits. */
-static void look_at_drive(struct machine_drive *md)
-{
-	struct drive_config *d = md->config;
-
 	if (!*d->id)
 		return;
 	if (!md->blk) {
-		replace(&d->file, NULL);
+		d->file = NULL;
 		return;
 	}
 	blk_get_throttle(md->blk, &d->throttle);
 	/* The file of a snapshot=on drive has no name. */
 	if (d->snapshot || (d->file && !strcmp(d->file, blk_filename(md->blk))))
 		return;
-	replace(&d->file, blk_filename(md->blk));
-	replace(&d->format, blk_format(md->blk));
-	d->open.format = d->format;
+	d->file = (char *)blk_filename(md->blk);
+	d->format = (char *)blk_format(md->blk);
 }
 
 void machine_words(struct machine *m, struct words *w)
 {
+	/* A copy, as control threads read the entries; its texts are not its own. */
+	struct config *now = xcalloc(1, sizeof(*now));
+
+	memcpy(now, m->config, sizeof(*now));
 	for (unsigned i = 0; i < m->ndrives; i++)
-		look_at_drive(&m->drives[i]);
-	config_words(m->config, w);
+		look_at_drive(&m->drives[i], &now->drives[i]);
+	config_words(now, w);
+	free(now);
 }
