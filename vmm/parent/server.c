@@ -84,6 +84,9 @@ static void look_at_file(const struct host_call *c, int fd)
 	pthread_mutex_unlock(&server.lock);
 }
 
+/* In the table of programs, for one that is about to be started: no process number. */
+#define STARTING (-1)
+
 /* from becomes to in the table of programs; false: from is not there. */
 static bool change_program(int from, int to)
 {
@@ -104,7 +107,7 @@ void server_clean(void)
 	for (size_t i = 0; i < SOCKETS_MAX; i++)
 		host_remove(&host_direct, &server.sockets[i]);
 	for (size_t i = 0; i < PROGRAMS_MAX; i++)
-		if (server.programs[i])
+		if (server.programs[i] > 0)	/* -1 would be every process there is */
 			kill(server.programs[i], SIGTERM);
 }
 
@@ -116,11 +119,11 @@ static int run_program(struct host_call *c, struct err *err)
 
 	if (!c->argv)
 		return -EPROTO;
-	/* The place first: a program that runs has one. */
-	if (!change_program(0, -1))
+	/* The place first (STARTING): a program that runs has one. */
+	if (!change_program(0, STARTING))
 		return err_set(err, EAGAIN, "more than %d programs at once", PROGRAMS_MAX);
 	pid = host_direct.call(NULL, c, err);
-	change_program(-1, MAX(pid, 0));
+	change_program(STARTING, MAX(pid, 0));
 	return pid;
 }
 
