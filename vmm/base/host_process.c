@@ -148,6 +148,8 @@ static void find_lock_owner(int fd, int asker, int number, char *buf, size_t len
 			skip = number;
 		if (pid <= 0 || !pid_holds_lock(d->d_name, &st, skip))
 			continue;
+		if (record_is_orphan(pid))
+			break;		/* it lets go at any moment: nobody to name */
 		snprintf(path, sizeof(path), "/proc/%.20s/comm", d->d_name);
 		f = fopen(path, "re");
 		if (f) {

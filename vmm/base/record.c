@@ -44,6 +44,37 @@ static unsigned long long started(int pid)
 	return start;
 }
 
+bool record_is_orphan(int pid)
+{
+	static const char name[] = "\0" MACHINE_VARIABLE "=";
+	char path[64], *text, *at;
+	int parent = 0, now = 0;
+	size_t len = 1;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/environ", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	text = xcalloc(1, RECORD_MAX + 2);
+	len += fread(text + 1, 1, RECORD_MAX, f);
+	fclose(f);
+	at = memmem(text, len, name, sizeof(name) - 1);
+	if (at)
+		sscanf(at + sizeof(name) - 1, "%*d:%d", &parent);
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = parent ? fopen(path, "re") : NULL;
+	if (f) {
+		text[fread(text, 1, RECORD_MAX, f)] = 0;
+		fclose(f);
+		at = strrchr(text, ')');
+		if (!at || sscanf(at + 1, " %*c %d", &now) != 1)
+			now = 0;
+	}
+	free(text);
+	return now && now != parent;
+}
+
 /* --- writing --- */
 
 /* A word that ends its line: no line of ours comes from it. */

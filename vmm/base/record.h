@@ -22,6 +22,11 @@
 
 #include "vmm/base/util.h"
 
+/*
+ * The variable by which a parent tells the process it starts that it is a machine: "SOCKET:PID",
+ * the parent's end of the door and its process number.
+ */
+#define MACHINE_VARIABLE "MINIVMM_PARENT"
 #define RECORD_SOCKETS 32
 #define RECORD_FILES 64
 
@@ -36,6 +41,11 @@ struct record {
 
 /* Writes r, anew or over what it wrote before. 0 or -errno; a machine without a record runs. */
 int record_write(const struct record *r);
+/*
+ * Is the process a machine whose parent is gone? It is on its way to its end, without a record.
+ * Only one's own processes tell.
+ */
+bool record_is_orphan(int pid);
 /* Takes away the record of the process. */
 void record_remove(int pid);
 /*

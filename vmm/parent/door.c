@@ -9,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "vmm/base/record.h"
 #include "vmm/parent/door.h"
 #include "vmm/parent/wire.h"
 
@@ -126,7 +127,7 @@ static int ask(void *ctx, struct host_call *c, struct err *err)
 
 bool door_open(void)
 {
-	const char *given = getenv(DOOR_VARIABLE);
+	const char *given = getenv(MACHINE_VARIABLE);
 	int fd, pid, type;
 	socklen_t len = sizeof(type);
 
@@ -136,7 +137,7 @@ bool door_open(void)
 	if (sscanf(given, "%d:%d", &fd, &pid) != 2 || pid != getppid() ||
 	    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &len) < 0 || type != SOCK_SEQPACKET)
 		_exit(1);
-	unsetenv(DOOR_VARIABLE);
+	unsetenv(MACHINE_VARIABLE);
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != pid)

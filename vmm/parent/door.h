@@ -9,11 +9,6 @@
 #include "vmm/base/util.h"
 
 /*
- * The variable by which a parent tells the process it starts that it is a machine: "SOCKET:PID".
- */
-#define DOOR_VARIABLE "MINIVMM_PARENT"
-
-/*
  * True in a machine that a parent has started: host_door is the one to it from now on. Until
  * door_watched a parent that dies takes the machine along. First thing in main().
  */

@@ -165,7 +165,7 @@ static char **with_variable(char *variable)
  */
 static int start_machine(int sock, char *const argv[], const sigset_t *mask)
 {
-	char *variable = xasprintf("%s=%d:%d", DOOR_VARIABLE, sock, getpid());
+	char *variable = xasprintf("%s=%d:%d", MACHINE_VARIABLE, sock, getpid());
 	char **env = with_variable(variable);
 	volatile int failed = 0;
 	int pid = vfork();
