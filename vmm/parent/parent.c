@@ -37,6 +37,7 @@ struct parent {
 	pthread_mutex_t lock;		/* of what is below: threads of the server */
 	struct record record;
 	bool stands, recorded;		/* with its first socket, or when it runs */
+	bool over;
 	bool runs;			/* atomic */
 };
 
@@ -63,7 +64,7 @@ static char *plain_name(const char *name)
 /* What was made is told to whoever looks for machines; one without a record runs as well. */
 static void write_record(struct parent *p)
 {
-	int ret = record_write(&p->record);
+	int ret = p->over ? 0 : record_write(&p->record);
 
 	if (ret < 0 && !p->recorded)
 		log_debug("no record of this machine: %s", strerror(-ret));
@@ -350,7 +351,10 @@ int parent_run(const struct parent_options *o, char *const argv[])
 	watch(&p, &set, &end);
 	server_clean();
 	host_remove(&host_direct, &p.pidfile);
+	pthread_mutex_lock(&p.lock);
+	p.over = true;			/* a thread of the server writes no other */
 	record_remove(getpid());
+	pthread_mutex_unlock(&p.lock);
 	if (end.si_code == CLD_EXITED)
 		return end.si_status;
 	report(&p, end.si_status, end.si_code == CLD_DUMPED);

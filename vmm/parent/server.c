@@ -104,11 +104,13 @@ static bool change_program(int from, int to)
 
 void server_clean(void)
 {
+	pthread_mutex_lock(&server.lock);	/* its last wish may still be under way */
 	for (size_t i = 0; i < SOCKETS_MAX; i++)
 		host_remove(&host_direct, &server.sockets[i]);
 	for (size_t i = 0; i < PROGRAMS_MAX; i++)
 		if (server.programs[i] > 0)	/* -1 would be every process there is */
 			kill(server.programs[i], SIGTERM);
+	pthread_mutex_unlock(&server.lock);
 }
 
 /* --- one wish --- */
