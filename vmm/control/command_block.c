@@ -94,7 +94,7 @@ static int change_medium(struct machine *m, struct machine_drive *d, struct blk 
 	loop_lock(m->loop);
 	ret = piix3_ide_change_medium(m->ide, d->ide_unit, blk, force, old);
 	if (ret == 0)
-		d->blk = blk;
+		machine_drive_put(d, blk, false);
 	loop_unlock(m->loop);
 	if (ret == -EBUSY)
 		return err_set(err, EBUSY,

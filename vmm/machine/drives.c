@@ -75,6 +75,13 @@ struct blk *machine_drive_open(struct machine_drive *md, const char *file,
 	return blk;
 }
 
+void machine_drive_put(struct machine_drive *md, struct blk *blk, bool as_said)
+{
+	free(md->opened);
+	md->opened = blk && as_said ? xstrdup(blk_filename(blk)) : NULL;
+	md->blk = blk;
+}
+
 /*
  * A CD drive of the host with nothing in it: the guest's is empty too, until somebody changes that.
  */
@@ -108,7 +115,7 @@ int machine_open_drives(struct machine *m, struct err *err)
 		d->open.host = &m->host;
 		if (machine_moves_here(c))	/* the other side still has them */
 			d->open.flags |= BLK_INACTIVE;
-		md->blk = machine_drive_open(md, d->file, &d->open, err);
+		machine_drive_put(md, machine_drive_open(md, d->file, &d->open, err), true);
 		if (!md->blk)
 			return -EIO;
 	}
@@ -120,7 +127,7 @@ void machine_close_drives(struct machine *m)
 	for (struct machine_drive *d = NULL; (d = machine_next_drive(m, d));) {
 		int ret = blk_close(d->blk);
 
-		d->blk = NULL;
+		machine_drive_put(d, NULL, false);
 		if (ret < 0)
 			log_error("%s: closing: %s: the last writes may be lost", d->config->file,
 				  strerror(-ret));

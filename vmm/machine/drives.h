@@ -12,6 +12,11 @@
  */
 struct blk *machine_drive_open(struct machine_drive *md, const char *file,
 			       const struct blk_options *o, struct err *err);
+/*
+ * Puts a medium into the drive, or none (NULL); the old one stays the caller's. as_said: it was
+ * opened from the entry's own file=. Main loop's lock.
+ */
+void machine_drive_put(struct machine_drive *md, struct blk *blk, bool as_said);
 /* All drives of the configuration, at start; and closing them, at the end. */
 int machine_open_drives(struct machine *m, struct err *err);
 void machine_close_drives(struct machine *m);

@@ -194,7 +194,7 @@ static struct blk *forget_drive(struct machine_drive *d)
 {
 	struct blk *b = d->blk;
 
-	d->blk = NULL;
+	machine_drive_put(d, NULL, false);
 	config_remove_drive(d->config);
 	return b;
 }
@@ -328,7 +328,7 @@ int hotplug_add_drive(struct machine *m, const char *spec, bool keep, struct err
 	}
 	loop_lock(m->loop);
 	if (b) {
-		md->blk = b;
+		machine_drive_put(md, b, true);
 		m->ndrives = MAX(m->ndrives, (unsigned)(md - m->drives) + 1);
 	} else if (d) {
 		config_remove_drive(d);

@@ -53,6 +53,7 @@ struct machine_device {
 struct machine_drive {
 	struct drive_config *config;
 	struct blk *blk;			/* NULL: no medium */
+	char *opened;				/* its name when it came from config->file */
 	bool on_ide;				/* an IDE device shows it ... */
 	unsigned ide_unit;			/* ... there: channel * 2 + unit */
 	struct machine *machine;

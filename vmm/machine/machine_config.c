@@ -18,7 +18,10 @@ static void look_at_drive(const struct machine_drive *md, struct drive_config *d
 	}
 	blk_get_throttle(md->blk, &d->throttle);
 	/* The file of a snapshot=on drive has no name. */
-	if (d->snapshot || (d->file && !strcmp(d->file, blk_filename(md->blk))))
+	if (d->snapshot)
+		return;
+	/* Its name may say less than file=: json: names a part of a file, options, a chain. */
+	if (md->opened && !strcmp(md->opened, blk_filename(md->blk)))
 		return;
 	d->file = (char *)blk_filename(md->blk);
 	d->format = (char *)blk_format(md->blk);
