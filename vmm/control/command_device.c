@@ -23,14 +23,17 @@ static void put_pair(FILE *out, const char *key, const char *value)
 		fprintf(out, *value == ',' ? ",," : "%c", *value);
 }
 
-static int put_member(FILE *out, const char *key, json_t *v, struct err *err)
+static int put_member(FILE *out, const char *key, json_t *v, bool nested, struct err *err)
 {
 	char text[32];
 	json_t *item;
 	size_t i;
 	int ret = 0;
 
-	switch (json_typeof(v)) {
+	/* "hostfwd": [ { "str": "tcp::2222-:22" } ] */
+	if (nested && json_is_object(v))
+		v = json_object_get(v, "str");
+	switch (v ? json_typeof(v) : JSON_NULL) {
 	case JSON_STRING:
 		put_pair(out, key, json_string_value(v));
 		return 0;
@@ -42,14 +45,18 @@ static int put_member(FILE *out, const char *key, json_t *v, struct err *err)
 	case JSON_FALSE:
 		put_pair(out, key, json_is_true(v) ? "on" : "off");
 		return 0;
-	case JSON_ARRAY:	/* "hostfwd": [ { "str": "tcp::2222-:22" } ] */
-		json_array_foreach(v, i, item) if (ret == 0) ret = put_member(
-			out, key, json_is_object(item) ? json_object_get(item, "str") : item, err);
+	case JSON_ARRAY:
+		if (nested)
+			break;
+		json_array_foreach(v, i, item)
+			if (ret == 0)
+				ret = put_member(out, key, item, true, err);
 		return ret;
 	default:
-		return err_set(err, EINVAL,
-			       "Parameter '%s' is unexpected: a text, number or boolean is", key);
+		break;
 	}
+	return err_set(err, EINVAL, "Parameter '%s' is unexpected: a text, number or boolean is",
+		       key);
 }
 
 /*
@@ -68,7 +75,7 @@ static char *members_to_text(json_t *args, const char *first, const char *skip, 
 	fprintf(out, "%s", json_string_value(json_object_get(args, first)));
 	json_object_foreach(args, key, v)
 		if (ret == 0 && strcmp(key, first) && (!skip || strcmp(key, skip)))
-			ret = v ? put_member(out, key, v, err) : 0;
+			ret = put_member(out, key, v, false, err);
 	fclose(out);
 	if (ret < 0) {
 		free(text);
@@ -208,7 +215,7 @@ static int put_blockdev(FILE *out, json_t *args, const char *file, struct err *e
 				      ? err_set(err, ENOTSUP, "cache: direct and no-flush together")
 				      : 0;
 		else
-			ret = put_member(out, key, v, err);
+			ret = put_member(out, key, v, false, err);
 		if (ret < 0)
 			return ret;
 	}

@@ -10,6 +10,7 @@
 #include "vmm/base/limits.h"
 #include "vmm/base/log.h"
 #include "vmm/control/control.h"
+#include "vmm/control/http_guard.h"
 
 #define MAX_REQUEST (1 * MiB)		/* longer ones end the connection */
 #define MAX_UNREAD (4 * MiB)		/* so does leaving this much unread */
@@ -24,6 +25,7 @@ struct control_conn {
 	int fd;
 	struct loop_fd *watch;
 	char *in, *out;
+	struct http_guard guard;
 	size_t in_len, out_len;
 	bool held, closing;
 	bool parsing;			/* inside p->input */
@@ -243,6 +245,13 @@ static void conn_event(void *ctx, uint32_t ev)
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			return;
 		if (n <= 0) {
+			conn_fail(c);
+			return;
+		}
+		if (http_guard_sees(&c->guard, buf, n)) {
+			log_warn("control socket: a web page's request (HTTP or TLS): connection "
+				 "closed, nothing of it was run");
+			c->in_len = 0;
 			conn_fail(c);
 			return;
 		}
