@@ -118,7 +118,7 @@ $(BUILD)/minivmm-$(1): $$(call obj,$$(wildcard tools/$(1)/*.c)) $(LIBTOOLS) $(LI
 endef
 $(foreach t,$(TOOLS),$(eval $(call tool,$(t))))
 
-# Modules: LIBS_mod_NAME, CFLAGS_FOLDER_mod_NAME.
+# Modules: LIBS_mod_NAME, CFLAGS_FOLDER_mod_NAME; OBJS_mod_NAME: what else it is made of.
 LIBS_mod_net-user := -lslirp
 LIBS_mod_vnc := -lvncserver
 LIBS_mod_nbd := -lnbd
@@ -127,11 +127,12 @@ LIBS_mod_http := -lcurl
 LIBS_mod_disasm := -lcapstone
 LIBS_mod_monitor := -ledit
 LIBS_mod_curses := -lncursesw
+OBJS_mod_net-user := $(BUILD)/net/user_filter.o
 CFLAGS_net_mod_net-user := $(shell pkg-config --cflags slirp 2>/dev/null)
 define module
-$(BUILD)/minivmm-$(patsubst mod_%,%,$(basename $(notdir $(1)))).so: $(BUILD)/$(basename $(1)).o $(BUILD)/interface
+$(BUILD)/minivmm-$(patsubst mod_%,%,$(basename $(notdir $(1)))).so: $(BUILD)/$(basename $(1)).o $(OBJS_$(basename $(notdir $(1)))) $(BUILD)/interface
 	@echo "  LD    $$@"
-	$$(Q)$$(CC) -shared $(HARDEN_LD) $(SAN_FLAGS) -Wl,--defsym=minivmm_interface=$(INTERFACE) -o $$@ $$< $$(LIBS_$(basename $(notdir $(1))))
+	$$(Q)$$(CC) -shared $(HARDEN_LD) $(SAN_FLAGS) -Wl,--defsym=minivmm_interface=$(INTERFACE) -o $$@ $$(filter %.o,$$^) $$(LIBS_$(basename $(notdir $(1))))
 endef
 $(foreach m,$(MODULE_SRC),$(eval $(call module,$(m))))
 

@@ -21,14 +21,17 @@
 #include <unistd.h>
 
 #include "net/backend.h"
+#include "net/user_filter.h"
 #include "vmm/base/fds.h"
+#include "vmm/base/host.h"
 #include "vmm/base/log.h"
 
 #define SLIRP_IDLE_MS 1000
 #define USER_KNOWN                                                                                 \
 	"net=, host=, dhcpstart=, dns=, restrict=, hostname=, domainname=, dnssearch=, hostfwd=, " \
 	"guestfwd=, "                                                                              \
-	"ipv4=, ipv6=, ipv6-net=, ipv6-host=, ipv6-dns=, tftp=, bootfile=, tftp-server-name="
+	"loopback=, ipv4=, ipv6=, ipv6-net=, ipv6-host=, ipv6-dns=, tftp=, bootfile=, "            \
+	"tftp-server-name="
 /* frames taken from the guest before the sockets get their turn */
 #define BATCH 64
 #define SEARCH_MAX 16
@@ -57,6 +60,7 @@ struct user {
 	char *summary;
 	const char *id;
 	int fd_end;			/* descriptors from here on are not for the guest */
+	struct user_filter filter;
 };
 
 /* --- what libslirp asks of its host; on the thread --- */
@@ -65,6 +69,7 @@ static ssize_t slirp_out(const void *buf, size_t len, void *opaque)
 {
 	struct user *u = opaque;
 
+	user_filter_in(&u->filter, buf, len);
 	for (int tries = 0; tries < 2; tries++) {
 		struct pollfd p = { u->stack, POLLOUT, 0 };
 		ssize_t n = send(u->stack, buf, len, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -220,10 +225,31 @@ static bool may_begin_flow(const uint8_t *frame, size_t len)
 
 static void guest_sent(struct user *u, const uint8_t *frame, size_t len, bool is_short)
 {
-	if (!is_short || !may_begin_flow(frame, len))
-		slirp_input(u->slirp, frame, len);
-	else
+	enum user_verdict v;
+	unsigned port;
+
+	if (is_short && may_begin_flow(frame, len)) {
 		log_guest("%s: too many connections: a new one is dropped", u->id);
+		return;
+	}
+	v = user_filter_out(&u->filter, frame, len, &port);
+	if (port && host_listens_on(port))
+		log_warn("%s: the guest wants port %u of this host's loopback, where this machine "
+			 "is "
+			 "controlled: that stays closed",
+			 u->id, port);
+	else if (port)
+		log_warn("%s: the guest wants port %u of this host's loopback, which is closed to "
+			 "it; "
+			 "-net user,loopback=%u opens it",
+			 u->id, port, port);
+	if (v == USER_PASS) {
+		slirp_input(u->slirp, frame, len);
+	} else if (v == USER_REFUSE) {
+		uint8_t reset[USER_RESET_MAX];
+
+		slirp_out(reset, user_filter_reset(frame, reset), u);
+	}
 }
 
 static void *user_thread(void *arg)
@@ -428,7 +454,7 @@ static int folder_check(const struct host *host, const char *path)
 }
 
 static int parse_config(const struct host *host, struct net_spec *s, SlirpConfig *c,
-			const char **search, struct err *err)
+			struct user_filter *f, const char **search, struct err *err)
 {
 	const char *net = net_spec_get(s, "net");
 	bool restricted, v4, v6;
@@ -459,6 +485,13 @@ static int parse_config(const struct host *host, struct net_spec *s, SlirpConfig
 	if (c->vhost.s_addr == c->vnameserver.s_addr || c->vhost.s_addr == c->vdhcp_start.s_addr)
 		return err_set(err, EINVAL,
 			       "host=, dns= and dhcpstart= must be different addresses");
+	*f = (struct user_filter){ .net = c->vnetwork, .mask = c->vnetmask, .host = c->vhost,
+				   .dns = c->vnameserver, .net6 = c->vprefix_addr6,
+				   .host6 = c->vhost6, .dns6 = c->vnameserver6,
+				   .bits6 = c->vprefix_len, .is_ours = host_listens_on };
+	if (net_spec_get(s, "loopback") &&
+	    user_filter_open(f, net_spec_get(s, "loopback"), err) < 0)
+		return -EINVAL;
 	c->restricted = restricted;
 	c->in_enabled = v4;
 	c->in6_enabled = v6;
@@ -583,6 +616,8 @@ static int add_guestfwd(struct user *u, const char *text, struct err *err)
 		ret = slirp_add_exec(u->slirp, dash + 4, &addr, port);
 	else
 		ret = slirp_add_unix(u->slirp, dash + 5, &addr, port);
+	if (ret == 0)
+		ret = user_filter_service(&u->filter, addr, port);
 	if (ret < 0)
 		ret = err_set(err, EINVAL,
 			      "guestfwd=%s: the address must be a free one of the guest's network",
@@ -649,7 +684,7 @@ int net_user_open(struct net *n, struct net_spec *s, struct err *err)
 	u->id = n->id;
 	u->fd_end = fds_for_guest(0);
 	u->frame = xcalloc(1, NET_MAX_FRAME);
-	ret = parse_config(n->host, s, &c, search, err);
+	ret = parse_config(n->host, s, &c, &u->filter, search, err);
 	if (ret == 0)
 		ret = user_sockets(u, err);
 	if (ret < 0)

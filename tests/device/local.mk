@@ -7,3 +7,4 @@ $(BUILD)/tests/device/stress: $(BUILD)/tests/device/stress.o $(BUILD)/tests/lib/
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Suites that load a module.
 $(BUILD)/tests/device/vnc: $(BUILD)/minivmm-vnc.so
+$(BUILD)/tests/device/net_user: $(BUILD)/minivmm-net-user.so

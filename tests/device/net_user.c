@@ -190,11 +190,13 @@ static void transfer(int from, int to)
 TEST(dhcp_then_a_megabyte_each_way)
 {
 	struct timespec t0, t1;
+	char spec[64];
 	uint16_t port;
 	int srv, guest, world;
 
 	srv = server_socket(&port);
-	setup("user");
+	snprintf(spec, sizeof(spec), "user,loopback=7:%u", port);
+	setup(spec);
 	dhcp();
 	CHECK(system("ip -o -4 addr show eth0 | grep -q '10.0.2.15/24'") == 0);
 	guest = connect_to("10.0.2.2", port);
@@ -244,6 +246,50 @@ TEST(hostfwd_and_other_addresses)
 	CHECK(guest >= 0);
 	transfer(outer, guest);
 	transfer(guest, outer);
+	teardown();
+}
+
+static int refused(const char *addr, uint16_t port)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_port = htons(port) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), ret;
+
+	inet_pton(AF_INET, addr, &sa.sin_addr);
+	ret = connect(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 ? errno : 0;
+	close(fd);
+	return ret;
+}
+
+/* The host's services are not the guest's, by whichever address; and it is told at once. */
+TEST(the_hosts_loopback_is_closed)
+{
+	uint16_t port;
+
+	server_socket(&port);
+	setup("user");
+	dhcp();
+	CHECK_EQ(refused("10.0.2.2", port), ECONNREFUSED);
+	CHECK(refused("10.0.2.99", port) != 0);	/* nobody answers there to ARP */
+	teardown();
+}
+
+/* What controls this machine is closed also where the loopback is open. */
+TEST(the_machines_own_ports_are_closed)
+{
+	struct host_path own;
+	struct err err = { "" };
+	uint16_t port, ours;
+	struct sockaddr_in sa;
+	socklen_t len = sizeof(sa);
+	int fd = host_listen(&host_direct, "test", "tcp:127.0.0.1:0", &own, &err);
+
+	CHECK(fd >= 0 && getsockname(fd, (struct sockaddr *)&sa, &len) == 0);
+	ours = ntohs(sa.sin_port);
+	server_socket(&port);
+	setup("user,loopback=on");
+	dhcp();
+	CHECK_EQ(refused("10.0.2.2", port), 0);
+	CHECK_EQ(refused("10.0.2.2", ours), ECONNREFUSED);
 	teardown();
 }
 
@@ -322,6 +368,8 @@ TEST(bad_options)
 	open_fails("user,hostfwd=tcp:2222", "expected tcp:");
 	open_fails("user,hostfwd=tcp::99999-:22", "expected tcp:");
 	open_fails("user,restrict=maybe", "on or off");
+	open_fails("user,loopback=99999", "from 1 to 65535");
+	open_fails("user,loopback=80:x", "from 1 to 65535");
 	open_fails("user,tftp=/nonexistent", "No such file");
 	open_fails("user,guestfwd=tcp:10.0.2.100:80-chardev", "expected tcp:");
 	open_fails("user,smb=/x", "unknown option \"smb\"");
@@ -374,7 +422,7 @@ TEST(flows_have_an_end)
 	CHECK(setrlimit(RLIMIT_NOFILE, &rl) == 0);
 	setenv("MINIVMM_LIBDIR", "build", 0);
 	loop = loop_new("test");
-	n = open_net("user");
+	n = open_net("user,loopback=on");
 	for (unsigned port = 1; port <= 1000; port++) {
 		uint8_t f[60] = { 0x52, 0x55, 10, 0, 2, 2, 0x52, 0x54, 0, 1, 2, 3, 8, 0, 0x45 };
 		struct iovec iov = { f, sizeof(f) };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* net.c: options, addresses, checksums and segments. */
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 #include <unistd.h>
 
 #include "net/backend.h"
+#include "net/user_filter.h"
 
 Test(net_spec, words_values_and_commas)
 {
@@ -183,4 +185,179 @@ Test(net_gso, nonsense)
 	}
 	cr_expect_gt(sent, 1000);
 	free(g.frame);
+}
+
+/* --- what a guest behind user networking may reach --- */
+
+static size_t v4(uint8_t *f, const char *to, unsigned proto, unsigned from_port, unsigned to_port,
+		 unsigned flags, unsigned fragment)
+{
+	memset(f, 0, 80);
+	st_be16(f + 12, 0x800);
+	f[14] = 0x45;
+	st_be16(f + 20, fragment);
+	f[23] = proto;
+	inet_pton(AF_INET, "10.0.2.15", f + 26);
+	inet_pton(AF_INET, to, f + 30);
+	st_be16(f + 34, from_port);
+	st_be16(f + 36, to_port);
+	f[34 + 12] = 0x50;
+	f[34 + 13] = flags;
+	return 60;
+}
+
+static size_t v6(uint8_t *f, const char *to, unsigned proto, unsigned to_port, unsigned flags)
+{
+	memset(f, 0, 100);
+	st_be16(f + 12, 0x86dd);
+	f[14] = 0x60;
+	f[20] = proto;
+	inet_pton(AF_INET6, "fec0::15", f + 22);
+	inet_pton(AF_INET6, to, f + 38);
+	st_be16(f + 54, 4000);
+	st_be16(f + 56, to_port);
+	f[54 + 13] = flags;
+	return 80;
+}
+
+static bool port_99_is_ours(uint16_t port) { return port == 99; }
+
+static struct user_filter default_filter(void)
+{
+	struct user_filter f = { .bits6 = 64, .is_ours = port_99_is_ours };
+
+	inet_pton(AF_INET, "10.0.2.0", &f.net);
+	inet_pton(AF_INET, "255.255.255.0", &f.mask);
+	inet_pton(AF_INET, "10.0.2.2", &f.host);
+	inet_pton(AF_INET, "10.0.2.3", &f.dns);
+	inet_pton(AF_INET6, "fec0::", &f.net6);
+	inet_pton(AF_INET6, "fec0::2", &f.host6);
+	inet_pton(AF_INET6, "fec0::3", &f.dns6);
+	return f;
+}
+
+enum { SYN = 2, ACK = 16, MORE = 0x2000 };
+
+Test(user_filter, addresses_ports_and_services)
+{
+	static const struct {
+		const char *to;
+		unsigned proto, port, flags, fragment;
+		enum user_verdict closed, open;		/* without and with loopback=on */
+	} rows[] = {
+		{ "8.8.8.8", IPPROTO_TCP, 80, SYN, 0, USER_PASS, USER_PASS },
+		{ "10.0.3.2", IPPROTO_TCP, 80, SYN, 0, USER_PASS, USER_PASS },
+		{ "10.0.2.2", IPPROTO_TCP, 80, SYN, 0, USER_REFUSE, USER_PASS },
+		{ "10.0.2.2", IPPROTO_TCP, 99, SYN, 0, USER_REFUSE, USER_REFUSE },
+		{ "10.0.2.77", IPPROTO_TCP, 80, SYN, 0, USER_REFUSE, USER_PASS },
+		{ "10.0.2.255", IPPROTO_TCP, 80, SYN, 0, USER_REFUSE, USER_PASS },
+		{ "127.0.0.1", IPPROTO_TCP, 80, SYN, 0, USER_REFUSE, USER_PASS },
+		{ "127.9.9.9", IPPROTO_TCP, 99, SYN, 0, USER_REFUSE, USER_REFUSE },
+		{ "0.0.0.0", IPPROTO_TCP, 80, SYN, 0, USER_REFUSE, USER_PASS },
+		{ "255.255.255.255", IPPROTO_UDP, 80, 0, 0, USER_DROP, USER_PASS },
+		/* of a connection that stands, or stands not */
+		{ "10.0.2.2", IPPROTO_TCP, 80, ACK, 0, USER_PASS, USER_PASS },
+		{ "10.0.2.2", IPPROTO_TCP, 80, SYN | ACK, 0, USER_PASS, USER_PASS },
+		{ "10.0.2.2", IPPROTO_UDP, 80, 0, 0, USER_DROP, USER_PASS },
+		/* DHCP, TFTP, DNS, ping are libslirp's own */
+		{ "255.255.255.255", IPPROTO_UDP, 67, 0, 0, USER_PASS, USER_PASS },
+		{ "10.0.2.2", IPPROTO_UDP, 67, 0, 0, USER_PASS, USER_PASS },
+		{ "10.0.2.2", IPPROTO_UDP, 69, 0, 0, USER_PASS, USER_PASS },
+		{ "10.0.2.9", IPPROTO_UDP, 69, 0, 0, USER_DROP, USER_PASS },
+		{ "10.0.2.3", IPPROTO_UDP, 53, 0, 0, USER_PASS, USER_PASS },
+		{ "10.0.2.2", IPPROTO_ICMP, 0, 0, 0, USER_PASS, USER_PASS },
+		/* a header in two pieces is not looked through */
+		{ "10.0.2.2", IPPROTO_TCP, 80, ACK, MORE, USER_DROP, USER_DROP },
+		{ "10.0.2.2", IPPROTO_TCP, 80, ACK, 1, USER_DROP, USER_DROP },
+		{ "10.0.2.2", IPPROTO_UDP, 69, 0, MORE, USER_DROP, USER_PASS },
+		{ "8.8.8.8", IPPROTO_TCP, 80, SYN, MORE, USER_PASS, USER_PASS },
+	};
+	uint8_t f[128];
+	unsigned port;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		for (int open = 0; open < 2; open++) {
+			struct user_filter u = default_filter();
+			size_t len = v4(f, rows[i].to, rows[i].proto, 4000, rows[i].port,
+					rows[i].flags, rows[i].fragment);
+
+			u.open_all = open;
+			cr_expect_eq(user_filter_out(&u, f, len, &port),
+				     open ? rows[i].open : rows[i].closed, "row %zu, open %d", i,
+				     open);
+			/* Cut short it is nothing, or judged by its address; never read beyond. */
+			for (size_t n = 0; n < len; n++) {
+				uint8_t *cut = malloc(n ? n : 1);
+
+				memcpy(cut, f, n);
+				user_filter_out(&u, cut, n, &port);
+				user_filter_in(&u, cut, n);
+				free(cut);
+			}
+		}
+}
+
+Test(user_filter, ip6)
+{
+	static const struct {
+		const char *to;
+		unsigned proto, port;
+		enum user_verdict v;
+	} rows[] = {
+		{ "2001:db8::1", IPPROTO_TCP, 80, USER_PASS },
+		{ "fec0::2", IPPROTO_TCP, 80, USER_REFUSE },
+		{ "fec0::9:9", IPPROTO_TCP, 80, USER_REFUSE },
+		{ "fe80::2", IPPROTO_TCP, 80, USER_REFUSE },
+		{ "::1", IPPROTO_TCP, 80, USER_REFUSE },
+		{ "::", IPPROTO_TCP, 80, USER_REFUSE },
+		{ "::ffff:127.0.0.1", IPPROTO_TCP, 80, USER_REFUSE },
+		{ "::ffff:10.0.2.2", IPPROTO_TCP, 80, USER_REFUSE },
+		{ "::ffff:8.8.8.8", IPPROTO_TCP, 80, USER_PASS },
+		{ "ff02::1", IPPROTO_UDP, 80, USER_DROP },
+		{ "ff02::1:2", IPPROTO_UDP, 547, USER_PASS },
+		{ "fec0::2", IPPROTO_UDP, 69, USER_PASS },
+		{ "fec0::3", IPPROTO_UDP, 53, USER_PASS },
+	};
+	uint8_t f[128];
+	unsigned port;
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct user_filter u = default_filter();
+		size_t len = v6(f, rows[i].to, rows[i].proto, rows[i].port, SYN);
+
+		cr_expect_eq(user_filter_out(&u, f, len, &port), rows[i].v, "row %zu", i);
+	}
+}
+
+/* A forwarded datagram is answered; nothing else is sent under its name. Each port is told once. */
+Test(user_filter, answers_services_and_words)
+{
+	struct user_filter u = default_filter();
+	struct in_addr a;
+	uint8_t f[128], out[USER_RESET_MAX];
+	unsigned port;
+	size_t len = v4(f, "10.0.2.15", IPPROTO_UDP, 5353, 53, 0, 0);
+
+	inet_pton(AF_INET, "10.0.2.2", f + 26);
+	user_filter_in(&u, f, len);
+	len = v4(f, "10.0.2.2", IPPROTO_UDP, 53, 5353, 0, 0);
+	cr_expect_eq(user_filter_out(&u, f, len, &port), USER_PASS);
+	len = v4(f, "10.0.2.2", IPPROTO_UDP, 53, 5354, 0, 0);
+	cr_expect_eq(user_filter_out(&u, f, len, &port), USER_DROP);
+	cr_expect_eq(port, 5354);
+	user_filter_out(&u, f, len, &port);
+	cr_expect_eq(port, 0);
+	inet_pton(AF_INET, "10.0.2.100", &a);
+	cr_expect_eq(user_filter_service(&u, a, 80), 0);
+	len = v4(f, "10.0.2.100", IPPROTO_TCP, 4000, 80, SYN, 0);
+	cr_expect_eq(user_filter_out(&u, f, len, &port), USER_PASS);
+	len = v4(f, "10.0.2.100", IPPROTO_TCP, 4000, 81, SYN, 0);
+	cr_expect_eq(user_filter_out(&u, f, len, &port), USER_REFUSE);
+	cr_expect_eq(user_filter_reset(f, out), 54);
+	cr_expect_eq(ld_be16(out + 34), 81);
+	cr_expect_eq(ld_be16(out + 36), 4000);
+	cr_expect_eq(out[34 + 13], 4 | 16);
+	cr_expect_eq(user_filter_open(&u, "8000:5432", NULL), 0);
+	len = v4(f, "10.0.2.2", IPPROTO_TCP, 4000, 5432, SYN, 0);
+	cr_expect_eq(user_filter_out(&u, f, len, &port), USER_PASS);
 }

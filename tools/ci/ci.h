@@ -30,6 +30,7 @@ struct ci_options {
 	/* the folder that has lib/modules; NULL: beside the kernel, or / */
 	const char *modules;
 	const char *root;
+	const char *loopback;		/* as of -net user; NULL: closed */
 	const char *net;		/* the card: "virtio", "e1000", "rtl8139"; NULL: none */
 	bool rw, oops_fails, kmsg, keep, tty, show_keys;
 	const char *machine;		/* "pc", "micro"; NULL: what fits */

@@ -12,7 +12,8 @@
 
 #include "tools/ci/ci.h"
 
-enum code { O_KERNEL = 256, O_MODULES, O_RW, O_ROOT, O_HIDE, O_SHOW, O_CPUS, O_MEM, O_NET, O_DISK,
+enum code { O_KERNEL = 256, O_MODULES, O_RW, O_ROOT, O_HIDE, O_SHOW, O_CPUS, O_MEM, O_NET,
+            O_LOOPBACK, O_DISK,
             O_APPEND_, O_MACHINE, O_TTY,
 	    O_TIMEOUT, O_IDLE, O_OOPS, O_MATRIX, O_REPEAT, O_JOBS, O_TAP, O_JUNIT, O_LOG, O_KMSG,
 	    O_KEEP, O_VERSION, O_MAN, O_HELP };
@@ -47,6 +48,9 @@ static const struct {
 	  "do not hide .ssh, .gnupg, .aws and the like, /etc/shadow, the host's SSH keys", O_SHOW },
 	{ "net", 0, "[=CARD]", "a network (NAT) behind a virtio (default), e1000 or rtl8139 card",
 	  O_NET },
+	{ "loopback", 0, "on|PORT[:PORT]",
+	  "what of this machine's 127.0.0.1 the command reaches at 10.0.2.2 (with --net)",
+	  O_LOOPBACK },
 	{ "disk", 0, "FILE", "a disk, /dev/vda and on (more than once)", O_DISK },
 	{ NULL, 0, NULL, "How it ends", 0 },
 	{ "timeout", 't', "S", "at most S seconds (124)", O_TIMEOUT },
@@ -294,6 +298,7 @@ static void take(struct ci_options *o, enum code code, char *arg)
 		o->net = one_of("net", arg ? arg : "virtio",
 				(const char *const[]){ "virtio", "e1000", "rtl8139", NULL });
 		break;
+	case O_LOOPBACK: o->loopback = arg; break;
 	case O_DISK:
 		if (o->ndisks == CI_DISKS)
 			die("too many disks, at %s", arg);

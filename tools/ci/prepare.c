@@ -346,7 +346,7 @@ static void build_args(struct run *r, char **argv)
 		argv[n++] = "-net";
 		argv[n++] = xasprintf("nic,model=%s", o->net);
 		argv[n++] = "-net";
-		argv[n++] = "user";
+		argv[n++] = o->loopback ? xasprintf("user,loopback=%s", o->loopback) : "user";
 	} else {
 		argv[n++] = "-net";
 		argv[n++] = "none";

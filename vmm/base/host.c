@@ -133,6 +133,33 @@ int host_connect(const struct host *h, const char *purpose, const char *address,
 	return call(h, &c, err);
 }
 
+/*
+ * TCP ports that this process listens on, a bit each: a machine's own guest must not reach them.
+ * They belong to the process as its sockets do.
+ */
+static uint64_t listens_on[65536 / 64];
+
+static void note_port(int fd)
+{
+	struct sockaddr_storage ss;
+	socklen_t len = sizeof(ss);
+	uint16_t port = 0;
+
+	if (getsockname(fd, (struct sockaddr *)&ss, &len))
+		return;
+	if (ss.ss_family == AF_INET)
+		port = ntohs(((struct sockaddr_in *)&ss)->sin_port);
+	else if (ss.ss_family == AF_INET6)
+		port = ntohs(((struct sockaddr_in6 *)&ss)->sin6_port);
+	if (port)
+		__atomic_fetch_or(&listens_on[port / 64], 1ull << port % 64, __ATOMIC_RELAXED);
+}
+
+bool host_listens_on(uint16_t port)
+{
+	return __atomic_load_n(&listens_on[port / 64], __ATOMIC_RELAXED) >> port % 64 & 1;
+}
+
 int host_listen(const struct host *h, const char *purpose, const char *address,
 		struct host_path *own, struct err *err)
 {
@@ -143,6 +170,8 @@ int host_listen(const struct host *h, const char *purpose, const char *address,
 	*own = (struct host_path){ .fd = fd < 0 ? -1 : c.pin };
 	if (own->fd >= 0)
 		own->path = xstrdup(address + 5);
+	if (fd >= 0)
+		note_port(fd);
 	return fd;
 }
 

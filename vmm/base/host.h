@@ -121,6 +121,11 @@ int host_connect(const struct host *h, const char *purpose, const char *address,
 int host_listen(const struct host *h, const char *purpose, const char *address,
 		struct host_path *own, struct err *err);
 /*
+ * Whether this process has listened on the TCP port (control, VNC, gdb, a serial port): a guest
+ * behind user networking does not reach it. Any thread.
+ */
+bool host_listens_on(uint16_t port);
+/*
  * A non-blocking IPv4 datagram socket; given fd >= 0, that one. Bound to local and connected to
  * peer ("HOST:PORT") unless they are NULL; shared: other programs may bind to the same. fd or
  * -errno (the one given stays open).

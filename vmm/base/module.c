@@ -61,8 +61,12 @@ void *module_symbol(const char *module, const char *symbol, struct err *err)
 			continue;
 		handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 		if (!handle) {
-			err_set(err, ENOENT, "cannot load %s: %s%s%s", path, dlerror(),
-				package ? "; install the package " : "", package ? package : "");
+			const char *why = dlerror();
+			/* Only a library that is not there is mended by its package. */
+			bool advise = package && strstr(why, "cannot open shared object file");
+
+			err_set(err, ENOENT, "cannot load %s: %s%s%s", path, why,
+				advise ? "; install the package " : "", advise ? package : "");
 			return NULL;
 		}
 		if ((uintptr_t)dlsym(handle, "minivmm_interface") != MODULE_INTERFACE) {

@@ -52,6 +52,10 @@ static const struct words_of {
 	  "the guest's network and who is who on it; 10.0.2.0/24" },
 	{ "net", "user,ipv4=on|off ipv6=on|off ipv6-net=ADDR/BITS ipv6-host=ADDR ipv6-dns=ADDR",
 	  "the same for IPv6; fec0::/64" },
+	{ "net", "user,loopback=on|PORT[:PORT]",
+	  "what of this host's loopback (services on 127.0.0.1) the guest reaches at 10.0.2.2; "
+	  "left "
+	  "out: nothing. This machine's own control ports stay closed always" },
 	{ "net", "user,restrict=on", "nothing but hostfwd and guestfwd" },
 	{ "net", "user,hostname=NAME domainname=NAME dnssearch=NAME", "what DHCP says" },
 	{ "net", "user,tftp=DIR bootfile=FILE tftp-server-name=NAME", "files for a network boot" },
