@@ -259,7 +259,9 @@ int qcow2_resize(struct node *n, uint64_t size, struct err *err)
 
 /*
  * Host clusters for a range that has none: never used ones, which read as zeros. The entries say
- * "allocated", not "zero", so that the guest's writes change no metadata.
+ * "allocated", not "zero", so that the guest's writes change no metadata; but where what is stored
+ * is encrypted, zeros of the host are none of the guest: there they say "zero", and keep their
+ * cluster.
  */
 static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_t *done,
 			    uint64_t *where, uint64_t *bytes)
@@ -291,9 +293,10 @@ static int preallocate_step(struct qcow2 *q, uint64_t off, uint64_t len, uint64_
 		if (ret)
 			return ret;
 	}
+	entry = L2E_COPIED | (q->crypt && !q_ext_l2(q) ? L2E_ZERO : 0);
+	bitmap = !q_ext_l2(q) || q_below(q) ? 0 : q->crypt ? SC_ALL_ZERO : SC_ALL_ALLOC;
 	for (uint64_t i = 0; i < got; i++)
-		entry_store(q, t, i0 + i, (host + (i << q->cluster_bits)) | L2E_COPIED,
-			    q_ext_l2(q) && !q_below(q) ? SC_ALL_ALLOC : 0);
+		entry_store(q, t, i0 + i, (host + (i << q->cluster_bits)) | entry, bitmap);
 	*done = *bytes = got << q->cluster_bits;
 	*where = host;
 	return 0;
@@ -317,6 +320,12 @@ int qcow2_preallocate(struct node *n, uint64_t off, uint64_t len, const char *mo
 		return err_set(err, EINVAL,
 			       "Backing file and preallocation can only be used at the same time "
 			       "if extended_l2 is enabled");
+	if (q->crypt && q->h.version < 3)
+		return err_set(
+			err, EINVAL,
+			"'%s': preallocation of an encrypted image needs compat=1.1, which can "
+			"mark what nobody has written",
+			n->filename);
 	if (fill && !d->ops->preallocate)
 		return err_set(err, ENOTSUP, "'%s': a %s cannot preallocate", d->filename,
 			       d->ops->format);

@@ -692,7 +692,7 @@ const struct operation matrix_operations[] = {
 	{ "grow", 0, op_grow },
 	{ "shrink", 0, op_shrink },
 	{ "shrink-grow", 0, op_shrink_grow },
-	{ "grow-preallocated", NEEDS_CLEAR, op_grow_preallocated },
+	{ "grow-preallocated", 0, op_grow_preallocated },
 	{ "snapshot", NEEDS_SHARED, op_snapshot },
 	{ "snapshot-resize", NEEDS_SHARED | NEEDS_V3, op_snapshot_resize },
 	{ "commit", NEEDS_BASE, op_commit },
