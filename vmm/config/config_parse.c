@@ -107,8 +107,6 @@ static int parse_drive(struct drive_config *d, struct keyval *kv, struct err *er
 	if (d->index < 0 && d->unit >= 0)
 		d->index = MAX(d->bus, 0) * 2 + d->unit;
 	config_drive_open(d);
-	if (!d->file && !d->cdrom)
-		return err_set(err, EINVAL, "file= is missing");
 	return 0;
 }
 
@@ -126,8 +124,11 @@ struct drive_config *config_parse_drive(struct config *c, const char *spec, stru
 {
 	struct new_drive n = { c, NULL };
 
-	if (keyval_use(spec, "file", take_drive, &n, err) == 0)
-		return n.d;
+	if (keyval_use(spec, "file", take_drive, &n, err) == 0) {
+		if (n.d->file || n.d->cdrom)
+			return n.d;
+		err_set(err, EINVAL, "file= is missing");
+	}
 	err_prefix(err, "-drive %s", spec);
 	if (n.d)
 		config_remove_drive(n.d);

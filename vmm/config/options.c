@@ -379,6 +379,30 @@ static OPT(debugcon)
 	return config_add_device_with(c, "isa-debugcon", "chardev", arg, err) ? 0 : -EINVAL;
 }
 
+static OPT(display)
+{
+	static const char *const windows[] = { "gtk", "sdl", "cocoa", "spice-app", "egl-headless",
+					       "dbus", NULL };
+
+	if (!strncmp(arg, "vnc=", 4)) {
+		set_text(&c->vnc, arg + 4);
+		log_warn("-display %s: taken as -vnc %s", arg, arg + 4);
+		return 0;
+	}
+	if (!strcmp(arg, "none") || !strcmp(arg, "curses")) {
+		set_text(&c->display, arg);
+		return 0;
+	}
+	for (size_t i = 0; windows[i]; i++)
+		if (!strncmp(arg, windows[i], strcspn(arg, ",")) && *arg)
+			return err_set(
+				err, ENOTSUP,
+				"-display %s: there is no window; -vnc :1 shows the screen to a "
+				"VNC viewer, -display curses its text here",
+				arg);
+	return err_set(err, EINVAL, "-display %s: none, curses or vnc=SPEC expected", arg);
+}
+
 static OPT(nographic)
 {
 	c->nographic = true;
@@ -493,6 +517,12 @@ static PUT(shutdown_timeout)
 		words_add(w, o->name, xasprintf("%u", c->shutdown_timeout));
 }
 
+static PUT(display)
+{
+	if (c->display)
+		words_add(w, o->name, xstrdup(c->display));
+}
+
 static PUT(seconds)
 {
 	unsigned n = !strcmp(o->name, "timeout") ? c->timeout : c->idle_timeout;
@@ -598,7 +628,8 @@ static const struct option options[] = {
 	  .set = opt_debugcon },
 	{ "nographic", NULL, "no screen, serial port and monitor on the terminal",
 	  .set = opt_nographic },
-	{ "display", "none|curses", "show the screen", TEXT(display) },
+	{ "display", "none|curses|vnc=SPEC", "show the screen", .set = opt_display,
+	  .put = put_display },
 	{ "vnc", "[HOST]:N|unix:F",
 	  "show the screen to VNC viewers, on this machine unless HOST says more; ,password=on "
 	  "(then "
@@ -723,14 +754,18 @@ static OPT(man)
 
 static int no_option(const char *name, struct err *err)
 {
-	const char *names[ARRAY_SIZE(options) + 1], *near;
+	const char *names[ARRAY_SIZE(options) + 1], *near, *instead = option_instead(name);
 	unsigned n = 0;
+
+	if (instead)
+		return err_set(err, EINVAL, "-%s: %s", name, instead);
 
 	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
 		if (*options[i].name && options[i].help)
 			names[n++] = options[i].name;
 	names[n] = NULL;
-	near = nearest_name(name, names);
+	/* With so few letters every option is near. */
+	near = strlen(name) > 3 ? nearest_name(name, names) : NULL;
 	return err_set(err, EINVAL, "no option is called -%s%s%s%s (-h lists them)", name,
 		       near ? "; did you mean -" : "", near ? near : "", near ? "?" : "");
 }

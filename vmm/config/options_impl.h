@@ -38,4 +38,10 @@ PUT(rtc);
 PUT(smp);
 extern const struct prop ram_props[], smp_props[], machine_props[], boot_props[], rtc_props[];
 
+/*
+ * What to do instead of an option of QEMU's that is not here; NULL: it is unknown
+ * (options_foreign.c).
+ */
+const char *option_instead(const char *name);
+
 #endif

@@ -20,7 +20,7 @@
  * The disk layer says what is wrong with an image; here it is said with which, and what can be
  * done.
  */
-static void open_failed(const struct host *host, const char *file, struct err *err)
+static void open_failed(const struct host *host, const char *file, bool cdrom, struct err *err)
 {
 	struct stat st;
 	bool missing = !strchr(file, ':') && host_stat(host, file, &st) == -ENOENT;
@@ -28,7 +28,9 @@ static void open_failed(const struct host *host, const char *file, struct err *e
 
 	snprintf(why, sizeof(why), "%s", err->msg);
 	err->msg[0] = 0;
-	if (missing)
+	if (missing && cdrom)
+		err_set(err, ENOENT, "%s (\"\" as the file is an empty drive)", why);
+	else if (missing)
 		err_set(err, ENOENT, "%s (minivmm-img create -f qcow2 '%s' 20G makes an empty one)",
 			why, file);
 	else if (!strstr(why, file))
@@ -66,7 +68,7 @@ struct blk *machine_drive_open(struct machine_drive *md, const char *file,
 	struct blk *blk = blk_open(file, o, err);
 
 	if (!blk) {
-		open_failed(o->host ? o->host : &host_door, file, err);
+		open_failed(o->host ? o->host : &host_door, file, d->cdrom, err);
 		return NULL;
 	}
 	blk_set_on_error(blk, d->rerror, d->werror);
