@@ -64,17 +64,16 @@ int net_parse_mac(const char *s, uint8_t mac[6], struct err *err)
 
 	if (sscanf(s, "%2x%c%2x%c%2x%c%2x%c%2x%c%2x%c", &b[0], &sep[0], &b[1], &sep[1], &b[2],
 		   &sep[2], &b[3], &sep[3], &b[4], &sep[4], &b[5], &end) != 11)
-		return err_set(err, EINVAL, "\"%s\" is no MAC address; write 52:54:00:12:34:56", s);
+		return err_set(err, EINVAL, "six hexadecimal bytes expected, as 52:54:00:12:34:56");
 	for (int i = 0; i < 5; i++)
 		if (sep[i] != sep[0] || (sep[i] != ':' && sep[i] != '-'))
 			return err_set(err, EINVAL,
-				       "\"%s\" is no MAC address; write 52:54:00:12:34:56", s);
+				       "six hexadecimal bytes expected, as 52:54:00:12:34:56");
 	if (b[0] & 1)
 		return err_set(err, EINVAL,
-			       "MAC address %s is a multicast address; its first byte must be even",
-			       s);
+			       "that is a group address; the first byte must be even");
 	if (!(b[0] | b[1] | b[2] | b[3] | b[4] | b[5]))
-		return err_set(err, EINVAL, "MAC address %s is all zero", s);
+		return err_set(err, EINVAL, "an address of zeros is nobody's");
 	for (int i = 0; i < 6; i++)
 		mac[i] = b[i];
 	return 0;

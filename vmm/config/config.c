@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "vmm/base/log.h"
 #include "vmm/base/nearest.h"
 #include "vmm/config/config.h"
 
@@ -438,6 +439,16 @@ static int finish_nets(struct config *c, struct err *err)
 		nic->vlan = c->nets[n].vlan;
 		*(char **)device_prop(nic, PROP_NETDEV) = xstrdup(c->nets[n].id);
 	}
+	/* kvm joined all of a vlan by a hub; here a card has a network of its own. */
+	for (unsigned i = 0; i < c->ndevices; i++)
+		if (device_is_nic(c->devices[i]) && c->devices[i]->vlan >= 0 &&
+		    !device_backend(c->devices[i]))
+			log_warn("network card %s (%s) has no network: -net nic and -net tap or "
+				 "user are "
+				 "joined in pairs, in their order; several guests or cards on one "
+				 "network "
+				 "want a bridge (-net tap,BRIDGE for each)",
+				 c->devices[i]->id, c->devices[i]->kind->name);
 	return 0;
 }
 
@@ -450,6 +461,11 @@ static int finish_topology(struct config *c, struct err *err)
 		c->cpus = t->sockets || t->cores || t->threads ?
 			MAX(t->sockets, 1u) * MAX(t->cores, 1u) * MAX(t->threads, 1u) : 1;
 	n = MAX(c->cpus, c->max_cpus);
+	if (n > c->cpus)
+		log_warn("-smp maxcpus=%u: processors cannot be added to a machine that runs; the "
+			 "guest "
+			 "has %u",
+			 n, c->cpus);
 	c->max_cpus = n;
 	t->threads = MAX(t->threads, 1u);
 	if (!t->cores)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "net/net.h"
 #include "vmm/config/prop.h"
 
 /* The value itself, in its structure. */
@@ -111,21 +112,10 @@ static int set_word(const struct prop *p, int *v, const char *s, struct err *err
 
 static int set_mac(const struct prop *p, struct prop_mac *mac, const char *s, struct err *err)
 {
-	unsigned b[6];
-	int end = 0;
-
-	if (sscanf(s, "%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%*1[:-]%2x%n", b, b + 1, b + 2,
-		   b + 3, b + 4, b + 5, &end) != 6 ||
-	    s[end])
-		return err_set(err, EINVAL,
-			       "%s=%s: six hexadecimal bytes expected, as 52:54:00:12:34:56",
-			       p->name, s);
-	if (b[0] & 1)
-		return err_set(err, EINVAL,
-			       "%s=%s: that is a group address; the first byte must be even",
-			       p->name, s);
-	for (int i = 0; i < 6; i++)
-		mac->addr[i] = b[i];
+	if (net_parse_mac(s, mac->addr, err) < 0) {
+		err_prefix(err, "%s=%s", p->name, s);
+		return -EINVAL;
+	}
 	mac->set = true;
 	return 0;
 }
