@@ -43,6 +43,8 @@ static void force_end(void *ctx)
 
 static void take_signal(struct machine *m, int signo)
 {
+	if (!signo)
+		return;
 	if (signo == SIGHUP) {
 		log_reopen();
 		for (unsigned i = 0; i < ARRAY_SIZE(m->serial); i++)
@@ -66,7 +68,7 @@ static void on_signal(void *ctx, uint32_t events)
 	struct signalfd_siginfo info;
 
 	if (read(s->fd, &info, sizeof(info)) == sizeof(info))
-		take_signal(s->m, info.ssi_signo);
+		take_signal(s->m, hangup_meaning(info.ssi_signo));
 }
 
 /* Signals are the parent's, which tells them once: a terminal sends them to both. */
@@ -105,6 +107,7 @@ static void unwatch_signals(struct signals *s)
 
 static void block_signals(sigset_t *set)
 {
+	hangup_init();
 	sigemptyset(set);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGTERM);

@@ -2,6 +2,7 @@
 /* daemon.c: see daemon.h. */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -122,4 +123,36 @@ int daemon_pidfile(const char *path, struct host_path *own, struct err *err)
 	if (ret < 0)
 		host_remove(&host_direct, own);
 	return ret < 0 ? err_set(err, -ret, "-pidfile %s: %s", path, strerror(-ret)) : 0;
+}
+
+/* --- SIGHUP --- */
+
+static bool had_terminal, hangup_ignored;
+
+static bool has_terminal(void)
+{
+	struct err none = { "" };
+	int fd = host_open(&host_direct, "terminal", "/dev/tty", O_RDONLY | O_NOCTTY, 0, &none);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+void hangup_init(void)
+{
+	struct sigaction sa;
+
+	had_terminal = has_terminal();
+	/* A blocked signal comes by the descriptor even when it is ignored. */
+	hangup_ignored = sigaction(SIGHUP, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN;
+}
+
+int hangup_meaning(int signo)
+{
+	if (signo != SIGHUP)
+		return signo;
+	if (hangup_ignored)
+		return 0;
+	return had_terminal && !has_terminal() ? SIGTERM : SIGHUP;
 }

@@ -28,4 +28,15 @@ void daemon_detach(const char *logfile);
  */
 int daemon_pidfile(const char *path, struct host_path *own, struct err *err);
 
+/*
+ * SIGHUP means three things. After daemon_start, before signals are blocked: takes down whether
+ * there is a terminal, and whether SIGHUP is ignored (nohup).
+ */
+void hangup_init(void);
+/*
+ * What a signal that came means: SIGTERM when it is a SIGHUP and the terminal is gone, 0 when it is
+ * ignored, else what it is (SIGHUP: open the logs anew).
+ */
+int hangup_meaning(int signo);
+
 #endif

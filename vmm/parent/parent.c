@@ -214,9 +214,11 @@ static const int passed[] = { SIGTERM, SIGINT, SIGHUP };
 
 static void pass_on(struct parent *p, int signo)
 {
-	struct wire_signal s = { signo };
+	struct wire_signal s = { hangup_meaning(signo) };
 
-	switch (signo) {
+	switch (s.signal) {
+	case 0:
+		break;
 	case SIGQUIT:
 		kill(p->machine, SIGQUIT);
 		break;
@@ -326,6 +328,7 @@ int parent_run(const struct parent_options *o, char *const argv[])
 	p = (struct parent){ .o = o, .pidfile = { .fd = -1 }, .lock = PTHREAD_MUTEX_INITIALIZER };
 	if (o->daemonize && daemon_start() < 0)
 		return STATUS_CANNOT_START;
+	hangup_init();
 	watched_signals(&set);
 	sigprocmask(SIG_BLOCK, &set, &old);
 	ret = socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 ? -errno : 0;
