@@ -221,8 +221,8 @@ fail:
 
 static int file_open(struct node *n, const struct blk_options *o, struct err *err)
 {
-	int fd = host_open(n->host, "disk image", file_path(n->filename), file_mode(n->flags), 0,
-			   err);
+	int fd = host_open_disk(n->host, file_path(n->filename), file_mode(n->flags), o->format,
+				&n->elsewhere, err);
 
 	if (fd == -EINVAL && (n->flags & BLK_NOCACHE) && err)
 		err_prefix(err, "its file system may not know O_DIRECT (cache=none); use another "
@@ -239,7 +239,8 @@ static int file_reopen(struct node *n, bool rdwr, struct err *err)
 	struct stat was, is;
 	int fd, ret;
 
-	fd = host_open(n->host, "disk image", file_path(n->filename), file_mode(n->flags), 0, err);
+	fd = host_open_disk(n->host, file_path(n->filename), file_mode(n->flags), NULL,
+			    &n->elsewhere, err);
 	if (fd < 0)
 		return err_set(err, -fd, "Could not open '%s' %s: %s", n->filename,
 			       rdwr ? "for writing" : "again", strerror(-fd));
@@ -669,6 +670,8 @@ struct node *node_create_file(const char *filename, uint64_t size, const struct 
 	}
 	if (!((struct file *)n->priv)->blockdev)
 		n->size = size;
+	/* Whoever makes a data file names it; the image that has its name is opened next. */
+	host_allow_file(n->host, file_path(filename));
 	return n;
 fail:
 	node_unref(n);

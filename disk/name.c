@@ -406,6 +406,15 @@ char *name_from_options(const char *const *options, struct err *err)
 
 /* --- one file, several names --- */
 
+static bool is_remote(const char *name)
+{
+	/* The last protocol is "file", which takes any name. */
+	for (int i = 0; node_protocols[i] && node_protocols[i + 1]; i++)
+		if (node_protocols[i]->match && node_protocols[i]->match(name))
+			return true;
+	return false;
+}
+
 /* The file a name leads to. false: none that can be looked at. */
 static bool file_identity(const struct host *host, const char *name, struct stat *st)
 {
@@ -417,13 +426,32 @@ static bool file_identity(const struct host *host, const char *name, struct stat
 		name = name_parse(name, &parts, &err) == 0 ? parts.filename : NULL;
 	if (name && !strncmp(name, "file:", 5))
 		name += 5;
-	/* The last protocol is "file", which takes any name. */
-	for (int i = 0; name && node_protocols[i] && node_protocols[i + 1]; i++)
-		if (node_protocols[i]->match && node_protocols[i]->match(name))
-			name = NULL;
+	if (name && is_remote(name))
+		name = NULL;
 	found = name && *name && host_stat(host, name, st) == 0;
 	name_free(&parts);
 	return found;
+}
+
+void name_allow(const struct host *host, const char *name)
+{
+	struct image_name parts = { 0 };
+	struct err err = { "" };
+
+	if (!name_is_json(name)) {
+		if (is_remote(name))
+			host_allow(host, name, &err);
+		else
+			host_allow_file(host, strncmp(name, "file:", 5) ? name : name + 5);
+	} else if (name_parse(name, &parts, &err) == 0) {
+		const char *all[] = { parts.filename, parts.below, parts.backing,
+				      parts.data_file };
+
+		for (size_t i = 0; i < ARRAY_SIZE(all); i++)
+			if (all[i] && *all[i])
+				name_allow(host, all[i]);
+	}
+	name_free(&parts);
 }
 
 bool name_same_file(const struct host *host, const char *a, const char *b)

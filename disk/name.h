@@ -51,6 +51,11 @@ struct node;
  * decides.
  */
 bool name_same_file(const struct host *host, const char *a, const char *b);
+/*
+ * A person named this disk: names inside images may lead to its folder, or to its address, from
+ * now on, also where it is opened only later.
+ */
+void name_allow(const struct host *host, const char *name);
 /* Is this what n was opened from? */
 bool name_is_node(const struct node *n, const char *name);
 /*

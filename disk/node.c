@@ -108,12 +108,13 @@ bool node_reaches(const struct node *n, const struct node *other)
 
 /* --- opening --- */
 
-struct node *node_open_file(const char *filename, unsigned flags, const struct host *host,
-			    struct err *err)
+/* format: what an image records for it, if it is a backing file; NULL otherwise. */
+static struct node *open_protocol(const char *filename, unsigned flags, const struct host *host,
+				  const char *format, struct err *err)
 {
 	const struct node_ops *ops = NULL;
 	struct node *n;
-	struct blk_options o = { .flags = flags, .host = host };
+	struct blk_options o = { .flags = flags, .host = host, .format = format };
 	struct err why = { 0 };
 	int ret;
 
@@ -121,6 +122,10 @@ struct node *node_open_file(const char *filename, unsigned flags, const struct h
 		if (!node_protocols[i]->match || node_protocols[i]->match(filename))
 			ops = node_protocols[i];
 	if (ops == &file_ops && protocol_refuse(filename, false, err))
+		return NULL;
+	/* (A null disk is nobody's.) */
+	if (ops != &file_ops && ops != &null_protocol && host && host->origin == HOST_IMAGE &&
+	    host_ask_address(host, filename, err))
 		return NULL;
 	n = node_new(ops, strncmp(filename, "file:", 5) ? filename : filename + 5, NULL, flags);
 	node_set_host(n, host);
@@ -134,6 +139,12 @@ struct node *node_open_file(const char *filename, unsigned flags, const struct h
 		return NULL;
 	}
 	return n;
+}
+
+struct node *node_open_file(const char *filename, unsigned flags, const struct host *host,
+			    struct err *err)
+{
+	return open_protocol(filename, flags, host, NULL, err);
 }
 
 static const struct node_ops *probe(struct node *file, const char *filename, struct err *err)
@@ -188,6 +199,35 @@ static void override_backing(struct node *n, const char *backing)
 	free(n->backing_format);
 	n->backing_name = *backing ? xstrdup(backing) : NULL;
 	n->backing_format = NULL;
+	n->backing_said = true;
+}
+
+/*
+ * A file that another image names, far from where images are kept: it is read only if it is what
+ * it is said to be, and never in silence.
+ */
+static int accept_elsewhere(const struct node_ops *ops, struct node *file, struct err *err)
+{
+	uint8_t *head = xcalloc(1, PROBE_BYTES);
+	size_t len = MIN((uint64_t)PROBE_BYTES, file->size);
+	bool fits = ops && ops != &raw_ops && ops->probe && node_pread(file, head, len, 0) == 0 &&
+		    ops->probe(head, len, file->size, file->filename) > 0;
+
+	free(head);
+	if (!fits) {
+		const char *slash = strrchr(file->filename, '/');
+
+		return err_set(err, EACCES,
+			       "'%s' names '%s', which lies outside the folders of images and is "
+			       "no %s image; to allow it, add: -image-dir '%.*s'",
+			       file->named_by ? file->named_by : "an image", file->filename,
+			       ops ? ops->format : "known",
+			       slash ? (int)(slash - file->filename + 1) : 1,
+			       slash ? file->filename : ".");
+	}
+	log_warn("'%s' names '%s' (%s), outside the folders of images: it is read",
+		 file->named_by ? file->named_by : "an image", file->filename, ops->format);
+	return 0;
 }
 
 /*
@@ -202,7 +242,9 @@ static struct node *open_format(const struct node_ops *ops, struct node *file,
 
 	if (!ops)
 		ops = probe(file, filename, err);
-	if (!ops) {
+	if (file->elsewhere && accept_elsewhere(ops, file, err)) {
+		node_unref(file);
+	} else if (!ops) {
 		err_set(err, EINVAL, "'%s': its format is not known", filename);
 		node_unref(file);
 	} else {
@@ -243,7 +285,9 @@ static struct node *open_plain(const char *filename, const struct blk_options *o
 
 	if (wanted_format(o->format, &ops, err))
 		return NULL;
-	file = node_open_file(filename, o->flags, o->host ? o->host : &host_door, err);
+	/* (It may be recorded by the name of a protocol.) */
+	file = open_protocol(filename, o->flags, o->host ? o->host : &host_door,
+			     ops == &raw_ops ? "raw" : o->format, err);
 	return file ? open_format(ops, file, o, err) : NULL;
 }
 
@@ -368,7 +412,7 @@ static int open_chain(struct node *top, const struct blk_options *o, struct err 
 	bo.flags &= ~(BLK_RDWR | BLK_SNAPSHOT | BLK_CHECK | BLK_DETECT_ZEROES | BLK_DISCARD_UNMAP);
 	while (!n->backing && n->backing_name && n->backing_name[0]) {
 		char *path = node_backing_path(n);
-		struct host host = node_names(n);
+		struct host host = n->backing_said ? *n->host : node_names(n);
 		struct node *b;
 
 		if (++depth > CHAIN_MAX) {

@@ -228,6 +228,9 @@ struct node {
 	const struct host *host;	/* what opens its file: &door */
 	struct host door;
 	char *named_by;			/* the image that named this one; NULL: none */
+	/* leaf: named by an image, and outside the folders of images: only for reading */
+	bool elsewhere;
+	bool backing_said;		/* backing_name is not the image's own word */
 };
 
 /* Protocols ("file" last: it takes any name); ends with NULL. disk/formats.c has both tables. */

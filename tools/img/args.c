@@ -103,6 +103,10 @@ int args_parse(struct args *a, const struct img_cmd *cmd, int argc, char **argv)
 		size = take_size(&argc, argv);
 	a->set = xcalloc(argc + 1, sizeof(*a->set));
 	opterr = 0;
+	/* As minivmm and the messages spell it. */
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "-image-dir"))
+			argv[i] = "--image-dir";
 	while ((c = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
 		if (c == ':')
 			return usage_error("option '%s' requires an argument", argv[optind - 1]);

@@ -26,6 +26,12 @@ struct commit {
 	uint64_t copied;
 };
 
+/* What opens the file below an image: a stranger may have written its name, unless -b gave it. */
+static struct host backing_door(const struct node *n)
+{
+	return n->backing_said ? *n->host : node_names(n);
+}
+
 /* Opens the layers above the base and then the base for writing. */
 static int open_chain(struct commit *c, const char *filename, unsigned flags)
 {
@@ -33,6 +39,7 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 	char *path = NULL;
 	struct err err = { 0 };
 	bool found = false;
+	struct host door;
 
 	while (!found) {
 		struct node *n;
@@ -41,9 +48,12 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 			free(path);
 			return fail("the chain of backing files has more than %d members", c->n);
 		}
+		if (c->n)
+			door = backing_door(c->layer[c->n - 1]);
 		if (c->n == 0)
 			n = img_open(c->a, filename, format, BLK_NO_BACKING | BLK_RDWR | flags);
-		else if (!(n = img_open_layer(c->a, path, format, BLK_NO_BACKING | flags, &err)))
+		else if (!(n = img_open_below(c->a, &door, path, format, BLK_NO_BACKING | flags,
+					      &err)))
 			fail("Could not open '%s': %s", path, err.msg);
 		free(path);
 		if (!n)
@@ -58,7 +68,8 @@ static int open_chain(struct commit *c, const char *filename, unsigned flags)
 		format = n->backing_format;
 		found = !wanted || name_is_backing(n, wanted);
 	}
-	c->base = img_open_layer(c->a, path, format, BLK_RDWR | flags, &err);
+	door = wanted ? img_host : backing_door(c->layer[c->n - 1]);
+	c->base = img_open_below(c->a, &door, path, format, BLK_RDWR | flags, &err);
 	if (!c->base)
 		fail("Could not open '%s': %s", path, err.msg);
 	free(path);

@@ -78,6 +78,14 @@ struct node *img_open_options(const struct args *a, const char *text, unsigned f
 			      struct err *err);
 struct node *img_open_layer(const struct args *a, const char *filename, const char *format,
 			    unsigned flags, struct err *err);
+/* The same for a name that stands in an image, with the door for those (node_names()). */
+struct node *img_open_below(const struct args *a, const struct host *door, const char *filename,
+			    const char *format, unsigned flags, struct err *err);
+/*
+ * Takes note of what the command line names: names inside images may lead to those folders and
+ * addresses, and to those of --image-dir. 0, or 1 after a message.
+ */
+int img_allow_names(const struct args *a);
 /* The secrets of the command line; ends with id NULL. NULL: none. */
 extern struct blk_secret *img_secrets;
 /* --object secret,id=ID: the file that holds the secret, or NULL. */

@@ -154,6 +154,7 @@ int cmd_info(struct args *a)
 	json_t *list = json_array();
 	struct seen seen = { 0 };
 	struct err err = { 0 };
+	struct node *above = NULL;
 	int output = args_output(a), n = 0, ret = 0;
 
 	if (output < 0 || a->n != 1) {
@@ -164,12 +165,17 @@ int cmd_info(struct args *a)
 	name = xstrdup(a->operand[0]);
 	while (name && !ret) {
 		struct image im = { 0 };
+		struct host door = above ? node_names(above) : img_host;
 
+		if (above && above->backing_said)
+			door = *above->host;
 		if (!n)
 			im.n = img_open(a, name, format, BLK_NO_IO | BLK_NO_BACKING);
-		else if (!(im.n = img_open_layer(a, name, format, BLK_NO_IO | BLK_NO_BACKING,
-						 &err)))
+		else if (!(im.n = img_open_below(a, &door, name, format,
+						 BLK_NO_IO | BLK_NO_BACKING, &err)))
 			fail("Could not open '%s': %s", name, err.msg);
+		node_unref(above);
+		above = NULL;
 		if (im.n && seen_before(&seen, im.n))
 			ret = fail("Backing file '%s' creates an infinite loop.", name);
 		else
@@ -185,6 +191,10 @@ int cmd_info(struct args *a)
 		free(format);
 		name = !ret && chain && *im.full_backing ? xstrdup(im.full_backing) : NULL;
 		format = name && im.n->backing_format ? xstrdup(im.n->backing_format) : NULL;
+		if (name) {
+			above = im.n;
+			node_ref(above);
+		}
 		if (im.n)
 			image_free(&im);
 	}

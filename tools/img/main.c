@@ -49,6 +49,8 @@
 
 const struct img_opt img_common_opts[] = {
 	{ "-h|--help", NULL, "show help and exit" },
+	{ "--image-dir", "dir",
+	  "names inside images may lead to files in and below this folder, or to this address" },
 	END
 };
 
@@ -265,7 +267,9 @@ static void print_help(void)
 	printf("usage: %s [standard options] command [command options]\nminivmm disk image "
 	       "utility\n\n"
 	       "    '-h', '--help'       display this help and exit\n"
-	       "    '-V', '--version'    output version information and exit\n\nCommand syntax:\n",
+	       "    '-V', '--version'    output version information and exit\n"
+	       "    '-image-dir DIR'     names inside images may lead there, too\n\n"
+	       "Command syntax:\n",
 	       log_name());
 	for (const struct img_cmd *c = img_cmds; c->name; c++)
 		print_command(c);
@@ -343,6 +347,16 @@ static void print_man(void)
 			printf("\n");
 		}
 	}
+	printf(".SH NAMES INSIDE IMAGES\n"
+	       "An image names other files: its backing file, its data file, its pieces. The names "
+	       "may be a stranger's; they lead to files in the folder of the image, in those of "
+	       "files that the command line names, in and below those of\n.B \\-image\\-dir\n"
+	       "and of /etc/minivmm/image\\-dirs (a folder a line; without the file: "
+	       "/var/lib/minivmm/images and /var/lib/libvirt/images). Block devices count only in "
+	       "and below listed folders. A backing file elsewhere is read, and named in a line, "
+	       "if the image records its format, that is not raw, and the file looks like it. "
+	       "Everything else is refused with the option to add; an address (nbd:, http:) "
+	       "always, unless\n.B \\-image\\-dir\nallows it.\n");
 	printf(".SH SIGNALS\nSIGUSR1 prints how far a long command is. SIGINT, SIGTERM and SIGHUP "
 	       "end it; output that is not\n"
 	       "complete is removed.\n"
@@ -407,6 +421,15 @@ int main(int argc, char **argv)
 		print_man();
 		return 0;
 	}
+	/* A standard option: it may stand before the command as well. */
+	while (argc > 3 && (!strcmp(argv[1], "-image-dir") || !strcmp(argv[1], "--image-dir"))) {
+		struct err err = { "" };
+
+		if (host_allow(&img_host, argv[2], &err))
+			return fail("%s", err.msg);
+		argv += 2;
+		argc -= 2;
+	}
 	for (const struct img_cmd *c = img_cmds; c->name; c++) {
 		if (strcmp(c->name, argv[1]))
 			continue;
@@ -414,7 +437,7 @@ int main(int argc, char **argv)
 		if (ret == 0 && arg_has(&a, "-h|--help"))
 			print_command_help(c);
 		else if (ret == 0)
-			ret = args_objects(&a) ? 1 : c->run(&a);
+			ret = args_objects(&a) || img_allow_names(&a) ? 1 : c->run(&a);
 		args_free(&a);
 		if (fflush(stdout) || ferror(stdout))
 			ret = fail("could not write the output: %s", strerror(errno));

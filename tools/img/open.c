@@ -99,9 +99,15 @@ static void warn_raw_guess(const struct node *n)
 struct node *img_open_layer(const struct args *a, const char *filename, const char *format,
 			    unsigned flags, struct err *err)
 {
+	return img_open_below(a, &img_host, filename, format, flags, err);
+}
+
+struct node *img_open_below(const struct args *a, const struct host *door, const char *filename,
+			    const char *format, unsigned flags, struct err *err)
+{
 	struct blk_options o = { .format = format,
 				 .flags = flags | BLK_GUESS_TOLD,
-				 .host = &img_host,
+				 .host = door,
 				 .secrets = img_secrets };
 	struct node *n;
 
@@ -117,6 +123,48 @@ struct node *img_open_layer(const struct args *a, const char *filename, const ch
 	if (n)
 		warn_raw_guess(n);
 	return n;
+}
+
+/* A backing file's name: from the current folder, or from that of the image. */
+static void allow_backing(const struct args *a, const char *name)
+{
+	const struct node over = { .filename = a->n ? a->operand[0] : (char *)"",
+				   .backing_name = (char *)name };
+	char *path = node_backing_path(&over);
+
+	name_allow(&img_host, name);
+	if (path)
+		name_allow(&img_host, path);
+	free(path);
+}
+
+int img_allow_names(const struct args *a)
+{
+	bool options = arg_has(a, "--image-opts");
+	struct err err = { "" };
+
+	for (int i = 0; i < a->nset; i++) {
+		const char *name = a->set[i].name, *value = a->set[i].value;
+
+		if (!strcmp(name, "--image-dir") && host_allow(&img_host, value, &err))
+			return fail("%s", err.msg);
+		if (value && *value && (!strcmp(name, "-b") || !strcmp(name, "-B")))
+			allow_backing(a, value);
+	}
+	for (int i = 0; i < a->n; i++) {
+		const char *text = a->operand[i];
+		struct optlist l = { 0 };
+		char *name = NULL;
+
+		if (options && optlist_add(&l, text) == 0)
+			name = name_from_options((const char *const *)l.v, &err);
+		else if (!strcmp(a->cmd->name, "dd") && !strncmp(text, "if=", 3))
+			text += 3;
+		name_allow(&img_host, name ? name : text);
+		free(name);
+		optlist_free(&l);
+	}
+	return 0;
 }
 
 struct node *img_open_options(const struct args *a, const char *text, unsigned flags,

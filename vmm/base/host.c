@@ -12,7 +12,7 @@
 static int direct_call(void *ctx, struct host_call *c, struct err *err)
 {
 	static int (*const kinds[])(struct host_call *c, struct err *err) = {
-		host_file_call, host_socket_call, host_process_call,
+		host_file_call, host_socket_call, host_process_call, host_names_call,
 	};
 	int ret = -ENOSYS;
 
@@ -42,6 +42,46 @@ int host_open(const struct host *h, const char *purpose, const char *path, int f
 			       .mode = mode, .fd = -1, .fd2 = -1 };
 
 	return fdset_is_path(path) ? fdset_open(path, flags, err) : call(h, &c, err);
+}
+
+int host_open_disk(const struct host *h, const char *path, int flags, const char *format,
+		   bool *elsewhere, struct err *err)
+{
+	struct host_call c = { .op = HOST_OPEN, .purpose = "disk image", .name = path,
+			       .other = format, .flags = flags, .mode = HOST_OPEN_DISK, .fd = -1,
+			       .fd2 = -1 };
+	int fd;
+
+	*elsewhere = false;
+	if (h->origin == HOST_IMAGE && (fdset_is_path(path) || host_is_process_name(path)))
+		return err_set(err, EACCES, "'%s' names '%s', which is not for an image to name",
+			       h->from ? h->from : "an image", path);
+	fd = fdset_is_path(path) ? fdset_open(path, flags, err) : call(h, &c, err);
+	*elsewhere = fd >= 0 && c.status;
+	return fd;
+}
+
+static int allow(const struct host *h, enum host_allow what, const char *name, struct err *err)
+{
+	struct host_call c = { .op = HOST_ALLOW, .name = name, .flags = what, .fd = -1,
+			       .fd2 = -1 };
+
+	return call(h, &c, err);
+}
+
+int host_allow(const struct host *h, const char *place, struct err *err)
+{
+	return allow(h, HOST_ALLOW_DIR, place, err);
+}
+
+void host_allow_file(const struct host *h, const char *path)
+{
+	allow(h, HOST_ALLOW_FILE, path, NULL);
+}
+
+int host_ask_address(const struct host *h, const char *address, struct err *err)
+{
+	return allow(h, HOST_ALLOW_ASK, address, err);
 }
 
 int host_reopen(const struct host *h, const char *purpose, int fd, int flags, struct err *err)

@@ -20,8 +20,13 @@
 enum host_op {
 	HOST_OPEN, HOST_REOPEN, HOST_TEMPORARY, HOST_REMOVE, HOST_STAT, HOST_RENAME, HOST_LINK,
 	HOST_CONNECT, HOST_LISTEN, HOST_DATAGRAM, HOST_RESOLVE, HOST_RESERVE, HOST_INTERFACE,
-	HOST_SPAWN, HOST_WAIT, HOST_KILL, HOST_LOCK_OWNER, HOST_OPS
+	HOST_SPAWN, HOST_WAIT, HOST_KILL, HOST_LOCK_OWNER, HOST_ALLOW, HOST_OPS
 };
+
+/* HOST_ALLOW: flags. ASK is about an address; the others add. */
+enum host_allow { HOST_ALLOW_DIR, HOST_ALLOW_FILE, HOST_ALLOW_ADDRESS, HOST_ALLOW_ASK };
+/* HOST_OPEN without O_CREAT: in mode, a disk; other is its format, status whether elsewhere. */
+enum { HOST_OPEN_DISK = 1 };
 
 /* Who named what is asked for: the user before the guest ran, a control client, a file, a share. */
 enum host_origin { HOST_COMMAND_LINE, HOST_CONTROL, HOST_IMAGE, HOST_SHARE };
@@ -82,6 +87,27 @@ struct host_path {
  */
 int host_open(const struct host *h, const char *purpose, const char *path, int flags, int mode,
 	      struct err *err);
+/*
+ * A disk: only a file or a block device is opened, and nothing is waited for (a FIFO). The folder
+ * of a disk that was not named by an image becomes one of those that images may name. With a door
+ * of node_names() the name stands in an image, and the rule for those decides
+ * (host_name_from_image() in host_names.c): allowed are files in the image's own folder, in those
+ * of disks that were named, and in and below those of host_allow() and /etc/minivmm/image-dirs. A
+ * file that lies elsewhere is opened for reading only, when format, the one that the image records
+ * for it, is neither NULL nor raw; *elsewhere says so, and the caller has to see whether the file
+ * is such an image. Everything else is -EACCES, with the option to add. fd or -errno.
+ */
+int host_open_disk(const struct host *h, const char *path, int flags, const char *format,
+		   bool *elsewhere, struct err *err);
+/*
+ * Names in images may lead to what lies in and below this folder; or to this address ("nbd:..."),
+ * and below it. 0 or -errno.
+ */
+int host_allow(const struct host *h, const char *place, struct err *err);
+/* ... and to the folder of this file, if it is one; opening it does the same. */
+void host_allow_file(const struct host *h, const char *path);
+/* May an image name this address? 0, or -EACCES with the option to add. */
+int host_ask_address(const struct host *h, const char *address, struct err *err);
 /* What fd is open on, once more, with flags of its own (/proc/self/fd). fd or -errno. */
 int host_reopen(const struct host *h, const char *purpose, int fd, int flags, struct err *err);
 /*

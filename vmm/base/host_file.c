@@ -181,12 +181,14 @@ static int name_file(int fd, const char *path)
 	return linkat(AT_FDCWD, self, AT_FDCWD, path, AT_SYMLINK_FOLLOW) ? -errno : 0;
 }
 
-static int open_file(const struct host_call *c, struct err *err)
+static int open_file(struct host_call *c, struct err *err)
 {
 	int fd;
 
 	if (c->flags & O_CREAT)
 		return open_output(c->name, c->flags, c->mode, err);
+	if (c->mode == HOST_OPEN_DISK || c->origin == HOST_IMAGE)
+		return host_open_image(c, err);
 	fd = host_open_again(c->name, c->flags, c->mode);
 	if (fd < 0)
 		return err_set(err, -fd, "cannot open '%s'%s: %s", c->name,

@@ -9,11 +9,21 @@
 int host_file_call(struct host_call *c, struct err *err);
 int host_socket_call(struct host_call *c, struct err *err);
 int host_process_call(struct host_call *c, struct err *err);
+int host_names_call(struct host_call *c, struct err *err);
 
 /* open(2), repeated when a signal comes: fd or -errno. */
 int host_open_again(const char *path, int flags, int mode);
 /* The folder that path lies in; the caller's. */
 char *host_folder_of(const char *path);
+/* HOST_OPEN of a disk. */
+int host_open_image(struct host_call *c, struct err *err);
+/*
+ * The rule for names inside images: may the file that fd (O_PATH) stands for be opened as c wants?
+ * 0, with c->status set when it lies elsewhere; or -EACCES with the reason.
+ */
+int host_name_from_image(struct host_call *c, int fd, const struct stat *st, struct err *err);
+/* Does it name descriptors of this program? They are not an image's to name. */
+bool host_is_process_name(const char *name);
 /* As host_unlink. */
 int host_remove_exact(const char *path, int fd);
 

@@ -30,5 +30,7 @@
 #define FDS_KEPT		256
 /* How long a listener that found no descriptor rests before it looks again. */
 #define ACCEPT_REST_NS		(NS_PER_SEC / 4)
+/* Folders and addresses that names inside images may lead to. */
+#define IMAGE_PLACES_MAX	1024
 
 #endif

@@ -62,6 +62,8 @@ void config_free(struct config *c)
 	}
 	for (unsigned i = 0; i < c->nroms; i++)
 		free(c->roms[i]);
+	for (unsigned i = 0; i < c->nimage_dirs; i++)
+		free(c->image_dirs[i]);
 	for (unsigned i = 0; i < c->nglobals; i++)
 		free(c->globals[i].value);
 	memset(c, 0, sizeof(*c));

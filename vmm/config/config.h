@@ -16,6 +16,7 @@
 #define CONFIG_MAX_NETS 32
 #define CONFIG_MAX_DEVICES 128
 #define CONFIG_MAX_ROMS 8
+#define CONFIG_MAX_IMAGE_DIRS 64
 #define CONFIG_MAX_GLOBALS 16
 #define CONFIG_SHUTDOWN_TIMEOUT 5
 
@@ -97,6 +98,9 @@ struct config {
 	int boot_splash_ms;			/* -1 */
 	char *roms[CONFIG_MAX_ROMS];
 	unsigned nroms;
+	/* where names inside images may lead to; not saved: whoever starts a machine says it */
+	char *image_dirs[CONFIG_MAX_IMAGE_DIRS];
+	unsigned nimage_dirs;
 	/* parts */
 	struct drive_config drives[CONFIG_MAX_DRIVES];
 	unsigned ndrives;

@@ -168,6 +168,14 @@ static PUT(option_rom)
 
 /* --- disks --- */
 
+static OPT(image_dir)
+{
+	if (c->nimage_dirs == CONFIG_MAX_IMAGE_DIRS)
+		return err_set(err, E2BIG, "-image-dir: more than %d", CONFIG_MAX_IMAGE_DIRS);
+	c->image_dirs[c->nimage_dirs++] = xstrdup(arg);
+	return 0;
+}
+
 static OPT(drive)
 {
 	return config_parse_drive(c, arg, err) ? 0 : -EINVAL;
@@ -606,6 +614,12 @@ static const struct option options[] = {
 	{ "hdc", "FILE", "third IDE disk", .set = opt_hdc },
 	{ "hdd", "FILE", "fourth IDE disk", .set = opt_hdd },
 	{ "cdrom", "FILE", "CD image or host drive", .set = opt_cdrom },
+	{ "image-dir", "DIR|ADDRESS",
+	  "names inside images (backing files ...) may lead to files in and below this folder, or "
+	  "to this address (nbd:...); allowed anyway: the folders of the images themselves and "
+	  "those of /etc/minivmm/image-dirs, without it /var/lib/minivmm/images and "
+	  "/var/lib/libvirt/images",
+	  .set = opt_image_dir },
 	{ "snapshot", NULL, "write to temporary files instead of the disk images",
 	  .flag = offsetof(struct config, snapshot), .start = true },
 	{ "", NULL, "Network", .set = NULL },

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "disk/name.h"
 #include "vmm/base/event.h"
 #include "vmm/base/log.h"
 #include "vmm/machine/drives.h"
@@ -90,8 +91,9 @@ void machine_drive_put(struct machine_drive *md, struct blk *blk, bool as_said)
 static bool host_drive_is_empty(struct machine *m, const struct drive_config *d)
 {
 	struct err err = { "" };
+	bool elsewhere;
 	int fd = d->cdrom && *d->file == '/'
-			 ? host_open(&m->host, "disc", d->file, O_RDONLY, 0, &err)
+			 ? host_open_disk(&m->host, d->file, O_RDONLY, NULL, &elsewhere, &err)
 			 : -ENOENT;
 
 	if (fd >= 0)
@@ -106,6 +108,13 @@ int machine_open_drives(struct machine *m, struct err *err)
 {
 	struct config *c = m->config;
 
+	/* All that the command line names, before the first image may name one of them. */
+	for (unsigned i = 0; i < c->nimage_dirs; i++)
+		if (host_allow(&m->host, c->image_dirs[i], err) < 0)
+			return -EINVAL;
+	for (unsigned i = 0; i < c->ndrives; i++)
+		if (c->drives[i].file)
+			name_allow(&m->host, c->drives[i].file);
 	for (unsigned i = 0; i < c->ndrives; i++) {
 		struct drive_config *d = &c->drives[i];
 		struct machine_drive *md = &m->drives[m->ndrives++];
