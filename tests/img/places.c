@@ -170,7 +170,8 @@ TEST(named_on_the_command_line)
 TEST(commit_elsewhere)
 {
 	make_files();
-	RUN_OK("cd own; $M create -q -f qcow2 -b ../other/b.qcow2 -F qcow2 top; cp ../other/b.qcow2 "
+	RUN_OK("cd own; $M create -q -f qcow2 -b ../other/b.qcow2 -F qcow2 top; cp "
+	       "../other/b.qcow2 "
 	       "was; qemu-io -f qcow2 -c 'write -P 7 0 64k' top");
 	RUN_FAILS(1, "cd own; $M commit top");
 	if (!strstr(img_run("cd own; $M commit top")->out, "may only be read there; to allow it, "
@@ -223,13 +224,17 @@ TEST(no_files)
 	RUN_OK("cd own; mkfifo fifo; mkdir folder; python3 -c 'import socket; "
 	       "socket.socket(socket.AF_UNIX).bind(\"sock\")'");
 	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
-		for (const char *const *f = (const char *const[]){ "raw", "qcow2", NULL }; *f; f++)
-			RUN_FAILS(1, "cd own; qemu-img create -q -f qcow2 -u -b %s -F %s t 1M; "
-				  "timeout 20 $M convert -O raw t o <../other/b.qcow2", names[i], *f);
+		const char *const *f = (const char *const[]){ "raw", "qcow2", NULL };
+
+		for (; *f; f++)
+			RUN_FAILS(1,
+				  "cd own; qemu-img create -q -f qcow2 -u -b %s -F %s t 1M; "
+				  "timeout 20 $M convert -O raw t o <../other/b.qcow2",
+				  names[i], *f);
 		RUN_FAILS(1, "cd own; rm -f t; cp b.qcow2 t; qemu-img create -q -f qcow2 -o "
 			  "data_file=dat t 1M; timeout 20 $M amend -o data_file=%s t; rm dat; "
-			  "ln -s %s dat; timeout 20 $M convert -O raw t o <../other/b.qcow2; r=$?; rm dat; "
-			  "exit $r", names[i], names[i]);
+			  "ln -s %s dat; timeout 20 $M convert -O raw t o <../other/b.qcow2; "
+			  "r=$?; rm dat; exit $r", names[i], names[i]);
 	}
 	RUN_FAILS(1, "cd own; timeout 20 $M info fifo");
 	RUN_FAILS(1, "cd own; timeout 20 $M convert -O raw sock o");
