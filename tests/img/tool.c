@@ -289,9 +289,6 @@ TEST(raw_guess)
 
 /* --- names that are descriptions: json: and --image-opts --- */
 
-#define JSON(file)                                                                                 \
-	"'json:{\"driver\":\"qcow2\",\"file\":{\"driver\":\"file\",\"filename\":\"" file "\"}}'"
-
 /*
  * Data is copied by the kernel, unread: units of zeros, such that begin with zeros, such that are
  * zero but for their first or last byte, a tail that is no cluster, sources whose clusters lie
@@ -338,79 +335,38 @@ TEST(copies_in_the_kernel)
 TEST(json_names)
 {
 	img_enter();
-	SAME("img create -q -f qcow2 a.qcow2 1M; " DATA "\n"
-	     "img info " JSON(
-		     "a.qcow2") "\n"
-				"img info --output=json " JSON(
-					"a.qcow2") "\n"
-						   "img info "
-						   "'json:{\"file.filename\":\"a.qcow2\"}'\n"
-						   "img info "
-						   "'json:{\"driver\":\"raw\",\"file\":{\"driver\":"
-						   "\"file\",\"filename\":\"a.qcow2\"}}'\n"
-						   "img info "
-						   "'json:{\"driver\":\"qcow2\",\"bogus\":1,"
-						   "\"file\":{\"driver\":\"file\",\"filename\":\"a."
-						   "qcow2\"}}'\n"
-						   "img create -f qcow2 " JSON(
-							   "x.qcow2") " 1M; ls x.qcow2 "
-								      "2>/dev/null\n"
-								      "img info file:a.qcow2\n"
-								      "img create -f qcow2 "
-								      "-b " JSON(
-									      "a.qcow2") " -F "
-											 "qcow2 "
-											 "b.qcow2\n"
-											 "img info "
-											 "b.qcow2; "
-											 "img info "
-											 "--output="
-											 "json "
-											 "--"
-											 "backing-"
-											 "chain "
-											 "b.qcow2\n"
-											 "img "
-											 "compare "
-											 "a.qcow2 "
-											 "b.qcow2; "
-											 "img map "
-											 "b.qcow2; "
-											 "img map "
-											 "--output="
-											 "json "
-											 "b.qcow2; "
-											 "img "
-											 "check "
-											 "b.qcow2 "
-											 "| grep "
-											 "-v "
-											 "offset:\n"
-											 "img "
-											 "convert "
-											 "-O raw "
-											 "b.qcow2 "
-											 "x; "
-											 "md5sum "
-											 "<x; img "
-											 "convert "
-											 "-f raw "
-											 "-O "
-											 "raw"
-											 " " JSON(
-												 "a"
-												 "."
-												 "q"
-												 "c"
-												 "o"
-												 "w"
-												 "2") " x; cmp x a.qcow2\n"
-												      "qemu-io -f qcow2 -c 'write -P 3 64k 70k' b.qcow2 >/dev/null; img commit b.qcow2; img convert -O raw a.qcow2 x; md5sum <x\n"
-												      "img create -q -f qcow2 -b a.qcow2 -F qcow2 c.qcow2; img rebase -u -b " JSON(
-													      "a.qcow2") " -F qcow2 c.qcow2; img info c.qcow2 | grep backing\n"
-															 "img convert -O raw 'json:{\"driver\":\"qcow2\",\"backing\":null,\"file.filename\":\"c.qcow2\"}' x; md5sum <x\n"
-															 "img convert -O raw 'json:{\"driver\":\"qcow2\",\"backing\":{\"driver\":\"raw\",\"file.filename\":\"x\"},\"file.filename\":\"c.qcow2\"}' y; "
-															 "md5sum <y");
+	SAME("j() { echo "
+	     "\"json:{\\\"driver\\\":\\\"qcow2\\\",\\\"file\\\":{\\\"driver\\\":\\\"file\\\","
+	     "\\\"filename\\\":\\\"$1\\\"}}\"; "
+	     "}\n"
+	     "img create -q -f qcow2 a.qcow2 1M; " DATA "\n"
+	     "img info \"$(j a.qcow2)\"\n"
+	     "img info --output=json \"$(j a.qcow2)\"\n"
+	     "img info 'json:{\"file.filename\":\"a.qcow2\"}'\n"
+	     "img info "
+	     "'json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"a.qcow2\"}}'\n"
+	     "img info "
+	     "'json:{\"driver\":\"qcow2\",\"bogus\":1,\"file\":{\"driver\":\"file\","
+	     "\"filename\":\"a.qcow2\"}}'\n"
+	     "img create -f qcow2 \"$(j x.qcow2)\" 1M; ls x.qcow2 2>/dev/null\n"
+	     "img info file:a.qcow2\n"
+	     "img create -f qcow2 -b \"$(j a.qcow2)\" -F qcow2 b.qcow2\n"
+	     "img info b.qcow2; img info --output=json --backing-chain b.qcow2\n"
+	     "img compare a.qcow2 b.qcow2; img map b.qcow2; img map --output=json b.qcow2; img "
+	     "check b.qcow2 | grep -v offset:\n"
+	     "img convert -O raw b.qcow2 x; md5sum <x; img convert -f raw -O raw \"$(j "
+	     "a.qcow2)\" x; cmp x a.qcow2\n"
+	     "qemu-io -f qcow2 -c 'write -P 3 64k 70k' b.qcow2 >/dev/null; img commit b.qcow2; "
+	     "img convert -O raw a.qcow2 x; md5sum <x\n"
+	     "img create -q -f qcow2 -b a.qcow2 -F qcow2 c.qcow2; img rebase -u -b \"$(j "
+	     "a.qcow2)\" -F qcow2 c.qcow2; img info c.qcow2 | grep backing\n"
+	     "img convert -O raw "
+	     "'json:{\"driver\":\"qcow2\",\"backing\":null,\"file.filename\":\"c.qcow2\"}' x; "
+	     "md5sum <x\n"
+	     "img convert -O raw "
+	     "'json:{\"driver\":\"qcow2\",\"backing\":{\"driver\":\"raw\","
+	     "\"file.filename\":\"x\"},\"file.filename\":\"c.qcow2\"}' "
+	     "y; md5sum <y");
 	CHECK(strstr(RUN_FAILS(1, "%%M info 'json:{foo'")->out,
 		     "Could not parse the JSON options"));
 	CHECK(strstr(RUN_FAILS(1, "%%M info 'json:{\"driver\":\"qcow2\",\"file\":\"node0\"}'")->out,
