@@ -17,11 +17,6 @@ int host_open_again(const char *path, int flags, int mode);
 char *host_folder_of(const char *path);
 /* HOST_OPEN of a disk. */
 int host_open_image(struct host_call *c, struct err *err);
-/*
- * The rule for names inside images: may the file that fd (O_PATH) stands for be opened as c wants?
- * 0, with c->status set when it lies elsewhere; or -EACCES with the reason.
- */
-int host_name_from_image(struct host_call *c, int fd, const struct stat *st, struct err *err);
 /* Does it name descriptors of this program? They are not an image's to name. */
 bool host_is_process_name(const char *name);
 /* As host_unlink. */

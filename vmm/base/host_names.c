@@ -220,7 +220,11 @@ bool host_is_process_name(const char *name)
 	       !strncmp(name, "/proc/", 6);
 }
 
-int host_name_from_image(struct host_call *c, int fd, const struct stat *st, struct err *err)
+/*
+ * The rule for names inside images: may the file that fd (O_PATH) stands for be opened as c wants?
+ * 0, with c->status set when it lies elsewhere; or -EACCES with the reason.
+ */
+static int host_name_from_image(struct host_call *c, int fd, const struct stat *st, struct err *err)
 {
 	char self[32], path[4096];
 	ssize_t n;
